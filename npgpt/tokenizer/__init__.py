@@ -1,0 +1,9 @@
+"""Text to ids and back: by words, by characters, by byte pairs. All three share one protocol (``base.Tokenizer``)."""
+
+from npgpt.errors import TokenizerError
+from npgpt.tokenizer.base import END_OF_TEXT, Tokenizer
+from npgpt.tokenizer.bpe import BPETokenizer
+from npgpt.tokenizer.characters import CharTokenizer
+from npgpt.tokenizer.words import UNKNOWN, WordTokenizer
+
+__all__ = ["END_OF_TEXT", "UNKNOWN", "BPETokenizer", "CharTokenizer", "Tokenizer", "TokenizerError", "WordTokenizer"]

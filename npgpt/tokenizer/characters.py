@@ -1,0 +1,66 @@
+"""One id a character: the smallest vocabulary, the longest sequences."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import Any, Self
+
+from npgpt.errors import TokenizerError
+from npgpt.tokenizer.base import END_OF_TEXT, Tokenizer, vocabulary_from
+from npgpt.tokenizer.words import UNKNOWN, most_frequent
+
+
+class CharTokenizer(Tokenizer):
+    """A vocabulary of characters (code points) in sorted order, then ``<|unk|>`` and ``<|endoftext|>``.
+
+    Args
+        characters: strings of one character each; their order does not matter.
+
+    A character that it does not know becomes ``<|unk|>``, which decodes to U+FFFD.
+
+    >>> tokenizer = CharTokenizer.train("abba")
+    >>> tokenizer.encode("abc")
+    [0, 1, 2]
+    >>> tokenizer.decode([1, 0, 1])
+    'bab'
+    """
+
+    kind = "char"
+
+    def __init__(self, characters: Iterable[str]) -> None:
+        self.characters = sorted(set(characters))
+        if wrong := next((c for c in self.characters if len(c) != 1), None):
+            raise TokenizerError(f"{wrong!r} is not one character")
+        self.ids = {character: token for token, character in enumerate(self.characters)}
+        n = len(self.characters)
+        self.special_tokens = {UNKNOWN: n, END_OF_TEXT: n + 1}
+        self._texts = [*self.characters, "\ufffd", END_OF_TEXT]
+
+    @property
+    def vocab_size(self) -> int:
+        return len(self._texts)
+
+    @classmethod
+    def train(cls, text: str | Iterable[str], vocab_size: int | None = None) -> Self:
+        """Take the characters of a text, or of several: all of them, or the most frequent ones that fit.
+
+        Raises
+            TokenizerError if the text is empty, or vocab_size leaves no room beside the two special tokens.
+        """
+        texts = [text] if isinstance(text, str) else text
+        counts = Counter(character for part in texts for character in part)
+        return cls(most_frequent(counts, vocab_size, n_special=2))
+
+    def encode_ordinary(self, text: str) -> list[int]:
+        unknown = self.special_tokens[UNKNOWN]
+        return [self.ids.get(character, unknown) for character in text]
+
+    def stream(self, ids: Iterable[int]) -> Iterator[str]:
+        for token in self._checked(ids):
+            yield self._texts[token]
+
+    def _state(self) -> dict[str, Any]:
+        return {"characters": self.characters}
+
+    @classmethod
+    def _from_state(cls, state: dict[str, Any]) -> Self:
+        return cls(vocabulary_from(state, "characters"))

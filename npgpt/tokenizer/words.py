@@ -1,0 +1,94 @@
+"""One id a word: the tokenizer that comes to mind first, and the reason why byte-pair encoding was invented.
+
+A word that the training text did not have becomes ``<|unk|>``, and is lost; so is white space, which decoding can only
+guess. What is written together is cut apart: ``Hello, world!`` gives ``Hello`` ``,`` ``world`` ``!``.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Self
+
+import regex
+
+from npgpt.errors import TokenizerError
+from npgpt.tokenizer.base import END_OF_TEXT, Tokenizer, vocabulary_from
+
+UNKNOWN = "<|unk|>"
+
+# A word may hold hyphens and apostrophes (well-known, don't); any other visible character stands alone.
+WORD = regex.compile(r"\w+(?:[-'’]\w+)*|[^\w\s]")
+
+_NO_SPACE_BEFORE = frozenset(".,;:?!)]}%…”’")
+_NO_SPACE_AFTER = frozenset("([{$#@“‘")
+_QUOTES = frozenset("\"'")  # opening and closing look alike: every second one closes
+
+
+class WordTokenizer(Tokenizer):
+    """A vocabulary of words and punctuation marks, then ``<|unk|>`` and ``<|endoftext|>``.
+
+    Args
+        words: the vocabulary; ids are given in sorted order.
+
+    >>> tokenizer = WordTokenizer.train("the king, the queen")
+    >>> tokenizer.encode("the king, the page")
+    [3, 1, 0, 3, 4]
+    >>> tokenizer.decode([3, 1, 0, 3, 4])
+    'the king, the <|unk|>'
+    """
+
+    kind = "word"
+
+    def __init__(self, words: Sequence[str]) -> None:
+        self.tokens = [*sorted(set(words)), UNKNOWN, END_OF_TEXT]
+        self.ids = {word: token for token, word in enumerate(self.tokens)}
+        if len(self.ids) != len(self.tokens):
+            raise TokenizerError(f"a word must not be {UNKNOWN} or {END_OF_TEXT}: those two are added by themselves")
+        self.special_tokens = {name: self.ids[name] for name in (UNKNOWN, END_OF_TEXT)}
+
+    @property
+    def vocab_size(self) -> int:
+        return len(self.tokens)
+
+    @classmethod
+    def train(cls, text: str | Iterable[str], vocab_size: int | None = None) -> Self:
+        """Take the words of a text, or of several: all of them, or the most frequent ones that fit into vocab_size.
+
+        Raises
+            TokenizerError if the text has no word, or vocab_size leaves no room for one beside the two special tokens.
+        """
+        texts = [text] if isinstance(text, str) else text
+        counts = Counter(word for part in texts for word in WORD.findall(part))
+        return cls(most_frequent(counts, vocab_size, n_special=2))
+
+    def encode_ordinary(self, text: str) -> list[int]:
+        unknown = self.ids[UNKNOWN]
+        return [self.ids.get(word, unknown) for word in WORD.findall(text)]
+
+    def stream(self, ids: Iterable[int]) -> Iterator[str]:
+        space = False  # whether the word before asks for a space after it
+        open_quotes: set[str] = set()
+        for token in self._checked(ids):
+            word = self.tokens[token]
+            closes = word in open_quotes
+            yield " " + word if space and not closes and word not in _NO_SPACE_BEFORE else word
+            opens = word in _QUOTES and not closes
+            if word in _QUOTES:
+                open_quotes ^= {word}
+            space = not opens and word not in _NO_SPACE_AFTER
+
+    def _state(self) -> dict[str, Any]:
+        return {"words": self.tokens[:-2]}
+
+    @classmethod
+    def _from_state(cls, state: dict[str, Any]) -> Self:
+        return cls(vocabulary_from(state, "words"))
+
+
+def most_frequent(counts: Counter[str], vocab_size: int | None, n_special: int) -> list[str]:
+    """The keys with the highest counts that fit beside the special tokens; between equal counts, the smaller string."""
+    if not counts:
+        raise TokenizerError("there is nothing to learn from: the text is empty or all white space")
+    if vocab_size is not None and vocab_size <= n_special:
+        raise TokenizerError(f"vocab_size {vocab_size} is too small: {n_special} of it are special tokens")
+    ranked = sorted(counts, key=lambda word: (-counts[word], word))
+    return ranked if vocab_size is None else ranked[: vocab_size - n_special]

@@ -1,0 +1,140 @@
+"""What every tokenizer promises: round trips, files, special tokens only when allowed, clear errors."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from npgpt.tokenizer import END_OF_TEXT, UNKNOWN, BPETokenizer, CharTokenizer, Tokenizer, TokenizerError, WordTokenizer
+
+TEXT = "It was the best of times, it was the worst of times; it was the age of wisdom.\n\n  It wasn't: 1859!\n" * 3
+
+TOKENIZERS = [
+    BPETokenizer.train(TEXT, vocab_size=290),
+    WordTokenizer.train(TEXT),
+    CharTokenizer.train(TEXT),
+]
+each = pytest.mark.parametrize("tokenizer", TOKENIZERS, ids=lambda tokenizer: tokenizer.kind)
+
+# Every code point, halves of surrogate pairs included.
+any_string = st.text(st.characters())
+
+
+@each
+@given(text=any_string)
+def test_encode_never_fails_and_gives_known_ids(tokenizer: Tokenizer, text: str) -> None:
+    ids = tokenizer.encode(text)
+    assert all(type(token) is int and 0 <= token < tokenizer.vocab_size for token in ids)
+    assert all(
+        token not in tokenizer.special_tokens.values() or token == tokenizer.special_tokens[UNKNOWN] for token in ids
+    )
+
+
+@each
+def test_stream_joined_is_decode(tokenizer: Tokenizer) -> None:
+    @given(st.lists(st.integers(0, tokenizer.vocab_size - 1)))
+    def check(ids: list[int]) -> None:
+        pieces = list(tokenizer.stream(ids))
+        assert "".join(pieces) == tokenizer.decode(ids)
+
+    check()
+
+
+@each
+def test_file_gives_the_same_tokenizer(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    tokenizer.save(tmp_path / "tokenizer.json")
+    for loaded in (Tokenizer.load(tmp_path / "tokenizer.json"), type(tokenizer).load(tmp_path / "tokenizer.json")):
+        assert type(loaded) is type(tokenizer)
+        assert loaded.vocab_size == tokenizer.vocab_size
+        assert loaded.special_tokens == tokenizer.special_tokens
+        assert loaded.encode(TEXT) == tokenizer.encode(TEXT)
+    assert [path.name for path in tmp_path.iterdir()] == ["tokenizer.json"]  # no temporary file is left
+
+
+@each
+def test_special_token_only_where_it_is_allowed(tokenizer: Tokenizer) -> None:
+    text = f"times{END_OF_TEXT}times"
+    special = tokenizer.special_tokens[END_OF_TEXT]
+    assert special not in tokenizer.encode(text)
+    for allowed in ("all", {END_OF_TEXT}):
+        ids = tokenizer.encode(text, allowed_special=allowed)
+        assert ids == [*tokenizer.encode("times"), special, *tokenizer.encode("times")]
+    with pytest.raises(TokenizerError, match=r"<\|no\|>.*has .*endoftext"):
+        tokenizer.encode(text, allowed_special={"<|no|>"})
+
+
+@each
+def test_id_out_of_range_is_named(tokenizer: Tokenizer) -> None:
+    for wrong in (-1, tokenizer.vocab_size):
+        with pytest.raises(TokenizerError, match=rf"id {wrong} at position 1 .*0 to {tokenizer.vocab_size - 1}"):
+            tokenizer.decode([0, wrong])
+
+
+@pytest.mark.parametrize("kind", [BPETokenizer, WordTokenizer, CharTokenizer])
+def test_empty_text_and_tiny_vocabulary_are_refused(kind: type) -> None:
+    with pytest.raises(TokenizerError, match="nothing to learn from"):
+        kind.train("")
+    with pytest.raises(TokenizerError, match="vocab_size 2 is too small"):
+        kind.train(TEXT, vocab_size=2)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "not a tokenizer file"),
+        (b"\xff\xfe", "not a tokenizer file"),
+        (b"[" * 100_000, "not a tokenizer file"),
+        (b"[1, 2]", '"format"'),
+        (b'{"model": {"type": "BPE"}}', '"format"'),
+        (b'{"format": "npgpt-tokenizer", "version": 99, "kind": "bpe"}', "version 99; this npgpt reads version 1"),
+        (b'{"format": "npgpt-tokenizer", "version": 1, "kind": ["bpe"]}', "kind of tokenizer"),
+        (b'{"format": "npgpt-tokenizer", "version": 1, "kind": "bpe"}', "'merges' is missing"),
+        (b'{"format": "npgpt-tokenizer", "version": 1, "kind": "word", "words": "abc"}', "list of strings"),
+        (
+            b'{"format": "npgpt-tokenizer", "version": 1, "kind": "word", "words": ["b", "a", "b"]}',
+            "'b' more than once",
+        ),
+        (b'{"format": "npgpt-tokenizer", "version": 1, "kind": "word", "words": ["<|unk|>"]}', "must not be"),
+        (
+            b'{"format": "npgpt-tokenizer", "version": 1, "kind": "char", "characters": ["ab"]}',
+            "'ab' is not one character",
+        ),
+    ],
+)
+def test_damaged_file_is_refused_with_its_name(content: bytes, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "tokenizer.json"
+    path.write_bytes(content)
+    with pytest.raises(TokenizerError, match=message) as caught:
+        Tokenizer.load(path)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"merges": [[97, 256]]}, "merge 0 joins 97 and 256, but only ids 0 to 255 exist"),
+        ({"merges": [[97, -1]]}, "merge 0 joins 97 and -1"),
+        ({"merges": [[97, 98], [97, 98]]}, "merges 0 and 1 are the same"),
+        ({"merges": [[97, 98, 99]]}, "merge 0 must be two ids"),
+        ({"merges": [[97, 98.0]]}, "merge 0 must be two ids"),
+        ({"merges": 5}, "int"),
+        ({"special_tokens": [""]}, "empty"),
+        ({"special_tokens": ["x", "x"]}, "more than once"),
+        ({"pattern": "(a+)+$"}, "pattern .* unknown"),
+        ({"pattern": ["gpt2"]}, "pattern must be"),
+    ],
+)
+def test_byte_pair_file_that_makes_no_vocabulary(change: dict[str, object], message: str, tmp_path: Path) -> None:
+    path = tmp_path / "tokenizer.json"
+    TOKENIZERS[0].save(path)
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(TokenizerError, match=message):
+        Tokenizer.load(path)
+
+
+def test_file_of_another_kind_is_named(tmp_path: Path) -> None:
+    TOKENIZERS[2].save(tmp_path / "tokenizer.json")
+    with pytest.raises(TokenizerError, match="holds a CharTokenizer, not a BPETokenizer; use Tokenizer.load"):
+        BPETokenizer.load(tmp_path / "tokenizer.json")
