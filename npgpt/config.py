@@ -1,0 +1,181 @@
+"""What a run is made of, as frozen dataclasses that are read from TOML and written to it.
+
+A configuration file has the tables ``[data]``, ``[model]`` and ``[train]``; a field that is left out has its default.
+"""
+
+import dataclasses
+import json
+import operator
+import tomllib
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Self
+
+from npgpt.errors import ConfigError, did_you_mean
+
+TOKENIZERS = ("bpe", "word", "char")
+ACTIVATIONS = ("gelu_tanh", "gelu", "relu")
+LIMITS = {"at_least": operator.ge, "above": operator.gt, "below": operator.lt}
+
+
+def option(default: Any, help: str, **limits: Any) -> Any:
+    """A field with the help that the command line shows and the limits that are checked.
+
+    Args
+        limits: ``at_least``, ``above``, ``below`` (numbers) or ``one_of`` (a tuple).
+    """
+    factory = {"default_factory": lambda: default} if isinstance(default, list) else {"default": default}
+    return field(**factory, metadata={"help": help, "limits": limits})
+
+
+class Options:
+    """The base of the three tables: checks each value against its field's type and limits."""
+
+    def __post_init__(self) -> None:
+        for item in fields(self):  # type: ignore[arg-type]  # the subclasses are dataclasses
+            check_value(item, getattr(self, item.name))
+
+    @classmethod
+    def from_dict(cls, table: dict[str, Any]) -> Self:
+        known = {item.name for item in fields(cls)}  # type: ignore[arg-type]
+        if unknown := sorted(table.keys() - known):
+            raise ConfigError(f"unknown field {unknown[0]!r}; {did_you_mean(unknown[0], known)}")
+        return cls(**table)
+
+
+@dataclass(frozen=True)
+class DataConfig(Options):
+    """Where the text comes from and how it becomes ids."""
+
+    text: list[str] = option([], "text files, UTF-8; none: the Python documentation that every CPython carries")
+    tokenizer: str = option("bpe", "how text becomes ids: byte pairs, words or characters", one_of=TOKENIZERS)
+    validation_fraction: float = option(0.1, "part of each text, at its end, that is not trained on", above=0, below=1)
+
+
+@dataclass(frozen=True)
+class GPTConfig(Options):
+    """The shape of a GPT.
+
+    Raises
+        ConfigError if a value is out of its limits, or n_head does not divide n_embd.
+
+    >>> GPTConfig(n_embd=100, n_head=3)
+    Traceback (most recent call last):
+    npgpt.errors.ConfigError: n_embd 100 cannot be divided among n_head 3 heads
+    """
+
+    vocab_size: int = option(1024, "number of different tokens (at most: a text may have fewer)", at_least=1)
+    context_length: int = option(64, "how many tokens the model sees at once", at_least=1)
+    n_layer: int = option(4, "transformer blocks", at_least=1)
+    n_head: int = option(4, "attention heads in a block", at_least=1)
+    n_embd: int = option(128, "channels: the width of the model", at_least=1)
+    dropout: float = option(0.0, "probability of dropping a number while training", at_least=0, below=1)
+    tie_weights: bool = option(True, "one matrix for the token embedding and the vocabulary head")
+    activation: str = option("gelu_tanh", "the bend in the MLP", one_of=ACTIVATIONS)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.n_embd % self.n_head:
+            raise ConfigError(f"n_embd {self.n_embd} cannot be divided among n_head {self.n_head} heads")
+
+
+@dataclass(frozen=True)
+class TrainConfig(Options):
+    """How a GPT is trained."""
+
+    steps: int = option(1000, "optimizer steps", at_least=1)
+    batch_size: int = option(16, "examples in a step", at_least=1)
+    micro_batches: int = option(1, "parts that a step's batch is cut into, to save memory", at_least=1)
+    stride: int = option(1, "tokens from the start of one training example to the next", at_least=1)
+    learning_rate: float = option(2e-3, "at its highest, after the warm-up", above=0)
+    min_learning_rate: float = option(2e-4, "at the last step", at_least=0)
+    warmup_steps: int = option(50, "steps in which the learning rate rises", at_least=0)
+    weight_decay: float = option(0.1, "decoupled, on matrices only", at_least=0)
+    beta1: float = option(0.9, "AdamW: memory of the mean gradient", at_least=0, below=1)
+    beta2: float = option(0.99, "AdamW: memory of the mean squared gradient", at_least=0, below=1)
+    eps: float = option(1e-8, "AdamW: added below the fraction", above=0)
+    grad_clip: float = option(1.0, "largest norm of the gradient; what is longer is scaled down", above=0)
+    eval_every: int = option(250, "steps from one evaluation, sample and checkpoint to the next", at_least=1)
+    seed: int = option(0, "decides the first weights, the order of the examples, dropout and the samples", at_least=0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.min_learning_rate > self.learning_rate:
+            raise ConfigError(f"min_learning_rate {self.min_learning_rate} is above learning_rate {self.learning_rate}")
+        if self.micro_batches > self.batch_size:
+            raise ConfigError(f"micro_batches {self.micro_batches} are more than the batch_size {self.batch_size}")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """All of a run: the file ``config.toml``."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    model: GPTConfig = field(default_factory=GPTConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read a TOML file.
+
+        Raises
+            ConfigError that names the file and the field: it is no TOML, or a field is unknown or makes no sense.
+        """
+        try:
+            tables = tomllib.loads(Path(path).read_bytes().decode("utf-8-sig"))
+            return cls.from_tables(tables)
+        except tomllib.TOMLDecodeError as error:
+            raise ConfigError(f"{path} is not TOML: {error}") from None
+        except UnicodeDecodeError as error:
+            raise ConfigError(
+                f"{path} is not UTF-8 text: byte 0x{error.object[error.start]:02x} at {error.start}"
+            ) from None
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {error}") from None
+
+    @classmethod
+    def from_tables(cls, tables: dict[str, Any]) -> Self:
+        kinds: dict[str, type[Options]] = {"data": DataConfig, "model": GPTConfig, "train": TrainConfig}
+        if unknown := sorted(tables.keys() - kinds.keys()):
+            raise ConfigError(f"unknown table [{unknown[0]}]; {did_you_mean(unknown[0], kinds)}")
+        for name, table in tables.items():
+            if not isinstance(table, dict):
+                raise ConfigError(f"{name} must be a table, [{name}], not {table!r}")
+        return cls(**{name: kinds[name].from_dict(table) for name, table in tables.items()})  # type: ignore[arg-type]
+
+    def dumps(self) -> str:
+        """As TOML, every field, each with its help as a comment."""
+        lines = []
+        for table in fields(self):
+            lines.append(f"[{table.name}]")
+            for item in fields(table.default_factory):  # type: ignore[arg-type]
+                value = getattr(getattr(self, table.name), item.name)
+                lines.append(f"{item.name} = {_toml(value)}  # {item.metadata['help']}")
+            lines.append("")
+        return "\n".join(lines)
+
+
+def check_value(item: "dataclasses.Field[Any]", value: Any) -> None:
+    """Refuse a value that is not of its field's type, or beyond its limits."""
+    fits, kind = {
+        bool: (isinstance(value, bool), "true or false"),
+        int: (type(value) is int, "a whole number"),
+        float: (type(value) in (int, float), "a number"),
+        str: (isinstance(value, str), "a string"),
+        list[str]: (isinstance(value, list) and all(isinstance(text, str) for text in value), "a list of strings"),
+    }[item.type]  # type: ignore[index]
+    if not fits:
+        raise ConfigError(f"{item.name} must be {kind}, not {value!r}")
+    for name, limit in item.metadata["limits"].items():
+        if name == "one_of" and value not in limit:
+            raise ConfigError(f"{item.name} {value!r} is unknown; {did_you_mean(value, limit)}")
+        if name != "one_of" and not LIMITS[name](value, limit):  # NaN fails too
+            raise ConfigError(f"{item.name} must be {name.replace('_', ' ')} {limit}, not {value}")
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(map(_toml, value))}]"
+    if isinstance(value, str):  # JSON's escapes are TOML's, but for the one character that JSON leaves alone
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return str(value).lower() if isinstance(value, bool) else repr(value)

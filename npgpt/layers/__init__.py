@@ -1,0 +1,33 @@
+"""The textbook: every layer in plain NumPy, one idea a file, its derivation in its docstring."""
+
+from npgpt.layers.activations import GELU, ReLU, TanhGELU
+from npgpt.layers.attention import Attention, Mixing, Scores, Softmax
+from npgpt.layers.block import Block
+from npgpt.layers.dropout import Dropout
+from npgpt.layers.embedding import Embedding
+from npgpt.layers.head import VocabularyHead
+from npgpt.layers.layernorm import LayerNorm
+from npgpt.layers.linear import Linear
+from npgpt.layers.loss import IGNORE_INDEX, CrossEntropy
+from npgpt.layers.mlp import MLP
+from npgpt.layers.positions import LearnedPositions
+
+__all__ = [
+    "GELU",
+    "IGNORE_INDEX",
+    "MLP",
+    "Attention",
+    "Block",
+    "CrossEntropy",
+    "Dropout",
+    "Embedding",
+    "LayerNorm",
+    "LearnedPositions",
+    "Linear",
+    "Mixing",
+    "ReLU",
+    "Scores",
+    "Softmax",
+    "TanhGELU",
+    "VocabularyHead",
+]

@@ -1,0 +1,124 @@
+# B batch, T time, F hidden; every function here works on any shape
+import math
+
+import numpy as np
+
+from npgpt.core import Array, Cache, Layer
+
+SQRT_2_OVER_PI = math.sqrt(2 / math.pi)
+
+
+class ReLU(Layer):
+    """max(x, 0), number by number.
+
+    Forward   y = x where x > 0, else 0
+    Backward  given dy = ∂L/∂y:
+      1. the slope is 1 where x > 0, else 0 (at the kink too, by convention)    ⇒ dx = dy ⊙ [x > 0]
+    Shapes    x, y, dx, dy any, all the same
+    Keeps     x
+
+    >>> relu, cache = ReLU(), Cache()
+    >>> relu.forward(np.array([-2., 3.]), cache).tolist()
+    [-0.0, 3.0]
+    >>> relu.backward(np.array([5., 5.]), cache)
+    array([0., 5.])
+    """
+
+    def forward(self, x: Array, cache: Cache) -> Array:
+        x = cache.keep("x", x)
+        y: Array = x * (x.real > 0)
+        return y
+
+    def backward(self, dy: Array, cache: Cache) -> Array:
+        return cache.note("x", dy * (cache["x"] > 0))  # 1.
+
+
+class TanhGELU(Layer):
+    """GELU in the tanh form that GPT-2 uses; it differs from the exact one by less than 5e-4.
+
+    Forward   u = √(2/π)·(x + 0.044715 x³),  t = tanh u,  y = x·(1 + t)/2
+    Backward  given dy = ∂L/∂y:
+      1. t stands in y with the factor x/2         ⇒ dt = dy·x/2
+      2. tanh′ = 1 − tanh²                         ⇒ du = dt·(1 − t²)
+      3. x reaches y directly, with the factor (1 + t)/2, and through u, where ∂u/∂x = √(2/π)·(1 + 3·0.044715 x²)
+                                                   ⇒ dx = dy·(1 + t)/2 + du·√(2/π)·(1 + 0.134145 x²)
+    Shapes    x, y, dx, dy any, all the same
+    Keeps     x, tanh (that is t)
+    Source    Hendrycks and Gimpel 2016, arXiv:1606.08415, section 2
+
+    >>> gelu, cache = TanhGELU(), Cache()
+    >>> gelu.forward(np.array([-10., 0., 10.]), cache).round(6).tolist()
+    [-0.0, 0.0, 10.0]
+    >>> gelu.backward(np.array([1., 1., 1.]), cache).round(6).tolist()
+    [0.0, 0.5, 1.0]
+    """
+
+    def forward(self, x: Array, cache: Cache) -> Array:
+        x = cache.keep("x", x)
+        t = cache.keep("tanh", np.tanh(SQRT_2_OVER_PI * (x + 0.044715 * (x * x * x))))
+        y: Array = 0.5 * x * (1 + t)
+        return y
+
+    def backward(self, dy: Array, cache: Cache) -> Array:
+        x, t = cache["x"], cache["tanh"]
+        dt = cache.note("tanh", 0.5 * dy * x)  # 1.
+        du = dt * (1 - t * t)  # 2.
+        return cache.note("x", 0.5 * dy * (1 + t) + du * SQRT_2_OVER_PI * (1 + 3 * 0.044715 * (x * x)))  # 3.
+
+
+class GELU(Layer):
+    """Gaussian error linear unit, exact: x times the probability that a standard normal number is below x.
+
+    Forward   Φ(x) = (1 + erf(x/√2))/2,  y = x·Φ(x)
+    Backward  given dy = ∂L/∂y:
+      1. Φ stands in y with the factor x                               ⇒ dΦ = dy·x
+      2. x reaches y directly, with the factor Φ, and through Φ, whose slope is the density φ(x) = e^(−x²/2)/√(2π)
+                                                                       ⇒ dx = dy·Φ + dΦ·φ
+    Shapes    x, y, dx, dy any, all the same
+    Keeps     x, cdf (that is Φ)
+    Source    Hendrycks and Gimpel 2016, arXiv:1606.08415
+
+    >>> gelu, cache = GELU(), Cache()
+    >>> gelu.forward(np.array([-1., 0., 1.]), cache).round(6).tolist()
+    [-0.158655, 0.0, 0.841345]
+    >>> gelu.backward(np.array([0., 2., 0.]), cache).tolist()
+    [0.0, 1.0, 0.0]
+    """
+
+    def forward(self, x: Array, cache: Cache) -> Array:
+        x = cache.keep("x", x)
+        cdf = cache.keep("cdf", 0.5 * (1 + erf(x / math.sqrt(2))))
+        return x * cdf
+
+    def backward(self, dy: Array, cache: Cache) -> Array:
+        x, cdf = cache["x"], cache["cdf"]
+        dcdf = cache.note("cdf", dy * x)  # 1.
+        density = np.exp(-0.5 * (x * x)) / math.sqrt(2 * math.pi)
+        return cache.note("x", dy * cdf + dcdf * density)  # 2.
+
+
+def erf(x: Array) -> Array:
+    """The error function, for every kind of number, by a series whose terms are all of one sign.
+
+    erf x = 2/√π · e^(−x²) · Σ_n 2ⁿ x^(2n+1) / (1·3·5···(2n+1));  for |x| > 6 it is ±1 to the last bit of float64.
+    150 terms reach the last bits up to there. Written for clarity: 150 passes over memory.
+
+    Source    Abramowitz and Stegun, 7.1.6
+
+    >>> erf(np.array([-9., 0., 0.5])).round(6).tolist()
+    [-1.0, 0.0, 0.5205]
+    """
+    inside = (x.real > -6) & (x.real < 6)
+    x_inside = x * inside
+    square = x_inside * x_inside
+    term = total = x_inside
+    for n in range(1, 150):
+        term = term * (2 * square / (2 * n + 1))
+        total = total + term
+    series = 2 / math.sqrt(math.pi) * np.exp(-square) * total
+    beyond: Array = series + (x.real >= 6) - (x.real <= -6)  # the series is 0 there
+    return beyond
+
+
+# Name in a configuration -> class.
+ACTIVATIONS = {"gelu_tanh": "TanhGELU", "gelu": "GELU", "relu": "ReLU"}

@@ -1,0 +1,191 @@
+# B batch, T time, C channels, H heads, D head size (C = H·D)
+import math
+import sys
+from types import ModuleType
+
+import numpy as np
+
+from npgpt.core import Array, Cache, Layer, check_array
+from npgpt.errors import ConfigError
+from npgpt.layers.dropout import Dropout
+from npgpt.layers.linear import Linear
+
+
+class Scores(Layer):
+    """How much each query asks for each key: their scaled dot product, and −∞ for a key that is still to come.
+
+    Forward   s_ij = (q_i · k_j)/√D for j <= i, else −∞, in each head of each example
+    Backward  given ds = ∂L/∂s, of which only the part with j <= i counts (the rest of s does not depend on anything):
+      1. q_i meets every key it can see    ⇒ dq_i = Σ_j ds_ij k_j/√D,  that is dq = ds·k/√D
+      2. k_j meets every query from j on   ⇒ dk_j = Σ_i ds_ij q_i/√D,  that is dk = dsᵀ·q/√D
+    Shapes    q, k, dq, dk (B, H, T, D); s, ds (B, H, T, T)
+    Keeps     q, k
+    Raises    ShapeError if q and k differ in shape
+    Source    Vaswani et al. 2017, arXiv:1706.03762, section 3.2.1
+
+    >>> q = k = np.array([[[[1.], [2.]]]])              # two tokens, D = 1
+    >>> Scores().forward(q, k, Cache())[0, 0]
+    array([[  1., -inf],
+           [  2.,   4.]])
+    """
+
+    def forward(self, q: Array, k: Array, cache: Cache) -> Array:
+        check_array("Scores", "q", q, ("B", "H", "T", "D"), like=q)
+        check_array("Scores", "k", k, q.shape, like=q)
+        q, k = cache.keep("q", q), cache.keep("k", k)
+        scores = q @ k.swapaxes(-1, -2) / math.sqrt(q.shape[-1])
+        return np.where(visible(q.shape[-2]), scores, -np.inf)
+
+    def backward(self, ds: Array, cache: Cache) -> tuple[Array, Array]:
+        q, k = cache["q"], cache["k"]
+        ds = ds * visible(q.shape[-2]) / math.sqrt(q.shape[-1])
+        dq = cache.note("q", ds @ k)  # 1.
+        dk = cache.note("k", ds.swapaxes(-1, -2) @ q)  # 2.
+        return dq, dk
+
+
+class Softmax(Layer):
+    """Positive weights that sum to 1 along the last axis, larger where the score is larger.
+
+    Forward   w_j = e^(s_j)/Σ_k e^(s_k). The largest s is subtracted first: that cancels, and nothing overflows.
+    Backward  given dw = ∂L/∂w:
+      1. s_j stands above the fraction of w_j, and below that of every w_k: ∂w_k/∂s_j = w_k·([k = j] − w_j)
+                                                   ⇒ ds_j = w_j·(dw_j − Σ_k dw_k w_k)
+    Shapes    s, w, ds, dw any, all the same; a row needs one finite score
+    Keeps     weights (that is w)
+
+    >>> softmax, cache = Softmax(), Cache()
+    >>> softmax.forward(np.log([[1., 3.]]), cache).round(9)
+    array([[0.25, 0.75]])
+    >>> softmax.backward(np.array([[1., 0.]]), cache).round(9)      # 1/4·(1 − 1/4), 3/4·(0 − 1/4)
+    array([[ 0.1875, -0.1875]])
+    """
+
+    def forward(self, s: Array, cache: Cache) -> Array:
+        e = np.exp(s - s.real.max(-1, keepdims=True))
+        return cache.keep("weights", e / e.sum(-1, keepdims=True))
+
+    def backward(self, dw: Array, cache: Cache) -> Array:
+        # forward was w = softmax(s); s reaches w[j] directly and through the sum
+        w = cache["weights"]
+        cache.note("weights", dw)
+        ds: Array = w * (dw - (dw * w).sum(-1, keepdims=True))  # 1.
+        return ds
+
+
+class Mixing(Layer):
+    """The mean of the values, weighed by attention.
+
+    Forward   m_i = Σ_j w_ij v_j, in each head of each example
+    Backward  given dm = ∂L/∂m:
+      1. w_ij stands with the factor v_j    ⇒ dw_ij = dm_i · v_j,       that is dw = dm·vᵀ
+      2. v_j goes into every m_i            ⇒ dv_j = Σ_i w_ij dm_i,     that is dv = wᵀ·dm
+    Shapes    w, dw (B, H, T, T); v, m, dv, dm (B, H, T, D)
+    Keeps     weights (that is w), v
+    Raises    ShapeError if the sizes do not fit
+
+    >>> w, v = np.array([[[[1., 0.], [.25, .75]]]]), np.array([[[[4.], [8.]]]])
+    >>> Mixing().forward(w, v, Cache())[0, 0]           # 1·4, ¼·4 + ¾·8
+    array([[4.],
+           [7.]])
+    """
+
+    def forward(self, w: Array, v: Array, cache: Cache) -> Array:
+        check_array("Mixing", "v", v, ("B", "H", "T", "D"), like=v)
+        B, H, T, _ = v.shape
+        check_array("Mixing", "w", w, (B, H, T, T), like=v)
+        w, v = cache.keep("weights", w), cache.keep("v", v)
+        return w @ v
+
+    def backward(self, dm: Array, cache: Cache) -> tuple[Array, Array]:
+        w, v = cache["weights"], cache["v"]
+        dw = cache.note("weights", dm @ v.swapaxes(-1, -2))  # 1.
+        dv = cache.note("v", w.swapaxes(-1, -2) @ dm)  # 2.
+        return dw, dv
+
+
+class Attention(Layer):
+    """Causal self-attention with several heads: each token gathers what it asks for from itself and those before it.
+
+    Forward   (q, k, v) = x·W_qkv + b_qkv, cut into three and each into H heads of D channels;
+              scores = Scores(q, k),  weights = Softmax(scores),  mixed = Mixing(Dropout(weights), v);
+              y = Dropout(heads put side by side · W_p + b_p)
+    Backward  given dy = ∂L/∂y: the same road in reverse. Cutting and putting together only move numbers, and undo each
+      other:
+      1. dmixed is the gradient of the projection's input, cut into heads
+      2. from dmixed come dweights and dv; from dweights dscores; from that dq and dk
+      3. dq, dk and dv, heads put side by side, are the three parts of d(qkv); x fed all three, and one product with
+         W_qkvᵀ sums their shares
+    Shapes    x, y, dx, dy (B, T, C); q, k, v, mixed (B, H, T, D); scores, weights, dropped (B, H, T, T)
+    Keeps     q, k, v, scores, weights, dropped, mixed, projected
+    Raises    ConfigError if n_head does not divide n_embd; ShapeError if x.shape[-1] != n_embd
+    Source    Vaswani et al. 2017, arXiv:1706.03762
+
+    Args
+        dropout: probability, for the weights and for the output.
+        residual_std: standard deviation of the projection's weight when it is initialised.
+        layers: where the classes of the sub-layers come from (npgpt.layers, if not said).
+
+    The bias of the keys has the gradient zero, whatever happens: it adds the same to every score of a row.
+    """
+
+    def __init__(
+        self,
+        n_embd: int,
+        n_head: int,
+        dropout: float = 0.0,
+        residual_std: float = 0.02,
+        layers: ModuleType | None = None,
+    ) -> None:
+        if n_head < 1 or n_embd % n_head:
+            raise ConfigError(f"Attention: n_embd {n_embd} cannot be divided among {n_head} heads (n_head)")
+        layers = layers or sys.modules["npgpt.layers"]
+        self.n_head = n_head
+        self.qkv: Linear = layers.Linear(n_embd, 3 * n_embd)
+        self.score: Scores = layers.Scores()
+        self.softmax: Softmax = layers.Softmax()
+        self.dropout: Dropout = layers.Dropout(dropout)
+        self.mixing: Mixing = layers.Mixing()
+        self.projection: Linear = layers.Linear(n_embd, n_embd, residual_std)
+        self.residual_dropout: Dropout = layers.Dropout(dropout)
+
+    def forward(self, x: Array, cache: Cache) -> Array:
+        n_embd = len(self.qkv.weight.value)
+        check_array("Attention", "x", x, ("B", "T", n_embd), like=self.qkv.weight.value)
+        qkv = self.qkv.forward(x, cache.scope("qkv"))
+        q = cache.keep("q", self._cut(qkv[..., :n_embd]))
+        k = cache.keep("k", self._cut(qkv[..., n_embd : 2 * n_embd]))
+        v = cache.keep("v", self._cut(qkv[..., 2 * n_embd :]))
+        scores = cache.keep("scores", self.score.forward(q, k, cache.scope("score")))  # (B, H, T, T)
+        weights = cache.keep("weights", self.softmax.forward(scores, cache.scope("softmax")))
+        dropped = cache.keep("dropped", self.dropout.forward(weights, cache.scope("dropout")))
+        mixed = cache.keep("mixed", self.mixing.forward(dropped, v, cache.scope("mixing")))  # (B, H, T, D)
+        projected = cache.keep(
+            "projected", self.projection.forward(self._put_together(mixed), cache.scope("projection"))
+        )
+        return self.residual_dropout.forward(projected, cache.scope("residual_dropout"))
+
+    def backward(self, dy: Array, cache: Cache) -> Array:
+        dprojected = cache.note("projected", self.residual_dropout.backward(dy, cache.scope("residual_dropout")))
+        dmixed = self._cut(self.projection.backward(dprojected, cache.scope("projection")))
+        dmixed = cache.note("mixed", dmixed)  # 1.
+        ddropped, dv = self.mixing.backward(dmixed, cache.scope("mixing"))  # 2.
+        cache.note("dropped", ddropped)
+        dweights = cache.note("weights", self.dropout.backward(ddropped, cache.scope("dropout")))
+        dscores = cache.note("scores", self.softmax.backward(dweights, cache.scope("softmax")))
+        dq, dk = self.score.backward(dscores, cache.scope("score"))
+        dqkv = [self._put_together(cache.note(name, d)) for name, d in (("q", dq), ("k", dk), ("v", dv))]
+        return self.qkv.backward(np.concatenate(dqkv, axis=-1), cache.scope("qkv"))  # 3.
+
+    def _cut(self, x: Array) -> Array:
+        B, T, C = x.shape
+        return x.reshape(B, T, self.n_head, C // self.n_head).transpose(0, 2, 1, 3)  # (B, H, T, D)
+
+    def _put_together(self, x: Array) -> Array:
+        B, H, T, D = x.shape
+        return x.transpose(0, 2, 1, 3).reshape(B, T, H * D)
+
+
+def visible(T: int) -> Array:
+    """Which keys (columns) each query (row) may see: itself and those before it."""
+    return np.tri(T, dtype=bool)

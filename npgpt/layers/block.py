@@ -1,0 +1,59 @@
+# B batch, T time, C channels
+import sys
+from types import ModuleType
+
+from npgpt.core import Array, Cache, Layer
+from npgpt.layers.attention import Attention
+from npgpt.layers.layernorm import LayerNorm
+from npgpt.layers.mlp import MLP
+
+
+class Block(Layer):
+    """A transformer block, pre-norm: x runs through untouched, and each branch adds to it what it found.
+
+    Forward   middle = x + Attention(norm₁(x)),  y = middle + MLP(norm₂(middle))
+    Backward  given dy = ∂L/∂y:
+      1. middle reaches y directly and through the MLP's branch     ⇒ dmiddle = dy + the branch's gradient of it
+      2. x reaches middle directly and through attention's branch   ⇒ dx = dmiddle + the branch's gradient of it
+    Shapes    x, y, dx, dy and all that is kept (B, T, C)
+    Keeps     x, attention_input, attended, middle, mlp_input, transformed
+    Raises    ShapeError if x.shape[-1] != n_embd
+    Source    He et al. 2016, arXiv:1603.05027 (pre-activation); Radford et al. 2019 (GPT-2)
+
+    Args
+        dropout, activation, residual_std, layers: as in Attention and MLP.
+    """
+
+    def __init__(
+        self,
+        n_embd: int,
+        n_head: int,
+        dropout: float = 0.0,
+        activation: str = "gelu_tanh",
+        residual_std: float = 0.02,
+        layers: ModuleType | None = None,
+    ) -> None:
+        layers = layers or sys.modules["npgpt.layers"]
+        self.attention_norm: LayerNorm = layers.LayerNorm(n_embd)
+        self.attention: Attention = layers.Attention(n_embd, n_head, dropout, residual_std, layers)
+        self.mlp_norm: LayerNorm = layers.LayerNorm(n_embd)
+        self.mlp: MLP = layers.MLP(n_embd, dropout, activation, residual_std, layers)
+
+    def forward(self, x: Array, cache: Cache) -> Array:
+        x = cache.keep("x", x)
+        attention_input = cache.keep("attention_input", self.attention_norm.forward(x, cache.scope("attention_norm")))
+        attended = cache.keep("attended", self.attention.forward(attention_input, cache.scope("attention")))
+        middle = cache.keep("middle", x + attended)
+        mlp_input = cache.keep("mlp_input", self.mlp_norm.forward(middle, cache.scope("mlp_norm")))
+        transformed = cache.keep("transformed", self.mlp.forward(mlp_input, cache.scope("mlp")))
+        return middle + transformed
+
+    def backward(self, dy: Array, cache: Cache) -> Array:
+        dtransformed = cache.note("transformed", dy)
+        dmlp_input = cache.note("mlp_input", self.mlp.backward(dtransformed, cache.scope("mlp")))
+        dmiddle = cache.note("middle", dy + self.mlp_norm.backward(dmlp_input, cache.scope("mlp_norm")))  # 1.
+        dattended = cache.note("attended", dmiddle)
+        dattention_input = self.attention.backward(dattended, cache.scope("attention"))
+        dattention_input = cache.note("attention_input", dattention_input)
+        dbranch = self.attention_norm.backward(dattention_input, cache.scope("attention_norm"))
+        return cache.note("x", dmiddle + dbranch)  # 2.

@@ -1,0 +1,57 @@
+# B batch, T time, C channels, p probability of dropping
+import math
+
+import numpy as np
+
+from npgpt.core import Array, Cache, Layer
+from npgpt.errors import ConfigError
+from npgpt.rng import make_key, random_bits
+
+
+class Dropout(Layer):
+    """While training, set each number to 0 with probability p and scale up the others; otherwise hand through.
+
+    Forward   y = x ⊙ m/(1 − p),  m = 1 with probability 1 − p, else 0; so the expectation of y is x
+    Backward  given dy = ∂L/∂y:
+      1. m does not depend on x    ⇒ dx = dy ⊙ m/(1 − p), with the same m
+    Shapes    x, y, dx, dy (B, ...), all the same
+    Keeps     mask (booleans), while training with p > 0
+    Raises    ConfigError if p is not in 0 <= p < 1
+    Source    Srivastava et al. 2014
+
+    A bit of the mask is a pure function of (seed, step, path of the layer, index of the example in the whole batch,
+    index within the example): the same for any split of the batch, any number of threads, and any language.
+
+    >>> dropout, x = Dropout(0.5), np.ones((1, 6))
+    >>> dropout.forward(x, Cache(training=True))
+    array([[0., 2., 0., 2., 2., 0.]])
+    >>> dropout.forward(x, Cache())
+    array([[1., 1., 1., 1., 1., 1.]])
+    """
+
+    def __init__(self, p: float) -> None:
+        if not 0 <= p < 1:
+            raise ConfigError(f"Dropout: p must be at least 0 and below 1, not {p}")
+        self.p = p
+
+    def forward(self, x: Array, cache: Cache) -> Array:
+        if not cache.training or self.p == 0:
+            return x
+        mask = cache.keep("mask", self.mask(x.shape, cache))
+        return x * mask / (1 - self.p)
+
+    def backward(self, dy: Array, cache: Cache) -> Array:
+        if not cache.training or self.p == 0:
+            return dy
+        return dy * cache["mask"] / (1 - self.p)  # 1.
+
+    def mask(self, shape: tuple[int, ...], cache: Cache) -> Array:
+        """True where a number is kept, for a batch of this shape."""
+        B, *inner = shape
+        within = np.arange(math.prod(inner), dtype=np.uint32).reshape(inner)
+        threshold = np.uint32(round(self.p * 2.0**32))
+        keys = (make_key("dropout", cache.seed, cache.step, cache.path, cache.first_example + b) for b in range(B))
+        mask = np.empty(shape, dtype=bool)
+        for example, key in zip(mask, keys, strict=True):
+            example[...] = random_bits(key, within) >= threshold
+        return mask

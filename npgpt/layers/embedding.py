@@ -1,0 +1,39 @@
+# B batch, T time, C channels, V vocabulary
+import numpy as np
+
+from npgpt.core import Array, Cache, Layer, Param, check_ids
+
+
+class Embedding(Layer):
+    """A row of a table for each id: the product of a one-hot vector with a matrix, without the multiplications by 0.
+
+    Forward   y_bt = W[ids_bt] = onehot(ids_bt)·W
+    Backward  given dy = ∂L/∂y:
+      1. row v is copied to every place whose id is v    ⇒ dW_v = Σ dy_bt over the places with ids_bt = v = onehotᵀ·dy
+         An id that stands several times adds several times; ``dW[ids] += dy`` would keep only the last.
+      2. an id is no number that could be nudged         ⇒ there is no gradient to hand back
+    Shapes    ids any shape of integers; y, dy (*ids.shape, n_embd); weight (vocab_size, n_embd)
+    Keeps     ids
+    Raises    ShapeError if ids are not integers, or one of them is not in 0 to vocab_size - 1
+
+    >>> embedding, cache = Embedding(3, 2), Cache()
+    >>> embedding.forward(np.array([2, 0, 2]), cache).shape
+    (3, 2)
+    >>> embedding.backward(np.array([[1., 1.], [5., 5.], [2., 2.]]), cache)
+    >>> embedding.weight.grad                           # row 2 was used twice: 1 + 2
+    array([[5., 5.],
+           [0., 0.],
+           [3., 3.]])
+    """
+
+    def __init__(self, vocab_size: int, n_embd: int, std: float = 0.02) -> None:
+        self.weight = Param(np.zeros((vocab_size, n_embd)), std)
+
+    def forward(self, ids: Array, cache: Cache) -> Array:
+        check_ids("Embedding", "ids", ids, len(self.weight.value), "vocabulary")
+        ids = cache.keep("ids", ids)
+        rows: Array = self.weight.value[ids]
+        return rows
+
+    def backward(self, dy: Array, cache: Cache) -> None:
+        np.add.at(self.weight.grad, cache["ids"], dy)  # 1.

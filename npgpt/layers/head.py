@@ -1,0 +1,41 @@
+# B batch, T time, C channels, V vocabulary
+import numpy as np
+
+from npgpt.core import Array, Cache, Layer, Param, check_array
+
+
+class VocabularyHead(Layer):
+    """From a token's last vector to one logit for each id of the vocabulary: the dot products with the rows of a table.
+
+    Forward   logits = x·Wᵀ, in numbers logits_btv = Σ_c x_btc W_vc
+    Backward  given dy = ∂L/∂logits:
+      1. row v meets every x_bt    ⇒ dW_v = Σ_bt dy_btv x_bt,  that is dyᵀ·x over all rows
+      2. x meets every row         ⇒ dx = dy·W
+    Shapes    x, dx (..., C); logits, dy (..., V); weight (V, C), as in Embedding
+    Keeps     x
+    Raises    ShapeError if x.shape[-1] != C, or the precision is not the weight's
+    Source    weight tying: Press and Wolf 2016, arXiv:1608.05859
+
+    Args
+        weight: the Param of an Embedding, to share it (tied): both add into its one gradient.
+
+    >>> head, cache = VocabularyHead(2, 1), Cache()
+    >>> head.weight.value[:] = [[3], [4]]
+    >>> head.forward(np.array([[2.]]), cache)
+    array([[6., 8.]])
+    """
+
+    def __init__(self, vocab_size: int, n_embd: int, std: float = 0.02, weight: Param | None = None) -> None:
+        self.weight = weight if weight is not None else Param(np.zeros((vocab_size, n_embd)), std)
+
+    def forward(self, x: Array, cache: Cache) -> Array:
+        weight = self.weight.value
+        check_array("VocabularyHead", "x", x, (..., weight.shape[1]), like=weight)
+        x = cache.keep("x", x)
+        return x @ weight.T
+
+    def backward(self, dy: Array, cache: Cache) -> Array:
+        x = cache["x"]
+        vocab_size, n_embd = self.weight.value.shape
+        self.weight.grad += dy.reshape(-1, vocab_size).T @ x.reshape(-1, n_embd)  # 1.
+        return cache.note("x", dy @ self.weight.value)  # 2.

@@ -1,0 +1,53 @@
+# B batch, T time, C channels
+import numpy as np
+
+from npgpt.core import Array, Cache, Layer, Param, check_array
+
+
+class LayerNorm(Layer):
+    """Layer normalisation over the last axis: mean 0, variance 1, then a learned gain and bias.
+
+    Forward   μ = mean(x),  σ² = mean((x − μ)²),  r = (σ² + ε)^(−1/2),  x̂ = (x − μ)·r,  y = γ ⊙ x̂ + β
+    Backward  given dy = ∂L/∂y:
+      1. y = γ ⊙ x̂ + β             ⇒ dγ = Σ_bt dy ⊙ x̂,  dβ = Σ_bt dy,  dx̂ = γ ⊙ dy
+      2. x̂_c = (x_c − μ)·r          ⇒ dr = Σ_c dx̂_c (x_c − μ) = Σ_c dx̂_c x̂_c / r
+      3. x_c reaches L on three ways: directly, ∂x̂_c/∂x_c = r; through μ, which every x̂ has with the factor −r and
+         x_c with 1/C; and through σ²: ∂σ²/∂x_c = 2(x_c − μ)/C and ∂r/∂σ² = −r³/2, so dr·∂r/∂x_c = −x̂_c r² dr/C.
+         With 2. put in, the three summed:
+         dx = r·(dx̂ − mean(dx̂) − x̂·mean(dx̂ ⊙ x̂))
+    Shapes    x, y, dx, dy (..., C); rstd (..., 1); gain, bias (C,)
+    Keeps     rstd (that is r), xhat
+    Raises    ShapeError if x.shape[-1] != C, or the precision is not the gain's
+    Source    Ba et al. 2016, arXiv:1607.06450
+
+    >>> norm, cache = LayerNorm(2, eps=0), Cache()
+    >>> norm.forward(np.array([[1., 5.]]), cache)       # mean 3, standard deviation 2
+    array([[-1.,  1.]])
+    >>> norm.backward(np.array([[1., 0.]]), cache)      # C = 2, ε = 0: y is ∓1 whatever x is
+    array([[0., 0.]])
+    """
+
+    def __init__(self, n_embd: int, eps: float = 1e-5) -> None:
+        self.gain = Param(np.ones(n_embd))
+        self.bias = Param(np.zeros(n_embd))
+        self.eps = eps
+
+    def forward(self, x: Array, cache: Cache) -> Array:
+        gain = self.gain.value
+        check_array("LayerNorm", "x", x, (..., len(gain)), like=gain)
+        centred = x - x.mean(-1, keepdims=True)
+        variance = (centred**2).mean(-1, keepdims=True)  # not .var(), which takes |x|²: wrong for complex step
+        rstd = cache.keep("rstd", 1 / np.sqrt(variance + self.eps))
+        xhat = cache.keep("xhat", centred * rstd)
+        return xhat * gain + self.bias.value
+
+    def backward(self, dy: Array, cache: Cache) -> Array:
+        rstd, xhat = cache["rstd"], cache["xhat"]
+        rows = tuple(range(dy.ndim - 1))
+        self.gain.grad += (dy * xhat).sum(rows)  # 1.
+        self.bias.grad += dy.sum(rows)
+        dxhat = cache.note("xhat", dy * self.gain.value)
+        cache.note("rstd", (dxhat * xhat).sum(-1, keepdims=True) / rstd)  # 2.
+        along = (dxhat * xhat).mean(-1, keepdims=True)
+        dx: Array = rstd * (dxhat - dxhat.mean(-1, keepdims=True) - xhat * along)  # 3.
+        return dx

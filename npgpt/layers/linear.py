@@ -1,0 +1,49 @@
+# B batch, T time, C channels in, F channels out
+import numpy as np
+
+from npgpt.core import Array, Cache, Layer, Param, check_array
+
+
+class Linear(Layer):
+    """An affine map of the last axis.
+
+    Forward   y = x·W + b, in numbers y_btf = Σ_c x_btc W_cf + b_f
+    Backward  given dy = ∂L/∂y:
+      1. W_cf meets every row: y_btf has it with the factor x_btc    ⇒ dW = Σ_bt x_btᵀ·dy_bt = xᵀ·dy over all rows
+      2. b_f is added once in every row                              ⇒ db = Σ_bt dy_bt
+      3. x_btc reaches every y_btf, with the factor W_cf             ⇒ dx = dy·Wᵀ
+    Shapes    x, dx (..., n_in); y, dy (..., n_out); weight (n_in, n_out); bias (n_out,)
+    Keeps     x
+    Raises    ShapeError if x.shape[-1] != n_in, or the precision is not the weight's
+
+    Args
+        std: standard deviation of the weight when it is initialised.
+
+    >>> linear, cache = Linear(2, 1), Cache()
+    >>> linear.weight.value[:] = [[3], [4]]
+    >>> linear.forward(np.array([[1., 2.]]), cache)     # 1·3 + 2·4
+    array([[11.]])
+    >>> linear.backward(np.array([[10.]]), cache)       # 10·3, 10·4
+    array([[30., 40.]])
+    >>> linear.weight.grad                              # 1·10, 2·10
+    array([[10.],
+           [20.]])
+    """
+
+    def __init__(self, n_in: int, n_out: int, std: float = 0.02) -> None:
+        self.weight = Param(np.zeros((n_in, n_out)), std)
+        self.bias = Param(np.zeros(n_out))
+
+    def forward(self, x: Array, cache: Cache) -> Array:
+        weight = self.weight.value
+        check_array("Linear", "x", x, (..., weight.shape[0]), like=weight)
+        x = cache.keep("x", x)
+        return x @ weight + self.bias.value
+
+    def backward(self, dy: Array, cache: Cache) -> Array:
+        x = cache["x"]
+        n_in, n_out = self.weight.value.shape
+        rows = dy.reshape(-1, n_out)
+        self.weight.grad += x.reshape(-1, n_in).T @ rows  # 1.
+        self.bias.grad += rows.sum(0)  # 2.
+        return cache.note("x", dy @ self.weight.value.T)  # 3.

@@ -1,0 +1,69 @@
+# B batch, T time, V vocabulary
+import numpy as np
+
+from npgpt.core import Array, Cache, Layer, check_array, check_ids
+from npgpt.errors import DataError, ShapeError
+
+IGNORE_INDEX = -100  # a target that is not counted
+
+
+class CrossEntropy(Layer):
+    """How surprised the model is by each next token, in nats, on average over the tokens that count.
+
+    Forward   ℓ = logits − log Σ_v e^(logits_v), the log-probabilities; the largest logit, subtracted first, cancels;
+              L = −(1/N) Σ ℓ_bt[target_bt] over the places whose target is not IGNORE_INDEX
+    Backward  given dloss, the gradient of L itself (1 if L is what is minimised):
+      1. ℓ stands in L only where it is the target's and counted    ⇒ dℓ_btv = −dloss/N·[v = target_bt], else 0
+      2. a logit reaches ℓ directly, and every ℓ of its row through the log-sum, whose slope is the probability p = e^ℓ
+                                                                    ⇒ dlogits_v = dℓ_v − p_v·Σ_u dℓ_u
+         Put together: (p − onehot(target))·dloss/N where it counts, else 0; each row sums to zero.
+    Shapes    logits, dlogits (..., V); targets (...) of integers; L a scalar
+    Keeps     log_probabilities (that is ℓ), targets, count
+    Raises    ShapeError if targets do not fit the logits or are out of range; DataError if nothing counts
+
+    The count N can be handed in: over K parts of a batch, each divided by the N of the whole, losses and gradients add
+    up to those of the whole, with any number of ignored targets in each part.
+
+    >>> loss, cache = CrossEntropy(), Cache()
+    >>> logits = np.log(np.array([[1., 1., 2.], [5., 2., 1.]]))
+    >>> print(loss.forward(logits, np.array([2, IGNORE_INDEX]), None, cache).round(6))     # log 2
+    0.693147
+    >>> loss.backward(1., cache).round(6)[0]                 # ¼, ¼, ½ − 1
+    array([ 0.25,  0.25, -0.5 ])
+    """
+
+    def forward(self, logits: Array, targets: Array, count: int | None, cache: Cache) -> Array:
+        check_array("CrossEntropy", "logits", logits, (..., "V"), like=logits)
+        check_ids("CrossEntropy", "targets", targets, logits.shape[-1], "vocabulary", ignore=IGNORE_INDEX)
+        if targets.shape != logits.shape[:-1]:
+            raise ShapeError(f"CrossEntropy: targets have shape {targets.shape}, expected {logits.shape[:-1]}")
+        counted = targets != IGNORE_INDEX
+        if count is None:
+            count = int(counted.sum())
+        if count < 1:
+            raise DataError("CrossEntropy: no target counts, so there is no mean; hand in the count of the whole batch")
+        targets = cache.keep("targets", targets)
+        count = int(cache.keep("count", np.asarray(count)))  # an int: a NumPy int64 would turn float32 into float64
+        shifted = logits - logits.real.max(-1, keepdims=True)
+        log_sum = np.log(np.exp(shifted).sum(-1, keepdims=True))
+        log_probabilities = cache.keep("log_probabilities", shifted - log_sum)
+        of_target = np.take_along_axis(log_probabilities, _column(targets, counted), axis=-1)[..., 0]
+        loss: Array = -(of_target * counted).sum() / count
+        return loss
+
+    def backward(self, dloss: Array | float, cache: Cache) -> Array:
+        log_probabilities, targets, count = cache["log_probabilities"], cache["targets"], int(cache["count"])
+        counted = targets != IGNORE_INDEX
+        dlog_probabilities = np.zeros_like(log_probabilities)
+        share = -(dloss / count) * counted[..., None]
+        np.put_along_axis(dlog_probabilities, _column(targets, counted), share, axis=-1)  # 1.
+        cache.note("log_probabilities", dlog_probabilities)
+        dlogits: Array = dlog_probabilities - np.exp(log_probabilities) * dlog_probabilities.sum(
+            -1, keepdims=True
+        )  # 2.
+        return dlogits
+
+
+def _column(targets: Array, counted: Array) -> Array:
+    """Targets as indices along the last axis; 0 stands in for those that do not count."""
+    return np.where(counted, targets, 0)[..., None]

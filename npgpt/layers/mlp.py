@@ -1,0 +1,58 @@
+# B batch, T time, C channels, F hidden
+import sys
+from types import ModuleType
+
+from npgpt.core import Array, Cache, Layer
+from npgpt.errors import ConfigError, did_you_mean
+from npgpt.layers.activations import ACTIVATIONS
+from npgpt.layers.dropout import Dropout
+from npgpt.layers.linear import Linear
+
+
+class MLP(Layer):
+    """Two linear maps with a bend between them, for each token by itself: what it makes of what attention gathered.
+
+    Forward   hidden = x·W_up + b_up,  active = activation(hidden),  y = Dropout(active·W_down + b_down)
+    Backward  given dy = ∂L/∂y: a chain without a fork, so each layer's gradient is handed to the one before it:
+      1. dprojected from the dropout, dactive from ``down``
+      2. dhidden from the activation
+      3. dx from ``up``
+    Shapes    x, y, dx, dy (..., C); hidden, active (..., F), F = 4 C
+    Keeps     hidden, active, projected
+    Raises    ConfigError if the activation is unknown; ShapeError if x.shape[-1] != n_embd (by ``up``)
+    Source    Vaswani et al. 2017, arXiv:1706.03762, section 3.3
+
+    Args
+        activation: "gelu_tanh", "gelu" or "relu".
+        dropout: probability, for the output.
+        residual_std: standard deviation of the weight of ``down`` when it is initialised.
+        layers: where the classes of the sub-layers come from (npgpt.layers, if not said).
+    """
+
+    def __init__(
+        self,
+        n_embd: int,
+        dropout: float = 0.0,
+        activation: str = "gelu_tanh",
+        residual_std: float = 0.02,
+        layers: ModuleType | None = None,
+    ) -> None:
+        if activation not in ACTIVATIONS:
+            raise ConfigError(f"activation {activation!r} is unknown; {did_you_mean(activation, ACTIVATIONS)}")
+        layers = layers or sys.modules["npgpt.layers"]
+        self.up: Linear = layers.Linear(n_embd, 4 * n_embd)
+        self.activation: Layer = getattr(layers, ACTIVATIONS[activation])()
+        self.down: Linear = layers.Linear(4 * n_embd, n_embd, residual_std)
+        self.dropout: Dropout = layers.Dropout(dropout)
+
+    def forward(self, x: Array, cache: Cache) -> Array:
+        hidden = cache.keep("hidden", self.up.forward(x, cache.scope("up")))  # (..., F)
+        active = cache.keep("active", self.activation.forward(hidden, cache.scope("activation")))
+        projected = cache.keep("projected", self.down.forward(active, cache.scope("down")))
+        return self.dropout.forward(projected, cache.scope("dropout"))
+
+    def backward(self, dy: Array, cache: Cache) -> Array:
+        dprojected = cache.note("projected", self.dropout.backward(dy, cache.scope("dropout")))  # 1.
+        dactive = cache.note("active", self.down.backward(dprojected, cache.scope("down")))
+        dhidden = cache.note("hidden", self.activation.backward(dactive, cache.scope("activation")))  # 2.
+        return self.up.backward(dhidden, cache.scope("up"))  # 3.

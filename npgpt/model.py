@@ -1,0 +1,107 @@
+# B batch, T time, C channels, V vocabulary
+from types import ModuleType
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+from npgpt import layers as textbook
+from npgpt.config import GPTConfig
+from npgpt.core import Array, Cache, FlatParams, Layer, check_array, check_ids
+from npgpt.errors import ShapeError
+from npgpt.layers import Block, CrossEntropy, Dropout, Embedding, LayerNorm, LearnedPositions, VocabularyHead
+
+INITIAL_STD = 0.02
+
+
+class GPT(Layer):
+    """A GPT: which token comes next, at every place of a text.
+
+    Forward   x = Dropout(Embedding(ids) + positions);  x = Block(x), n_layer times;  logits = VocabularyHead(norm(x))
+    Backward  given dlogits: the same road in reverse, a chain without a fork, but for
+      1. the tied matrix, which is used at both ends: both ends add into its one gradient
+    Shapes    ids (B, T) of integers, T <= context_length; logits, dlogits (B, T, V)
+    Keeps     embedded, positioned, normed, and (in loss) logits
+    Raises    ShapeError if ids are of another shape or out of range
+    Source    Radford et al. 2019 (GPT-2), whose initialisation it has: every weight with standard deviation 0.02, but
+              those of the 2·n_layer projections that add into the residual stream with 0.02/√(2·n_layer)
+
+    Args
+        config: the sizes.
+        layers: where the classes of the layers come from.
+        seed: decides the first weights.
+        dtype: of the parameters.
+    Attributes
+        flat: all parameters in one vector, all gradients in another.
+
+    ``loss`` and ``loss_backward`` are what training calls; ``forward`` and ``backward`` stop at the logits.
+    """
+
+    flat: FlatParams
+
+    def __init__(
+        self, config: GPTConfig, layers: ModuleType = textbook, seed: int = 0, dtype: npt.DTypeLike = np.float32
+    ) -> None:
+        self.config = config
+        C, V = config.n_embd, config.vocab_size
+        residual_std = INITIAL_STD / (2 * config.n_layer) ** 0.5
+        self.embedding: Embedding = layers.Embedding(V, C, INITIAL_STD)
+        self.positions: LearnedPositions = layers.LearnedPositions(config.context_length, C, INITIAL_STD)
+        self.dropout: Dropout = layers.Dropout(config.dropout)
+        self.blocks: list[Block] = [
+            layers.Block(C, config.n_head, config.dropout, config.activation, residual_std, layers)
+            for _ in range(config.n_layer)
+        ]
+        self.norm: LayerNorm = layers.LayerNorm(C)
+        tied = self.embedding.weight if config.tie_weights else None
+        self.lm_head: VocabularyHead = layers.VocabularyHead(V, C, INITIAL_STD, tied)
+        self.cross_entropy: CrossEntropy = layers.CrossEntropy()
+        self.pack(dtype)
+        self.initialise(seed)
+
+    def twin(self, layers: ModuleType) -> Self:
+        """The same model with layers from another module, over the very same Params."""
+        return type(self)(self.config, layers).adopt(self)
+
+    def forward(self, ids: Array, cache: Cache) -> Array:
+        """(B, T) ids -> (B, T, V) logits."""
+        weight = self.embedding.weight.value
+        check_ids("GPT", "ids", ids, len(weight), "vocabulary")
+        check_array("GPT", "ids", ids, ("B", "T"), like=ids)
+        if not 1 <= ids.shape[1] <= self.config.context_length:
+            raise ShapeError(
+                f"GPT: ids has {ids.shape[1]} tokens in a row, but the model sees 1 to {self.config.context_length} "
+                "(context_length); hand in the last ones only"
+            )
+        embedded = cache.keep("embedded", self.embedding.forward(ids, cache.scope("embedding")))  # (B, T, C)
+        positioned = cache.keep("positioned", self.positions.forward(embedded, cache.scope("positions")))
+        x = self.dropout.forward(positioned, cache.scope("dropout"))
+        for i, block in enumerate(self.blocks):
+            x = block.forward(x, cache.scope(f"blocks.{i}"))
+        normed = cache.keep("normed", self.norm.forward(x, cache.scope("norm")))
+        return self.lm_head.forward(normed, cache.scope("lm_head"))
+
+    def backward(self, dlogits: Array, cache: Cache) -> None:
+        """Add to every parameter's gradient."""
+        dnormed = cache.note("normed", self.lm_head.backward(dlogits, cache.scope("lm_head")))  # 1.
+        dx = self.norm.backward(dnormed, cache.scope("norm"))
+        for i, block in reversed(list(enumerate(self.blocks))):
+            dx = block.backward(dx, cache.scope(f"blocks.{i}"))
+        dpositioned = cache.note("positioned", self.dropout.backward(dx, cache.scope("dropout")))
+        dembedded = cache.note("embedded", self.positions.backward(dpositioned, cache.scope("positions")))
+        self.embedding.backward(dembedded, cache.scope("embedding"))  # 1.
+
+    def loss(self, ids: Array, targets: Array, cache: Cache, count: int | None = None) -> Array:
+        """Mean cross-entropy of the targets, in nats.
+
+        Args
+            targets: (B, T), the token that follows each place, or ``IGNORE_INDEX`` where none is asked for.
+            count: what the sum is divided by; if not said, the number of targets that count. A step that is cut into
+                parts hands in the count of the whole.
+        """
+        logits = cache.keep("logits", self.forward(ids, cache))
+        return self.cross_entropy.forward(logits, targets, count, cache.scope("cross_entropy"))
+
+    def loss_backward(self, dloss: Array | float, cache: Cache) -> None:
+        """Add to every parameter's gradient, given that of the loss (1 if the loss is what is minimised)."""
+        self.backward(cache.note("logits", self.cross_entropy.backward(dloss, cache.scope("cross_entropy"))), cache)

@@ -1,0 +1,55 @@
+"""Random numbers that depend on nothing but what they are for.
+
+Every number is an integer hash of a key (made of seed, purpose, step, layer, ...) and a counter (which element). So
+no generator has a state to save, the order of drawing does not matter, any loop on any number of threads gives the same
+bits, and what was drawn once can be computed again instead of stored.
+
+Normal numbers are twelve uniform ones added, minus 6: mean 0, variance 12 · 1/12 = 1, nothing beyond ±6, and only
+integer sums on the way, which are exact on every machine.
+"""
+
+import hashlib
+
+import numpy as np
+import numpy.typing as npt
+
+Counters = npt.NDArray[np.uint32]
+
+
+def make_key(*parts: int | str) -> int:
+    """A 64-bit key out of anything that names a purpose, as ``make_key("dropout", seed, step, "blocks.0.mlp")``."""
+    return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=8).digest(), "little")
+
+
+def random_bits(key: int, counters: Counters) -> npt.NDArray[np.uint32]:
+    """32 random bits for each counter, the same shape: two rounds of a 32-bit mixer, half of the key before each.
+
+    Source    the mixer: A. Appleby, MurmurHash3, fmix32 (public domain)
+    """
+    low, high = np.uint32(key & 0xFFFFFFFF), np.uint32(key >> 32)
+    return _mix(_mix(counters ^ low) ^ high)
+
+
+def _mix(h: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
+    h = (h ^ (h >> np.uint32(16))) * np.uint32(0x85EBCA6B)
+    h = (h ^ (h >> np.uint32(13))) * np.uint32(0xC2B2AE35)
+    return h ^ (h >> np.uint32(16))
+
+
+def uniform(key: int, n: int) -> npt.NDArray[np.float64]:
+    """n numbers in [0, 1), multiples of 2**-32."""
+    return random_bits(key, np.arange(n, dtype=np.uint32)) / 2.0**32
+
+
+def normal(key: int, shape: tuple[int, ...]) -> npt.NDArray[np.float64]:
+    """Numbers with mean 0 and variance 1, exact multiples of 2**-32."""
+    counters = np.arange(int(np.prod(shape)), dtype=np.uint32).reshape(shape)
+    total = np.full(shape, 6, dtype=np.uint64)  # twelve times half a unit, so that the mean is exactly 0
+    for k in range(12):
+        total += random_bits(make_key(key, k), counters)
+    return total / 2.0**32 - 6.0
+
+
+def permutation(key: int, n: int) -> npt.NDArray[np.int64]:
+    """The numbers 0 to n - 1 in random order."""
+    return np.argsort(random_bits(key, np.arange(n, dtype=np.uint32)), kind="stable")
