@@ -216,8 +216,8 @@ class Cache:
         if name not in self._children:
             if name in self._values:
                 raise KeyError(f"{self._full(name)} is a kept array; a sub-layer cannot have its name")
-            # type(self): a subclass that disturbs a pass does so at every depth
-            self._children[name] = object.__new__(type(self))._open(self._shared, self._full(name))
+            # a copy of self, emptied: a subclass that disturbs a pass does so at every depth
+            self._children[name] = copy.copy(self)._open(self._shared, self._full(name))
         return self._children[name]
 
     def keep(self, name: str, array: Array) -> Array:
@@ -281,6 +281,10 @@ class Cache:
             value = scope._values[name]
             if path.startswith(inside) and value is not None:
                 yield path, value, scope._grads.get(name)
+
+    def is_empty(self) -> bool:
+        """Whether no pass has kept anything since the cache was made or reset."""
+        return not self._shared.kept
 
     def _scopes(self) -> Iterator[Self]:
         yield self

@@ -1,7 +1,7 @@
 """The textbook: every layer in plain NumPy, one idea a file, its derivation in its docstring."""
 
 from npgpt.layers.activations import GELU, ReLU, TanhGELU
-from npgpt.layers.attention import Attention, Mixing, Scores, Softmax
+from npgpt.layers.attention import Attention, Mixing, Scores, Softmax, visible
 from npgpt.layers.block import Block
 from npgpt.layers.dropout import Dropout
 from npgpt.layers.embedding import Embedding
@@ -30,4 +30,5 @@ __all__ = [
     "Softmax",
     "TanhGELU",
     "VocabularyHead",
+    "visible",
 ]

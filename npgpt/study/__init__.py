@@ -1,0 +1,1 @@
+"""Tools to look at gradients and to doubt them."""

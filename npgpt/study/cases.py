@@ -1,0 +1,215 @@
+# B batch, T time, H heads, D head size, C channels (C = H·D), V vocabulary
+"""How to make each layer, with weights of order one, and inputs that it takes: for the laws and for the checker."""
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from npgpt import layers
+from npgpt.config import GPTConfig
+from npgpt.core import Array, Cache, Layer
+from npgpt.layers import IGNORE_INDEX
+from npgpt.model import GPT
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """The sizes that a case is made with. All different where they may be, so that a swapped axis is an error."""
+
+    B: int = 2
+    T: int = 5
+    H: int = 3
+    D: int = 4
+    V: int = 11
+
+    @property
+    def C(self) -> int:  # noqa: N802
+        return self.H * self.D
+
+
+@dataclass(frozen=True)
+class Case:
+    """A layer in float64 and inputs for it.
+
+    Attributes
+        inputs: argument of forward -> value, in order. Float arrays get gradients, others do not.
+        wrong: the same with a shape that the layer must refuse; None if it takes any shape.
+        time_axis: the axis of inputs and output along which nothing may flow backwards; None if there is none.
+        training: whether dropout drops. Its masks are the same in every pass of a case.
+    """
+
+    name: str
+    layer: Layer
+    inputs: dict[str, Any]
+    wrong: dict[str, Any] | None = None
+    time_axis: int | None = None
+    training: bool = False
+
+    def float_inputs(self) -> dict[str, Array]:
+        return {name: x for name, x in self.inputs.items() if isinstance(x, np.ndarray) and x.dtype.kind == "f"}
+
+    def cache(self, **settings: Any) -> Cache:
+        return Cache(**{"training": self.training, "seed": 1, "step": 2} | settings)
+
+    def forward(self, cache: Cache, **changed: Any) -> Array:
+        """Run the layer on the inputs, some of which may be replaced."""
+        return self.layer.forward(*(self.inputs | changed).values(), cache)
+
+    def backward(self, dy: Array, cache: Cache) -> dict[str, Array]:
+        """Input -> gradient."""
+        grads = self.layer.backward(dy, cache)
+        grads = () if grads is None else grads if isinstance(grads, tuple) else (grads,)
+        return dict(zip(self.float_inputs(), grads, strict=True))
+
+    def astype(self, dtype: npt.DTypeLike) -> "Case":
+        inputs = self.inputs | {name: x.astype(dtype) for name, x in self.float_inputs().items()}
+        return dataclasses.replace(self, layer=self.layer.astype(dtype), inputs=inputs)
+
+
+class TrainingLoss(Layer):
+    """``GPT.loss`` and ``GPT.loss_backward`` as a layer from ids and targets to a scalar."""
+
+    def __init__(self, gpt: GPT) -> None:
+        self.gpt = gpt
+
+    def forward(self, ids: Array, targets: Array, cache: Cache) -> Array:
+        return self.gpt.loss(ids, targets, cache)
+
+    def backward(self, dloss: Array, cache: Cache) -> None:
+        self.gpt.loss_backward(dloss, cache)
+
+
+Random = np.random.Generator
+Make = Callable[[Sizes, Random], Case]
+
+
+def of_order_one(layer: Layer, random: Random) -> Layer:
+    """Draw every parameter, biases and gains too, with standard deviation 1/2: small weights hide mistakes.
+
+    With twice as much, softmax saturates after a few layers, and the curvature spoils central differences.
+    """
+    for param in layer.parameters().values():
+        param.value[...] = 0.5 * random.normal(size=param.value.shape)
+    return layer
+
+
+def _on_tokens(name: str, make: Callable[[Sizes], Layer], any_shape: bool = False, training: bool = False) -> Make:
+    """A layer that takes x of shape (B, T, C)."""
+
+    def case(sizes: Sizes, random: Random) -> Case:
+        x = random.normal(size=(sizes.B, sizes.T, sizes.C))
+        wrong = None if any_shape else {"x": np.zeros((sizes.B, sizes.T, sizes.C + 1))}
+        layer = of_order_one(make(sizes), random)
+        return Case(name, layer, {"x": x}, wrong, time_axis=1, training=training)
+
+    return case
+
+
+def _relu(sizes: Sizes, random: Random) -> Case:
+    x = random.normal(size=(sizes.B, sizes.T, sizes.C))
+    return Case("ReLU", layers.ReLU(), {"x": x + 0.1 * np.sign(x)}, time_axis=1)  # away from the kink
+
+
+def _embedding(sizes: Sizes, random: Random) -> Case:
+    layer = of_order_one(layers.Embedding(sizes.V, sizes.C), random)
+    ids = _ids(sizes, random)
+    return Case("Embedding", layer, {"ids": ids}, {"ids": ids + sizes.V}, time_axis=1)
+
+
+def _scores(sizes: Sizes, random: Random) -> Case:
+    q, k = random.normal(size=(2, sizes.B, sizes.H, sizes.T, sizes.D))
+    return Case("Scores", layers.Scores(), {"q": q, "k": k}, {"q": q, "k": k[..., :0]}, time_axis=2)
+
+
+def _softmax(sizes: Sizes, random: Random) -> Case:
+    scores = random.normal(size=(sizes.B, sizes.H, sizes.T, sizes.T))
+    return Case("Softmax", layers.Softmax(), {"s": np.where(layers.visible(sizes.T), scores, -np.inf)})
+
+
+def _mixing(sizes: Sizes, random: Random) -> Case:
+    w = random.normal(size=(sizes.B, sizes.H, sizes.T, sizes.T))
+    v = random.normal(size=(sizes.B, sizes.H, sizes.T, sizes.D))
+    return Case("Mixing", layers.Mixing(), {"w": w, "v": v}, {"w": w[..., :0], "v": v})
+
+
+def _cross_entropy(name: str, ignored: bool) -> Make:
+    def case(sizes: Sizes, random: Random) -> Case:
+        logits = random.normal(size=(sizes.B, sizes.T, sizes.V))
+        targets = _targets(sizes, random, ignored)
+        wrong = {"logits": logits, "targets": targets[None], "count": None}
+        return Case(name, layers.CrossEntropy(), {"logits": logits, "targets": targets, "count": None}, wrong)
+
+    return case
+
+
+def _gpt(name: str, n_layer: int = 1, loss: bool = True, ignored: bool = False, **options: Any) -> Make:
+    """A whole model; its logits, or its loss."""
+
+    def case(sizes: Sizes, random: Random) -> Case:
+        config = GPTConfig(sizes.V, sizes.T + 1, n_layer, n_head=sizes.H, n_embd=sizes.C, **options)
+        gpt = of_order_one(GPT(config, dtype=np.float64), random)
+        assert isinstance(gpt, GPT)
+        ids = _ids(sizes, random)
+        too_long = np.zeros((sizes.B, sizes.T + 2), dtype=int)
+        training = "dropout" in options
+        if not loss:
+            return Case(name, gpt, {"ids": ids}, {"ids": too_long}, time_axis=1, training=training)
+        inputs = {"ids": ids, "targets": _targets(sizes, random, ignored)}
+        return Case(name, TrainingLoss(gpt), inputs, {"ids": too_long, "targets": too_long}, training=training)
+
+    return case
+
+
+def _ids(sizes: Sizes, random: Random) -> Array:
+    ids = random.integers(0, sizes.V, (sizes.B, sizes.T))
+    ids[-1, -1] = ids[0, 0]  # one that stands twice
+    return ids
+
+
+def _targets(sizes: Sizes, random: Random, ignored: bool) -> Array:
+    targets = random.integers(0, sizes.V, (sizes.B, sizes.T))
+    if ignored:
+        targets[random.random(targets.shape) < 0.4] = IGNORE_INDEX
+        targets[0, 0] = 0  # at least one counts
+    return targets
+
+
+CASES: dict[str, Make] = {
+    "Linear": _on_tokens("Linear", lambda s: layers.Linear(s.C, s.C + 1)),
+    "Embedding": _embedding,
+    "LearnedPositions": _on_tokens("LearnedPositions", lambda s: layers.LearnedPositions(s.T + 1, s.C)),
+    "LayerNorm": _on_tokens("LayerNorm", lambda s: layers.LayerNorm(s.C, eps=0.1)),  # a large ε, to be seen
+    "ReLU": _relu,
+    "TanhGELU": _on_tokens("TanhGELU", lambda s: layers.TanhGELU(), any_shape=True),
+    "GELU": _on_tokens("GELU", lambda s: layers.GELU(), any_shape=True),
+    "Dropout": _on_tokens("Dropout", lambda s: layers.Dropout(0.3), any_shape=True, training=True),
+    "Scores": _scores,
+    "Softmax": _softmax,
+    "Mixing": _mixing,
+    "Attention": _on_tokens("Attention", lambda s: layers.Attention(s.C, s.H)),
+    "Attention-dropout": _on_tokens("Attention-dropout", lambda s: layers.Attention(s.C, s.H, 0.3), training=True),
+    "MLP": _on_tokens("MLP", lambda s: layers.MLP(s.C)),
+    "Block": _on_tokens("Block", lambda s: layers.Block(s.C, s.H)),
+    "Block-dropout": _on_tokens("Block-dropout", lambda s: layers.Block(s.C, s.H, 0.3, "gelu"), training=True),
+    "VocabularyHead": _on_tokens("VocabularyHead", lambda s: layers.VocabularyHead(s.V, s.C)),
+    "CrossEntropy": _cross_entropy("CrossEntropy", ignored=False),
+    "CrossEntropy-ignore": _cross_entropy("CrossEntropy-ignore", ignored=True),
+    "GPT": _gpt("GPT", loss=False),
+    "GPT-tied": _gpt("GPT-tied", n_layer=2),
+    "GPT-untied": _gpt("GPT-untied", tie_weights=False),
+    "GPT-dropout": _gpt("GPT-dropout", dropout=0.3),
+    "GPT-ignore": _gpt("GPT-ignore", ignored=True),
+}
+
+# A block and a whole model have many tensors; smaller ones keep the check of each cell of each short.
+SMALL = Sizes(B=2, T=3, H=2, D=3, V=7)
+
+
+def make_case(name: str, sizes: Sizes | None = None, seed: int = 0) -> Case:
+    """The case of this name; without sizes, with those that the checker uses."""
+    sizes = sizes or (SMALL if name.startswith(("Block", "GPT")) else Sizes())
+    return CASES[name](sizes, np.random.default_rng(seed))
