@@ -95,7 +95,7 @@ class TrainConfig(Options):
     beta2: float = option(0.99, "AdamW: memory of the mean squared gradient", at_least=0, below=1)
     eps: float = option(1e-8, "AdamW: added below the fraction", above=0)
     grad_clip: float = option(1.0, "largest norm of the gradient; what is longer is scaled down", above=0)
-    eval_every: int = option(250, "steps from one evaluation, sample and checkpoint to the next", at_least=1)
+    eval_every: int = option(100, "steps from one evaluation, sample and checkpoint to the next", at_least=1)
     seed: int = option(0, "decides the first weights, the order of the examples, dropout and the samples", at_least=0)
 
     def __post_init__(self) -> None:

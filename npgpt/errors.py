@@ -24,6 +24,10 @@ class DataError(NpgptError):
     """A text or a list of ids that cannot be trained on."""
 
 
+class TrainingError(NpgptError):
+    """Training that went astray."""
+
+
 class TokenizerError(NpgptError):
     """A text, an id, a vocabulary or a vocabulary file that a tokenizer cannot use."""
 

@@ -1,0 +1,51 @@
+# V vocabulary
+"""What a loss has to be compared with: models that know only how often tokens, or pairs of tokens, occur."""
+
+import numpy as np
+
+from npgpt.core import Array
+from npgpt.errors import DataError
+
+
+def unigram_loss(train_ids: Array, ids: Array, vocab_size: int) -> float:
+    """Mean cross-entropy, in nats, of ``ids[1:]`` under the frequencies of tokens in the training text.
+
+    p(v) = (count(v) + 1)/(n + V): one is added so that a token that was never seen is possible.
+    """
+    return float(-np.log(_unigram(train_ids, vocab_size)[ids[1:]]).mean())
+
+
+def bigram_loss(train_ids: Array, ids: Array, vocab_size: int) -> float:
+    """Mean cross-entropy, in nats, of ``ids[1:]``, each given the one before it, under mixed frequencies.
+
+    p(v | u) = λ·count(u v)/count(u) + (1 − λ)·p(v). λ is the best of 0, 0.01, ..., 0.99 on the last tenth of the
+    training text with counts from the rest; then all of the training text is counted.
+
+    Raises
+        DataError if there are too few ids to choose λ.
+    """
+    cut = len(train_ids) * 9 // 10
+    if cut < 2 or len(train_ids) - cut < 2:
+        raise DataError(f"{len(train_ids)} training tokens are too few for a bigram model; take a longer text")
+    pair, single = _bigram(train_ids[:cut], train_ids[cut:], vocab_size)
+    weights = np.arange(100) / 100
+    losses = [-np.log(weight * pair + (1 - weight) * single).mean() for weight in weights]
+    best = weights[int(np.argmin(losses))]
+    pair, single = _bigram(train_ids, ids, vocab_size)
+    return float(-np.log(best * pair + (1 - best) * single).mean())
+
+
+def _unigram(train_ids: Array, vocab_size: int) -> Array:
+    counts = np.bincount(train_ids, minlength=vocab_size)
+    probabilities: Array = (counts + 1) / (len(train_ids) + vocab_size)
+    return probabilities
+
+
+def _bigram(train_ids: Array, ids: Array, vocab_size: int) -> tuple[Array, Array]:
+    """For each of ``ids[1:]``: count(u v)/count(u), and p(v)."""
+    pairs, counts = np.unique(train_ids[:-1] * vocab_size + train_ids[1:], return_counts=True)
+    firsts = np.bincount(train_ids[:-1], minlength=vocab_size)
+    wanted = ids[:-1] * vocab_size + ids[1:]
+    place = np.minimum(np.searchsorted(pairs, wanted), len(pairs) - 1)
+    count = np.where(pairs[place] == wanted, counts[place], 0)
+    return count / np.maximum(firsts[ids[:-1]], 1), _unigram(train_ids, vocab_size)[ids[1:]]

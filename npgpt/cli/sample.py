@@ -1,0 +1,42 @@
+"""``npgpt sample``: a trained model writes."""
+
+import argparse
+from typing import Any
+
+from npgpt.checkpoint import load_run
+from npgpt.errors import DataError
+from npgpt.generate import generate
+from npgpt.terminal import write_text
+from npgpt.tokenizer import END_OF_TEXT
+
+
+def add_parser(subparsers: Any) -> None:
+    parser = subparsers.add_parser(
+        "sample",
+        help="let a trained model write",
+        description="Continue a prompt, token by token, until --max-tokens or the end of a text.",
+    )
+    parser.add_argument("run_folder", metavar="DIR", help="a run folder that `npgpt train` made")
+    parser.add_argument("--prompt", default="", metavar="TEXT", help="what to continue (the beginning of a text)")
+    parser.add_argument("--max-tokens", type=int, default=200, metavar="N", help="how many tokens at most (200)")
+    parser.add_argument(
+        "--temperature", type=float, default=0.8, metavar="N", help="0: always the likeliest; 1: as learned (0.8)"
+    )
+    parser.add_argument("--top-k", type=int, metavar="N", help="draw from the N likeliest tokens only (all)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="the same seed, the same text (0)")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    loaded = load_run(options.run_folder)
+    end = loaded.tokenizer.special_tokens[END_OF_TEXT]
+    prompt = loaded.tokenizer.encode(options.prompt)
+    if options.prompt and not prompt:
+        raise DataError("the prompt has no token of this vocabulary: it is all white space")
+    settings = options.max_tokens, options.temperature, options.top_k, options.seed
+    ids = generate(loaded.model, prompt or [end], *settings, stop=end)
+    write_text(options.prompt)
+    for text in loaded.tokenizer.stream(ids):
+        write_text(text)
+    write_text("\n")
+    return 0

@@ -1,0 +1,174 @@
+"""``npgpt train``: from a text to a run folder."""
+
+import argparse
+import dataclasses
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from npgpt.baselines import bigram_loss, unigram_loss
+from npgpt.build import make_gpt
+from npgpt.checkpoint import PICTURE, RunFolder
+from npgpt.cli.options import add_config_flags, config_from
+from npgpt.config import DataConfig, RunConfig
+from npgpt.core import Array
+from npgpt.data import builtin_texts, encode_texts, split_text
+from npgpt.errors import DataError
+from npgpt.files import read_text
+from npgpt.generate import generate
+from npgpt.memory import keep_freed_memory
+from npgpt.model import GPT
+from npgpt.terminal import escape_controls
+from npgpt.tokenizer import END_OF_TEXT, BPETokenizer, CharTokenizer, Tokenizer, WordTokenizer
+from npgpt.train import evaluate, training_steps
+
+SAMPLE_TOKENS = 60
+
+
+def add_parser(subparsers: Any) -> None:
+    parser = subparsers.add_parser(
+        "train",
+        help="train a GPT on a text",
+        description="Train a tokenizer and a GPT. Without arguments: on Python's own documentation, in two minutes.",
+    )
+    parser.add_argument("--out", metavar="DIR", help="the run folder (the first of runs/1, runs/2, ... that is free)")
+    parser.add_argument("--overwrite", action="store_true", help="replace the run in DIR; its own files only")
+    add_config_flags(parser)
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    config = config_from(options)
+    out = Path(options.out) if options.out else RunFolder.next_free()
+    RunFolder.check(out, options.overwrite)
+    keep_freed_memory()
+
+    train_texts, validation_texts = read_texts(config.data)
+    tokenizer = train_tokenizer(config, train_texts)
+    config = dataclasses.replace(config, model=dataclasses.replace(config.model, vocab_size=tokenizer.vocab_size))
+    ids, validation_ids = encode_texts(tokenizer, train_texts), encode_texts(tokenizer, validation_texts)
+    model = make_gpt(config.model, seed=config.train.seed)
+    print(
+        f"{model.flat.values.size:,} parameters; {len(ids):,} tokens to train on, {len(validation_ids):,} to validate; "
+        f"vocabulary of {tokenizer.vocab_size:,}"
+    )
+    baselines = {
+        "unigram_loss": unigram_loss(ids, validation_ids, tokenizer.vocab_size),
+        "bigram_loss": bigram_loss(ids, validation_ids, tokenizer.vocab_size),
+    }
+    print(
+        f"to beat, in nats per token: {baselines['unigram_loss']:.3f} (unigram: how frequent a token is), "
+        f"{baselines['bigram_loss']:.3f} (bigram: after the token before it)"
+    )
+    folder = RunFolder.create(out, config, tokenizer, options.overwrite)
+    rows = fit(config, model, tokenizer, ids, validation_ids, folder, baselines)
+    draw_losses(out / PICTURE, rows)
+    better = baselines["bigram_loss"] - rows[-1]["val_loss"]
+    print(
+        f"validation loss {rows[-1]['val_loss']:.3f}, {abs(better):.3f} nats {'below' if better > 0 else 'above'} "
+        f"the bigram's; saved in {escape_controls(str(out))}\n"
+        f"next: npgpt sample {escape_controls(str(out))} --prompt 'The '"
+    )
+    return 0
+
+
+def read_texts(config: DataConfig) -> tuple[list[str], list[str]]:
+    """The part of each text to train on, and the part to validate on."""
+    named = {path: read_text(path) for path in config.text}
+    for path, text in named.items():
+        if not text.strip():
+            raise DataError(f"{path} is empty; give a text to learn from")
+    print(f"text: {', '.join(map(escape_controls, named)) or 'the documentation of this Python (pydoc_data.topics)'}")
+    parts = [split_text(text, config.validation_fraction) for text in list(named.values()) or builtin_texts()]
+    return [train for train, _ in parts], [validation for _, validation in parts if validation]
+
+
+def train_tokenizer(config: RunConfig, texts: list[str]) -> Tokenizer:
+    kinds: dict[str, Any] = {"bpe": BPETokenizer, "word": WordTokenizer, "char": CharTokenizer}
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        tokenizer: Tokenizer = kinds[config.data.tokenizer].train(texts, config.model.vocab_size)
+    for warning in caught:
+        print(warning.message)
+    return tokenizer
+
+
+def fit(
+    config: RunConfig,
+    model: GPT,
+    tokenizer: Tokenizer,
+    ids: Array,
+    validation_ids: Array,
+    folder: RunFolder,
+    baselines: dict[str, float],
+) -> list[dict[str, Any]]:
+    """Train, and at each evaluation print, measure, save. Returns the rows of metrics.jsonl."""
+    steps, every = config.train.steps, config.train.eval_every
+    rows: list[dict[str, Any]] = []
+    bar = tqdm(total=steps, unit="step", disable=not sys.stderr.isatty(), leave=False)
+    losses: list[float] = [evaluate(model, ids[: 1 + 16 * config.model.context_length])]
+    tokens, started = 0.0, time.perf_counter()
+
+    def report(step: int) -> None:
+        nonlocal tokens, started
+        row: dict[str, Any] = {
+            "step": step,
+            "train_loss": sum(losses) / len(losses),
+            "val_loss": evaluate(model, validation_ids),
+            "tokens_per_s": tokens / (time.perf_counter() - started) if step else 0.0,
+        }
+        rows.append(row if step else row | baselines)
+        folder.add_metrics(rows[-1])
+        folder.save_model(model)
+        bar.write(
+            f"step {step:>{len(str(steps))}}/{steps}  train {row['train_loss']:.3f}  validation {row['val_loss']:.3f}  "
+            f"(bigram {baselines['bigram_loss']:.3f})  {row['tokens_per_s']:,.0f} tokens/s",
+            file=sys.stdout,
+        )
+        if step in (0, steps) or step - every < steps / 2 <= step:
+            bar.write(f"  sample: {sample_line(model, tokenizer, config.train.seed)}", file=sys.stdout)
+        losses.clear()
+        tokens, started = 0.0, time.perf_counter()
+
+    report(0)
+    for step in training_steps(model, ids, config.train):
+        losses.append(step.loss)
+        tokens += step.n_tokens
+        bar.update()
+        bar.set_postfix(loss=f"{step.loss:.3f}", refresh=False)
+        if step.number % every == 0 or step.number == steps:
+            report(step.number)
+    bar.close()
+    return rows
+
+
+def sample_line(model: GPT, tokenizer: Tokenizer, seed: int) -> str:
+    """A short sample, on one line, safe to show."""
+    end = tokenizer.special_tokens[END_OF_TEXT]
+    text = tokenizer.decode(generate(model, [end], SAMPLE_TOKENS, temperature=0.8, seed=seed))
+    return escape_controls(text, keep="").replace("\\n", "⏎ ")
+
+
+def draw_losses(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Draw the losses over the steps, if matplotlib is there."""
+    try:
+        import matplotlib
+    except ImportError:
+        return
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
+    steps = [row["step"] for row in rows]
+    axes.plot(steps, [row["train_loss"] for row in rows], label="training")
+    axes.plot(steps, [row["val_loss"] for row in rows], label="validation")
+    for name, style in (("unigram", ":"), ("bigram", "--")):
+        axes.axhline(rows[0][f"{name}_loss"], linestyle=style, color="grey", label=name)
+    axes.set(xlabel="step", ylabel="cross-entropy, nats per token")
+    axes.legend()
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)

@@ -1,0 +1,130 @@
+# T context length, B batch size
+"""From texts to batches: training and validation text, and windows that slide over the ids."""
+
+import re
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from npgpt.core import Array
+from npgpt.errors import DataError
+from npgpt.rng import make_key, permutation
+from npgpt.tokenizer import END_OF_TEXT, Tokenizer
+
+
+def builtin_texts() -> list[str]:
+    """The topics of Python's own documentation, which every CPython carries: English, with some code.
+
+    The topics repeat each other: a fifth of it is paragraphs that stood in another topic before. Each paragraph is kept
+    once, where it comes first, lest validation text be training text.
+    """
+    from pydoc_data.topics import topics  # 0.5 MB: read when asked for
+
+    texts, seen = [], set()
+    for name in sorted(topics):
+        paragraphs = []
+        for paragraph in re.split(r"\n\s*\n", topics[name]):
+            words = " ".join(paragraph.split())  # indented differently, it is still the same
+            if words and words not in seen:
+                seen.add(words)
+                paragraphs.append(paragraph.strip("\n"))
+        if paragraphs:
+            texts.append("\n\n".join(paragraphs) + "\n")
+    return texts
+
+
+def split_text(text: str, validation_fraction: float) -> tuple[str, str]:
+    """The first part of a text to train on, and its end to validate on, cut at the end of a line if there is one near.
+
+    >>> split_text("one two\\nthree four\\nfive", 0.4)
+    ('one two\\n', 'three four\\nfive')
+    """
+    cut = round(len(text) * (1 - validation_fraction))
+    line_end = text.rfind("\n", cut - 1000 if cut > 1000 else 0, cut) + 1
+    return (text[:line_end], text[line_end:]) if line_end else (text[:cut], text[cut:])
+
+
+def encode_texts(tokenizer: Tokenizer, texts: Sequence[str]) -> Array:
+    """All texts as one sequence of ids, ``<|endoftext|>`` after each."""
+    end = [tokenizer.special_tokens[END_OF_TEXT]]
+    return np.array([token for text in texts for token in tokenizer.encode(text) + end], dtype=np.int64)
+
+
+class SlidingWindows:
+    """Pairs (x, y) of T ids each, y one id further on, in batches.
+
+    A window starts every ``stride`` ids. With stride 1 there is an example for each id (but for the last T), and
+    neighbours share T − 1 ids; with stride T the windows are disjoint and each id is a target once.
+
+    Args
+        ids: (n,) integers.
+        context_length: T.
+        batch_size: B; the last batch of an epoch may be smaller, unless drop_last.
+        shuffle: a new order in each epoch, decided by seed and epoch alone.
+    Raises
+        DataError if there are fewer than T + 1 ids (or, with drop_last, fewer than B examples).
+
+    ``len(windows)`` is the number of batches of an epoch, ``windows.n_examples`` that of examples. Going through it
+    again is the next epoch; ``windows.batch(step)`` gives any batch of endless training without going through it.
+
+    >>> windows = SlidingWindows(np.arange(8), context_length=3, stride=2, batch_size=2)
+    >>> for x, y in windows: print(x.tolist(), y.tolist())
+    [[0, 1, 2], [2, 3, 4]] [[1, 2, 3], [3, 4, 5]]
+    [[4, 5, 6]] [[5, 6, 7]]
+    """
+
+    def __init__(
+        self,
+        ids: Array,
+        context_length: int,
+        stride: int = 1,
+        batch_size: int = 1,
+        shuffle: bool = False,
+        seed: int = 0,
+        drop_last: bool = False,
+    ) -> None:
+        ids = np.asarray(ids)
+        if ids.ndim != 1 or ids.dtype.kind not in "iu":
+            raise DataError(f"ids must be one row of integers, not an array of {ids.dtype} with shape {ids.shape}")
+        for name, value in (("context_length", context_length), ("stride", stride), ("batch_size", batch_size)):
+            if value < 1:
+                raise DataError(f"{name} must be at least 1, not {value}")
+        if len(ids) < context_length + 1:
+            raise DataError(
+                f"the text has {len(ids)} tokens, but one example takes {context_length + 1}: context_length "
+                f"{context_length} and the token after it; take a longer text or a shorter context"
+            )
+        self.ids = ids
+        self.context_length = context_length
+        self.stride = stride
+        self.batch_size = batch_size
+        self.shuffle = shuffle
+        self.seed = seed
+        self.n_examples = (len(ids) - context_length - 1) // stride + 1
+        self._n_batches = self.n_examples // batch_size if drop_last else -(-self.n_examples // batch_size)
+        if self._n_batches == 0:
+            raise DataError(f"drop_last drops everything: {self.n_examples} examples are less than one batch")
+        self._epoch = 0
+        self._order: tuple[int, Array] = (-1, np.arange(0))  # of one epoch
+
+    def __len__(self) -> int:
+        return self._n_batches
+
+    def __iter__(self) -> Iterator[tuple[Array, Array]]:
+        epoch, self._epoch = self._epoch, self._epoch + 1
+        for i in range(len(self)):
+            yield self.batch(epoch * len(self) + i)
+
+    def batch(self, step: int) -> tuple[Array, Array]:
+        """Batch number ``step`` of epoch after epoch: two arrays (B, T)."""
+        epoch, i = divmod(step, len(self))
+        examples = self._examples(epoch)[i * self.batch_size : (i + 1) * self.batch_size]
+        places = (examples * self.stride)[:, None] + np.arange(self.context_length)  # (B, T)
+        return self.ids[places], self.ids[places + 1]
+
+    def _examples(self, epoch: int) -> Array:
+        if self._order[0] != epoch:
+            n = self.n_examples
+            order = permutation(make_key("shuffle", self.seed, epoch), n) if self.shuffle else np.arange(n)
+            self._order = (epoch, order)
+        return self._order[1]

@@ -1,0 +1,108 @@
+"""From gradients to weights: AdamW on the flat parameter vector, clipping, and the learning rate's way up and down.
+
+What decides a weight uses + − × ÷ and square roots alone, which are the same to the last bit on every machine; powers,
+logarithms and cosines of the C library are not.
+"""
+
+import math
+
+import numpy as np
+
+from npgpt.core import FlatParams
+
+
+class AdamW:
+    """Adam with decoupled weight decay, on matrices only.
+
+    With g the gradient of step t = 1, 2, ..., in this order, number by number:
+      1. m ← β₁m + (1 − β₁)g         running mean of the gradient
+      2. v ← β₂v + (1 − β₂)g²        running mean of its square
+      3. m̂ = m/(1 − β₁ᵗ), v̂ = v/(1 − β₂ᵗ)    both started at 0; this takes away what the start weighs
+      4. θ ← θ − ηλθ                 decay, of the weight itself and not through g; not on gains and biases
+      5. θ ← θ − η·m̂/(√v̂ + ε)
+
+    Args
+        flat: parameters and gradients; gradients are read, not changed.
+    Source
+        Kingma and Ba 2014, arXiv:1412.6980; Loshchilov and Hutter 2017, arXiv:1711.05101
+
+    >>> from npgpt.core import Param
+    >>> flat = FlatParams([Param(np.array([[1.]])), Param(np.array([1.]))], np.float64)
+    >>> flat.grads[:] = 0.5
+    >>> AdamW(flat, weight_decay=0.1).step(0.01)
+    >>> flat.values.round(6)               # both − η·sign(g) in the first step; the matrix decays by ηλ too
+    array([0.989, 0.99 ])
+    """
+
+    def __init__(
+        self, flat: FlatParams, beta1: float = 0.9, beta2: float = 0.99, eps: float = 1e-8, weight_decay: float = 0.1
+    ) -> None:
+        self.flat = flat
+        self.beta1, self.beta2, self.eps, self.weight_decay = beta1, beta2, eps, weight_decay
+        self.mean = np.zeros_like(flat.values)
+        self.square = np.zeros_like(flat.values)
+        self.power1 = self.power2 = 1.0  # β₁ᵗ and β₂ᵗ, multiplied up step by step
+
+    def step(self, learning_rate: float) -> None:
+        """One update with the gradients that are there."""
+        values, g = self.flat.values, self.flat.grads
+        self.power1 *= self.beta1
+        self.power2 *= self.beta2
+        self.mean *= self.beta1  # 1.
+        self.mean += (1 - self.beta1) * g
+        self.square *= self.beta2  # 2.
+        self.square += (1 - self.beta2) * (g * g)
+        mean = self.mean / (1 - self.power1)  # 3.
+        square = self.square / (1 - self.power2)
+        values[: self.flat.n_matrix] *= 1 - learning_rate * self.weight_decay  # 4.
+        values -= learning_rate * mean / (np.sqrt(square) + self.eps)  # 5.
+
+
+def clip_grad_norm(flat: FlatParams, max_norm: float) -> float:
+    """Scale all gradients by one factor if their common norm is above max_norm. Returns the norm that they had.
+
+    >>> flat = FlatParams([], np.float64)
+    >>> flat.grads = np.array([3., 4.])
+    >>> clip_grad_norm(flat, 1.), flat.grads
+    (5.0, array([0.6, 0.8]))
+    """
+    norm = math.sqrt(float(np.dot(flat.grads, flat.grads)))
+    if norm > max_norm:
+        flat.grads *= max_norm / norm
+    return norm
+
+
+class WarmupCosine:
+    """The learning rate of each step: a straight line up, then half a cosine down.
+
+    Args
+        highest: reached after ``warmup`` steps.
+        lowest: that of the last step, number steps − 1.
+
+    >>> schedule = WarmupCosine(highest=1.0, lowest=0.2, warmup=2, steps=7)
+    >>> [round(schedule(step), 6) for step in range(7)]
+    [0.5, 1.0, 1.0, 0.882843, 0.6, 0.317157, 0.2]
+    """
+
+    def __init__(self, highest: float, lowest: float, warmup: int, steps: int) -> None:
+        self.highest, self.lowest, self.warmup, self.steps = highest, lowest, warmup, steps
+
+    def __call__(self, step: int) -> float:
+        if step < self.warmup:
+            return self.highest * (step + 1) / self.warmup
+        way = (step - self.warmup) / max(1, self.steps - 1 - self.warmup)
+        return self.lowest + (self.highest - self.lowest) * (1 + cos_pi(min(way, 1.0))) / 2
+
+
+def cos_pi(t: float) -> float:
+    """cos πt for 0 <= t <= 1, to 1e-11: the Taylor series of sin z = cos(π/2 − z) at z = π(½ − t), up to z¹⁵.
+
+    >>> abs(cos_pi(0.3) - math.cos(math.pi * 0.3)) < 1e-11
+    True
+    """
+    z = math.pi * (0.5 - t)
+    term = total = z
+    for n in range(3, 17, 2):
+        term = -term * z * z / (n * (n - 1))
+        total += term
+    return total
