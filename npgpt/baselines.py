@@ -11,7 +11,12 @@ def unigram_loss(train_ids: Array, ids: Array, vocab_size: int) -> float:
     """Mean cross-entropy, in nats, of ``ids[1:]`` under the frequencies of tokens in the training text.
 
     p(v) = (count(v) + 1)/(n + V): one is added so that a token that was never seen is possible.
+
+    Raises
+        DataError if there are fewer than two ids.
     """
+    if len(ids) < 2:
+        raise DataError(f"{len(ids)} validation tokens are too few; take a longer text or a larger validation_fraction")
     return float(-np.log(_unigram(train_ids, vocab_size)[ids[1:]]).mean())
 
 

@@ -154,8 +154,8 @@ def save_model(path: Path, model: GPT) -> None:
     """Write all parameters; the old file is there until the new one is complete."""
     # safetensors writes the memory of an array, whatever its strides say.
     tensors = {name: np.ascontiguousarray(param.value) for name, param in model.parameters().items()}
-    metadata = {"format": "npgpt", "version": str(VERSION)}
-    write_atomically(path, safetensors.numpy.save(tensors, metadata))
+    # One entry of metadata, no more: several would be written in random order, and equal weights make unequal files.
+    write_atomically(path, safetensors.numpy.save(tensors, {"format": "np"}))
 
 
 def load_model(path: Path, config: GPTConfig) -> GPT:

@@ -5,6 +5,7 @@ A configuration file has the tables ``[data]``, ``[model]`` and ``[train]``; a f
 
 import dataclasses
 import json
+import math
 import operator
 import tomllib
 from dataclasses import dataclass, field, fields
@@ -64,7 +65,7 @@ class GPTConfig(Options):
     npgpt.errors.ConfigError: n_embd 100 cannot be divided among n_head 3 heads
     """
 
-    vocab_size: int = option(1024, "number of different tokens (at most: a text may have fewer)", at_least=1)
+    vocab_size: int = option(512, "number of different tokens (at most: a text may have fewer)", at_least=1)
     context_length: int = option(64, "how many tokens the model sees at once", at_least=1)
     n_layer: int = option(4, "transformer blocks", at_least=1)
     n_head: int = option(4, "attention heads in a block", at_least=1)
@@ -83,16 +84,16 @@ class GPTConfig(Options):
 class TrainConfig(Options):
     """How a GPT is trained."""
 
-    steps: int = option(1000, "optimizer steps", at_least=1)
+    steps: int = option(700, "optimizer steps", at_least=1)
     batch_size: int = option(16, "examples in a step", at_least=1)
     micro_batches: int = option(1, "parts that a step's batch is cut into, to save memory", at_least=1)
     stride: int = option(1, "tokens from the start of one training example to the next", at_least=1)
-    learning_rate: float = option(2e-3, "at its highest, after the warm-up", above=0)
-    min_learning_rate: float = option(2e-4, "at the last step", at_least=0)
+    learning_rate: float = option(3e-3, "at its highest, after the warm-up", above=0)
+    min_learning_rate: float = option(3e-4, "at the last step", at_least=0)
     warmup_steps: int = option(50, "steps in which the learning rate rises", at_least=0)
     weight_decay: float = option(0.1, "decoupled, on matrices only", at_least=0)
     beta1: float = option(0.9, "AdamW: memory of the mean gradient", at_least=0, below=1)
-    beta2: float = option(0.99, "AdamW: memory of the mean squared gradient", at_least=0, below=1)
+    beta2: float = option(0.95, "AdamW: memory of the mean squared gradient", at_least=0, below=1)
     eps: float = option(1e-8, "AdamW: added below the fraction", above=0)
     grad_clip: float = option(1.0, "largest norm of the gradient; what is longer is scaled down", above=0)
     eval_every: int = option(100, "steps from one evaluation, sample and checkpoint to the next", at_least=1)
@@ -166,6 +167,8 @@ def check_value(item: "dataclasses.Field[Any]", value: Any) -> None:
     }[item.type]  # type: ignore[index]
     if not fits:
         raise ConfigError(f"{item.name} must be {kind}, not {value!r}")
+    if isinstance(value, float) and math.isinf(value):
+        raise ConfigError(f"{item.name} must be finite, not {value}")
     for name, limit in item.metadata["limits"].items():
         if name == "one_of" and value not in limit:
             raise ConfigError(f"{item.name} {value!r} is unknown; {did_you_mean(value, limit)}")

@@ -35,7 +35,7 @@ class AdamW:
     """
 
     def __init__(
-        self, flat: FlatParams, beta1: float = 0.9, beta2: float = 0.99, eps: float = 1e-8, weight_decay: float = 0.1
+        self, flat: FlatParams, beta1: float = 0.9, beta2: float = 0.95, eps: float = 1e-8, weight_decay: float = 0.1
     ) -> None:
         self.flat = flat
         self.beta1, self.beta2, self.eps, self.weight_decay = beta1, beta2, eps, weight_decay

@@ -40,11 +40,16 @@ def training_steps(model: GPT, ids: Array, config: TrainConfig) -> Iterator[Step
     Args
         ids: (n,) the training text.
     Raises
-        DataError if the text is shorter than one example; TrainingError if loss or gradient are no longer finite.
+        DataError, at once, if the text is shorter than one example; TrainingError, at its step, if the loss or the
+        gradient is no longer finite.
     """
     windows = SlidingWindows(
         ids, model.config.context_length, config.stride, config.batch_size, shuffle=True, seed=config.seed
     )
+    return _steps(model, windows, config)
+
+
+def _steps(model: GPT, windows: SlidingWindows, config: TrainConfig) -> Iterator[Step]:
     optimizer = AdamW(model.flat, config.beta1, config.beta2, config.eps, config.weight_decay)
     schedule = WarmupCosine(config.learning_rate, config.min_learning_rate, config.warmup_steps, config.steps)
     cache = Cache(training=True, seed=config.seed)

@@ -18,7 +18,7 @@ from npgpt.testing import LAWS
 @pytest.mark.parametrize("name", CASES)
 def test_every_tensor_passes_by_both_methods(name: str) -> None:
     report = check_case(make_case(name))
-    assert {check.method for check in report} == {"central differences", "complex step"}
+    assert {check.method for check in report} == {"central difference", "complex step"}
     assert report.passed, f"\n{report}"
 
 
@@ -204,7 +204,7 @@ def test_mistake_is_caught(
 def test_a_float32_round_trip_is_caught_by_complex_step_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(layers.Linear, "backward", linear_in_float32)
     verdicts = {check.method: check.passed for check in check_case(make_case("Linear")) if check.tensor == "input x"}
-    assert verdicts == {"central differences": True, "complex step": False}
+    assert verdicts == {"central difference": True, "complex step": False}
 
 
 def test_upstream_ones_would_let_a_zero_backward_pass() -> None:

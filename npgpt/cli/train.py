@@ -5,6 +5,7 @@ import dataclasses
 import sys
 import time
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from npgpt.memory import keep_freed_memory
 from npgpt.model import GPT
 from npgpt.terminal import escape_controls
 from npgpt.tokenizer import END_OF_TEXT, BPETokenizer, CharTokenizer, Tokenizer, WordTokenizer
-from npgpt.train import evaluate, training_steps
+from npgpt.train import Step, evaluate, training_steps
 
 SAMPLE_TOKENS = 60
 
@@ -56,6 +57,7 @@ def run(options: argparse.Namespace) -> int:
         f"{model.flat.values.size:,} parameters; {len(ids):,} tokens to train on, {len(validation_ids):,} to validate; "
         f"vocabulary of {tokenizer.vocab_size:,}"
     )
+    steps = training_steps(model, ids, config.train)
     baselines = {
         "unigram_loss": unigram_loss(ids, validation_ids, tokenizer.vocab_size),
         "bigram_loss": bigram_loss(ids, validation_ids, tokenizer.vocab_size),
@@ -65,7 +67,7 @@ def run(options: argparse.Namespace) -> int:
         f"{baselines['bigram_loss']:.3f} (bigram: after the token before it)"
     )
     folder = RunFolder.create(out, config, tokenizer, options.overwrite)
-    rows = fit(config, model, tokenizer, ids, validation_ids, folder, baselines)
+    rows = fit(steps, config, model, tokenizer, ids, validation_ids, folder, baselines)
     draw_losses(out / PICTURE, rows)
     better = baselines["bigram_loss"] - rows[-1]["val_loss"]
     print(
@@ -98,6 +100,7 @@ def train_tokenizer(config: RunConfig, texts: list[str]) -> Tokenizer:
 
 
 def fit(
+    training: Iterator[Step],
     config: RunConfig,
     model: GPT,
     tokenizer: Tokenizer,
@@ -135,7 +138,7 @@ def fit(
         tokens, started = 0.0, time.perf_counter()
 
     report(0)
-    for step in training_steps(model, ids, config.train):
+    for step in training:
         losses.append(step.loss)
         tokens += step.n_tokens
         bar.update()

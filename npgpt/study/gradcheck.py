@@ -32,7 +32,7 @@ class Method:
     tolerance: float
 
 
-DIFFERENCES = Method("central differences", 1e-5, float, 1e-7)
+DIFFERENCES = Method("central difference", 1e-5, float, 1e-7)
 COMPLEX_STEP = Method("complex step", 1e-30j, complex, 1e-12)
 METHODS = (DIFFERENCES, COMPLEX_STEP)
 
@@ -178,12 +178,12 @@ def _compare(layer: str, target: _Target, numeric: Array, dy: Array, method: Met
     return Check(layer, target.tensor, off.shape, method.name, error, worst, error < method.tolerance)
 
 
-HEADER = f"{'layer':<20} {'tensor':<44} {'shape':<16} {'method':<20} {'error':>8}  {'worst cell':<14} verdict"
+HEADER = f"{'layer':<19} {'tensor':<45} {'shape':<10} {'method':<18} {'error':>7}  {'worst cell':<10} verdict"
 
 
 def row(check: Check) -> str:
     """One line of the table."""
     verdict = "ok" if check.passed else "WRONG"
     shape, worst = str(check.shape).replace(" ", ""), str(list(check.worst)).replace(" ", "")
-    tensor = f"{check.layer:<20} {check.tensor:<44} {shape:<16}"
-    return f"{tensor} {check.method:<20} {check.error:>8.1e}  {worst:<14} {verdict}"
+    tensor = f"{check.layer:<19} {check.tensor:<45} {shape:<10}"
+    return f"{tensor} {check.method:<18} {check.error:>7.1e}  {worst:<10} {verdict}"

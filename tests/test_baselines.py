@@ -1,0 +1,42 @@
+"""The losses that a model has to beat, against a count by hand."""
+
+import math
+
+import numpy as np
+import pytest
+
+from npgpt.baselines import bigram_loss, unigram_loss
+from npgpt.errors import DataError
+
+
+def test_unigram_by_hand() -> None:
+    train, ids = np.array([0, 0, 1]), np.array([1, 0, 2])
+    # p = (3, 2, 1)/6 with one added to each count; the targets are 0 and 2
+    assert unigram_loss(train, ids, 3) == pytest.approx(-(math.log(3 / 6) + math.log(1 / 6)) / 2)
+
+
+def test_bigram_knows_what_follows() -> None:
+    train = np.tile([0, 1, 2, 3], 50)
+    ids = np.tile([0, 1, 2, 3], 5)
+    assert unigram_loss(train, ids, 4) == pytest.approx(math.log(4), abs=0.01)
+    assert bigram_loss(train, ids, 4) == pytest.approx(-math.log(0.99 + 0.01 / 4), abs=1e-3)
+
+
+def test_bigram_falls_back_on_the_unigram_where_pairs_mean_nothing() -> None:
+    random = np.random.default_rng(0)
+    train, ids = random.integers(0, 50, 2000), random.integers(0, 50, 2000)
+    assert bigram_loss(train, ids, 50) == pytest.approx(unigram_loss(train, ids, 50), abs=0.05)
+
+
+def test_mixing_weight_does_not_look_at_the_validation_text() -> None:
+    train = np.random.default_rng(0).integers(0, 50, 2000)  # in it, pairs mean nothing
+    ids = np.repeat(train[:-1], 2)
+    ids[1::2] = train[1:]  # in this, every second pair is one of the training text
+    pairs = dict(zip(train[:-1].tolist(), train[1:].tolist(), strict=True))
+    assert len(pairs) == 50
+    assert bigram_loss(train, ids, 50) > unigram_loss(train, ids, 50) - 1.0
+
+
+def test_too_few_tokens() -> None:
+    with pytest.raises(DataError, match="too few for a bigram"):
+        bigram_loss(np.array([1, 2, 3]), np.array([1, 2]), 4)

@@ -1,0 +1,223 @@
+"""The command line as a person meets it: what it prints, what it writes, what it refuses, and with which exit code."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import npgpt
+from npgpt import layers
+from npgpt.cli import main
+from npgpt.config import RunConfig
+from npgpt.core import Array, Cache
+
+TEXT = "The cat sat on the mat. The dog sat on the log. The frog sat on the rock.\n" * 40
+TINY = """--n-layer=1 --n-head=1 --n-embd=8 --context-length=8 --vocab-size=300
+          --steps=4 --eval-every=2 --batch-size=2""".split()  # noqa: SIM905
+
+
+@pytest.fixture
+def text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.chdir(tmp_path)
+    Path("text.txt").write_text(TEXT)
+    return "text.txt"
+
+
+@pytest.fixture
+def trained(text: str, capsys: pytest.CaptureFixture[str]) -> str:
+    assert main(["train", "--text", text, "--out", "run", *TINY]) == 0
+    capsys.readouterr()
+    return "run"
+
+
+def fails(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """Run a command that must fail with exit code 2 and one message; return the message."""
+    capsys.readouterr()
+    try:
+        code = main(arguments)
+    except SystemExit as refused:  # by argparse
+        code = int(str(refused.code))
+    error = capsys.readouterr().err
+    assert code == 2
+    assert "Traceback" not in error
+    assert "error: " in error
+    return error
+
+
+def test_train_writes_a_run_folder(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--text", text, *TINY]) == 0
+    out = capsys.readouterr().out
+    assert "unigram" in out
+    assert "bigram" in out
+    assert out.count("sample: ") == 3  # before, during, after
+    assert "npgpt sample runs/1" in out
+    names = {path.name for path in Path("runs/1").iterdir()}
+    assert names - {"loss.png"} == {"run.json", "config.toml", "tokenizer.json", "model.safetensors", "metrics.jsonl"}
+    rows = [json.loads(line) for line in Path("runs/1/metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [0, 2, 4]
+    assert all(row.keys() >= {"step", "train_loss", "val_loss", "tokens_per_s"} for row in rows)
+    assert rows[0].keys() >= {"unigram_loss", "bigram_loss"}
+    assert rows[2]["tokens_per_s"] > 0
+
+
+def test_a_saved_configuration_gives_the_same_run(trained: str) -> None:
+    assert main(["train", "--config", "run/config.toml", "--out", "again"]) == 0
+    assert Path("again/model.safetensors").read_bytes() == Path("run/model.safetensors").read_bytes()
+    assert Path("again/config.toml").read_text() == Path("run/config.toml").read_text()
+
+
+def test_flags_beat_the_file_and_the_file_the_defaults(text: str) -> None:
+    Path("c.toml").write_text("[model]\nn_layer = 2\nn_head = 2\n[train]\nseed = 5\n")
+    assert main(["train", "--text", text, "--config", "c.toml", *TINY, "--no-tie-weights", "--out", "run"]) == 0
+    config = RunConfig.load("run/config.toml")
+    assert (config.model.n_layer, config.model.n_head, config.train.seed) == (1, 1, 5)
+    assert not config.model.tie_weights
+    assert config.data.text == [text]
+
+
+@pytest.mark.parametrize("kind", ["bpe", "word", "char"])
+def test_every_tokenizer_trains_and_samples(kind: str, text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--text", text, "--tokenizer", kind, "--out", "run", *TINY]) == 0
+    capsys.readouterr()
+    assert main(["sample", "run", "--prompt", "The cat", "--max-tokens", "5", "--seed", "3"]) == 0
+    first = capsys.readouterr().out
+    assert first.startswith("The cat")
+    assert main(["sample", "run", "--prompt", "The cat", "--max-tokens", "5", "--seed", "3"]) == 0
+    assert capsys.readouterr().out == first
+    assert main(["sample", "run", "--max-tokens", "5", "--temperature", "0", "--top-k", "2"]) == 0
+
+
+def test_several_texts_are_separate_documents(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("b.txt").write_text(TEXT.upper())
+    assert main(["train", "--text", text, "b.txt", "--out", "run", "--tokenizer", "char", *TINY]) == 0
+    assert "text: text.txt, b.txt" in capsys.readouterr().out
+
+
+def test_a_run_is_not_overwritten_unless_said(trained: str, text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    before = {path.name: path.read_bytes() for path in Path(trained).iterdir()}
+    assert "already holds a run" in fails(capsys, "train", "--text", text, "--out", "run", *TINY)
+    assert "cannot be divided" in fails(capsys, "train", "--overwrite", "--out", "run", "--n-head", "3")
+    assert "nope.txt: No such file" in fails(capsys, "train", "--overwrite", "--out", "run", "--text", "nope.txt")
+    assert {path.name: path.read_bytes() for path in Path(trained).iterdir()} == before
+    assert main(["train", "--text", text, "--out", "run", "--overwrite", *TINY, "--seed", "9"]) == 0
+    assert RunConfig.load("run/config.toml").train.seed == 9
+
+
+def test_bad_input_gets_one_clear_message(trained: str, text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("empty.txt").write_text(" \n")
+    Path("binary").write_bytes(b"ab\xff")
+    Path("short.txt").write_text("short te")
+    Path("c.toml").write_text("[model]\nn_heads = 2")
+    Path("\x1b[31mred.txt").write_text("")
+    assert "empty.txt is empty" in fails(capsys, "train", "--text", "empty.txt")
+    assert "byte 0xff at offset 2" in fails(capsys, "train", "--text", "binary")
+    for overwrite in ([], ["--out", "run", "--overwrite"]):
+        words = fails(capsys, "train", "--text", "short.txt", "--tokenizer", "char", *TINY, *overwrite)
+        assert "8 tokens, but one example takes 9" in words
+    assert Path("run/model.safetensors").exists()
+    assert "did you mean n_head?" in fails(capsys, "train", "--config", "c.toml")
+    assert "\\x1b[31mred.txt is empty" in fails(capsys, "train", "--text", "\x1b[31mred.txt")
+    assert "is too small" in fails(capsys, "train", "--text", text, "--vocab-size", "9")
+    assert "Is a directory" in fails(capsys, "train", "--text", "run")
+    assert "unrecognized arguments: --n-layers" in fails(capsys, "train", "--n-layers", "2")
+    assert "steps must be at least 1" in fails(capsys, "train", "--steps", "0")
+    assert not Path("runs").exists()
+    assert "nope is not a folder" in fails(capsys, "sample", "nope")
+    assert "all white space" not in fails(capsys, "sample", "run", "--top-k", "0")
+    assert "id 5000 at position 0" in fails(capsys, "tokenize", "decode", "5000", "--vocab", "run")
+    assert "'x' is not an id" in fails(capsys, "tokenize", "decode", "x", "--vocab", "run")
+    assert "did you mean Linear" in fails(capsys, "gradcheck", "Liner")
+    Path("run/model.safetensors").unlink()
+    assert "model.safetensors is missing" in fails(capsys, "sample", "run")
+
+
+def test_tokenize(text: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert main(["tokenize", "train", text, "--vocab-size", "280", "--out", "vocab.json"]) == 0
+    assert "280 tokens" in capsys.readouterr().out
+    sentence = "The cat\x1b[31m sat – 東京"
+    assert main(["tokenize", "encode", sentence, "--vocab", "vocab.json"]) == 0
+    ids = capsys.readouterr().out.split()
+    assert main(["tokenize", "decode", *ids, "--vocab", "vocab.json"]) == 0
+    assert capsys.readouterr().out == sentence
+    assert main(["tokenize", "show", sentence, "--vocab", "vocab.json"]) == 0
+    shown = capsys.readouterr().out
+    assert "\x1b" not in shown
+    assert f"{len(ids)} tokens for {len(sentence)} characters" in shown
+
+
+def test_gradcheck_prints_a_table_or_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["gradcheck", "Linear", "Softmax"]) == 0
+    out = capsys.readouterr().out
+    assert "all right" in out
+    assert main(["gradcheck", "Linear", "--json"]) == 0
+    checks = json.loads(capsys.readouterr().out)
+    assert all(check.keys() >= {"layer", "tensor", "method", "error", "passed"} for check in checks)
+    assert {check["tensor"] for check in checks} == {"input x", "param weight", "param bias", "kept x"}
+
+
+def test_gradcheck_ends_with_1_when_a_gradient_is_wrong(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def wrong(self: layers.ReLU, dy: Array, cache: Cache) -> Array:
+        return -dy
+
+    monkeypatch.setattr(layers.ReLU, "backward", wrong)
+    assert main(["gradcheck", "ReLU"]) == 1
+    assert "WRONG" in capsys.readouterr().out
+
+
+def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (["--version"], ["--help"], ["train", "--help"], ["tokenize", "show", "--help"]):
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        assert ended.value.code == 0
+    assert f"npgpt {npgpt.__version__}" in capsys.readouterr().out
+
+
+def python(*arguments: str, **variables: str) -> subprocess.Popen[str]:
+    environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "PYTHONUTF8": "1"} | variables
+    command = [sys.executable, "-m", "npgpt", *arguments]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, env=environment, encoding="utf-8", stdout=pipe, stderr=pipe)
+
+
+def test_a_run_that_is_killed_can_be_sampled(text: str) -> None:
+    long = [*TINY, "--steps", "100000", "--eval-every", "5"]
+    with python("train", "--text", text, "--out", "run", *long) as process:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and not Path("run/model.safetensors").exists():
+            time.sleep(0.05)
+        time.sleep(0.5)
+        process.send_signal(signal.SIGKILL)
+    for path in Path("run").glob(".model.safetensors.*"):
+        path.unlink()  # the one that was being written
+    assert main(["sample", "run", "--max-tokens", "3"]) == 0
+
+
+def test_a_pipe_that_is_closed_early_is_no_error(trained: str) -> None:
+    with python("sample", trained, "--max-tokens", "500") as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.read(1)
+        process.stdout.close()
+        assert process.wait(60) == 0
+        assert process.stderr.read() == ""
+
+
+def test_a_terminal_without_unicode_shows_codes(trained: str) -> None:
+    with python("sample", trained, "--prompt", "é东", "--max-tokens", "1") as process:
+        assert process.communicate()[0].startswith("é东")
+    settings = {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    with python("sample", trained, "--prompt", "é", "--max-tokens", "1", **settings) as process:
+        out, error = process.communicate()
+        assert (process.returncode, error) == (0, "")
+        assert out.startswith("\\xe9")
+
+
+@pytest.mark.viz
+def test_loss_is_drawn(trained: str) -> None:
+    assert Path("run/loss.png").read_bytes().startswith(b"\x89PNG")

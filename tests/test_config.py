@@ -1,0 +1,67 @@
+"""Configurations: what is read is what was written, and what makes no sense is named."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from npgpt.config import ACTIVATIONS, DataConfig, GPTConfig, RunConfig, TrainConfig
+from npgpt.errors import ConfigError
+from npgpt.layers.activations import ACTIVATIONS as CLASSES
+
+
+@given(st.lists(st.text()), st.floats(1e-9, 1), st.integers(0, 2**62), st.booleans())
+def test_what_is_written_is_read(texts: list[str], rate: float, seed: int, tie: bool) -> None:
+    config = RunConfig(
+        DataConfig(text=texts), GPTConfig(tie_weights=tie), TrainConfig(learning_rate=2.0, eps=rate, seed=seed)
+    )
+    import tomllib
+
+    assert RunConfig.from_tables(tomllib.loads(config.dumps())) == config
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[model]\nn_heads = 2", r"unknown field 'n_heads'; did you mean n_head\?"),
+        ("[modle]\nn_head = 2", r"unknown table \[modle\]; did you mean model\?"),
+        ("model = 3", "model must be a table"),
+        ("[model]\nn_head = '2'", "n_head must be a whole number, not '2'"),
+        ("[model]\nn_head = true", "n_head must be a whole number, not True"),
+        ("[model]\nn_head = 2.0", "n_head must be a whole number"),
+        ("[model]\ntie_weights = 1", "tie_weights must be true or false"),
+        ("[model]\nn_head = 0", "n_head must be at least 1, not 0"),
+        ("[model]\nn_head = 3", "n_embd 128 cannot be divided among n_head 3 heads"),
+        ("[model]\ndropout = 1", "dropout must be below 1"),
+        ("[model]\ndropout = nan", "dropout must be at least 0, not nan"),
+        ("[model]\nactivation = 'gelo'", "activation 'gelo' is unknown; did you mean gelu"),
+        ("[data]\ntext = 'a.txt'", "text must be a list of strings"),
+        ("[data]\ntext = [1]", "text must be a list of strings"),
+        ("[train]\nlearning_rate = 1e-5", "min_learning_rate 0.0003 is above learning_rate"),
+        ("[train]\nmicro_batches = 99", "micro_batches 99 are more than the batch_size"),
+        ("[train]\nlearning_rate = inf", "learning_rate must be finite"),
+        ("[train", "is not TOML"),
+        ("\xff", "is not TOML"),
+    ],
+)
+def test_what_makes_no_sense_is_named_with_its_file(text: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match=message) as caught:
+        RunConfig.load(path)
+    assert str(path) in str(caught.value)
+
+
+def test_file_that_is_no_text(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_bytes(b"\x80")
+    with pytest.raises(ConfigError, match="not UTF-8 text: byte 0x80 at 0"):
+        RunConfig.load(tmp_path / "config.toml")
+
+
+def test_numbers_that_are_whole_may_stand_for_fractions() -> None:
+    assert RunConfig.from_tables({"train": {"learning_rate": 1}}).train.learning_rate == 1
+
+
+def test_activations_of_the_configuration_are_those_of_the_layers() -> None:
+    assert tuple(CLASSES) == ACTIVATIONS
