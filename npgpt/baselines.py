@@ -15,20 +15,21 @@ def unigram_loss(train_ids: Array, ids: Array, vocab_size: int) -> float:
     Raises
         DataError if there are fewer than two ids.
     """
-    if len(ids) < 2:
-        raise DataError(f"{len(ids)} validation tokens are too few; take a longer text or a larger validation_fraction")
+    _check_enough(ids)
     return float(-np.log(_unigram(train_ids, vocab_size)[ids[1:]]).mean())
 
 
 def bigram_loss(train_ids: Array, ids: Array, vocab_size: int) -> float:
     """Mean cross-entropy, in nats, of ``ids[1:]``, each given the one before it, under mixed frequencies.
 
-    p(v | u) = λ·count(u v)/count(u) + (1 − λ)·p(v). λ is the best of 0, 0.01, ..., 0.99 on the last tenth of the
-    training text with counts from the rest; then all of the training text is counted.
+    p(v | u) = λ·count(u v)/count(u) + (1 − λ)·p(v), or p(v) alone after a u that was never seen. λ is the best of 0,
+    0.01, ..., 0.99 on the last tenth of the training text with counts from the rest; then all of the training text is
+    counted.
 
     Raises
-        DataError if there are too few ids to choose λ.
+        DataError if there are fewer than two ids, or too few to train on to choose λ.
     """
+    _check_enough(ids)
     cut = len(train_ids) * 9 // 10
     if cut < 2 or len(train_ids) - cut < 2:
         raise DataError(f"{len(train_ids)} training tokens are too few for a bigram model; take a longer text")
@@ -40,6 +41,11 @@ def bigram_loss(train_ids: Array, ids: Array, vocab_size: int) -> float:
     return float(-np.log(best * pair + (1 - best) * single).mean())
 
 
+def _check_enough(ids: Array) -> None:
+    if len(ids) < 2:
+        raise DataError(f"{len(ids)} validation tokens are too few; take a longer text or a larger validation_fraction")
+
+
 def _unigram(train_ids: Array, vocab_size: int) -> Array:
     counts = np.bincount(train_ids, minlength=vocab_size)
     probabilities: Array = (counts + 1) / (len(train_ids) + vocab_size)
@@ -47,10 +53,12 @@ def _unigram(train_ids: Array, vocab_size: int) -> Array:
 
 
 def _bigram(train_ids: Array, ids: Array, vocab_size: int) -> tuple[Array, Array]:
-    """For each of ``ids[1:]``: count(u v)/count(u), and p(v)."""
+    """For each of ``ids[1:]``: count(u v)/count(u) (p(v) if u was never seen), and p(v)."""
+    train_ids, ids = train_ids.astype(np.int64), ids.astype(np.int64)  # narrow ones would overflow
     pairs, counts = np.unique(train_ids[:-1] * vocab_size + train_ids[1:], return_counts=True)
-    firsts = np.bincount(train_ids[:-1], minlength=vocab_size)
+    firsts = np.bincount(train_ids[:-1], minlength=vocab_size)[ids[:-1]]
     wanted = ids[:-1] * vocab_size + ids[1:]
     place = np.minimum(np.searchsorted(pairs, wanted), len(pairs) - 1)
     count = np.where(pairs[place] == wanted, counts[place], 0)
-    return count / np.maximum(firsts[ids[:-1]], 1), _unigram(train_ids, vocab_size)[ids[1:]]
+    single = _unigram(train_ids, vocab_size)[ids[1:]]
+    return np.where(firsts > 0, count / np.maximum(firsts, 1), single), single

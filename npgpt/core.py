@@ -122,17 +122,30 @@ class Layer:
             param.grad[...] = 0
 
     def pack(self, dtype: npt.DTypeLike) -> FlatParams:
-        """Move all parameters into one new flat vector."""
+        """Move all parameters into one new flat vector. Gradients start at zero."""
+        self._forget_flat()
         self.flat = FlatParams(list(self.parameters().values()), dtype)
         return self.flat
 
+    def _forget_flat(self) -> None:
+        self.flat = None  # what a sub-layer was packed into before is not where its Params are now
+        for child in self.children().values():
+            child._forget_flat()
+
     def astype(self, dtype: npt.DTypeLike) -> Self:
         """The same layer with the same values, over a new flat vector of another dtype. Gradients start at zero."""
-        params = list(self.parameters().values())
-        memo: dict[int, Any] = {id(param): Param(param.value, param.std) for param in params}
-        memo[id(self.flat)] = None
-        other = copy.deepcopy(self, memo)  # Params that are shared here are shared there
+        other = copy.deepcopy(self)
         other.pack(dtype)
+        return other
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        other = object.__new__(type(self))
+        memo[id(self)] = other
+        for name, value in vars(self).items():
+            if name != "flat":
+                setattr(other, name, copy.deepcopy(value, memo))  # Params that are shared here are shared there
+        if self.flat is not None:  # copies of views are arrays of their own: make them views again
+            other.pack(self.flat.values.dtype)
         return other
 
     def adopt(self, source: "Layer") -> Self:
@@ -325,9 +338,10 @@ def check_array(who: str, name: str, array: Array, shape: tuple[int | str | Elli
         wanted = ", ".join("..." if size is ... else str(size) for size in shape)
         raise ShapeError(f"{who}: {name} has shape {array.shape}, expected ({wanted}{',' * (len(shape) == 1)})")
     if array.dtype != like.dtype and "O" not in (array.dtype.kind, like.dtype.kind) and _real(array) != _real(like):
+        or_the_layer = f", or the layer with .astype(np.{array.dtype})" if array.dtype.kind in "fc" else ""
         raise ShapeError(
-            f"{who}: {name} is {array.dtype}, but the layer computes in {like.dtype}; "
-            f"convert the array with .astype(np.{like.dtype}) or the layer with .astype(np.{array.dtype})"
+            f"{who}: {name} is {array.dtype}, but what it meets is {like.dtype}; "
+            f"convert it with .astype(np.{like.dtype}){or_the_layer}"
         )
 
 

@@ -21,7 +21,7 @@ class GPT(Layer):
     Backward  given dlogits: the same road in reverse, a chain without a fork, but for
       1. the tied matrix, which is used at both ends: both ends add into its one gradient
     Shapes    ids (B, T) of integers, T <= context_length; logits, dlogits (B, T, V)
-    Keeps     embedded, positioned, normed, and (in loss) logits
+    Keeps     embedded, positioned, stream (what the last block gives), normed, and (in loss) logits
     Raises    ShapeError if ids are of another shape or out of range
     Source    Radford et al. 2019 (GPT-2), whose initialisation it has: every weight with standard deviation 0.02, but
               those of the 2·n_layer projections that add into the residual stream with 0.02/√(2·n_layer)
@@ -78,13 +78,14 @@ class GPT(Layer):
         x = self.dropout.forward(positioned, cache.scope("dropout"))
         for i, block in enumerate(self.blocks):
             x = block.forward(x, cache.scope(f"blocks.{i}"))
+        x = cache.keep("stream", x)
         normed = cache.keep("normed", self.norm.forward(x, cache.scope("norm")))
         return self.lm_head.forward(normed, cache.scope("lm_head"))
 
     def backward(self, dlogits: Array, cache: Cache) -> None:
         """Add to every parameter's gradient."""
         dnormed = cache.note("normed", self.lm_head.backward(dlogits, cache.scope("lm_head")))  # 1.
-        dx = self.norm.backward(dnormed, cache.scope("norm"))
+        dx = cache.note("stream", self.norm.backward(dnormed, cache.scope("norm")))
         for i, block in reversed(list(enumerate(self.blocks))):
             dx = block.backward(dx, cache.scope(f"blocks.{i}"))
         dpositioned = cache.note("positioned", self.dropout.backward(dx, cache.scope("dropout")))

@@ -1,7 +1,7 @@
 """From gradients to weights: AdamW on the flat parameter vector, clipping, and the learning rate's way up and down.
 
-What decides a weight uses + − × ÷ and square roots alone, which are the same to the last bit on every machine; powers,
-logarithms and cosines of the C library are not.
+The rates and powers use + − × ÷ and square roots alone, which are the same to the last bit on every machine; powers,
+logarithms and cosines of the C library are not. (NumPy's sums and products, here as in all of the textbook, are not.)
 """
 
 import math
@@ -66,7 +66,7 @@ def clip_grad_norm(flat: FlatParams, max_norm: float) -> float:
     >>> clip_grad_norm(flat, 1.), flat.grads
     (5.0, array([0.6, 0.8]))
     """
-    norm = math.sqrt(float(np.dot(flat.grads, flat.grads)))
+    norm = math.sqrt(np.square(flat.grads, dtype=np.float64).sum())  # in float32 the square of 1e20 is infinite
     if norm > max_norm:
         flat.grads *= max_norm / norm
     return norm
@@ -76,8 +76,8 @@ class WarmupCosine:
     """The learning rate of each step: a straight line up, then half a cosine down.
 
     Args
-        highest: reached after ``warmup`` steps.
-        lowest: that of the last step, number steps − 1.
+        highest: that of the last step of the warm-up, and of the one after it.
+        lowest: that of the last step, number steps − 1 (unless the warm-up takes all steps).
 
     >>> schedule = WarmupCosine(highest=1.0, lowest=0.2, warmup=2, steps=7)
     >>> [round(schedule(step), 6) for step in range(7)]

@@ -17,8 +17,13 @@ Counters = npt.NDArray[np.uint32]
 
 
 def make_key(*parts: int | str) -> int:
-    """A 64-bit key out of anything that names a purpose, as ``make_key("dropout", seed, step, "blocks.0.mlp")``."""
-    return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=8).digest(), "little")
+    """A 64-bit key out of what names a purpose: the first 8 bytes, little end first, of BLAKE2b of the parts.
+
+    >>> make_key("dropout", 0, 12, "blocks.0.mlp") == make_key("dropout/0/12/blocks.0.mlp")
+    True
+    """
+    text = "/".join(part if isinstance(part, str) else str(int(part)) for part in parts)
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
 
 
 def random_bits(key: int, counters: Counters) -> npt.NDArray[np.uint32]:
@@ -43,11 +48,11 @@ def uniform(key: int, n: int) -> npt.NDArray[np.float64]:
 
 def normal(key: int, shape: tuple[int, ...]) -> npt.NDArray[np.float64]:
     """Numbers with mean 0 and variance 1, exact multiples of 2**-32."""
-    counters = np.arange(int(np.prod(shape)), dtype=np.uint32).reshape(shape)
-    total = np.full(shape, 6, dtype=np.uint64)  # twelve times half a unit, so that the mean is exactly 0
+    counters = np.arange(int(np.prod(shape)), dtype=np.uint32)
+    total = np.full(counters.shape, 6, dtype=np.uint64)  # twelve times half a unit, so that the mean is exactly 0
     for k in range(12):
         total += random_bits(make_key(key, k), counters)
-    return total / 2.0**32 - 6.0
+    return (total / 2.0**32 - 6.0).reshape(shape)
 
 
 def permutation(key: int, n: int) -> npt.NDArray[np.int64]:

@@ -37,6 +37,17 @@ def test_mixing_weight_does_not_look_at_the_validation_text() -> None:
     assert bigram_loss(train, ids, 50) > unigram_loss(train, ids, 50) - 1.0
 
 
+def test_after_a_token_never_seen_the_unigram_alone_counts() -> None:
+    train = np.tile(np.array([0, 1], np.uint8), 100)
+    assert bigram_loss(train, np.array([2, 0]), 300) == pytest.approx(unigram_loss(train, np.array([2, 0]), 300))
+    assert bigram_loss(train, np.array([0, 1, 0]), 300) == pytest.approx(
+        bigram_loss(train.astype(int), np.array([0, 1, 0]), 300)
+    )
+
+
 def test_too_few_tokens() -> None:
     with pytest.raises(DataError, match="too few for a bigram"):
         bigram_loss(np.array([1, 2, 3]), np.array([1, 2]), 4)
+    for loss in (unigram_loss, bigram_loss):
+        with pytest.raises(DataError, match="1 validation tokens are too few"):
+            loss(np.arange(50), np.array([1]), 50)

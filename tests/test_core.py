@@ -1,5 +1,7 @@
 """Param, Cache and Layer: who owns what, what is shared, what is refused."""
 
+import copy
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -137,6 +139,23 @@ def test_astype_copies_values_and_keeps_ties() -> None:
     assert all(np.shares_memory(param.value, double.flat.values) for param in double.parameters().values())
 
 
+def test_a_deep_copy_trains_as_the_original_does() -> None:
+    model = GPT(TINY)
+    other = copy.deepcopy(model)
+    other.flat.values[:] = 1
+    assert (other.norm.gain.value == 1).all() and (other.lm_head.weight.value == 1).all()
+    assert other.flat.values.dtype == np.float32
+    assert other.lm_head.weight is other.embedding.weight
+    assert not (model.flat.values == 1).all()
+
+
+def test_packing_a_parent_takes_the_vector_from_its_children() -> None:
+    block = layers.Block(4, 2)
+    block.mlp.pack(np.float64)
+    block.pack(np.float32)
+    assert block.mlp.flat is None
+
+
 def test_twin_shares_parameters_and_vectors() -> None:
     model = GPT(TINY)
     twin = model.twin(layers)
@@ -177,7 +196,7 @@ def test_flat_vector_holds_every_number_once(shapes: list[tuple[int, ...]]) -> N
         ([1.0], "must be a NumPy array, not list"),
         (np.zeros((2, 5)), r"x has shape \(2, 5\), expected \(\.\.\., 4\)"),
         (np.zeros(()), r"x has shape \(\), expected"),
-        (np.zeros((2, 4), np.float32), r"x is float32, but the layer computes in float64; .*astype\(np.float64\)"),
+        (np.zeros((2, 4), np.float32), r"x is float32, but what it meets is float64; .*astype\(np.float64\)"),
         (np.zeros((2, 4), int), "x is int64"),
     ],
 )

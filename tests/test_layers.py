@@ -58,6 +58,26 @@ def test_dropout_mask_depends_on_seed_step_path_and_example_alone() -> None:
     assert 0.2 < (whole[0] != whole[1]).mean() < 0.8
 
 
+def test_dropout_takes_any_number_of_axes_and_any_probability() -> None:
+    for shape in ((5,), (3, 4), (2, 3, 4, 5), (2, 0)):
+        assert layers.Dropout(0.5).forward(np.ones(shape), Cache(training=True)).shape == shape
+    assert not layers.Dropout(1 - 1e-12).forward(np.ones((2, 9)), Cache(training=True)).any()
+
+
+def test_a_dy_of_the_wrong_shape_leaves_gradients_alone() -> None:
+    for layer, x in (
+        (layers.Linear(4, 3), np.ones((2, 4, 4))),
+        (layers.LayerNorm(4), np.ones((2, 4, 4))),
+        (layers.VocabularyHead(3, 4), np.ones((2, 4, 4))),
+        (layers.Embedding(3, 4), np.ones((2, 4), int)),
+    ):
+        cache = Cache()
+        y = layer.forward(x, cache)
+        with pytest.raises(ShapeError):
+            layer.backward(y[:1], cache)
+        assert not any(param.grad.any() for param in layer.parameters().values())
+
+
 def test_positions_beyond_those_learned_are_refused() -> None:
     with pytest.raises(ShapeError, match="5 positions, but only 4 were learned"):
         layers.LearnedPositions(4, 2).forward(np.zeros((1, 5, 2)), Cache())
@@ -107,6 +127,11 @@ def test_cross_entropy_without_targets_that_count() -> None:
     assert layers.CrossEntropy().forward(np.zeros((3, 4)), nothing, 5, cache) == 0
     with pytest.raises(ShapeError, match=r"targets have shape \(2,\), expected \(3,\)"):
         layers.CrossEntropy().forward(np.zeros((3, 4)), nothing[:2], None, Cache())
+
+
+def test_an_ignored_row_may_hold_anything() -> None:
+    logits = np.array([[0.0, 0.0], [-np.inf, 0.0]])
+    assert layers.CrossEntropy().forward(logits, np.array([0, layers.IGNORE_INDEX]), None, Cache()) == math.log(2)
 
 
 def test_layernorm_gradient_is_orthogonal_to_ones_and_to_xhat() -> None:

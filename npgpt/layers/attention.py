@@ -15,12 +15,13 @@ class Scores(Layer):
     """How much each query asks for each key: their scaled dot product, and −∞ for a key that is still to come.
 
     Forward   s_ij = (q_i · k_j)/√D for j <= i, else −∞, in each head of each example
-    Backward  given ds = ∂L/∂s, of which only the part with j <= i counts (the rest of s does not depend on anything):
-      1. q_i meets every key it can see    ⇒ dq_i = Σ_j ds_ij k_j/√D,  that is dq = ds·k/√D
-      2. k_j meets every query from j on   ⇒ dk_j = Σ_i ds_ij q_i/√D,  that is dk = dsᵀ·q/√D
+    Backward  given ds = ∂L/∂s:
+      1. where j > i, s is −∞ whatever q and k are    ⇒ ds counts as 0 there
+      2. q_i meets every key that it can see          ⇒ dq_i = Σ_{j<=i} ds_ij k_j/√D,  that is dq = ds·k/√D
+      3. k_j meets every query from j on              ⇒ dk_j = Σ_{i>=j} ds_ij q_i/√D,  that is dk = dsᵀ·q/√D
     Shapes    q, k, dq, dk (B, H, T, D); s, ds (B, H, T, T)
     Keeps     q, k
-    Raises    ShapeError if q and k differ in shape
+    Raises    ShapeError if q and k differ in shape or precision
     Source    Vaswani et al. 2017, arXiv:1706.03762, section 3.2.1
 
     >>> q = k = np.array([[[[1.], [2.]]]])              # two tokens, D = 1
@@ -38,9 +39,9 @@ class Scores(Layer):
 
     def backward(self, ds: Array, cache: Cache) -> tuple[Array, Array]:
         q, k = cache["q"], cache["k"]
-        ds = ds * visible(q.shape[-2]) / math.sqrt(q.shape[-1])
-        dq = cache.note("q", ds @ k)  # 1.
-        dk = cache.note("k", ds.swapaxes(-1, -2) @ q)  # 2.
+        ds = ds * visible(q.shape[-2]) / math.sqrt(q.shape[-1])  # 1.
+        dq = cache.note("q", ds @ k)  # 2.
+        dk = cache.note("k", ds.swapaxes(-1, -2) @ q)  # 3.
         return dq, dk
 
 
@@ -49,8 +50,8 @@ class Softmax(Layer):
 
     Forward   w_j = e^(s_j)/Σ_k e^(s_k). The largest s is subtracted first: that cancels, and nothing overflows.
     Backward  given dw = ∂L/∂w:
-      1. s_j stands above the fraction of w_j, and below that of every w_k: ∂w_k/∂s_j = w_k·([k = j] − w_j)
-                                                   ⇒ ds_j = w_j·(dw_j − Σ_k dw_k w_k)
+      1. s_j is in the numerator of w_j and in the denominator of every w_k: ∂w_k/∂s_j = w_k·([k = j] − w_j)
+                                                   ⇒ ds_j = Σ_k dw_k w_k ([k = j] − w_j) = w_j·(dw_j − Σ_k dw_k w_k)
     Shapes    s, w, ds, dw any, all the same; a row needs one finite score
     Keeps     weights (that is w)
 
@@ -78,11 +79,11 @@ class Mixing(Layer):
 
     Forward   m_i = Σ_j w_ij v_j, in each head of each example
     Backward  given dm = ∂L/∂m:
-      1. w_ij stands with the factor v_j    ⇒ dw_ij = dm_i · v_j,       that is dw = dm·vᵀ
-      2. v_j goes into every m_i            ⇒ dv_j = Σ_i w_ij dm_i,     that is dv = wᵀ·dm
+      1. w_ij stands in m_i with the factor v_j          ⇒ dw_ij = dm_i · v_j,      that is dw = dm·vᵀ
+      2. v_j goes into every m_i, with the factor w_ij   ⇒ dv_j = Σ_i w_ij dm_i,    that is dv = wᵀ·dm
     Shapes    w, dw (B, H, T, T); v, m, dv, dm (B, H, T, D)
     Keeps     weights (that is w), v
-    Raises    ShapeError if the sizes do not fit
+    Raises    ShapeError if the sizes or precisions do not fit
 
     >>> w, v = np.array([[[[1., 0.], [.25, .75]]]]), np.array([[[[4.], [8.]]]])
     >>> Mixing().forward(w, v, Cache())[0, 0]           # 1·4, ¼·4 + ¾·8
@@ -112,13 +113,13 @@ class Attention(Layer):
               y = Dropout(heads put side by side · W_p + b_p)
     Backward  given dy = ∂L/∂y: the same road in reverse. Cutting and putting together only move numbers, and undo each
       other:
-      1. dmixed is the gradient of the projection's input, cut into heads
-      2. from dmixed come dweights and dv; from dweights dscores; from that dq and dk
+      1. dprojected from the residual dropout; dmixed is the gradient of the projection's input, cut into heads
+      2. mixing gives ddropped and dv; from ddropped the dropout makes dweights, softmax dscores, the scores dq and dk
       3. dq, dk and dv, heads put side by side, are the three parts of d(qkv); x fed all three, and one product with
          W_qkvᵀ sums their shares
     Shapes    x, y, dx, dy (B, T, C); q, k, v, mixed (B, H, T, D); scores, weights, dropped (B, H, T, T)
     Keeps     q, k, v, scores, weights, dropped, mixed, projected
-    Raises    ConfigError if n_head does not divide n_embd; ShapeError if x.shape[-1] != n_embd
+    Raises    ConfigError if n_head does not divide n_embd; ShapeError if x is not (B, T, n_embd)
     Source    Vaswani et al. 2017, arXiv:1706.03762
 
     Args
@@ -166,16 +167,18 @@ class Attention(Layer):
         return self.residual_dropout.forward(projected, cache.scope("residual_dropout"))
 
     def backward(self, dy: Array, cache: Cache) -> Array:
-        dprojected = cache.note("projected", self.residual_dropout.backward(dy, cache.scope("residual_dropout")))
+        dprojected = self.residual_dropout.backward(dy, cache.scope("residual_dropout"))  # 1.
+        cache.note("projected", dprojected)
         dmixed = self._cut(self.projection.backward(dprojected, cache.scope("projection")))
-        dmixed = cache.note("mixed", dmixed)  # 1.
+        cache.note("mixed", dmixed)
         ddropped, dv = self.mixing.backward(dmixed, cache.scope("mixing"))  # 2.
         cache.note("dropped", ddropped)
         dweights = cache.note("weights", self.dropout.backward(ddropped, cache.scope("dropout")))
         dscores = cache.note("scores", self.softmax.backward(dweights, cache.scope("softmax")))
         dq, dk = self.score.backward(dscores, cache.scope("score"))
+        # 3.
         dqkv = [self._put_together(cache.note(name, d)) for name, d in (("q", dq), ("k", dk), ("v", dv))]
-        return self.qkv.backward(np.concatenate(dqkv, axis=-1), cache.scope("qkv"))  # 3.
+        return self.qkv.backward(np.concatenate(dqkv, axis=-1), cache.scope("qkv"))
 
     def _cut(self, x: Array) -> Array:
         B, T, C = x.shape

@@ -20,11 +20,11 @@ class Dropout(Layer):
     Source    Srivastava et al. 2014
 
     A bit of the mask is a pure function of (seed, step, path of the layer, index of the example in the whole batch,
-    index within the example): the same for any split of the batch, any number of threads, and any language.
+    flat index within the example): the same for any split of the batch, any number of threads, and any language.
 
     >>> dropout, x = Dropout(0.5), np.ones((1, 6))
     >>> dropout.forward(x, Cache(training=True))
-    array([[0., 2., 0., 2., 2., 0.]])
+    array([[2., 2., 0., 2., 0., 0.]])
     >>> dropout.forward(x, Cache())
     array([[1., 1., 1., 1., 1., 1.]])
     """
@@ -47,11 +47,10 @@ class Dropout(Layer):
 
     def mask(self, shape: tuple[int, ...], cache: Cache) -> Array:
         """True where a number is kept, for a batch of this shape."""
-        B, *inner = shape
-        within = np.arange(math.prod(inner), dtype=np.uint32).reshape(inner)
-        threshold = np.uint32(round(self.p * 2.0**32))
-        keys = (make_key("dropout", cache.seed, cache.step, cache.path, cache.first_example + b) for b in range(B))
-        mask = np.empty(shape, dtype=bool)
-        for example, key in zip(mask, keys, strict=True):
-            example[...] = random_bits(key, within) >= threshold
-        return mask
+        B, n = shape[0], math.prod(shape[1:])
+        threshold = np.uint32(min(round(self.p * 2.0**32), 2**32 - 1))
+        mask = np.empty((B, n), dtype=bool)
+        for b in range(B):
+            key = make_key("dropout", cache.seed, cache.step, cache.path, cache.first_example + b)
+            mask[b] = random_bits(key, np.arange(n, dtype=np.uint32)) >= threshold
+        return mask.reshape(shape)

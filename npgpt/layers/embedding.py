@@ -1,7 +1,7 @@
 # B batch, T time, C channels, V vocabulary
 import numpy as np
 
-from npgpt.core import Array, Cache, Layer, Param, check_ids
+from npgpt.core import Array, Cache, Layer, Param, check_array, check_ids
 
 
 class Embedding(Layer):
@@ -36,4 +36,6 @@ class Embedding(Layer):
         return rows
 
     def backward(self, dy: Array, cache: Cache) -> None:
-        np.add.at(self.weight.grad, cache["ids"], dy)  # 1.
+        ids, weight = cache["ids"], self.weight.value
+        check_array("Embedding", "dy", dy, (*ids.shape, weight.shape[1]), like=weight)
+        np.add.at(self.weight.grad, ids, dy)  # 1. and nothing to return: 2.

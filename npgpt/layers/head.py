@@ -9,8 +9,8 @@ class VocabularyHead(Layer):
 
     Forward   logits = x·Wᵀ, in numbers logits_btv = Σ_c x_btc W_vc
     Backward  given dy = ∂L/∂logits:
-      1. row v meets every x_bt    ⇒ dW_v = Σ_bt dy_btv x_bt,  that is dyᵀ·x over all rows
-      2. x meets every row         ⇒ dx = dy·W
+      1. x meets every row         ⇒ dx = dy·W
+      2. row v meets every x_bt    ⇒ dW_v = Σ_bt dy_btv x_bt,  that is dyᵀ·x over all rows
     Shapes    x, dx (..., C); logits, dy (..., V); weight (V, C), as in Embedding
     Keeps     x
     Raises    ShapeError if x.shape[-1] != C, or the precision is not the weight's
@@ -35,7 +35,7 @@ class VocabularyHead(Layer):
         return x @ weight.T
 
     def backward(self, dy: Array, cache: Cache) -> Array:
-        x = cache["x"]
         vocab_size, n_embd = self.weight.value.shape
-        self.weight.grad += dy.reshape(-1, vocab_size).T @ x.reshape(-1, n_embd)  # 1.
-        return cache.note("x", dy @ self.weight.value)  # 2.
+        dx = cache.note("x", dy @ self.weight.value)  # 1.
+        self.weight.grad += dy.reshape(-1, vocab_size).T @ cache["x"].reshape(-1, n_embd)  # 2.
+        return dx

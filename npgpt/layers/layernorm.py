@@ -9,12 +9,14 @@ class LayerNorm(Layer):
 
     Forward   μ = mean(x),  σ² = mean((x − μ)²),  r = (σ² + ε)^(−1/2),  x̂ = (x − μ)·r,  y = γ ⊙ x̂ + β
     Backward  given dy = ∂L/∂y:
-      1. y = γ ⊙ x̂ + β             ⇒ dγ = Σ_bt dy ⊙ x̂,  dβ = Σ_bt dy,  dx̂ = γ ⊙ dy
+      1. y = γ ⊙ x̂ + β             ⇒ dx̂ = γ ⊙ dy,  dγ = Σ_bt dy ⊙ x̂,  dβ = Σ_bt dy
       2. x̂_c = (x_c − μ)·r          ⇒ dr = Σ_c dx̂_c (x_c − μ) = Σ_c dx̂_c x̂_c / r
-      3. x_c reaches L on three ways: directly, ∂x̂_c/∂x_c = r; through μ, which every x̂ has with the factor −r and
-         x_c with 1/C; and through σ²: ∂σ²/∂x_c = 2(x_c − μ)/C and ∂r/∂σ² = −r³/2, so dr·∂r/∂x_c = −x̂_c r² dr/C.
-         With 2. put in, the three summed:
-         dx = r·(dx̂ − mean(dx̂) − x̂·mean(dx̂ ⊙ x̂))
+      3. x_c reaches L in three ways, whose shares add up:
+         directly, ∂x̂_c/∂x_c = r                                                       r·dx̂_c
+         through μ, ∂x̂_k/∂μ = −r for every k, ∂μ/∂x_c = 1/C                            −r·mean(dx̂)
+         through r, ∂r/∂σ² = −r³/2 and ∂σ²/∂x_c = 2(x_c − μ)/C (the share of σ² through μ is zero: deviations sum to 0):
+         −r³ (x_c − μ)·dr/C = −x̂_c r²·dr/C, and with dr from 2.                        −r·x̂_c·mean(dx̂ ⊙ x̂)
+                                    ⇒ dx = r·(dx̂ − mean(dx̂) − x̂·mean(dx̂ ⊙ x̂))
     Shapes    x, y, dx, dy (..., C); rstd (..., 1); gain, bias (C,)
     Keeps     rstd (that is r), xhat
     Raises    ShapeError if x.shape[-1] != C, or the precision is not the gain's
@@ -44,9 +46,9 @@ class LayerNorm(Layer):
     def backward(self, dy: Array, cache: Cache) -> Array:
         rstd, xhat = cache["rstd"], cache["xhat"]
         rows = tuple(range(dy.ndim - 1))
-        self.gain.grad += (dy * xhat).sum(rows)  # 1.
+        dxhat = cache.note("xhat", dy * self.gain.value)  # 1.
+        self.gain.grad += (dy * xhat).sum(rows)
         self.bias.grad += dy.sum(rows)
-        dxhat = cache.note("xhat", dy * self.gain.value)
         cache.note("rstd", (dxhat * xhat).sum(-1, keepdims=True) / rstd)  # 2.
         along = (dxhat * xhat).mean(-1, keepdims=True)
         dx: Array = rstd * (dxhat - dxhat.mean(-1, keepdims=True) - xhat * along)  # 3.

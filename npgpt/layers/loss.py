@@ -11,11 +11,11 @@ class CrossEntropy(Layer):
     """How surprised the model is by each next token, in nats, on average over the tokens that count.
 
     Forward   ℓ = logits − log Σ_v e^(logits_v), the log-probabilities; the largest logit, subtracted first, cancels;
-              L = −(1/N) Σ ℓ_bt[target_bt] over the places whose target is not IGNORE_INDEX
+              L = −(1/N) Σ ℓ_bt[target_bt] over the places whose target is not IGNORE_INDEX, N of them
     Backward  given dloss, the gradient of L itself (1 if L is what is minimised):
       1. ℓ stands in L only where it is the target's and counted    ⇒ dℓ_btv = −dloss/N·[v = target_bt], else 0
-      2. a logit reaches ℓ directly, and every ℓ of its row through the log-sum, whose slope is the probability p = e^ℓ
-                                                                    ⇒ dlogits_v = dℓ_v − p_v·Σ_u dℓ_u
+      2. a logit reaches ℓ directly, and every ℓ of its row through the log-sum, whose slope is the probability p = e^ℓ:
+         ∂ℓ_u/∂logits_v = [u = v] − p_v                             ⇒ dlogits_v = dℓ_v − p_v·Σ_u dℓ_u
          Put together: (p − onehot(target))·dloss/N where it counts, else 0; each row sums to zero.
     Shapes    logits, dlogits (..., V); targets (...) of integers; L a scalar
     Keeps     log_probabilities (that is ℓ), targets, count
@@ -48,7 +48,7 @@ class CrossEntropy(Layer):
         log_sum = np.log(np.exp(shifted).sum(-1, keepdims=True))
         log_probabilities = cache.keep("log_probabilities", shifted - log_sum)
         of_target = np.take_along_axis(log_probabilities, _column(targets, counted), axis=-1)[..., 0]
-        loss: Array = -(of_target * counted).sum() / count
+        loss: Array = -of_target[counted].sum() / count
         return loss
 
     def backward(self, dloss: Array | float, cache: Cache) -> Array:

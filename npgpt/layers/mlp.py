@@ -14,9 +14,9 @@ class MLP(Layer):
 
     Forward   hidden = x·W_up + b_up,  active = activation(hidden),  y = Dropout(active·W_down + b_down)
     Backward  given dy = ∂L/∂y: a chain without a fork, so each layer's gradient is handed to the one before it:
-      1. dprojected from the dropout, dactive from ``down``
-      2. dhidden from the activation
-      3. dx from ``up``
+      1. dprojected from the dropout
+      2. dactive from ``down``
+      3. dhidden from the activation, and dx from ``up``
     Shapes    x, y, dx, dy (..., C); hidden, active (..., F), F = 4 C
     Keeps     hidden, active, projected
     Raises    ConfigError if the activation is unknown; ShapeError if x.shape[-1] != n_embd (by ``up``)
@@ -53,6 +53,6 @@ class MLP(Layer):
 
     def backward(self, dy: Array, cache: Cache) -> Array:
         dprojected = cache.note("projected", self.dropout.backward(dy, cache.scope("dropout")))  # 1.
-        dactive = cache.note("active", self.down.backward(dprojected, cache.scope("down")))
-        dhidden = cache.note("hidden", self.activation.backward(dactive, cache.scope("activation")))  # 2.
-        return self.up.backward(dhidden, cache.scope("up"))  # 3.
+        dactive = cache.note("active", self.down.backward(dprojected, cache.scope("down")))  # 2.
+        dhidden = cache.note("hidden", self.activation.backward(dactive, cache.scope("activation")))  # 3.
+        return self.up.backward(dhidden, cache.scope("up"))

@@ -19,7 +19,7 @@ CONFIG = GPTConfig(vocab_size=17, context_length=9, n_layer=2, n_head=3, n_embd=
 
 def torch_loss(config: GPTConfig, p: dict[str, Any], ids: Any, targets: Any) -> Any:
     """GPT-2's forward pass with torch's own operations."""
-    from torch.nn import functional as F
+    import torch.nn.functional as F  # noqa: N812
 
     C, H = config.n_embd, config.n_head
     bend = {"gelu_tanh": lambda x: F.gelu(x, approximate="tanh"), "gelu": F.gelu, "relu": F.relu}[config.activation]
