@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 RECIPE = """--tokenizer=char --n-layer=4 --n-head=4 --n-embd=128 --context-length=64 --batch-size=12 --steps=2000
-            --dropout=0 --learning-rate=1e-3 --min-learning-rate=1e-4 --warmup-steps=100 --beta2=0.99
+            --dropout=0 --learning-rate=1e-3 --warmup-steps=100 --beta2=0.99
             --eval-every=250"""
 
 

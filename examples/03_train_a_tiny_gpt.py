@@ -32,7 +32,7 @@ print(
 )
 
 # 4. Training. Each step: forward, loss, backward, clip, AdamW.
-config = TrainConfig(steps=400, batch_size=16, learning_rate=5e-3, min_learning_rate=5e-4)
+config = TrainConfig(steps=400, batch_size=16, learning_rate=5e-3)
 for step in training_steps(model, ids, config):
     if step.number % 100 == 0:
         loss = evaluate(model, validation_ids)

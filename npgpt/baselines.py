@@ -32,7 +32,7 @@ def bigram_loss(train_ids: Array, ids: Array, vocab_size: int) -> float:
     _check_enough(ids)
     cut = len(train_ids) * 9 // 10
     if cut < 2 or len(train_ids) - cut < 2:
-        raise DataError(f"{len(train_ids)} training tokens are too few for a bigram model; take a longer text")
+        raise DataError(f"the text gives {len(train_ids)} tokens to train on, which are too few; take a longer text")
     pair, single = _bigram(train_ids[:cut], train_ids[cut:], vocab_size)
     weights = np.arange(100) / 100
     losses = [-np.log(weight * pair + (1 - weight) * single).mean() for weight in weights]

@@ -12,6 +12,7 @@ Nothing in it is executed when it is read.
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 from typing import Any, Self
 
@@ -23,9 +24,9 @@ from npgpt import __version__
 from npgpt.build import make_gpt
 from npgpt.config import GPTConfig, RunConfig
 from npgpt.errors import RunError
-from npgpt.files import write_atomically
+from npgpt.files import part_of, write_atomically
 from npgpt.model import GPT
-from npgpt.tokenizer import Tokenizer
+from npgpt.tokenizer import END_OF_TEXT, Tokenizer
 
 FORMAT, VERSION = "npgpt-run", 1
 MANIFEST, CONFIG, TOKENIZER, MODEL, METRICS, PICTURE = FILES = (
@@ -62,28 +63,34 @@ class RunFolder:
         Raises
             RunError if the folder holds a run and overwrite is not said, or holds something that is not ours.
         """
-        if not path.exists():
+        if not os.path.lexists(path):
             return
         if not path.is_dir():
-            raise RunError(f"{path} is a file; name a folder for the run")
-        ours = read_manifest(path) if (path / MANIFEST).exists() else []
+            raise RunError(f"{path} is no folder; name one for the run")
+        ours = read_manifest(path) if (path / MANIFEST).is_file() else []
         if ours and not overwrite:
             raise RunError(f"{path} already holds a run; take another --out, or --overwrite to replace it")
-        # Checked with overwrite too, which removes nothing but what the manifest lists.
-        if in_the_way := sorted(name for name in FILES if name not in ours and (path / name).exists()):
-            raise RunError(f"{path / in_the_way[0]} is in the way, and no run of npgpt lists it; take another --out")
+        # Checked with overwrite too, which removes nothing but files that the manifest lists.
+        for name in FILES:
+            there = os.path.lexists(path / name)
+            if there and (name not in ours or not (path / name).is_file()):
+                raise RunError(f"{path / name} is in the way, and is no file of a run; take another --out")
 
     @classmethod
     def create(cls, path: Path, config: RunConfig, tokenizer: Tokenizer, overwrite: bool = False) -> Self:
         """Make the folder; with overwrite, remove first what the manifest of the run there lists."""
         cls.check(path, overwrite)
+        config_toml = config.dumps().encode()  # before anything is removed: it may fail
+        old = read_manifest(path) if (path / MANIFEST).is_file() else []
         path.mkdir(parents=True, exist_ok=True)
-        if (path / MANIFEST).exists():
-            for name in read_manifest(path):
-                (path / name).unlink(missing_ok=True)
+        # The manifest goes first and stays: after a crash at any point the folder can still be overwritten.
         manifest = {"format": FORMAT, "version": VERSION, "npgpt": __version__, "files": list(FILES)}
         write_atomically(path / MANIFEST, (json.dumps(manifest, indent=1) + "\n").encode())
-        write_atomically(path / CONFIG, config.dumps().encode())
+        for name in old:
+            part_of(path / name).unlink(missing_ok=True)
+            if name != MANIFEST:
+                (path / name).unlink(missing_ok=True)
+        write_atomically(path / CONFIG, config_toml)
         tokenizer.save(path / TOKENIZER)
         return cls(path)
 
@@ -92,7 +99,7 @@ class RunFolder:
 
     def add_metrics(self, row: dict[str, Any]) -> None:
         with open(self.path / METRICS, "a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+            file.write(json.dumps(row, allow_nan=False) + "\n")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,14 +120,16 @@ def load_run(path: str | Path) -> Run:
     path = Path(path)
     if not path.is_dir():
         raise RunError(f"{path} is not a folder; name one that `npgpt train` made")
-    if not (path / MANIFEST).exists():
+    if not (path / MANIFEST).is_file():
         raise RunError(f"{path} is not a run folder: {MANIFEST} is missing")
     read_manifest(path)
     for name in (CONFIG, TOKENIZER, MODEL):
         if not (path / name).is_file():
             raise RunError(f"{path / name} is missing; a run that was stopped early, or a copy that is not complete")
-    config = RunConfig.load(path / CONFIG)
+    config = RunConfig.load(path / CONFIG, complete=True)
     tokenizer = Tokenizer.load(path / TOKENIZER)
+    if END_OF_TEXT not in tokenizer.special_tokens:
+        raise RunError(f"{path / TOKENIZER} has no {END_OF_TEXT}, which the vocabulary of a run needs")
     if tokenizer.vocab_size != config.model.vocab_size:
         raise RunError(
             f"{path}: {TOKENIZER} has {tokenizer.vocab_size} tokens, but {CONFIG} says vocab_size "
@@ -142,7 +151,7 @@ def read_manifest(path: Path) -> list[str]:
         raise RunError(f"{file} is damaged: {error}") from None
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise RunError(f'{file} is not a manifest of npgpt: it has no "format": "{FORMAT}"')
-    if manifest.get("version") != VERSION:
+    if type(manifest.get("version")) is not int or manifest["version"] != VERSION:
         raise RunError(f"{file} is of version {manifest.get('version')!r}; this npgpt reads version {VERSION}")
     names = manifest.get("files")
     if not isinstance(names, list) or not set(map(str, names)) <= set(FILES):
@@ -168,6 +177,15 @@ def load_model(path: Path, config: GPTConfig) -> GPT:
         tensors = safetensors.numpy.load_file(path)
     except (safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
         raise RunError(f"{path} is damaged, or no safetensors file: {error}") from None
+    # Before the model is made, so that a hostile configuration cannot make a huge one.
+    n_layer = len({name.split(".")[1] for name in tensors if name.startswith("blocks.")})
+    shape = {name: tensors[name].shape for name in ("embedding.weight", "positions.weight") if name in tensors}
+    wanted = {
+        "embedding.weight": (config.vocab_size, config.n_embd),
+        "positions.weight": (config.context_length, config.n_embd),
+    }
+    if n_layer != config.n_layer or (shape and shape != wanted):
+        raise RunError(f"{path} is not the model of {CONFIG}: it has {n_layer} blocks and {shape}")
     model = make_gpt(config)
     params = model.parameters()
     if missing := sorted(params.keys() - tensors.keys()):

@@ -16,14 +16,16 @@ from npgpt.errors import ConfigError, did_you_mean
 
 TOKENIZERS = ("bpe", "word", "char")
 ACTIVATIONS = ("gelu_tanh", "gelu", "relu")
-LIMITS = {"at_least": operator.ge, "above": operator.gt, "below": operator.lt}
+LIMITS = {"at_least": operator.ge, "above": operator.gt, "at_most": operator.le, "below": operator.lt}
+LARGEST = 2**31 - 1  # of every whole number but the seed: beyond it, arrays cannot be indexed anyway
+MAX_FILE_BYTES = 65536  # of a configuration; tomllib is slow on hostile ones
 
 
 def option(default: Any, help: str, **limits: Any) -> Any:
     """A field with the help that the command line shows and the limits that are checked.
 
     Args
-        limits: ``at_least``, ``above``, ``below`` (numbers) or ``one_of`` (a tuple).
+        limits: ``at_least``, ``above``, ``at_most``, ``below`` (numbers) or ``one_of`` (a tuple).
     """
     factory = {"default_factory": lambda: default} if isinstance(default, list) else {"default": default}
     return field(**factory, metadata={"help": help, "limits": limits})
@@ -37,18 +39,17 @@ class Options:
             check_value(item, getattr(self, item.name))
 
     @classmethod
-    def from_dict(cls, table: dict[str, Any]) -> Self:
-        known = {item.name for item in fields(cls)}  # type: ignore[arg-type]
-        if unknown := sorted(table.keys() - known):
-            raise ConfigError(f"unknown field {unknown[0]!r}; {did_you_mean(unknown[0], known)}")
-        return cls(**table)
+    def names(cls) -> set[str]:
+        return {item.name for item in fields(cls)}  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
 class DataConfig(Options):
     """Where the text comes from and how it becomes ids."""
 
-    text: list[str] = option([], "text files, UTF-8; none: the Python documentation that every CPython carries")
+    text: list[str] = option(
+        [], "text files, UTF-8, seen from the working folder; none: the documentation that every CPython carries"
+    )
     tokenizer: str = option("bpe", "how text becomes ids: byte pairs, words or characters", one_of=TOKENIZERS)
     validation_fraction: float = option(0.1, "part of each text, at its end, that is not trained on", above=0, below=1)
 
@@ -84,12 +85,12 @@ class GPTConfig(Options):
 class TrainConfig(Options):
     """How a GPT is trained."""
 
-    steps: int = option(700, "optimizer steps", at_least=1)
+    steps: int = option(500, "optimizer steps", at_least=1)
     batch_size: int = option(16, "examples in a step", at_least=1)
     micro_batches: int = option(1, "parts that a step's batch is cut into, to save memory", at_least=1)
     stride: int = option(1, "tokens from the start of one training example to the next", at_least=1)
     learning_rate: float = option(3e-3, "at its highest, after the warm-up", above=0)
-    min_learning_rate: float = option(3e-4, "at the last step", at_least=0)
+    min_learning_rate_ratio: float = option(0.1, "what is left of it at the last step", at_least=0, at_most=1)
     warmup_steps: int = option(50, "steps in which the learning rate rises", at_least=0)
     weight_decay: float = option(0.1, "decoupled, on matrices only", at_least=0)
     beta1: float = option(0.9, "AdamW: memory of the mean gradient", at_least=0, below=1)
@@ -101,8 +102,6 @@ class TrainConfig(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.min_learning_rate > self.learning_rate:
-            raise ConfigError(f"min_learning_rate {self.min_learning_rate} is above learning_rate {self.learning_rate}")
         if self.micro_batches > self.batch_size:
             raise ConfigError(f"micro_batches {self.micro_batches} are more than the batch_size {self.batch_size}")
 
@@ -116,33 +115,38 @@ class RunConfig:
     train: TrainConfig = field(default_factory=TrainConfig)
 
     @classmethod
-    def load(cls, path: str | Path) -> Self:
+    def load(cls, path: str | Path, complete: bool = False) -> Self:
         """Read a TOML file.
 
+        Args
+            complete: whether every field must be there, as in the file of a run.
         Raises
             ConfigError that names the file and the field: it is no TOML, or a field is unknown or makes no sense.
         """
         try:
-            tables = tomllib.loads(Path(path).read_bytes().decode("utf-8-sig"))
-            return cls.from_tables(tables)
-        except tomllib.TOMLDecodeError as error:
-            raise ConfigError(f"{path} is not TOML: {error}") from None
-        except UnicodeDecodeError as error:
-            raise ConfigError(
-                f"{path} is not UTF-8 text: byte 0x{error.object[error.start]:02x} at {error.start}"
-            ) from None
+            return cls.from_tables(read_toml(path), complete)
         except ConfigError as error:
             raise ConfigError(f"{path}: {error}") from None
 
     @classmethod
-    def from_tables(cls, tables: dict[str, Any]) -> Self:
-        kinds: dict[str, type[Options]] = {"data": DataConfig, "model": GPTConfig, "train": TrainConfig}
-        if unknown := sorted(tables.keys() - kinds.keys()):
-            raise ConfigError(f"unknown table [{unknown[0]}]; {did_you_mean(unknown[0], kinds)}")
-        for name, table in tables.items():
+    def from_tables(cls, tables: dict[str, Any], complete: bool = False) -> Self:
+        """Table -> field -> value, checked."""
+        if unknown := sorted(tables.keys() - TABLES.keys()):
+            raise ConfigError(f"unknown table [{unknown[0]}]; {did_you_mean(unknown[0], TABLES)}")
+        for name, kind in TABLES.items():
+            table = tables.get(name, {})
             if not isinstance(table, dict):
                 raise ConfigError(f"{name} must be a table, [{name}], not {table!r}")
-        return cls(**{name: kinds[name].from_dict(table) for name, table in tables.items()})  # type: ignore[arg-type]
+            for field_name in sorted(table.keys() - kind.names()):
+                home = next(
+                    (f"it belongs in [{other}]" for other in TABLES if field_name in TABLES[other].names()), None
+                )
+                hint = home or did_you_mean(field_name, kind.names())
+                raise ConfigError(f"unknown field {field_name!r} in [{name}]; {hint}")
+        for name, kind in TABLES.items():
+            if complete and (missing := sorted(kind.names() - tables.get(name, {}).keys())):
+                raise ConfigError(f"the field {missing[0]} is missing in [{name}]")
+        return cls(**{name: kind(**tables.get(name, {})) for name, kind in TABLES.items()})  # type: ignore[arg-type]
 
     def dumps(self) -> str:
         """As TOML, every field, each with its help as a comment."""
@@ -154,6 +158,26 @@ class RunConfig:
                 lines.append(f"{item.name} = {_toml(value)}  # {item.metadata['help']}")
             lines.append("")
         return "\n".join(lines)
+
+
+TABLES: dict[str, type[Options]] = {"data": DataConfig, "model": GPTConfig, "train": TrainConfig}
+
+
+def read_toml(path: str | Path) -> dict[str, Any]:
+    """The tables of a TOML file, not yet checked.
+
+    Raises
+        ConfigError if it is no TOML.
+    """
+    data = Path(path).read_bytes()
+    if len(data) > MAX_FILE_BYTES:
+        raise ConfigError(f"{len(data):,} bytes are too many for a configuration (at most {MAX_FILE_BYTES:,})")
+    try:
+        return tomllib.loads(data.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"not UTF-8 text: byte 0x{data[error.start]:02x} at offset {error.start}") from None
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"not TOML: {error}") from None
 
 
 def check_value(item: "dataclasses.Field[Any]", value: Any) -> None:
@@ -169,6 +193,11 @@ def check_value(item: "dataclasses.Field[Any]", value: Any) -> None:
         raise ConfigError(f"{item.name} must be {kind}, not {value!r}")
     if isinstance(value, float) and math.isinf(value):
         raise ConfigError(f"{item.name} must be finite, not {value}")
+    if type(value) is int and value > LARGEST and item.name != "seed":
+        raise ConfigError(f"{item.name} must be at most {LARGEST}, not {value}")
+    for text in value if isinstance(value, list) else []:
+        if not text or any("\ud800" <= character <= "\udfff" for character in text):
+            raise ConfigError(f"{item.name}: {text!r} is no name of a file that can be written down; rename the file")
     for name, limit in item.metadata["limits"].items():
         if name == "one_of" and value not in limit:
             raise ConfigError(f"{item.name} {value!r} is unknown; {did_you_mean(value, limit)}")

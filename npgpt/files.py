@@ -1,30 +1,34 @@
 """Files that are there whole or not at all, and texts that are read with a clear error."""
 
 import os
-import tempfile
 from pathlib import Path
 
 from npgpt.errors import DataError
 
 
+def part_of(path: Path) -> Path:
+    """Where a file is written before it takes its place: beside it, always under the same name."""
+    return path.with_name(f".{path.name}.part")
+
+
 def write_atomically(path: str | Path, data: bytes) -> None:
     """Write ``data`` to ``path`` so that a crash at any instant leaves the old file or the new one, never a part.
 
-    The bytes go to a temporary file beside it and to the disk; then one rename puts it in place.
+    The bytes go to a file beside it and to the disk; then one rename puts it in place.
     """
     path = Path(path)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    part = part_of(path)
     try:
-        with os.fdopen(handle, "wb") as file:
+        part.unlink(missing_ok=True)  # what a crash left, or a link to somewhere else
+        with open(part, "xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)  # mkstemp makes it 0600; this is what open() would have given
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        os.replace(part, path)
+    except BaseException as error:
+        part.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            error.filename = str(path)
         raise
 
 
@@ -32,14 +36,22 @@ def read_text(path: str | Path) -> str:
     """The text of a UTF-8 file, with ``\\n`` for every line ending and without a byte-order mark.
 
     Raises
-        DataError if the file is not UTF-8; it names the byte and where it stands.
+        DataError if the file is not UTF-8, or holds a NUL; it names the byte and where it stands.
     """
-    data = Path(path).read_bytes()
+    return decode_text(Path(path).read_bytes(), str(path)).replace("\r\n", "\n").replace("\r", "\n")
+
+
+def decode_text(data: bytes, name: str) -> str:
+    """UTF-8 to text, without a byte-order mark; ``name`` is where it came from."""
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        raise DataError(f"{name} is UTF-16; convert it first: `iconv -f utf-16 -t utf-8`")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(
-            f"{path} is not UTF-8 text: byte 0x{data[error.start]:02x} at offset {error.start}; "
+            f"{name} is not UTF-8 text: byte 0x{data[error.start]:02x} at offset {error.start}; "
             "convert it first, for example with `iconv -f latin1 -t utf-8`"
         ) from None
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+    if "\0" in text:
+        raise DataError(f"{name} is no text: it holds a NUL at character {text.index(chr(0))}")
+    return text

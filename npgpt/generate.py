@@ -8,7 +8,7 @@ import numpy as np
 from npgpt.core import Array, Cache
 from npgpt.errors import ConfigError, DataError, TrainingError
 from npgpt.model import GPT
-from npgpt.rng import make_key, uniform
+from npgpt.rng import make_key, random_bits
 
 
 def generate(
@@ -34,12 +34,15 @@ def generate(
     for name, value, least in (("max_tokens", max_tokens, 0), ("temperature", temperature, 0), ("top_k", top_k, 1)):
         if value is not None and not value >= least:  # NaN is not
             raise ConfigError(f"{name} must be at least {least}, not {value}")
+    if max_tokens > 2**32:
+        raise ConfigError(f"max_tokens must be at most {2**32}, not {max_tokens}")
     if not len(ids):
         raise DataError("the prompt is empty: give at least one token, such as <|endoftext|>")
     sequence = list(ids)
-    draws = uniform(make_key("sample", seed), max_tokens)
+    key = make_key("sample", seed)
     cache = Cache(record=False)
-    for draw in draws:
+    for number in range(max_tokens):
+        draw = float(random_bits(key, np.array([number], np.uint32))[0]) / 2.0**32
         seen = np.array([sequence[-model.config.context_length :]])
         logits = model.forward(seen, cache.reset())[0, -1].astype(np.float64)
         if not np.isfinite(logits).all():

@@ -41,11 +41,6 @@ def _mix(h: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
     return h ^ (h >> np.uint32(16))
 
 
-def uniform(key: int, n: int) -> npt.NDArray[np.float64]:
-    """n numbers in [0, 1), multiples of 2**-32."""
-    return random_bits(key, np.arange(n, dtype=np.uint32)) / 2.0**32
-
-
 def normal(key: int, shape: tuple[int, ...]) -> npt.NDArray[np.float64]:
     """Numbers with mean 0 and variance 1, exact multiples of 2**-32."""
     counters = np.arange(int(np.prod(shape)), dtype=np.uint32)

@@ -1,11 +1,15 @@
 """Text that comes from a file, a model or a prompt, made safe to show."""
 
+import os
 import sys
 import unicodedata
 
-# Besides control characters: what reorders text, what breaks lines, and halves of surrogate pairs.
-_REORDERING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-_ESCAPED_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})
+from npgpt.errors import DataError
+from npgpt.files import decode_text
+
+# Control characters, what is not seen but reorders or joins what is, what breaks lines, halves of surrogate pairs.
+_ESCAPED_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+_JOINERS = "\u200c\u200d"  # of the category Cf, but needed to write some scripts and emoji
 
 
 def escape_controls(text: str, keep: str = "\n\t") -> str:
@@ -18,7 +22,7 @@ def escape_controls(text: str, keep: str = "\n\t") -> str:
 
 
 def _is_hidden(character: str) -> bool:
-    return character in _REORDERING or unicodedata.category(character) in _ESCAPED_CATEGORIES
+    return unicodedata.category(character) in _ESCAPED_CATEGORIES and character not in _JOINERS
 
 
 def _escape(character: str) -> str:
@@ -29,3 +33,17 @@ def write_text(text: str) -> None:
     """Write text to standard output at once: escaped on a terminal, as it is into a file or a pipe."""
     sys.stdout.write(escape_controls(text) if sys.stdout.isatty() else text)
     sys.stdout.flush()
+
+
+def given_text(text: str | None) -> str:
+    """A text from the command line, or, if there is none, from standard input.
+
+    Raises
+        DataError if it is not UTF-8.
+    """
+    if text is None:
+        return decode_text(sys.stdin.buffer.read(), "standard input") if sys.stdin else ""
+    try:
+        return os.fsencode(text).decode("utf-8")  # Python hides bytes that its locale cannot read as surrogates
+    except UnicodeError:
+        raise DataError("the text on the command line is not UTF-8") from None

@@ -51,7 +51,9 @@ def training_steps(model: GPT, ids: Array, config: TrainConfig) -> Iterator[Step
 
 def _steps(model: GPT, windows: SlidingWindows, config: TrainConfig) -> Iterator[Step]:
     optimizer = AdamW(model.flat, config.beta1, config.beta2, config.eps, config.weight_decay)
-    schedule = WarmupCosine(config.learning_rate, config.min_learning_rate, config.warmup_steps, config.steps)
+    schedule = WarmupCosine(
+        config.learning_rate, config.learning_rate * config.min_learning_rate_ratio, config.warmup_steps, config.steps
+    )
     cache = Cache(training=True, seed=config.seed)
     for number in range(1, config.steps + 1):
         x, y = windows.batch(number - 1)
@@ -59,7 +61,7 @@ def _steps(model: GPT, windows: SlidingWindows, config: TrainConfig) -> Iterator
         norm = clip_grad_norm(model.flat, config.grad_clip)
         if not (math.isfinite(loss) and math.isfinite(norm)):
             raise TrainingError(
-                f"step {number}: the loss is {loss}, the gradient's norm {norm}; the weights are as before the step. "
+                f"step {number}: the loss is {loss}, the gradient's norm {norm}. "
                 "A lower learning_rate or a longer warm-up (warmup_steps) mostly helps"
             )
         learning_rate = schedule(number - 1)

@@ -14,7 +14,7 @@ from npgpt.config import GPTConfig, RunConfig
 from npgpt.errors import ConfigError, NpgptError, RunError, TokenizerError
 from npgpt.files import read_text, write_atomically
 from npgpt.model import GPT
-from npgpt.tokenizer import CharTokenizer
+from npgpt.tokenizer import BPETokenizer, CharTokenizer
 
 TOKENIZER = CharTokenizer.train("abc")
 CONFIG = RunConfig(model=GPTConfig(vocab_size=5, context_length=4, n_layer=1, n_head=1, n_embd=4))
@@ -43,10 +43,8 @@ def test_what_was_written_is_read(tie_weights: bool, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["run.json", "config.toml", "tokenizer.json", "model.safetensors"])
 def test_missing_or_cut_file_is_named(name: str, run: Path) -> None:
     data = (run / name).read_bytes()
-    for cut in (0, 1, len(data) // 2, len(data) - 2):
+    for cut in (0, 1, len(data) // 2, *([] if name == "config.toml" else [len(data) - 2])):  # it ends in a comment
         (run / name).write_bytes(data[:cut])
-        if name == "config.toml":  # a TOML file that is cut off may still be one
-            continue
         with pytest.raises(NpgptError, match=name):
             load_run(run)
     (run / name).unlink()
@@ -57,6 +55,7 @@ def test_missing_or_cut_file_is_named(name: str, run: Path) -> None:
 @pytest.mark.parametrize(
     ("manifest", "message"),
     [
+        ('{"format": "npgpt-run", "version": true, "files": []}', "version True; this npgpt reads version 1"),
         ("[]", "not a manifest"),
         ('{"format": "npgpt-run", "version": 2, "files": []}', "version 2; this npgpt reads version 1"),
         ('{"format": "npgpt-run", "version": 1, "files": ["../precious"]}', "files that a run does not have"),
@@ -132,9 +131,60 @@ def test_foreign_files_are_not_overwritten(name: str, overwrite: bool, tmp_path:
     assert len(list(tmp_path.iterdir())) == 1
 
 
+def test_links_and_folders_in_the_way_are_not_followed(tmp_path: Path, run: Path) -> None:
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new/metrics.jsonl").symlink_to(tmp_path / "victim")
+    with pytest.raises(RunError, match=r"metrics.jsonl is in the way"):
+        RunFolder.create(tmp_path / "new", CONFIG, TOKENIZER)
+    assert not (tmp_path / "victim").exists()
+    (run / "loss.png").mkdir()
+    before = sorted(path.name for path in run.iterdir())
+    with pytest.raises(RunError, match=r"loss.png is in the way"):
+        RunFolder.create(run, CONFIG, TOKENIZER, overwrite=True)
+    assert sorted(path.name for path in run.iterdir()) == before
+    (tmp_path / "nowhere").symlink_to(tmp_path / "victim")
+    with pytest.raises(RunError, match="is no folder"):
+        RunFolder.check(tmp_path / "nowhere", overwrite=False)
+
+
+def test_a_crash_while_overwriting_can_be_overwritten(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    unlink = Path.unlink
+
+    def crash(path: Path, missing_ok: bool = False) -> None:
+        if path.name == "tokenizer.json":
+            raise KeyboardInterrupt
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", crash)
+    with pytest.raises(KeyboardInterrupt):
+        RunFolder.create(run, CONFIG, TOKENIZER, overwrite=True)
+    monkeypatch.undo()
+    (run / ".model.safetensors.part").write_bytes(b"of a run that was killed")
+    RunFolder.create(run, CONFIG, TOKENIZER, overwrite=True).save_model(make_gpt(CONFIG.model))
+    assert load_run(run).config == CONFIG
+    assert not list(run.glob(".*"))
+
+
+def test_a_hostile_configuration_makes_no_huge_model(run: Path) -> None:
+    text = (run / "config.toml").read_text()
+    for changed in (
+        text.replace("n_layer = 1", "n_layer = 2000000000"),
+        text.replace("n_embd = 4", "n_embd = 40000000"),
+    ):
+        (run / "config.toml").write_text(changed)
+        with pytest.raises(RunError, match="is not the model of config.toml: it has 1 blocks"):
+            load_run(run)
+
+
+def test_a_vocabulary_without_end_of_text_is_no_runs(run: Path) -> None:
+    BPETokenizer([], special_tokens=["a", "b"]).save(run / "tokenizer.json")
+    with pytest.raises(RunError, match=r"has no <\|endoftext\|>"):
+        load_run(run)
+
+
 def test_a_file_in_place_of_a_folder(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("x")
-    with pytest.raises(RunError, match="is a file; name a folder"):
+    with pytest.raises(RunError, match="is no folder; name one"):
         RunFolder.check(tmp_path / "run", overwrite=True)
     with pytest.raises(RunError, match="is not a folder"):
         load_run(tmp_path / "run")
@@ -154,7 +204,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pyt
     before = path.read_bytes()
 
     def full_disk(*_: object) -> None:
-        raise OSError("no space left")
+        raise OSError(28, "no space left")
 
     for step in ("fsync", "replace"):
         monkeypatch.setattr(f"os.{step}", full_disk)
@@ -175,6 +225,12 @@ def test_text_files(tmp_path: Path) -> None:
     path = tmp_path / "text"
     path.write_bytes("\ufeffé\r\nb\rc\n".encode())
     assert read_text(path) == "é\nb\nc\n"
+    path.write_bytes("é".encode("utf-16"))
+    with pytest.raises(NpgptError, match="iconv -f utf-16"):
+        read_text(path)
+    path.write_bytes(b"ab\0c")
+    with pytest.raises(NpgptError, match="holds a NUL at character 2"):
+        read_text(path)
     path.write_bytes(b"ab\xe9c")
     with pytest.raises(NpgptError, match="byte 0xe9 at offset 2; convert"):
         read_text(path)

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -123,17 +124,45 @@ def test_bad_input_gets_one_clear_message(trained: str, text: str, capsys: pytes
     assert "did you mean n_head?" in fails(capsys, "train", "--config", "c.toml")
     assert "\\x1b[31mred.txt is empty" in fails(capsys, "train", "--text", "\x1b[31mred.txt")
     assert "is too small" in fails(capsys, "train", "--text", text, "--vocab-size", "9")
+    assert "unknown argument '--overwr'" in fails(capsys, "train", "--overwr", "--out", "run")
+    assert "unknown argument '\\x1b[31m'" in fails(capsys, "train", "\x1b[31m")
+    assert "given twice" in fails(capsys, "train", "--text", text, text)
+    assert "leaves nothing to train on" in fails(
+        capsys, "train", "--text", "short.txt", "--validation-fraction", "0.99"
+    )
+    assert "would replace it" in fails(capsys, "train", "--out", "run", "--overwrite", "--text", "run/metrics.jsonl")
+    assert "--out is empty" in fails(capsys, "train", "--out", "")
     assert "Is a directory" in fails(capsys, "train", "--text", "run")
-    assert "unrecognized arguments: --n-layers" in fails(capsys, "train", "--n-layers", "2")
+    assert "unknown argument '--n-layers'; did you mean --n-layer?" in fails(capsys, "train", "--n-layers", "2")
     assert "steps must be at least 1" in fails(capsys, "train", "--steps", "0")
     assert not Path("runs").exists()
     assert "nope is not a folder" in fails(capsys, "sample", "nope")
-    assert "all white space" not in fails(capsys, "sample", "run", "--top-k", "0")
+    assert "top_k must be at least 1" in fails(capsys, "sample", "run", "--top-k", "0")
     assert "id 5000 at position 0" in fails(capsys, "tokenize", "decode", "5000", "--vocab", "run")
+    assert "'' is not an id" in fails(capsys, "tokenize", "decode", "", "--vocab", "run")
+    assert "run/config.toml is there already" in fails(capsys, "tokenize", "train", text, "--out", "run/config.toml")
+    assert "not a tokenizer file" in fails(capsys, "tokenize", "train", text, "--overwrite", "--out", "run/config.toml")
     assert "'x' is not an id" in fails(capsys, "tokenize", "decode", "x", "--vocab", "run")
     assert "did you mean Linear" in fails(capsys, "gradcheck", "Liner")
     Path("run/model.safetensors").unlink()
     assert "model.safetensors is missing" in fails(capsys, "sample", "run")
+
+
+def test_a_run_that_goes_astray_keeps_its_last_good_weights(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    words = fails(
+        capsys, "train", "--text", text, "--out", "run", *TINY, "--learning-rate", "1e30", "--eval-every", "1"
+    )
+    assert "step 1: the validation loss is nan, so the weights of step 0 are kept. A lower --learning-rate" in words
+    assert main(["sample", "run", "--max-tokens", "2"]) == 0
+
+
+def test_words_of_the_prompt(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--text", text, "--out", "run", "--tokenizer", "word", *TINY]) == 0
+    capsys.readouterr()
+    assert main(["sample", "run", "--prompt", "The zebra", "--max-tokens", "1"]) == 0
+    shown = capsys.readouterr()
+    assert "note: 1 of the 2 tokens of the prompt are unknown" in shown.err
+    assert shown.out.startswith(("The zebra ", "The zebra."))
 
 
 def test_tokenize(text: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,11 +208,14 @@ def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert f"npgpt {npgpt.__version__}" in capsys.readouterr().out
 
 
-def python(*arguments: str, **variables: str) -> subprocess.Popen[str]:
+def python(*arguments: str, stdin: bytes = b"", **variables: str) -> subprocess.Popen[str]:
     environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "PYTHONUTF8": "1"} | variables
     command = [sys.executable, "-m", "npgpt", *arguments]
     pipe = subprocess.PIPE
-    return subprocess.Popen(command, env=environment, encoding="utf-8", stdout=pipe, stderr=pipe)
+    with tempfile.TemporaryFile() as file:
+        file.write(stdin)
+        file.seek(0)
+        return subprocess.Popen(command, env=environment, encoding="utf-8", stdin=file, stdout=pipe, stderr=pipe)
 
 
 def test_a_run_that_is_killed_can_be_sampled(text: str) -> None:
@@ -194,8 +226,6 @@ def test_a_run_that_is_killed_can_be_sampled(text: str) -> None:
             time.sleep(0.05)
         time.sleep(0.5)
         process.send_signal(signal.SIGKILL)
-    for path in Path("run").glob(".model.safetensors.*"):
-        path.unlink()  # the one that was being written
     assert main(["sample", "run", "--max-tokens", "3"]) == 0
 
 
@@ -204,8 +234,22 @@ def test_a_pipe_that_is_closed_early_is_no_error(trained: str) -> None:
         assert process.stdout is not None and process.stderr is not None
         process.stdout.read(1)
         process.stdout.close()
-        assert process.wait(60) == 0
+        assert process.wait(60) == 141
         assert process.stderr.read() == ""
+
+
+def test_text_that_is_no_utf8(trained: str) -> None:
+    with python("tokenize", "encode", "--vocab", trained, stdin=b"caf\xe9") as process:
+        out, error = process.communicate()
+    assert (process.returncode, out) == (2, "")
+    assert "standard input is not UTF-8 text: byte 0xe9 at offset 3" in error
+
+
+def test_closed_streams_are_no_fault_of_the_program(trained: str) -> None:
+    for redirection in (">&-", "<&-"):
+        command = f"{sys.executable} -m npgpt tokenize encode --vocab {trained} hello {redirection}"
+        ran = subprocess.run(["sh", "-c", command], capture_output=True, encoding="utf-8")
+        assert "Traceback" not in ran.stderr
 
 
 def test_a_terminal_without_unicode_shows_codes(trained: str) -> None:

@@ -11,7 +11,7 @@ from npgpt.errors import ConfigError
 from npgpt.layers.activations import ACTIVATIONS as CLASSES
 
 
-@given(st.lists(st.text()), st.floats(1e-9, 1), st.integers(0, 2**62), st.booleans())
+@given(st.lists(st.text(min_size=1)), st.floats(1e-9, 1), st.integers(0, 2**62), st.booleans())
 def test_what_is_written_is_read(texts: list[str], rate: float, seed: int, tie: bool) -> None:
     config = RunConfig(
         DataConfig(text=texts), GPTConfig(tie_weights=tie), TrainConfig(learning_rate=2.0, eps=rate, seed=seed)
@@ -24,7 +24,13 @@ def test_what_is_written_is_read(texts: list[str], rate: float, seed: int, tie: 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[model]\nn_heads = 2", r"unknown field 'n_heads'; did you mean n_head\?"),
+        ("[model]\nn_heads = 2", r"unknown field 'n_heads' in \[model\]; did you mean n_head\?"),
+        ("[train]\nn_head = 2", r"unknown field 'n_head' in \[train\]; it belongs in \[model\]"),
+        ("[model]\nn_layer = 99999999999", "n_layer must be at most 2147483647"),
+        ("[model]\nn_layer = " + "9" * 5000, "not TOML"),
+        ("a = " + "[" * 10_000, "not TOML"),
+        ("a." * 50_000 + "a = 1", "bytes are too many for a configuration"),
+        ("[data]\ntext = ['']", "'' is no name of a file"),
         ("[modle]\nn_head = 2", r"unknown table \[modle\]; did you mean model\?"),
         ("model = 3", "model must be a table"),
         ("[model]\nn_head = '2'", "n_head must be a whole number, not '2'"),
@@ -38,11 +44,11 @@ def test_what_is_written_is_read(texts: list[str], rate: float, seed: int, tie: 
         ("[model]\nactivation = 'gelo'", "activation 'gelo' is unknown; did you mean gelu"),
         ("[data]\ntext = 'a.txt'", "text must be a list of strings"),
         ("[data]\ntext = [1]", "text must be a list of strings"),
-        ("[train]\nlearning_rate = 1e-5", "min_learning_rate 0.0003 is above learning_rate"),
+        ("[train]\nmin_learning_rate_ratio = 1.5", "min_learning_rate_ratio must be at most 1"),
         ("[train]\nmicro_batches = 99", "micro_batches 99 are more than the batch_size"),
         ("[train]\nlearning_rate = inf", "learning_rate must be finite"),
-        ("[train", "is not TOML"),
-        ("\xff", "is not TOML"),
+        ("[train", "not TOML"),
+        ("\xff", "not TOML"),
     ],
 )
 def test_what_makes_no_sense_is_named_with_its_file(text: str, message: str, tmp_path: Path) -> None:
@@ -55,8 +61,23 @@ def test_what_makes_no_sense_is_named_with_its_file(text: str, message: str, tmp
 
 def test_file_that_is_no_text(tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_bytes(b"\x80")
-    with pytest.raises(ConfigError, match="not UTF-8 text: byte 0x80 at 0"):
+    with pytest.raises(ConfigError, match="not UTF-8 text: byte 0x80 at offset 0"):
         RunConfig.load(tmp_path / "config.toml")
+
+
+def test_a_run_needs_every_field(tmp_path: Path) -> None:
+    lines = RunConfig().dumps().splitlines()
+    for line in lines:
+        if " = " in line:
+            (tmp_path / "config.toml").write_text("\n".join(other for other in lines if other != line))
+            RunConfig.load(tmp_path / "config.toml")
+            with pytest.raises(ConfigError, match=f"the field {line.split()[0]} is missing"):
+                RunConfig.load(tmp_path / "config.toml", complete=True)
+
+
+def test_what_cannot_be_written_down_is_refused() -> None:
+    with pytest.raises(ConfigError, match="rename the file"):
+        DataConfig(text=["bad\udcff.txt"])
 
 
 def test_numbers_that_are_whole_may_stand_for_fractions() -> None:

@@ -68,7 +68,7 @@ def test_untrained_model_is_as_surprised_as_a_die() -> None:
 
 def test_it_learns_what_can_be_learned_and_a_seed_fixes_it() -> None:
     ids = np.tile([1, 2, 3, 4, 5], 40)
-    config = TrainConfig(steps=150, batch_size=4, learning_rate=1e-2, min_learning_rate=1e-3, warmup_steps=5, seed=3)
+    config = TrainConfig(steps=150, batch_size=4, learning_rate=1e-2, warmup_steps=5, seed=3)
 
     def run() -> tuple[list[float], GPT]:
         model = make_gpt(TINY, seed=3)

@@ -28,13 +28,15 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    in_any_case = {name.casefold(): name for name in CASES}
     for name in options.names:
-        if name not in CASES:
+        if name.casefold() not in in_any_case:
             raise ConfigError(f"there is no layer {name!r} to check; {did_you_mean(name, CASES)}")
+    names = [in_any_case[name.casefold()] for name in options.names] or list(CASES)
     checks = Report()
     if not options.json:
         print(HEADER)
-    bar = tqdm(options.names or CASES, unit="layer", disable=not sys.stderr.isatty(), leave=False)
+    bar = tqdm(names, unit="layer", disable=not sys.stderr.isatty(), leave=False)
     for name in bar:
         bar.set_description(name)
         report = check_case(make_case(name))

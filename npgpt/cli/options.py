@@ -1,13 +1,11 @@
 """Configuration from the command line: a flag for each field, over a file, over the defaults."""
 
 import argparse
-import dataclasses
 from dataclasses import fields
 from typing import Any
 
-from npgpt.config import DataConfig, GPTConfig, Options, RunConfig, TrainConfig
-
-TABLES: dict[str, type[Options]] = {"data": DataConfig, "model": GPTConfig, "train": TrainConfig}
+from npgpt.config import TABLES, RunConfig, read_toml
+from npgpt.errors import ConfigError
 
 
 def add_config_flags(parser: argparse.ArgumentParser) -> None:
@@ -22,7 +20,7 @@ def add_config_flags(parser: argparse.ArgumentParser) -> None:
             if item.type is bool:
                 group.add_argument(flag, action=argparse.BooleanOptionalAction, **settings)
             elif item.type == list[str]:
-                group.add_argument(flag, nargs="+", metavar="FILE", **settings)
+                group.add_argument(flag, nargs="+", action="extend", metavar="FILE", **settings)
             else:
                 choices = item.metadata["limits"].get("one_of")
                 kind: Any = item.type
@@ -35,10 +33,14 @@ def config_from(options: argparse.Namespace) -> RunConfig:
     Raises
         ConfigError if the file or the whole makes no sense.
     """
-    config = RunConfig.load(options.config) if options.config else RunConfig()
-    changed = {}
-    for name, table in TABLES.items():
-        flags = {item.name: getattr(options, item.name) for item in fields(table)}  # type: ignore[arg-type]
-        given = {flag: value for flag, value in flags.items() if value is not None}
-        changed[name] = dataclasses.replace(getattr(config, name), **given)
-    return dataclasses.replace(config, **changed)
+    try:
+        tables = read_toml(options.config) if options.config else {}
+        for name, table in TABLES.items():
+            given = {flag: getattr(options, flag) for flag in table.names() if getattr(options, flag) is not None}
+            if given and isinstance(tables.get(name, {}), dict):
+                tables[name] = tables.get(name, {}) | given
+        return RunConfig.from_tables(tables)
+    except ConfigError as error:
+        raise ConfigError(
+            f"{options.config}, with the flags over it: {error}" if options.config else str(error)
+        ) from None

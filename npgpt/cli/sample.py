@@ -1,13 +1,15 @@
 """``npgpt sample``: a trained model writes."""
 
 import argparse
+import itertools
+import sys
 from typing import Any
 
 from npgpt.checkpoint import load_run
 from npgpt.errors import DataError
 from npgpt.generate import generate
-from npgpt.terminal import write_text
-from npgpt.tokenizer import END_OF_TEXT
+from npgpt.terminal import given_text, write_text
+from npgpt.tokenizer import END_OF_TEXT, UNKNOWN
 
 
 def add_parser(subparsers: Any) -> None:
@@ -29,14 +31,18 @@ def add_parser(subparsers: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     loaded = load_run(options.run_folder)
-    end = loaded.tokenizer.special_tokens[END_OF_TEXT]
-    prompt = loaded.tokenizer.encode(options.prompt)
-    if options.prompt and not prompt:
+    tokenizer, text = loaded.tokenizer, given_text(options.prompt)
+    prompt = tokenizer.encode(text)
+    if text and not prompt:
         raise DataError("the prompt has no token of this vocabulary: it is all white space")
+    if n_unknown := prompt.count(tokenizer.special_tokens.get(UNKNOWN, -1)):
+        print(f"note: {n_unknown} of the {len(prompt)} tokens of the prompt are unknown to this model", file=sys.stderr)
+    end = tokenizer.special_tokens[END_OF_TEXT]
     settings = options.max_tokens, options.temperature, options.top_k, options.seed
     ids = generate(loaded.model, prompt or [end], *settings, stop=end)
-    write_text(options.prompt)
-    for text in loaded.tokenizer.stream(ids):
-        write_text(text)
+    write_text(text)
+    # The prompt goes through the decoder too, so that words know whether a space goes before them.
+    for piece in itertools.islice(tokenizer.stream(itertools.chain(prompt, ids)), len(prompt), None):
+        write_text(piece)
     write_text("\n")
     return 0

@@ -2,9 +2,11 @@
 
 import argparse
 import dataclasses
+import io
+import math
+import shlex
 import sys
 import time
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,13 +15,13 @@ from tqdm import tqdm
 
 from npgpt.baselines import bigram_loss, unigram_loss
 from npgpt.build import make_gpt
-from npgpt.checkpoint import PICTURE, RunFolder
+from npgpt.checkpoint import FILES, PICTURE, RunFolder
 from npgpt.cli.options import add_config_flags, config_from
 from npgpt.config import DataConfig, RunConfig
 from npgpt.core import Array
 from npgpt.data import builtin_texts, encode_texts, split_text
-from npgpt.errors import DataError
-from npgpt.files import read_text
+from npgpt.errors import ConfigError, DataError, RunError, TrainingError
+from npgpt.files import read_text, write_atomically
 from npgpt.generate import generate
 from npgpt.memory import keep_freed_memory
 from npgpt.model import GPT
@@ -44,8 +46,13 @@ def add_parser(subparsers: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     config = config_from(options)
-    out = Path(options.out) if options.out else RunFolder.next_free()
-    RunFolder.check(out, options.overwrite)
+    if options.out == "":
+        raise ConfigError("--out is empty; name a folder for the run")
+    if options.out:
+        RunFolder.check(Path(options.out), options.overwrite)  # before any work is done
+        for text in config.data.text:
+            if Path(text).resolve() in [(Path(options.out) / name).resolve() for name in FILES]:
+                raise RunError(f"{text} is a file of the run in {options.out}, which would replace it")
     keep_freed_memory()
 
     train_texts, validation_texts = read_texts(config.data)
@@ -57,7 +64,7 @@ def run(options: argparse.Namespace) -> int:
         f"{model.flat.values.size:,} parameters; {len(ids):,} tokens to train on, {len(validation_ids):,} to validate; "
         f"vocabulary of {tokenizer.vocab_size:,}"
     )
-    steps = training_steps(model, ids, config.train)
+    training = training_steps(model, ids, config.train)
     baselines = {
         "unigram_loss": unigram_loss(ids, validation_ids, tokenizer.vocab_size),
         "bigram_loss": bigram_loss(ids, validation_ids, tokenizer.vocab_size),
@@ -66,36 +73,38 @@ def run(options: argparse.Namespace) -> int:
         f"to beat, in nats per token: {baselines['unigram_loss']:.3f} (unigram: how frequent a token is), "
         f"{baselines['bigram_loss']:.3f} (bigram: after the token before it)"
     )
+    out = Path(options.out) if options.out else RunFolder.next_free()
     folder = RunFolder.create(out, config, tokenizer, options.overwrite)
-    rows = fit(steps, config, model, tokenizer, ids, validation_ids, folder, baselines)
+    rows = fit(training, config, model, tokenizer, ids, validation_ids, folder, baselines)
     draw_losses(out / PICTURE, rows)
     better = baselines["bigram_loss"] - rows[-1]["val_loss"]
     print(
         f"validation loss {rows[-1]['val_loss']:.3f}, {abs(better):.3f} nats {'below' if better > 0 else 'above'} "
-        f"the bigram's; saved in {escape_controls(str(out))}\n"
-        f"next: npgpt sample {escape_controls(str(out))} --prompt 'The '"
+        f"the bigram's; saved in {_shown(out)}\n"
+        f"next: npgpt sample {_shown(shlex.quote(str(out)))} --prompt The"
     )
     return 0
 
 
 def read_texts(config: DataConfig) -> tuple[list[str], list[str]]:
     """The part of each text to train on, and the part to validate on."""
-    named = {path: read_text(path) for path in config.text}
-    for path, text in named.items():
+    if twice := next((path for path in config.text if config.text.count(path) > 1), None):
+        raise ConfigError(f"the text {twice} is given twice")
+    texts = [read_text(path) for path in config.text]
+    for path, text in zip(config.text, texts, strict=True):
         if not text.strip():
-            raise DataError(f"{path} is empty; give a text to learn from")
-    print(f"text: {', '.join(map(escape_controls, named)) or 'the documentation of this Python (pydoc_data.topics)'}")
-    parts = [split_text(text, config.validation_fraction) for text in list(named.values()) or builtin_texts()]
-    return [train for train, _ in parts], [validation for _, validation in parts if validation]
+            raise DataError(f"{path} is empty or all white space; give a text to learn from")
+    print(f"text: {', '.join(map(_shown, config.text)) or 'the documentation of this Python (pydoc_data.topics)'}")
+    parts = [split_text(text, config.validation_fraction) for text in texts or builtin_texts()]
+    train_texts, validation_texts = [train for train, _ in parts], [validation for _, validation in parts if validation]
+    if not "".join(train_texts).strip():
+        raise DataError(f"a validation_fraction of {config.validation_fraction} leaves nothing to train on")
+    return train_texts, validation_texts
 
 
 def train_tokenizer(config: RunConfig, texts: list[str]) -> Tokenizer:
     kinds: dict[str, Any] = {"bpe": BPETokenizer, "word": WordTokenizer, "char": CharTokenizer}
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        tokenizer: Tokenizer = kinds[config.data.tokenizer].train(texts, config.model.vocab_size)
-    for warning in caught:
-        print(warning.message)
+    tokenizer: Tokenizer = kinds[config.data.tokenizer].train(texts, config.model.vocab_size)
     return tokenizer
 
 
@@ -118,10 +127,16 @@ def fit(
 
     def report(step: int) -> None:
         nonlocal tokens, started
+        val_loss = evaluate(model, validation_ids)
+        if not math.isfinite(val_loss):
+            raise TrainingError(
+                f"step {step}: the validation loss is {val_loss}, so the weights of step {rows[-1]['step']} are kept. "
+                "A lower --learning-rate or a longer warm-up (--warmup-steps) mostly helps"
+            )
         row: dict[str, Any] = {
             "step": step,
             "train_loss": sum(losses) / len(losses),
-            "val_loss": evaluate(model, validation_ids),
+            "val_loss": val_loss,
             "tokens_per_s": tokens / (time.perf_counter() - started) if step else 0.0,
         }
         rows.append(row if step else row | baselines)
@@ -137,15 +152,19 @@ def fit(
         losses.clear()
         tokens, started = 0.0, time.perf_counter()
 
-    report(0)
-    for step in training:
-        losses.append(step.loss)
-        tokens += step.n_tokens
-        bar.update()
-        bar.set_postfix(loss=f"{step.loss:.3f}", refresh=False)
-        if step.number % every == 0 or step.number == steps:
-            report(step.number)
-    bar.close()
+    with bar:
+        report(0)
+        try:
+            for step in training:
+                losses.append(step.loss)
+                tokens += step.n_tokens
+                bar.update()
+                bar.set_postfix(loss=f"{step.loss:.3f}", refresh=False)
+                if step.number % every == 0 or step.number == steps:
+                    report(step.number)
+        except KeyboardInterrupt:
+            bar.write(f"{_shown(folder.path)} holds the weights of step {rows[-1]['step']}", file=sys.stdout)
+            raise
     return rows
 
 
@@ -173,5 +192,11 @@ def draw_losses(path: Path, rows: list[dict[str, Any]]) -> None:
         axes.axhline(rows[0][f"{name}_loss"], linestyle=style, color="grey", label=name)
     axes.set(xlabel="step", ylabel="cross-entropy, nats per token")
     axes.legend()
-    figure.savefig(path, dpi=120)
+    picture = io.BytesIO()
+    figure.savefig(picture, dpi=120, format="png")
     pyplot.close(figure)
+    write_atomically(path, picture.getvalue())
+
+
+def _shown(path: str | Path) -> str:
+    return escape_controls(str(path), keep="")

@@ -128,7 +128,7 @@ def _read_state(path: Path) -> dict[str, Any]:
         raise TokenizerError(f"{path} is not a tokenizer file: {error}") from None
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise TokenizerError(f'{path} is not a tokenizer file of npgpt: it has no "format": "{FORMAT}"')
-    if state.get("version") != VERSION:
+    if type(state.get("version")) is not int or state["version"] != VERSION:
         raise TokenizerError(f"{path} has version {state.get('version')!r}; this npgpt reads version {VERSION}")
     return state
 
