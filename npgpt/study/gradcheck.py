@@ -178,7 +178,7 @@ def _compare(layer: str, target: _Target, numeric: Array, dy: Array, method: Met
     return Check(layer, target.tensor, off.shape, method.name, error, worst, error < method.tolerance)
 
 
-HEADER = f"{'layer':<19} {'tensor':<45} {'shape':<10} {'method':<18} {'error':>7}  {'worst cell':<10} verdict"
+HEADER = f"{'layer':<19} {'tensor':<45} {'shape':<10} {'method':<18} {'rel. error':>10}  {'worst cell':<10} verdict"
 
 
 def row(check: Check) -> str:
@@ -186,4 +186,4 @@ def row(check: Check) -> str:
     verdict = "ok" if check.passed else "WRONG"
     shape, worst = str(check.shape).replace(" ", ""), str(list(check.worst)).replace(" ", "")
     tensor = f"{check.layer:<19} {check.tensor:<45} {shape:<10}"
-    return f"{tensor} {check.method:<18} {check.error:>7.1e}  {worst:<10} {verdict}"
+    return f"{tensor} {check.method:<18} {check.error:>10.1e}  {worst:<10} {verdict}"
