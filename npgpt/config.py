@@ -85,7 +85,7 @@ class GPTConfig(Options):
 class TrainConfig(Options):
     """How a GPT is trained."""
 
-    steps: int = option(600, "optimizer steps", at_least=1)
+    steps: int = option(500, "optimizer steps", at_least=1)
     batch_size: int = option(16, "examples in a step", at_least=1)
     micro_batches: int = option(1, "parts that a step's batch is cut into, to save memory", at_least=1)
     stride: int = option(1, "tokens from the start of one training example to the next", at_least=1)

@@ -94,7 +94,8 @@ def read_texts(config: DataConfig) -> tuple[list[str], list[str]]:
     for path, text in zip(config.text, texts, strict=True):
         if not text.strip():
             raise DataError(f"{path} is empty or all white space; give a text to learn from")
-    print(f"text: {', '.join(map(_shown, config.text)) or 'the documentation of this Python (pydoc_data.topics)'}")
+    names = list(map(_shown, config.text)) or ["the documentation of this Python (pydoc_data.topics)"]
+    print(f"text: {', '.join(names) if len(names) < 4 else f'{len(names)} files, {names[0]} to {names[-1]}'}")
     parts = [split_text(text, config.validation_fraction) for text in texts or builtin_texts()]
     train_texts, validation_texts = [train for train, _ in parts], [validation for _, validation in parts if validation]
     if not "".join(train_texts).strip():
