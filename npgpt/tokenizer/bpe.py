@@ -23,7 +23,7 @@ from typing import Any, Self
 
 from npgpt.errors import TokenizerError, did_you_mean
 from npgpt.tokenizer.base import END_OF_TEXT, Tokenizer, vocabulary_from
-from npgpt.tokenizer.split import PATTERNS
+from npgpt.tokenizer.split import SOURCES, compiled
 
 Pair = tuple[int, int]
 
@@ -34,7 +34,7 @@ class BPETokenizer(Tokenizer):
     Args
         merges: the pairs of ids that are joined, earliest first; merge number k makes the token with id 256 + k.
         special_tokens: texts that get the ids after the merges, in this order.
-        pattern: name of the pattern that cuts a text into pieces (``split.PATTERNS``).
+        pattern: name of the pattern that cuts a text into pieces (``split.SOURCES``).
     Raises
         TokenizerError if a merge uses a token that is not yet made, a pair stands twice, a special token is empty or
         stands twice, or the pattern is not one of ours.
@@ -53,8 +53,8 @@ class BPETokenizer(Tokenizer):
     ) -> None:
         if not isinstance(pattern, str):
             raise TokenizerError(f"the split pattern must be a name, not {pattern!r}")
-        if pattern not in PATTERNS:
-            raise TokenizerError(f"split pattern {pattern!r} is unknown; {did_you_mean(pattern, PATTERNS)}")
+        if pattern not in SOURCES:
+            raise TokenizerError(f"split pattern {pattern!r} is unknown; {did_you_mean(pattern, SOURCES)}")
         self.pattern = pattern
         self.token_bytes = [bytes([byte]) for byte in range(256)]  # id -> bytes
         self.ranks: dict[Pair, int] = {}  # pair -> id of the token that it makes; smaller: learned earlier
@@ -105,7 +105,7 @@ class BPETokenizer(Tokenizer):
                 f"need {tokenizer.vocab_size}"
             )
         texts = [text] if isinstance(text, str) else text
-        counts = Counter(piece for part in texts for piece in PATTERNS[pattern].findall(part))  # 1.
+        counts = Counter(piece for part in texts for piece in compiled(pattern).findall(part))  # 1.
         if not counts:
             raise TokenizerError("there is nothing to learn from: the text is empty")
         merges = learn_merges(counts, n_merges)
@@ -118,7 +118,7 @@ class BPETokenizer(Tokenizer):
         return cls(merges, tokenizer.special_tokens, pattern)
 
     def encode_ordinary(self, text: str) -> list[int]:
-        pieces = PATTERNS[self.pattern].findall(text)
+        pieces = compiled(self.pattern).findall(text)
         known = {piece: self._encode_piece(encode_utf8(piece)) for piece in set(pieces)}  # each distinct piece once
         return [token for piece in pieces for token in known[piece]]
 
