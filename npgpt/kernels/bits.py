@@ -8,7 +8,6 @@ The code is LLVM's portable vector code, not one CPU's instructions: AVX-512, AV
 
 from typing import Any
 
-import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
@@ -30,6 +29,16 @@ def load64(typing_context: Any, array: Any, offset: Any) -> Any:
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.load(_data_pointer(context, builder, signature, args, _I64), align=1)
+
+    return types.int64(array, types.int64), generate
+
+
+@intrinsic
+def load32(typing_context: Any, array: Any, offset: Any) -> Any:
+    """The 4 bytes from ``array[offset]`` on as an int64 without sign."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.zext(builder.load(_data_pointer(context, builder, signature, args, _I32), align=1), _I64)
 
     return types.int64(array, types.int64), generate
 
@@ -154,7 +163,3 @@ def equal64(typing_context: Any, array: Any, offset: Any, byte: Any) -> Any:
         return builder.bitcast(builder.icmp_unsigned("==", text, repeated), _I64)
 
     return types.int64(array, types.int64, types.int64), generate
-
-
-# FIRST_BYTES[k] keeps the k lowest bytes of an int64.
-FIRST_BYTES = np.array([(1 << (8 * k)) - 1 for k in range(8)] + [-1], np.int64)

@@ -13,11 +13,16 @@ Source    the mask scanner is gigatoken's idea (MIT); the algebra for these thre
 
 from typing import Any
 
+import numpy as np
+
 from npgpt.kernels.bits import classify64, equal64, highest_bit, lowest_bit, shift_right
 from npgpt.kernels.cache import kernel
 
 # The patterns.
 GPT2, CL100K, O200K = 0, 1, 2
+
+# Number of blocks of 256 code points.
+BLOCKS = 1 << 13
 
 # Classes of characters. Both cases are letters, and so are letters without case.
 OTHER, MARK, NUMBER, SPACE, LOWER, UPPER, LETTER = range(7)
@@ -26,14 +31,14 @@ _APOSTROPHE, _SPACE, _NEWLINE, _RETURN, _SLASH = 39, 32, 10, 13, 47
 
 
 @kernel
-def split(text: Any, at: int, pattern: int, blocks: Any, classes: Any, ends: Any) -> int:
+def split(text: Any, at: int, pattern: int, classes: Any, ends: Any) -> int:
     """Write the ends of the next pieces of ``text`` from ``at`` on into ``ends``; return how many.
 
     There are fewer than ``len(ends) - 63`` only at the end of the text, for one window may find 63.
 
     Args
-        blocks, classes: the class of code point c is ``classes[256 * blocks[c >> 8] + (c & 255)]``; ``blocks`` has
-            8,192 entries, so that four bytes of nonsense are within bounds too.
+        classes: the class of code point c is ``classes[BLOCKS + 256 * classes[c >> 8] + (c & 255)]``. The block
+            numbers in front are 8,192, so that four bytes of nonsense are within bounds too.
     """
     n = len(text)
     room = len(ends) - 63
@@ -54,29 +59,29 @@ def split(text: Any, at: int, pattern: int, blocks: Any, classes: Any, ends: Any
                     starts &= starts - 1
                 at = ends[count - 1]
                 continue
-        at = next_piece(text, at, pattern, blocks, classes)
+        at = next_piece(text, at, pattern, classes)
         ends[count] = at
         count += 1
     return count
 
 
 @kernel
-def next_piece(text: Any, at: int, pattern: int, blocks: Any, classes: Any) -> int:
+def next_piece(text: Any, at: int, pattern: int, classes: Any) -> int:
     """The end of the piece that starts at ``at < len(text)``."""
     if pattern == GPT2:
-        return next_piece_gpt2(text, at, blocks, classes)
+        return next_piece_gpt2(text, at, classes)
     if pattern == CL100K:
-        return next_piece_cl100k(text, at, blocks, classes)
-    return next_piece_o200k(text, at, blocks, classes)
+        return next_piece_cl100k(text, at, classes)
+    return next_piece_o200k(text, at, classes)
 
 
 @kernel
-def character(text: Any, at: int, blocks: Any, classes: Any) -> tuple[int, int]:
+def character(text: Any, at: int, classes: Any) -> tuple[int, int]:
     """Class and number of bytes of the character at ``at < len(text)``; a byte that is no UTF-8 is OTHER."""
     n = len(text)
-    first = int(text[at])
+    first = np.int64(text[at])
     if first < 0x80:
-        return int(classes[first]), 1
+        return np.int64(classes[BLOCKS + first]), 1
     if first >= 0xF0 and at + 3 < n:
         width = 4
         code = (first & 7) << 18 | (text[at + 1] & 63) << 12 | (text[at + 2] & 63) << 6 | text[at + 3] & 63
@@ -88,7 +93,7 @@ def character(text: Any, at: int, blocks: Any, classes: Any) -> tuple[int, int]:
         code = (first & 31) << 6 | text[at + 1] & 63
     else:
         return OTHER, 1
-    return int(classes[int(blocks[code >> 8]) * 256 + (code & 255)]), width
+    return np.int64(classes[BLOCKS + 256 * np.int64(classes[code >> 8]) + (code & 255)]), width
 
 
 @kernel
@@ -97,8 +102,8 @@ def contraction(text: Any, at: int, any_case: bool) -> int:
     n = len(text)
     if at + 1 >= n:
         return 0
-    first = int(text[at + 1])
-    second = int(text[at + 2]) if at + 2 < n else 0
+    first = np.int64(text[at + 1])
+    second = np.int64(text[at + 2]) if at + 2 < n else 0
     if any_case:
         if first == 0xC5 and second == 0xBF:  # ſ is an s in another case
             return 3
@@ -112,24 +117,24 @@ def contraction(text: Any, at: int, any_case: bool) -> int:
 
 
 @kernel
-def next_piece_gpt2(text: Any, at: int, blocks: Any, classes: Any) -> int:
+def next_piece_gpt2(text: Any, at: int, classes: Any) -> int:
     n = len(text)
     if text[at] == _APOSTROPHE:
         size = contraction(text, at, False)
         if size > 0:
             return at + size
-    kind, width = character(text, at, blocks, classes)
+    kind, width = character(text, at, classes)
     i = at + width
     if text[at] == _SPACE and i < n:
-        following, width = character(text, i, blocks, classes)
+        following, width = character(text, i, classes)
         if following != SPACE:
             kind = following
             i += width
     if kind == SPACE:
-        return white_space(text, at, GPT2, blocks, classes)
+        return white_space(text, at, GPT2, classes)
     group = group_of(kind)
     while i < n:
-        kind, width = character(text, i, blocks, classes)
+        kind, width = character(text, i, classes)
         if group_of(kind) != group:
             break
         i += width
@@ -145,13 +150,13 @@ def group_of(kind: int) -> int:
 
 
 @kernel
-def white_space(text: Any, at: int, pattern: int, blocks: Any, classes: Any) -> int:
+def white_space(text: Any, at: int, pattern: int, classes: Any) -> int:
     r"""The end of ``\s+$``, ``\s*[\r\n]+``, ``\s+(?!\S)`` or ``\s``: GPT-2 has no second, o200k_base no first."""
     n = len(text)
     i = last = at
     line_end = -1
     while i < n:
-        kind, width = character(text, i, blocks, classes)
+        kind, width = character(text, i, classes)
         if kind != SPACE:
             break
         last = i
@@ -166,13 +171,13 @@ def white_space(text: Any, at: int, pattern: int, blocks: Any, classes: Any) -> 
 
 
 @kernel
-def numbers(text: Any, at: int, blocks: Any, classes: Any) -> int:
+def numbers(text: Any, at: int, classes: Any) -> int:
     """The end of one to three numbers."""
     i = at
     for _ in range(3):
         if i >= len(text):
             break
-        kind, width = character(text, i, blocks, classes)
+        kind, width = character(text, i, classes)
         if kind != NUMBER:
             break
         i += width
@@ -180,13 +185,13 @@ def numbers(text: Any, at: int, blocks: Any, classes: Any) -> int:
 
 
 @kernel
-def others(text: Any, at: int, slash: bool, blocks: Any, classes: Any) -> int:
+def others(text: Any, at: int, slash: bool, classes: Any) -> int:
     r"""The end of `` ?[^\s\p{L}\p{N}]+[\r\n]*``, with ``slash`` of ``[\r\n/]*`` behind; ``at`` if it is not there."""
     n = len(text)
     first = at + 1 if text[at] == _SPACE else at
     i = first
     while i < n:
-        kind, width = character(text, i, blocks, classes)
+        kind, width = character(text, i, classes)
         if kind > MARK:
             break
         i += width
@@ -198,48 +203,48 @@ def others(text: Any, at: int, slash: bool, blocks: Any, classes: Any) -> int:
 
 
 @kernel
-def next_piece_cl100k(text: Any, at: int, blocks: Any, classes: Any) -> int:
+def next_piece_cl100k(text: Any, at: int, classes: Any) -> int:
     n = len(text)
     if text[at] == _APOSTROPHE:
         size = contraction(text, at, True)
         if size > 0:
             return at + size
-    kind, width = character(text, at, blocks, classes)
+    kind, width = character(text, at, classes)
     if kind == NUMBER:
-        return numbers(text, at, blocks, classes)
+        return numbers(text, at, classes)
     i = at + width
     if kind < LOWER and i < n and text[at] != _NEWLINE and text[at] != _RETURN:  # one character before the letters
-        kind, width = character(text, i, blocks, classes)
+        kind, width = character(text, i, classes)
         i += width
     if kind >= LOWER:
         while i < n:
-            kind, width = character(text, i, blocks, classes)
+            kind, width = character(text, i, classes)
             if kind < LOWER:
                 break
             i += width
         return i
-    i = others(text, at, False, blocks, classes)
-    return i if i > at else white_space(text, at, CL100K, blocks, classes)
+    i = others(text, at, False, classes)
+    return i if i > at else white_space(text, at, CL100K, classes)
 
 
 @kernel
-def next_piece_o200k(text: Any, at: int, blocks: Any, classes: Any) -> int:
+def next_piece_o200k(text: Any, at: int, classes: Any) -> int:
     n = len(text)
-    kind, width = character(text, at, blocks, classes)
+    kind, width = character(text, at, classes)
     if kind == NUMBER:
-        return numbers(text, at, blocks, classes)
+        return numbers(text, at, classes)
     if kind >= LOWER or kind == MARK:
-        return cased_word(text, at, blocks, classes)
+        return cased_word(text, at, classes)
     if text[at] != _NEWLINE and text[at] != _RETURN:
-        i = cased_word(text, at + width, blocks, classes)  # one character before the letters
+        i = cased_word(text, at + width, classes)  # one character before the letters
         if i > at + width:
             return i
-    i = others(text, at, True, blocks, classes)
-    return i if i > at else white_space(text, at, O200K, blocks, classes)
+    i = others(text, at, True, classes)
+    return i if i > at else white_space(text, at, O200K, classes)
 
 
 @kernel
-def cased_word(text: Any, at: int, blocks: Any, classes: Any) -> int:
+def cased_word(text: Any, at: int, classes: Any) -> int:
     r"""The end of ``A*B+`` or else ``A+B*``, and a contraction; ``at`` if there is neither.
 
     A is ``[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]`` and B ``[\p{Ll}\p{Lm}\p{Lo}\p{M}]``. A* takes all it can; if no B follows,
@@ -250,7 +255,7 @@ def cased_word(text: Any, at: int, blocks: Any, classes: Any) -> int:
     both = at  # the end of the last character that is in A and in B
     kind = OTHER
     while i < n:
-        kind, width = character(text, i, blocks, classes)
+        kind, width = character(text, i, classes)
         if kind != UPPER and kind != LETTER and kind != MARK:
             break
         i += width
@@ -258,7 +263,7 @@ def cased_word(text: Any, at: int, blocks: Any, classes: Any) -> int:
             both = i
     if i < n and kind == LOWER:
         while i < n:
-            kind, width = character(text, i, blocks, classes)
+            kind, width = character(text, i, classes)
             if kind != LOWER and kind != LETTER and kind != MARK:
                 break
             i += width
