@@ -9,10 +9,10 @@ The code is LLVM's portable vector code, not one CPU's instructions: AVX-512, AV
 from typing import Any
 
 from llvmlite import ir
-from numba import types
+from numba import extending, types
 from numba.core import cgutils
-from numba.extending import intrinsic
 
+intrinsic: Any = extending.intrinsic  # what it makes is called with fewer arguments than mypy can know
 _I8, _I32, _I64, _I128 = (ir.IntType(bits) for bits in (8, 32, 64, 128))
 _BYTES64 = ir.VectorType(_I8, 64)
 

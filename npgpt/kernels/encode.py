@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from npgpt.kernels.bits import fold_multiply, load32, load64, prefetch, shift_right, store128
+from npgpt.kernels.bits import fold_multiply, load32, load64, prefetch, store128
 from npgpt.kernels.cache import kernel
 from npgpt.kernels.merge import merge_few, merge_many
 from npgpt.kernels.split import split
@@ -49,29 +49,20 @@ SCRATCH = 4 * (BLOCK + 64) + 2 * LONGEST_KEPT  # int64 that `encode` needs to wo
 
 @kernel
 def encode(
-    text: Any,
-    at: int,
-    pattern: int,
-    classes: Any,
-    pairs: Any,
-    byte_pairs: Any,
-    ids: Any,
-    table: Any,
-    spilled: Any,
-    state: Any,
-    scratch: Any,
-    out: Any,
-    n_out: int,
+    text: Any, at: int, pattern: int, vocabulary: Any, memory: Any, scratch: Any, out: Any, n_out: int
 ) -> tuple[int, int]:
     """Write the ids of ``text[at:]`` to ``out[n_out:]``.
 
     Stops early where ``out`` or the memory might not be enough for the next block of pieces; then there is more to do.
 
     Args
-        ids: number of each token as in ``merge.py`` -> its id.
+        vocabulary: the classes of ``split.py``; pairs and byte pairs as in ``merge.py``; number of a token -> its id.
+        memory: table, spilled, state, as told above.
     Returns
         how far it came in the text and in ``out``.
     """
+    classes = vocabulary[0]
+    table, spilled, state = memory
     ends, lows = scratch[: BLOCK + 63], scratch[BLOCK + 64 : 2 * BLOCK + 128]
     highs, slots = scratch[2 * BLOCK + 128 : 3 * BLOCK + 192], scratch[3 * BLOCK + 192 : 4 * BLOCK + 256]
     n = len(text)
@@ -102,9 +93,7 @@ def encode(
                 store128(out, n_out, table[entry + 2], table[entry + 3])
                 n_out += count
             else:
-                n_out = encode_piece(
-                    text, start, size, low, high, entry, pairs, byte_pairs, ids, table, spilled, state, scratch, out, n_out
-                )
+                n_out = encode_piece(text, start, size, low, high, entry, vocabulary, memory, scratch, out, n_out)
             start = ends[k]
         at = start
     return at, n_out
@@ -138,23 +127,12 @@ def other_key(text: Any, start: int, size: int, state: Any) -> tuple[int, int]:
 
 @kernel
 def encode_piece(
-    text: Any,
-    start: int,
-    size: int,
-    low: int,
-    high: int,
-    entry: int,
-    pairs: Any,
-    byte_pairs: Any,
-    ids: Any,
-    table: Any,
-    spilled: Any,
-    state: Any,
-    scratch: Any,
-    out: Any,
-    n_out: int,
-) -> int:
-    """The piece whose ids are not in its entry itself: they are in ``spilled``, or not yet known. Returns the new n_out."""
+    text: Any, start: int, size: int, low: int, high: int, entry: int, vocabulary: Any, memory: Any, scratch: Any,
+    out: Any, n_out: int,
+) -> int:  # fmt: skip
+    """A piece whose ids are not in its entry itself: they are spilled, or not known yet. Returns the new ``n_out``."""
+    _, pairs, byte_pairs, ids = vocabulary
+    table, spilled, state = memory
     count = (table[entry + 3] >> 32) - SPILLED
     if count >= 0:
         at = table[entry + 2]

@@ -30,16 +30,16 @@ PAIRS, STORED, HEAP, THRESHOLD = range(4)
 
 
 @kernel
-def count_pieces(
-    text: Any, at: int, pattern: int, classes: Any, table: Any, counts: Any, starts: Any, kept: Any, state: Any, scratch: Any
-) -> int:
+def count_pieces(text: Any, at: int, pattern: int, classes: Any, counted: Any, scratch: Any) -> int:
     """Count the pieces of ``text[at:]``. Stops early where a table might be too small; returns how far it came.
 
     Args
-        table: entries of four int64: the key of ``encode.py``, 0, and 1 + the number of the piece.
-        counts: how often each piece was seen. starts: where its bytes begin in ``kept``; one more than pieces.
-        state: as in ``encode.py``; ENTRIES is the number of pieces, SPILL that of bytes kept.
+        counted: five arrays.
+            table: entries of four int64: the key of ``encode.py``, 0, and 1 + the number of the piece.
+            counts: how often each piece was seen. starts: where its bytes begin in ``kept``; one more than pieces.
+            state: as in ``encode.py``; ENTRIES is the number of pieces, SPILL that of bytes kept.
     """
+    table, counts, starts, kept, state = counted
     ends, lows = scratch[: BLOCK + 63], scratch[BLOCK + 64 : 2 * BLOCK + 128]
     highs, slots = scratch[2 * BLOCK + 128 : 3 * BLOCK + 192], scratch[3 * BLOCK + 192 : 4 * BLOCK + 256]
     n = len(text)
@@ -71,7 +71,7 @@ def count_pieces(
                         break
                 entry = (entry + 4) & (len(table) - 1)
             if table[entry + 3] == 0:
-                add_piece(text, start, ends[k], entry, low, high, table, counts, starts, kept, state)
+                add_piece(text, start, ends[k], entry, low, high, counted)
             counts[table[entry + 3] - 1] += 1
             start = ends[k]
         at = start
@@ -80,16 +80,15 @@ def count_pieces(
 
 @kernel
 def same_piece(text: Any, start: int, size: int, kept: Any, at: int) -> bool:
-    for i in range(size):
+    for i in range(size):  # noqa: SIM110 Numba has no generators worth the name
         if text[start + i] != kept[at + i]:
             return False
     return True
 
 
 @kernel
-def add_piece(
-    text: Any, start: int, end: int, entry: int, low: int, high: int, table: Any, counts: Any, starts: Any, kept: Any, state: Any
-) -> None:
+def add_piece(text: Any, start: int, end: int, entry: int, low: int, high: int, counted: Any) -> None:
+    table, counts, starts, kept, state = counted
     number, at = state[ENTRIES], state[SPILL]
     table[entry], table[entry + 1], table[entry + 3] = low, high, number + 1
     counts[number] = 0
@@ -101,16 +100,17 @@ def add_piece(
 
 
 @kernel
-def first_pairs(
-    kept: Any, starts: Any, counts: Any, nodes: Any, weights: Any, keys: Any, totals: Any, lists: Any, stored: Any
-) -> int:
+def first_pairs(kept: Any, starts: Any, counts: Any, positions: Any, pairs: Any) -> int:
     """Lay out the linked list and the pairs of bytes; returns the number of pairs.
 
-    Args, filled here (see ``learn``)
-        nodes, weights: for each byte of ``kept`` its node, and the count of its piece.
-        keys, totals: for each pair, left and right in 21 bits each, and its count.
-        lists: for each pair, where its positions begin in ``stored``, and where they end.
+    Args, filled here
+        positions: nodes, weights: for each byte of ``kept`` its node, and the count of its piece.
+            stored: positions, those of one pair together.
+        pairs: keys, totals: for each pair, left and right in 21 bits each, and its count.
+            lists: for each pair, where its positions begin in ``stored``, and where they end.
     """
+    nodes, weights, stored = positions
+    keys, totals, lists = pairs
     pair_of = np.full(1 << 16, NONE, np.int32)
     n_pairs = 0
     for piece in range(len(counts)):
@@ -147,56 +147,33 @@ def first_pairs(
 
 @kernel
 def learn(
-    first: int,
-    last: int,
-    min_count: int,
-    nodes: Any,
-    weights: Any,
-    keys: Any,
-    totals: Any,
-    lists: Any,
-    stored: Any,
-    found: Any,
-    by_neighbour: Any,
-    heap: Any,
-    progress: Any,
-    merges: Any,
-    merge_counts: Any,
+    first: int, last: int, min_count: int, positions: Any, pairs: Any, room: Any, heap: Any, progress: Any, merges: Any
 ) -> int:
     """Learn merges number ``first`` to ``last - 1``; returns where it stopped, before ``last`` if no pair is left.
 
     Args
-        found: room for the pairs and positions that one join brings.
-        by_neighbour: for each token, the pair that it makes with the new token on its right and on its left, and the
-            merge for which that was noted.
+        positions, pairs: as ``first_pairs`` left them.
+        room: found: the pairs and positions that one join brings. by_neighbour: for each token, the pair that it makes
+            with the new token on its right and on its left, and behind each the merge for which that was noted.
         heap: for each entry the count when it entered, and the pair; the largest count first, then the smallest key.
+        merges: left, right and count of each, written here.
     """
+    keys, totals, _ = pairs
     for k in range(first, last):
         best = next_best(min_count, keys, totals, heap, progress)
         if best == NONE:
             return k
         new = 256 + k
-        merges[k, 0], merges[k, 1] = keys[best] >> 21, keys[best] & ((1 << 21) - 1)
-        merge_counts[k] = totals[best]
-        join_everywhere(best, new, nodes, weights, keys, totals, lists, stored, found, by_neighbour, heap, progress)
+        merges[k, 0], merges[k, 1], merges[k, 2] = keys[best] >> 21, keys[best] & ((1 << 21) - 1), totals[best]
+        join_everywhere(best, new, positions, pairs, room, heap, progress)
     return last
 
 
 @kernel
-def join_everywhere(
-    best: int,
-    new: int,
-    nodes: Any,
-    weights: Any,
-    keys: Any,
-    totals: Any,
-    lists: Any,
-    stored: Any,
-    found: Any,
-    by_neighbour: Any,
-    heap: Any,
-    progress: Any,
-) -> None:
+def join_everywhere(best: int, new: int, positions: Any, pairs: Any, room: Any, heap: Any, progress: Any) -> None:
+    nodes, weights, stored = positions
+    keys, totals, lists = pairs
+    found, by_neighbour = room
     old_pairs = n_pairs = progress[PAIRS]
     n_found = 0
     end = lists[best, 1]

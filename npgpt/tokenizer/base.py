@@ -87,8 +87,8 @@ class Tokenizer(ABC):
             )
         if disallowed and (found := _any_of(disallowed).search(text)):
             raise TokenizerError(
-                f"the text has the special token {found[0]!r} at character {found.start()}, which is disallowed; name it "
-                "in allowed_special to encode it as one id, or leave it out of disallowed_special to encode it as text"
+                f"the text has the special token {found[0]!r} at character {found.start()}, which is disallowed; name "
+                "it in allowed_special to encode it as one id, or not in disallowed_special to encode it as text"
             )
         return _any_of(allowed).split(text) if allowed else [text]
 

@@ -5,6 +5,7 @@ import functools
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -73,6 +74,7 @@ class BPETokenizer(Tokenizer):
         _check_ids(self.ids, n_tokens, self.special_tokens)
         self.counts = None if counts is None else list(counts)
         self._size = max(int(self.ids.max()), *self.special_tokens.values(), 0) + 1
+        self.token_bytes = self._bytes_by_id()  # id -> the bytes that it stands for; b"" where no token has the id
 
     @property
     def vocab_size(self) -> int:
@@ -84,14 +86,9 @@ class BPETokenizer(Tokenizer):
         """Pair of numbers -> number of the token that it makes; smaller: learned earlier."""
         return {(left, right): 256 + k for k, (left, right) in enumerate(self.merges.tolist())}
 
-    @functools.cached_property
-    def token_bytes(self) -> list[bytes]:
-        """Id -> the bytes that it stands for; b"" where no token has the id."""
-        texts = [bytes([byte]) for byte in range(256)]
-        for left, right in self.merges.tolist():
-            texts.append(texts[left] + texts[right])
+    def _bytes_by_id(self) -> list[bytes]:
         by_id = [b""] * self.vocab_size
-        for token, text in zip(self.ids.tolist(), texts, strict=True):
+        for token, text in zip(self.ids.tolist(), _bytes_by_number(self.merges), strict=True):
             by_id[token] = text
         for name, token in self.special_tokens.items():
             by_id[token] = encode_utf8(name)
@@ -103,8 +100,10 @@ class BPETokenizer(Tokenizer):
 
         return Encoder(self.merges, self.ids.astype(np.uint32), self.pattern, self.token_bytes)
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_encoder"}  # it holds a thread's memory
+    def __getstate__(
+        self,
+    ) -> dict[str, Any]:  # to be copied and pickled without the encoder, which holds threads' memory
+        return {name: value for name, value in self.__dict__.items() if name != "_encoder"}
 
     @classmethod
     def train(
@@ -144,7 +143,11 @@ class BPETokenizer(Tokenizer):
         texts = [text] if isinstance(text, str) else text
         parts = (encode_utf8(part) for text in texts for part in tokenizer._between_special(text))
         with tqdm(total=n_merges, desc="merges", disable=not progress) as bar:
-            merges, counts = learn_merges(parts, pattern, n_merges, min_frequency, lambda done: bar.update(done - bar.n))
+
+            def report(done: int) -> None:
+                bar.update(done - bar.n)
+
+            merges, counts = learn_merges(parts, pattern, n_merges, min_frequency, report)
         if len(merges) < n_merges:
             seen = "" if min_frequency == 1 else f" whose pairs are seen {min_frequency} times"
             warnings.warn(
@@ -170,7 +173,8 @@ class BPETokenizer(Tokenizer):
         )
 
     def encode_ordinary(self, text: str) -> list[int]:
-        return self._encoded(text).tolist()
+        ids: list[int] = self._encoded(text).tolist()
+        return ids
 
     def encode_batch(
         self,
@@ -215,8 +219,8 @@ class BPETokenizer(Tokenizer):
         if 0 <= token < self.vocab_size:
             return TokenizerError(f"{where} is a gap in this vocabulary: no token has it")
         return TokenizerError(
-            f"{where} is out of range: this vocabulary has ids 0 to {self.vocab_size - 1}; were the ids made by another "
-            "tokenizer?"
+            f"{where} is out of range: this vocabulary has ids 0 to {self.vocab_size - 1}; "
+            "were the ids made by another tokenizer?"
         )
 
     def decode(self, ids: Iterable[int]) -> str:
@@ -340,12 +344,18 @@ def _checked_merges(merges: Sequence[Pair] | NDArray[np.int64]) -> NDArray[np.in
         left, right = pairs[k].tolist()
         before = int(np.flatnonzero((pairs == pairs[k]).all(1))[0])
         raise TokenizerError(f"merges {before} and {k} are the same: {left} and {right}")
-    sizes = [1] * 256
-    for left, right in pairs.tolist():
-        sizes.append(sizes[left] + sizes[right])
-    if sum(sizes) > MAX_BYTES:
-        raise TokenizerError(f"the tokens of these merges would have more than {MAX_BYTES} bytes together")
     return pairs
+
+
+def _bytes_by_number(merges: NDArray[np.int64]) -> list[bytes]:
+    texts = [bytes([byte]) for byte in range(256)]
+    total = 256
+    for k, (left, right) in enumerate(merges.tolist()):
+        total += len(texts[left]) + len(texts[right])
+        if total > MAX_BYTES:
+            raise TokenizerError(f"up to merge {k} the tokens have more than {MAX_BYTES >> 20} MiB together")
+        texts.append(texts[left] + texts[right])
+    return texts
 
 
 def _numbered(special_tokens: Iterable[str], first: int) -> dict[str, int]:
@@ -367,13 +377,11 @@ def _check_ids(ids: NDArray[np.int64], n_tokens: int, special_tokens: Mapping[st
     for token in values[counts > 1][:1].tolist():
         raise TokenizerError(f"id {token} is given to two tokens")
     ordered = sorted(special_tokens)
-    for shorter, longer in zip(ordered, ordered[1:], strict=False):
-        if not shorter:
-            raise TokenizerError(f"special token {shorter!r} is empty")
+    if "" in special_tokens:
+        raise TokenizerError("special token '' is empty")
+    for shorter, longer in pairwise(ordered):
         if longer.startswith(shorter):  # which of the two stands in a text would be a matter of taste
             raise TokenizerError(f"special tokens overlap: {longer!r} begins with {shorter!r}")
-    if ordered == [""]:
-        raise TokenizerError("special token '' is empty")
 
 
 def _integers(state: Mapping[str, Any], field: str, n: int) -> list[int]:

@@ -38,19 +38,16 @@ class Encoder:
     def __init__(
         self, merges: NDArray[np.int64], ids: NDArray[np.uint32], pattern: str, token_bytes: Sequence[bytes]
     ) -> None:
-        self._tables = (
-            list(SOURCES).index(pattern),
-            class_table(),
-            *pair_tables(merges),
-            np.ascontiguousarray(ids, np.uint32),
-        )
+        self._pattern = list(SOURCES).index(pattern)
+        self._vocabulary = (class_table(), *pair_tables(merges), np.ascontiguousarray(ids, np.uint32))
         self._sizes = np.array([len(token) for token in token_bytes], np.int64)
         self._slots = np.frombuffer(
             b"".join(token[: decode.SLOT].ljust(decode.SLOT, b"\0") for token in token_bytes), np.uint8
         )
         is_long = self._sizes > decode.SLOT
         self._offsets = np.cumsum(self._sizes * is_long) - self._sizes * is_long
-        self._long_tokens = np.frombuffer(b"".join(token for token in token_bytes if len(token) > decode.SLOT), np.uint8)
+        long_tokens = b"".join(token for token in token_bytes if len(token) > decode.SLOT)
+        self._long_tokens = np.frombuffer(long_tokens, np.uint8)
         self._local = threading.local()  # kernels release the GIL: each thread has a memory of its own
 
     def encode(self, data: bytes) -> Ids:
@@ -63,9 +60,7 @@ class Encoder:
         out = memory.short if size <= SHORT_TEXT else np.empty(size // 3 + SHORT_TEXT, np.uint32)
         at = n = 0
         while True:
-            at, n = encode.encode(
-                text, at, *self._tables, memory.table, memory.spilled, memory.state, memory.scratch, out, n
-            )
+            at, n = encode.encode(text, at, self._pattern, self._vocabulary, memory.arrays, memory.scratch, out, n)
             if at == size:
                 break
             if not memory.grow():
@@ -89,26 +84,25 @@ class Memory:
     """The pieces that one thread has met, with their ids, as ``kernels/encode.py`` lays them out."""
 
     def __init__(self) -> None:
-        self.table = empty_table(TABLE_ENTRIES[0])
-        self.spilled = np.empty(SPILLED_WORDS[0], np.uint32)
-        self.state = new_state()
+        self.arrays = empty_table(TABLE_ENTRIES[0]), np.empty(SPILLED_WORDS[0], np.uint32), new_state()
         self.scratch = np.empty(encode.SCRATCH, np.int64)
         self.short = np.empty(SHORT_TEXT + 4, np.uint32)
 
     def grow(self) -> bool:
         """Make room if the kernel stopped for want of it, by growing or by forgetting; False if it did not."""
-        n_entries = len(self.table) // 4
-        table_full = 2 * (int(self.state[encode.ENTRIES]) + encode.BLOCK + 63) > n_entries
-        spilled_full = int(self.state[encode.SPILL]) + encode.SPILL_ROOM > len(self.spilled)
-        if (table_full and n_entries >= TABLE_ENTRIES[1]) or (spilled_full and len(self.spilled) >= SPILLED_WORDS[1]):
-            self.table[:] = 0
-            self.state[encode.ENTRIES] = self.state[encode.SPILL] = 0
+        table, spilled, state = self.arrays
+        n_entries = len(table) // 4
+        table_full = 2 * (int(state[encode.ENTRIES]) + encode.BLOCK + 63) > n_entries
+        spilled_full = int(state[encode.SPILL]) + encode.SPILL_ROOM > len(spilled)
+        if (table_full and n_entries >= TABLE_ENTRIES[1]) or (spilled_full and len(spilled) >= SPILLED_WORDS[1]):
+            table[:] = 0
+            state[encode.ENTRIES] = state[encode.SPILL] = 0
         elif table_full:
             larger = empty_table(4 * n_entries)
-            encode.rehash(self.table, larger, self.state)
-            self.table = larger
+            encode.rehash(table, larger, state)
+            self.arrays = larger, spilled, state
         elif spilled_full:
-            self.spilled = np.concatenate([self.spilled, np.empty_like(self.spilled)])
+            self.arrays = table, np.concatenate([spilled, np.empty_like(spilled)]), state
         return table_full or spilled_full
 
 
@@ -173,18 +167,8 @@ class PieceCounter:
         text = np.frombuffer(data, np.uint8)
         at = 0
         while True:
-            at = train.count_pieces(
-                text,
-                at,
-                self._pattern,
-                class_table(),
-                self._table,
-                self._counts,
-                self._starts,
-                self._kept,
-                self._state,
-                self._scratch,
-            )
+            counted = self._table, self._counts, self._starts, self._kept, self._state
+            at = train.count_pieces(text, at, self._pattern, class_table(), counted, self._scratch)
             if at == len(text):
                 return
             self._grow(len(text) - at)
@@ -227,26 +211,20 @@ def learn_merges(
         raise TokenizerError("there is nothing to learn from: the text is empty")
     # Each join takes a position away and brings two pairs at most. Memory that is not needed is not touched.
     max_pairs = (1 << 16) + 2 * size
-    nodes, weights = np.empty((size, 4), np.int32), np.empty(size, np.int64)
-    keys, totals = np.empty(max_pairs, np.int64), np.empty(max_pairs, np.int64)
-    lists, stored = np.empty((max_pairs, 2), np.int64), np.empty(3 * size, np.int32)
-    found = np.empty((size + 2, 2), np.int64)
-    by_neighbour = np.zeros((256 + n_merges, 4), np.int64)
+    positions = np.empty((size, 4), np.int32), np.empty(size, np.int64), np.empty(3 * size, np.int32)
+    pairs = np.empty(max_pairs, np.int64), np.empty(max_pairs, np.int64), np.empty((max_pairs, 2), np.int64)
+    room = np.empty((size + 2, 2), np.int64), np.zeros((256 + n_merges, 4), np.int64)
     heap = np.empty((max_pairs, 2), np.int64)
     progress = np.zeros(4, np.int64)
-    progress[train.PAIRS] = train.first_pairs(kept, starts, counts, nodes, weights, keys, totals, lists, stored)
+    progress[train.PAIRS] = train.first_pairs(kept, starts, counts, positions, pairs)
     progress[train.STORED] = int((starts[1:] - starts[:-1] - 1).sum())
     progress[train.THRESHOLD] = np.iinfo(np.int64).max
-    merges, merge_counts = np.empty((n_merges, 2), np.int64), np.empty(n_merges, np.int64)
+    merges = np.empty((n_merges, 3), np.int64)
     done = 0
     while done < n_merges:
         target = min(n_merges, done + 256)
-        reached = train.learn(
-            done, target, min_count, nodes, weights, keys, totals, lists, stored, found, by_neighbour, heap, progress,
-            merges, merge_counts,
-        )  # fmt: skip
-        report(reached)
-        done = reached
+        done = train.learn(done, target, min_count, positions, pairs, room, heap, progress, merges)
+        report(done)
         if done < target:
             break
-    return merges[:done], merge_counts[:done]
+    return merges[:done, :2], merges[:done, 2]

@@ -6,7 +6,7 @@ one of the alternatives, so the pieces put together are the text again.
 Whether a character is a letter, a number or white space is read from ``unicode_classes.txt`` (Unicode 16.0), so that
 the pieces are tiktoken's whatever version of Unicode Python and the package ``regex`` have. ``regex`` of November 2026
 has a newer one: it counts 16,981 code points as letters that were unassigned (most of them one block of ideographs),
-and has moved U+0295 between the lower-case and the caseless letters; ``python -m npgpt.tokenizer.split`` lists them all.
+and has moved U+0295 from lower case to the letters without; ``python -m npgpt.tokenizer.split`` lists them all.
 """
 
 import functools
@@ -128,8 +128,9 @@ def _with_members(source: str, members: Mapping[str, str]) -> str:
 
 def disagreements_with_regex() -> Iterator[tuple[str, str]]:
     """Each class of characters in which the installed ``regex`` differs from the table, and its code points."""
-    in_regex = dict(lower=r"\p{Ll}", upper=r"[\p{Lu}\p{Lt}]", letter=r"[\p{Lm}\p{Lo}]", mark=r"\p{M}", number=r"\p{N}")
-    for name, source in (in_regex | {"space": r"\s"}).items():
+    in_regex = {"mark": r"\p{M}", "number": r"\p{N}", "space": r"\s"}
+    in_regex |= {"lower": r"\p{Ll}", "upper": r"[\p{Lu}\p{Lt}]", "letter": r"[\p{Lm}\p{Lo}]"}
+    for name, source in in_regex.items():
         matches = regex.compile(source).fullmatch
         known = {code for first, last in unicode_classes()[name] for code in range(first, last + 1)}
         differing = [code for code in range(0x110000) if bool(matches(chr(code))) != (code in known)]
