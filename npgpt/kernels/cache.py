@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numba
+from numba.core import config as numba_config
 from numba.core import event
 
+config: Any = numba_config  # its names are made from the environment when it is imported
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -28,11 +30,11 @@ def kernel(function: Function) -> Function:
     """
     _announce_compilation()
     folder = cache_folder()
-    theirs, numba.config.CACHE_DIR = numba.config.CACHE_DIR, str(folder or "")
+    theirs, config.CACHE_DIR = config.CACHE_DIR, str(folder or "")
     try:
-        return numba.njit(function, cache=folder is not None, nogil=True, error_model="numpy")  # type: ignore[no-any-return]
+        return numba.njit(function, cache=folder is not None, nogil=True, error_model="numpy")
     finally:
-        numba.config.CACHE_DIR = theirs
+        config.CACHE_DIR = theirs
 
 
 @functools.cache
@@ -43,7 +45,7 @@ def cache_folder() -> Path | None:
     for source in sorted(package.glob("*.py")):
         code.update(source.name.encode() + b"\0" + source.read_bytes() + b"\0")
     # With bounds checks it is other machine code, which Numba does not tell apart.
-    name = f"npgpt-{code.hexdigest()[:16]}{'-checked' if numba.config.BOUNDSCHECK else ''}"
+    name = f"npgpt-{code.hexdigest()[:16]}{'-checked' if config.BOUNDSCHECK else ''}"
     user = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     for parent in (package / "__pycache__", user):
         folder = parent / name
@@ -68,7 +70,7 @@ def _announce_compilation() -> None:
     event.register("numba:compile", _Announcement())
 
 
-class _Announcement(event.Listener):  # type: ignore[misc]
+class _Announcement(event.Listener):
     """A word on the screen when the first of our kernels is compiled, not found on disk."""
 
     said = False
