@@ -30,7 +30,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     for marker, (extra, modules) in EXTRAS.items():
         missing = [module for module in modules if importlib.util.find_spec(module) is None]
         if item.get_closest_marker(marker) and missing:
-            message = f"needs {', '.join(missing)}, of the extra '{extra}': see pyproject.toml, [project.optional-dependencies]"
+            message = f"needs {', '.join(missing)}: the extra '{extra}', see pyproject.toml"
             if extra in os.environ.get("NPGPT_REQUIRE", "").split():
                 pytest.fail(message)
             pytest.skip(message)

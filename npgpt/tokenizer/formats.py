@@ -237,7 +237,10 @@ def _type(step: Any) -> Any:
 
 
 def write_huggingface(tokenizer: "BPETokenizer", path: str | Path) -> None:
-    """Write a ``tokenizer.json`` that ``tokenizers.Tokenizer.from_file`` and ``read_huggingface`` read."""
+    """Write a ``tokenizer.json`` that ``tokenizers.Tokenizer.from_file`` and ``read_huggingface`` read.
+
+    Special tokens stand in the model's vocabulary too: else ``tokenizers`` gives them the next free ids, not theirs.
+    """
     vocab, merges = _vocab_and_merges(tokenizer)
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
     pattern = {"Regex": HUGGING_FACE_PATTERNS[tokenizer.pattern][0]}
@@ -261,7 +264,7 @@ def write_huggingface(tokenizer: "BPETokenizer", path: str | Path) -> None:
             "fuse_unk": False,
             "byte_fallback": False,
             "ignore_merges": False,
-            "vocab": vocab,
+            "vocab": vocab | tokenizer.special_tokens,
             "merges": [list(pair) for pair in merges],
         },
     }
@@ -273,6 +276,8 @@ def _vocab_and_merges(tokenizer: "BPETokenizer") -> tuple[dict[str, int], list[t
     tokens = _ordinary_tokens(tokenizer)
     names = ["".join(map(BYTE_TO_CHARACTER.__getitem__, token)) for token in tokens]  # in the order of numbers
     merges = [(names[left], names[right]) for left, right in tokenizer.merges.tolist()]
+    for name in tokenizer.special_tokens.keys() & set(names):
+        raise TokenizerError(f"{name!r} is a special token and an ordinary one, which these files cannot tell apart")
     return dict(zip(names, tokens.values(), strict=True)), merges
 
 
