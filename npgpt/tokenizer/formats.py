@@ -242,7 +242,8 @@ def write_huggingface(tokenizer: "BPETokenizer", path: str | Path) -> None:
     Special tokens stand in the model's vocabulary too: else ``tokenizers`` gives them the next free ids, not theirs.
     """
     vocab, merges = _vocab_and_merges(tokenizer)
-    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
+    gpt2 = tokenizer.pattern == "gpt2"  # which ByteLevel knows by itself
+    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": gpt2}
     pattern = {"Regex": HUGGING_FACE_PATTERNS[tokenizer.pattern][0]}
     split = {"type": "Split", "pattern": pattern, "behavior": "Isolated", "invert": False}
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
@@ -252,7 +253,7 @@ def write_huggingface(tokenizer: "BPETokenizer", path: str | Path) -> None:
         "padding": None,
         "added_tokens": [{"id": token, "content": text} | flags for text, token in tokenizer.special_tokens.items()],
         "normalizer": None,
-        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [split, byte_level]},
+        "pre_tokenizer": byte_level if gpt2 else {"type": "Sequence", "pretokenizers": [split, byte_level]},
         "post_processor": None,
         "decoder": byte_level,
         "model": {
