@@ -12,6 +12,7 @@ import importlib.util
 import json
 import os
 import random
+import re
 import statistics
 import sysconfig
 import tempfile
@@ -51,30 +52,22 @@ def code(size: int) -> str:
 
 
 def many_scripts(size: int) -> str:
-    """Made-up words in 30 scripts: a few thousand words each, their lengths and frequencies as in languages (Zipf)."""
+    """What people wrote in some hundred languages: Django's messages, in shuffled order; every tenth with an emoji."""
+    messages = []
+    for path in sorted(package_file("django", "").rglob("*.po")):
+        for entry in path.read_text("utf-8").split("\n\n"):
+            translated = entry.partition("msgstr ")[2]
+            messages.append("".join(re.findall(r'"(.*)"', translated)).replace("\\n", "\n").replace('\\"', '"'))
+    messages = [message for message in messages if message]
     rng = random.Random(0)
-    alphabets = [(0x3B1, 24), (0x430, 32), (0x561, 38), (0x5D0, 27), (0x627, 36), (0x905, 50), (0x985, 40), (0xA05, 40)]
-    alphabets += [
-        (0xA85, 40),
-        (0xB05, 40),
-        (0xB85, 40),
-        (0xC05, 40),
-        (0xC85, 40),
-        (0xD05, 40),
-        (0xE01, 46),
-        (0xE81, 40),
-    ]
-    alphabets += [(0xF40, 40), (0x1000, 40), (0x10D0, 33), (0x1200, 80), (0x13A0, 80), (0x1780, 35), (0x3041, 80)]
-    alphabets += [(0x30A1, 80), (0x4E00, 3000), (0xAC00, 2000), (0xE0, 30), (0x100, 100), (0x1EA0, 90), (0x1F600, 60)]
-    texts = []
-    for first, n in alphabets:
-        letters = [chr(first + k) for k in range(n)]
-        wordless = first in (0x4E00, 0x3041, 0x30A1, 0xE01, 0x1F600)  # written without spaces
-        words = ["".join(rng.choices(letters, k=rng.randint(1, 9))) for _ in range(4000)]
-        chosen = rng.choices(words, [1 / (k + 1) for k in range(4000)], k=size // len(alphabets) // 12)
-        texts.append(("" if wordless else " ").join(chosen).replace(chosen[0], chosen[0] + ". ", 500) + "\n")
-    text = "".join(texts).encode()
-    return (text * (size // len(text) + 1))[:size].decode("utf-8", "ignore")
+    text: list[str] = []
+    total = 0
+    while total < size:
+        rng.shuffle(messages)
+        for k, message in enumerate(messages):
+            text.append(message + " " + chr(0x1F600 + k % 60) if k % 10 == 0 else message)
+            total += len(text[-1].encode()) + 1
+    return "\n".join(text).encode()[:size].decode("utf-8", "ignore")
 
 
 def mixed(size: int) -> str:

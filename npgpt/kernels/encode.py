@@ -37,7 +37,7 @@ SPILLED = 4
 # What `state` holds: how many entries and how much of `spilled` are taken, and two secret numbers, without which nobody
 # can write a text whose pieces all fall on one entry.
 ENTRIES, SPILL, SECRET_1, SECRET_2 = range(4)
-SPILL_ROOM = (BLOCK + 63) * (LONGEST_KEPT + LONGEST_KEPT // 4 + 1)  # what one block can take at most
+SPILL_ROOM = (BLOCK + 63) * (LONGEST_KEPT + LONGEST_KEPT // 4 + 1) + 4  # what one block can take at most
 
 # Keep the first 0 to 15 of 16 bytes, that are in two int64.
 _LOW_MASKS = np.array([(1 << 8 * size) - 1 for size in range(8)] + [-1] * 8, np.int64)
@@ -92,6 +92,13 @@ def encode(
             if 0 < count < SPILLED:
                 store128(out, n_out, table[entry + 2], table[entry + 3])
                 n_out += count
+            elif count >= SPILLED and (
+                high < _LONG or same_bytes(text, start, size, spilled, table[entry + 2] + count)
+            ):
+                begin = table[entry + 2]
+                for i in range(0, count - SPILLED, 4):
+                    store128(out, n_out + i, load64(spilled, begin + i), load64(spilled, begin + i + 2))
+                n_out += count - SPILLED
             else:
                 n_out = encode_piece(text, start, size, low, high, entry, vocabulary, memory, scratch, out, n_out)
             start = ends[k]
@@ -130,16 +137,9 @@ def encode_piece(
     text: Any, start: int, size: int, low: int, high: int, entry: int, vocabulary: Any, memory: Any, scratch: Any,
     out: Any, n_out: int,
 ) -> int:  # fmt: skip
-    """A piece whose ids are not in its entry itself: they are spilled, or not known yet. Returns the new ``n_out``."""
+    """A piece that is not in memory: merge it, and remember it if the entry is free. Returns the new ``n_out``."""
     _, pairs, byte_pairs, ids = vocabulary
     table, spilled, state = memory
-    count = (table[entry + 3] >> 32) - SPILLED
-    if count >= 0:
-        at = table[entry + 2]
-        if high < _LONG or same_bytes(text, start, size, spilled, at + count):
-            for i in range(count):
-                out[n_out + i] = spilled[at + i]
-            return n_out + count
     tokens = scratch[4 * (BLOCK + 64) :]
     if size <= FEW:
         n = merge_few(text, start, size, pairs, byte_pairs, tokens, tokens[LONGEST_KEPT:])
@@ -149,7 +149,7 @@ def encode_piece(
         n = merge_many(text, start, size, pairs, byte_pairs, tokens)
     for i in range(n):
         out[n_out + i] = ids[tokens[i]]
-    if size <= LONGEST_KEPT and count < 0:
+    if size <= LONGEST_KEPT and table[entry + 3] == 0:
         state[ENTRIES] += 1
         table[entry], table[entry + 1] = low, high
         if size <= LONGEST_KEY and n < SPILLED:
@@ -178,11 +178,14 @@ def spill(text: Any, start: int, size: int, ids: Any, spilled: Any, state: Any) 
 
 
 @kernel
-def same_bytes(text: Any, start: int, size: int, spilled: Any, at: int) -> bool:
-    """Whether these are the bytes that ``spill`` put there."""
-    for i in range(size >> 2):
-        if spilled[at + i] != load32(text, start + 4 * i):
+def same_bytes(text: Any, start: int, size: int, spilled: Any, behind: int) -> bool:
+    """Whether these are the bytes that ``spill`` put behind the ids; ``behind`` is SPILLED more than where that is."""
+    at = behind - SPILLED
+    for i in range(size >> 3):
+        if load64(spilled, at + 2 * i) != load64(text, start + 8 * i):
             return False
+    if spilled[at + (size >> 2) - 1] != load32(text, start + 4 * (size >> 2) - 4):
+        return False
     return bool(spilled[at + (size >> 2)] == load32(text, start + size - 4))
 
 

@@ -20,8 +20,9 @@ Source    Sennrich et al. 2016, arXiv:1508.07909; on bytes: Radford et al. 2019 
 import codecs
 import heapq
 from collections import Counter, defaultdict
-from collections.abc import Mapping
-from itertools import pairwise
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
 
 from npgpt.tokenizer.split import compiled
 
@@ -90,6 +91,44 @@ def encode_piece(piece: bytes, ranks: Mapping[Pair, int]) -> list[int]:
         earliest = min(pairs, key=lambda pair: ranks[pair])
         tokens = join(tokens, earliest, ranks[earliest])
     return tokens
+
+
+@dataclass(frozen=True)
+class Step:
+    """A piece of text while it is merged.
+
+    Attributes
+        tokens: the bytes of each token.
+        rank: number of the merge that led here, 0 the earliest; None before the first.
+        count: how often its pair stood in the training text when it was learned, if known.
+    """
+
+    tokens: list[bytes]
+    rank: int | None
+    count: int | None
+
+
+def merge_steps(piece: bytes, ranks: Mapping[Pair, int], counts: Sequence[int] | None = None) -> list[Step]:
+    """``encode_piece`` step by step.
+
+    >>> for step in merge_steps(b"hihi", {(104, 105): 256, (256, 256): 257}, [9, 4]): print(step.tokens, step.count)
+    [b'h', b'i', b'h', b'i'] None
+    [b'hi', b'hi'] 9
+    [b'hihi'] 4
+    """
+    tokens = list(piece)
+    parts = [bytes([byte]) for byte in piece]
+    steps = [Step(parts, None, None)]
+    while pairs := [pair for pair in pairwise(tokens) if pair in ranks]:
+        earliest = min(pairs, key=lambda pair: ranks[pair])
+        new = ranks[earliest]
+        sizes = {token: len(part) for token, part in zip(tokens, parts, strict=True)}
+        sizes[new] = sizes[earliest[0]] + sizes[earliest[1]]
+        tokens = join(tokens, earliest, new)
+        ends = list(accumulate(sizes[token] for token in tokens))
+        parts = [piece[end - sizes[token] : end] for token, end in zip(tokens, ends, strict=True)]
+        steps.append(Step(parts, new - 256, counts[new - 256] if counts else None))
+    return steps
 
 
 def join(tokens: list[int], pair: Pair, new: int) -> list[int]:

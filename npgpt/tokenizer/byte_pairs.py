@@ -5,7 +5,6 @@ import functools
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -15,18 +14,14 @@ from tqdm import tqdm
 
 from npgpt.errors import TokenizerError, did_you_mean
 from npgpt.tokenizer.base import END_OF_TEXT, AllowedSpecial, Tokenizer, vocabulary_from
-from npgpt.tokenizer.bpe import UTF8_ERRORS, Pair, encode_utf8
-from npgpt.tokenizer.split import SOURCES
+from npgpt.tokenizer.bpe import UTF8_ERRORS, Pair, Step, encode_utf8, merge_steps
+from npgpt.tokenizer.split import SOURCES, compiled
+from npgpt.tokenizer.vocabulary import MAX_TOKENS, bytes_by_number, check_ids, checked_merges, numbered
 
 if TYPE_CHECKING:
     from npgpt.tokenizer.fast import Encoder
 
 Ids = NDArray[np.uint32]
-
-# What a vocabulary may have at most. The kernels number tokens in 21 bits; ids index arrays.
-MAX_TOKENS = 1 << 21
-MAX_ID = 1 << 24
-MAX_BYTES = 1 << 28  # of all tokens together: a few merges that double each time would fill any memory
 
 
 class BPETokenizer(Tokenizer):
@@ -65,13 +60,13 @@ class BPETokenizer(Tokenizer):
         if pattern not in SOURCES:
             raise TokenizerError(f"split pattern {pattern!r} is unknown; {did_you_mean(pattern, SOURCES)}")
         self.pattern = pattern
-        self.merges = _checked_merges(merges)  # (n, 2)
+        self.merges = checked_merges(merges)  # (n, 2)
         n_tokens = 256 + len(self.merges)
         self.ids = np.arange(n_tokens) if ids is None else np.asarray(ids, np.int64)
         if not isinstance(special_tokens, Mapping):
-            special_tokens = _numbered(special_tokens, int(self.ids.max()) + 1)
+            special_tokens = numbered(special_tokens, int(self.ids.max()) + 1)
         self.special_tokens = dict(special_tokens)
-        _check_ids(self.ids, n_tokens, self.special_tokens)
+        check_ids(self.ids, n_tokens, self.special_tokens)
         self.counts = None if counts is None else list(counts)
         self._size = max(int(self.ids.max()), *self.special_tokens.values(), 0) + 1
         self.token_bytes = self._bytes_by_id()  # id -> the bytes that it stands for; b"" where no token has the id
@@ -88,7 +83,7 @@ class BPETokenizer(Tokenizer):
 
     def _bytes_by_id(self) -> list[bytes]:
         by_id = [b""] * self.vocab_size
-        for token, text in zip(self.ids.tolist(), _bytes_by_number(self.merges), strict=True):
+        for token, text in zip(self.ids.tolist(), bytes_by_number(self.merges), strict=True):
             by_id[token] = text
         for name, token in self.special_tokens.items():
             by_id[token] = encode_utf8(name)
@@ -195,6 +190,17 @@ class BPETokenizer(Tokenizer):
 
     def _encoded(self, text: str) -> Ids:
         return self._encoder.encode(text.encode("utf-8", "surrogatepass"))
+
+    def merge_steps(self, word: str) -> list[Step]:
+        """How a word comes together, merge by merge, each with its rank and the count that won when it was learned.
+
+        Raises
+            TokenizerError if the split pattern cuts the text into more than one piece: nothing joins across a cut.
+        """
+        pieces = compiled(self.pattern).findall(word)
+        if len(pieces) != 1:
+            raise TokenizerError(f"give one word: this is {len(pieces)} pieces: {', '.join(map(repr, pieces[:5]))}")
+        return merge_steps(encode_utf8(word), self.ranks, self.counts)
 
     def decode_bytes(self, ids: Iterable[int] | NDArray[Any]) -> bytes:
         """The bytes of some ids, as they are: they need not be UTF-8.
@@ -328,60 +334,6 @@ class BPETokenizer(Tokenizer):
         from npgpt.tokenizer.formats import write_huggingface
 
         write_huggingface(self, path)
-
-
-def _checked_merges(merges: Sequence[Pair] | NDArray[np.int64]) -> NDArray[np.int64]:
-    pairs = np.array(merges, np.int64).reshape(-1, 2)
-    if 256 + len(pairs) > MAX_TOKENS:
-        raise TokenizerError(f"{len(pairs)} merges are too many: there may be {MAX_TOKENS} tokens")
-    exist = 256 + np.arange(len(pairs))
-    for k in np.flatnonzero((pairs.min(1, initial=0) < 0) | (pairs.max(1, initial=0) >= exist))[:1].tolist():
-        left, right = pairs[k].tolist()
-        raise TokenizerError(f"merge {k} joins {left} and {right}, but only ids 0 to {255 + k} exist then")
-    codes, first = np.unique(pairs[:, 0] * MAX_TOKENS + pairs[:, 1], return_index=True)
-    if len(codes) < len(pairs):
-        k = int(np.setdiff1d(np.arange(len(pairs)), first)[0])
-        left, right = pairs[k].tolist()
-        before = int(np.flatnonzero((pairs == pairs[k]).all(1))[0])
-        raise TokenizerError(f"merges {before} and {k} are the same: {left} and {right}")
-    return pairs
-
-
-def _bytes_by_number(merges: NDArray[np.int64]) -> list[bytes]:
-    texts = [bytes([byte]) for byte in range(256)]
-    total = 256
-    for k, (left, right) in enumerate(merges.tolist()):
-        total += len(texts[left]) + len(texts[right])
-        if total > MAX_BYTES:
-            raise TokenizerError(f"up to merge {k} the tokens have more than {MAX_BYTES >> 20} MiB together")
-        texts.append(texts[left] + texts[right])
-    return texts
-
-
-def _numbered(special_tokens: Iterable[str], first: int) -> dict[str, int]:
-    numbered: dict[str, int] = {}
-    for text in special_tokens:
-        if text in numbered:
-            raise TokenizerError(f"special token {text!r} is given twice")
-        numbered[text] = first + len(numbered)
-    return numbered
-
-
-def _check_ids(ids: NDArray[np.int64], n_tokens: int, special_tokens: Mapping[str, int]) -> None:
-    if ids.shape != (n_tokens,):
-        raise TokenizerError(f"256 bytes and {n_tokens - 256} merges need {n_tokens} ids, not {ids.size}")
-    everything = np.concatenate([ids, np.array(list(special_tokens.values()), np.int64)])
-    for token in everything[(everything < 0) | (everything >= MAX_ID)][:1].tolist():
-        raise TokenizerError(f"id {token} is out of range: ids may be 0 to {MAX_ID - 1}")
-    values, counts = np.unique(everything, return_counts=True)
-    for token in values[counts > 1][:1].tolist():
-        raise TokenizerError(f"id {token} is given to two tokens")
-    ordered = sorted(special_tokens)
-    if "" in special_tokens:
-        raise TokenizerError("special token '' is empty")
-    for shorter, longer in pairwise(ordered):
-        if longer.startswith(shorter):  # which of the two stands in a text would be a matter of taste
-            raise TokenizerError(f"special tokens overlap: {longer!r} begins with {shorter!r}")
 
 
 def _integers(state: Mapping[str, Any], field: str, n: int) -> list[int]:

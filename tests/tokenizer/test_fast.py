@@ -4,12 +4,15 @@ import copy
 import pickle
 import time
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from npgpt.errors import DataError
+from npgpt.files import read_parts, read_text
 from npgpt.tokenizer import BPETokenizer, TokenizerError, bpe, fast
 from npgpt.tokenizer.split import SOURCES, compiled
 
@@ -75,6 +78,37 @@ def test_memory_that_runs_full_changes_nothing(limit: str, monkeypatch: pytest.M
         assert tokenizer.encode(text) == bpe.encode(text, tokenizer.ranks)
 
 
+def test_files_larger_than_memory_are_cut_where_every_pattern_cuts(tmp_path: Path) -> None:
+    text = "The end.\n\n  Then:\n/* a */\nit's 1999\r\nnot  \n so\r\rfar\n東京\n" * 40
+    (tmp_path / "text.txt").write_bytes(b"\xef\xbb\xbf" + text.encode())
+    for size in (1, 2, 7, 64, 1000, 1 << 20):
+        parts = list(read_parts(tmp_path / "text.txt", size))
+        assert "".join(parts) == read_text(tmp_path / "text.txt")
+        assert len(parts) > 1 or size > 1000
+        for pattern in SOURCES:
+            whole = compiled(pattern).findall("".join(parts))
+            assert [piece for part in parts for piece in compiled(pattern).findall(part)] == whole
+    (tmp_path / "text.txt").write_bytes(b"ab\xff")
+    with pytest.raises(DataError, match="0xff at offset 2"):
+        list(read_parts(tmp_path / "text.txt", 2))
+
+
+def test_steps_of_a_word() -> None:
+    tokenizer = BPETokenizer.train("the theme of the thesis", 262)
+    steps = tokenizer.merge_steps(" the")
+    assert [step.tokens for step in steps] == [
+        [b" ", b"t", b"h", b"e"],
+        [b" ", b"t", b"he"],
+        [b" ", b"the"],
+        [b" the"],
+    ]
+    assert [step.rank for step in steps] == [None, 0, 1, 2]
+    assert [step.count for step in steps] == [None, 4, 4, 3]
+    assert [[token for part in step.tokens for token in part] for step in steps] == [list(b" the")] * 4
+    with pytest.raises(TokenizerError, match="2 pieces: 'the', ' end'"):
+        tokenizer.merge_steps("the end")
+
+
 def test_batch_on_threads_copies_and_pickles() -> None:
     tokenizer = TOKENIZERS["cl100k_base"]
     texts = [f"{TEXT} {k}" * (k % 7 + 1) for k in range(50)]
@@ -138,6 +172,7 @@ def test_arguments_that_make_no_vocabulary(arguments: dict[str, object], message
 
 
 @pytest.mark.parametrize("unit", ["a", " ", "ab", "a1", "\n", "é"])
+@pytest.mark.filterwarnings("ignore:only .* merges")
 def test_long_runs_are_encoded_at_once(unit: str) -> None:
     tokenizer = BPETokenizer.train(unit * 4096, 266, special_tokens=())
     text = unit * (1_000_000 // len(unit))
