@@ -27,6 +27,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import numpy as np
 from vocabularies import ours, package_file, tiktokens
 
+from npgpt.files import read_parts
 from npgpt.kernels import cache
 from npgpt.tokenizer import BPETokenizer, fast
 
@@ -293,7 +294,7 @@ def bench_train(texts: dict[str, str], installed: set[str]) -> None:
                         return gigabpe.train_bpe([str(path)], vocab_size, special_tokens=[], threads=1)
 
                     def from_file(path: Path = path, vocab_size: int = vocab_size) -> Any:
-                        return BPETokenizer.train(path.read_text("utf-8"), vocab_size, ())
+                        return BPETokenizer.train(read_parts(path), vocab_size, ())
 
                     bench(label + ", from a file", "gigabpe", from_file, by_gigabpe, 3, data_size)
             if "tokenizers" in installed and size == 10_000_000:

@@ -54,7 +54,7 @@ def read_text(path: str | Path) -> str:
 _LAST_SAFE_CUT = regex.compile(r"(?r)(?<=\S\n)(?=[^\s/])")  # (?r): searched from the end
 
 
-def read_parts(path: str | Path, size: int = 1 << 24) -> Iterator[str]:
+def read_parts(path: str | Path, size: int = 1 << 22) -> Iterator[str]:
     """The text of ``read_text`` in parts of about ``size`` bytes, for files larger than memory.
 
     A part ends where a byte-pair tokenizer cuts anyway, so that the pieces of the parts are the pieces of the text. A

@@ -156,19 +156,14 @@ class BPETokenizer(Tokenizer):
         self, text: str, allowed_special: AllowedSpecial = (), disallowed_special: AllowedSpecial = ()
     ) -> Ids:
         """As ``encode``, into an array, without a list in between."""
-        parts = self._parts(text, allowed_special, disallowed_special)
-        if len(parts) == 1:
-            return self._encoded(parts[0]).copy()
-        special = self.special_tokens
-        return np.concatenate(
-            [
-                np.array([special[part]], np.uint32) if k % 2 else self._encoded(part).copy()
-                for k, part in enumerate(parts)
-            ]
-        )
+        ids = []
+        for k, part in enumerate(self._parts(text, allowed_special, disallowed_special)):
+            found = np.array([self.special_tokens[part]], np.uint32) if k % 2 else self._encoder.encode(part)
+            ids.append(found if found.base is None else found.copy())  # a view would be overwritten by the next call
+        return ids[0] if len(ids) == 1 else np.concatenate(ids)
 
     def encode_ordinary(self, text: str) -> list[int]:
-        ids: list[int] = self._encoded(text).tolist()
+        ids: list[int] = self._encoder.encode(text).tolist()
         return ids
 
     def encode_batch(
@@ -187,9 +182,6 @@ class BPETokenizer(Tokenizer):
             return [encode(text) for text in texts]
         with ThreadPoolExecutor(n_threads) as pool:
             return list(pool.map(encode, texts))
-
-    def _encoded(self, text: str) -> Ids:
-        return self._encoder.encode(text.encode("utf-8", "surrogatepass"))
 
     def merge_steps(self, word: str) -> list[Step]:
         """How a word comes together, merge by merge, each with its rank and the count that won when it was learned.

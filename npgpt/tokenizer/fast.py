@@ -3,6 +3,7 @@
 ``Encoder`` encodes and decodes for one vocabulary; ``learn_merges`` learns one. Results are equal to the textbook's.
 """
 
+import ctypes
 import os
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from npgpt.errors import TokenizerError
 from npgpt.kernels import decode, encode, merge, train
+from npgpt.tokenizer.bpe import encode_utf8
 from npgpt.tokenizer.split import SOURCES, class_table
 
 Ids = NDArray[np.uint32]
@@ -50,12 +52,12 @@ class Encoder:
         self._long_tokens = np.frombuffer(long_tokens, np.uint8)
         self._local = threading.local()  # kernels release the GIL: each thread has a memory of its own
 
-    def encode(self, data: bytes) -> Ids:
-        """The ids of UTF-8 bytes. What is returned may be a view that the next call in this thread overwrites."""
+    def encode(self, string: str) -> Ids:
+        """The ids of a text. What is returned may be a view that the next call in this thread overwrites."""
         memory: Memory | None = getattr(self._local, "memory", None)
         if memory is None:
             memory = self._local.memory = Memory()
-        text = np.frombuffer(data, np.uint8)
+        text = utf8_array(string)
         size = len(text)
         out = memory.short if size <= SHORT_TEXT else np.empty(size // 3 + SHORT_TEXT, np.uint32)
         at = n = 0
@@ -78,6 +80,29 @@ class Encoder:
         out = np.empty(size + decode.SLOT, np.uint8)
         decode.decode(ids, self._sizes, self._slots, self._offsets, self._long_tokens, out)
         return out[:size].tobytes()
+
+
+def utf8_array(string: str) -> NDArray[np.uint8]:
+    """The UTF-8 bytes of a text, read-only; valid as long as the string.
+
+    CPython keeps the UTF-8 form of a string once it was asked for (of an ASCII one it is the string itself). For a long
+    text that spares a copy, a third of the time it takes to encode prose. Half surrogate pairs need a copy.
+    """
+    if len(string) > SHORT_TEXT:
+        size = ctypes.c_ssize_t()
+        try:
+            address = _as_utf8(string, ctypes.byref(size))
+        except UnicodeEncodeError:
+            pass
+        else:
+            data = np.ctypeslib.as_array((ctypes.c_uint8 * size.value).from_address(address))
+            data.flags.writeable = False
+            return data
+    return np.frombuffer(encode_utf8(string), np.uint8)
+
+
+_as_utf8 = ctypes.pythonapi.PyUnicode_AsUTF8AndSize
+_as_utf8.restype, _as_utf8.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.POINTER(ctypes.c_ssize_t)]
 
 
 class Memory:
