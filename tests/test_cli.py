@@ -16,6 +16,7 @@ from npgpt import layers
 from npgpt.cli import main
 from npgpt.config import RunConfig
 from npgpt.core import Array, Cache
+from npgpt.tokenizer import BPETokenizer, CharTokenizer
 
 TEXT = "The cat sat on the mat. The dog sat on the log. The frog sat on the rock.\n" * 40
 TINY = """--n-layer=1 --n-head=1 --n-embd=8 --context-length=8 --vocab-size=300
@@ -176,7 +177,29 @@ def test_tokenize(text: str, capsys: pytest.CaptureFixture[str], monkeypatch: py
     assert main(["tokenize", "show", sentence, "--vocab", "vocab.json"]) == 0
     shown = capsys.readouterr().out
     assert "\x1b" not in shown
-    assert f"{len(ids)} tokens for {len(sentence)} characters" in shown
+    assert f"vocab.json: {len(ids)} tokens for {len(sentence)} characters" in shown
+    assert "\\xe6" in shown and "e6" in shown  # a byte of 東 that is no character by itself
+    assert main(["tokenize", "show", "The cat", "--vocab", "vocab.json", "--vocab", "vocab.json"]) == 0
+    assert all(line.count("54 68 65") == 2 for line in capsys.readouterr().out.splitlines() if "54" in line)
+    assert main(["tokenize", "merges", " cat", "--vocab", "vocab.json"]) == 0
+    steps = capsys.readouterr().out.splitlines()
+    assert steps[0].endswith("its bytes")
+    assert all(", a pair seen " in step for step in steps[1:])
+
+
+def test_tokenize_reads_vocabularies_of_others(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    tokenizer = BPETokenizer.train(TEXT, vocab_size=270)
+    Path("gpt2").mkdir()
+    tokenizer.to_gpt2("gpt2/encoder.json", "gpt2/vocab.bpe")
+    tokenizer.to_huggingface("huggingface.json")
+    tokenizer.to_tiktoken("gpt2.tiktoken.gz")
+    for path in ("gpt2", "huggingface.json", "gpt2.tiktoken.gz"):
+        assert main(["tokenize", "encode", TEXT, "--vocab", path]) == 0
+        assert capsys.readouterr().out.split() == list(map(str, tokenizer.encode(TEXT)))
+    assert "is not JSON" in fails(capsys, "tokenize", "encode", "a", "--vocab", text)
+    CharTokenizer.train("abc").save("char.json")
+    assert "holds no merges" in fails(capsys, "tokenize", "merges", "abc", "--vocab", "char.json")
+    assert "2 pieces" in fails(capsys, "tokenize", "merges", "two words", "--vocab", "gpt2")
 
 
 def test_gradcheck_prints_a_table_or_json(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,7 @@
-"""``npgpt tokenize``: train a tokenizer, encode, decode, and look at a text's tokens."""
+"""``npgpt tokenize``: train a tokenizer, encode, decode, and look at a text's tokens and at how a word is merged."""
 
 import argparse
+import itertools
 import os
 import sys
 from pathlib import Path
@@ -8,8 +9,8 @@ from typing import Any
 
 from npgpt.checkpoint import TOKENIZER
 from npgpt.config import TOKENIZERS
-from npgpt.errors import RunError, TokenizerError
-from npgpt.files import read_text
+from npgpt.errors import DataError, RunError, TokenizerError
+from npgpt.files import read_parts
 from npgpt.terminal import escape_controls, given_text, write_text
 from npgpt.tokenizer import BPETokenizer, CharTokenizer, Tokenizer, WordTokenizer
 
@@ -26,7 +27,7 @@ def add_parser(subparsers: Any) -> None:
     actions = parser.add_subparsers(required=True, metavar="ACTION")
 
     train = actions.add_parser("train", help="learn a vocabulary from texts")
-    train.add_argument("files", nargs="+", metavar="FILE", help="UTF-8 texts")
+    train.add_argument("files", nargs="+", metavar="FILE", help="UTF-8 texts; together they may be larger than memory")
     train.add_argument("--tokenizer", choices=TOKENIZERS, default="bpe", help="byte pairs, words or characters (bpe)")
     train.add_argument("--vocab-size", type=int, default=1024, metavar="N", help="number of tokens at most (1024)")
     train.add_argument("--out", required=True, metavar="FILE", help="where to write the vocabulary")
@@ -41,14 +42,23 @@ def add_parser(subparsers: Any) -> None:
     decode.add_argument("ids", nargs="*", metavar="ID", help="the ids (standard input)")
     decode.set_defaults(run=run_decode)
 
-    show = actions.add_parser("show", help="the tokens of a text, in colour")
+    show = actions.add_parser(
+        "show", help="the tokens of a text, in colour, with ids and bytes; --vocab twice compares"
+    )
     show.add_argument("text", nargs="?", metavar="TEXT", help="the text (standard input)")
     show.set_defaults(run=run_show)
 
-    for action in (encode, decode, show):
-        action.add_argument(
-            "--vocab", required=True, metavar="PATH", help="a vocabulary that `tokenize train` wrote, or a run folder"
-        )
+    merges = actions.add_parser("merges", help="how a word comes together, merge by merge")
+    merges.add_argument("word", metavar="WORD", help="one piece of text, such as ' tokenization' with its space")
+    merges.set_defaults(run=run_merges)
+
+    known = (
+        "a run folder, a vocabulary that `tokenize train` wrote, a folder with GPT-2's encoder.json and vocab.bpe, "
+        "NAME.tiktoken (also .gz; NAME gpt2, cl100k_base or o200k_base), or Hugging Face's tokenizer.json"
+    )
+    for action in (encode, decode, merges):
+        action.add_argument("--vocab", required=True, metavar="PATH", help=known)
+    show.add_argument("--vocab", required=True, action="append", metavar="PATH", help=known)
 
 
 def run_train(options: argparse.Namespace) -> int:
@@ -57,9 +67,12 @@ def run_train(options: argparse.Namespace) -> int:
         if not options.overwrite:
             raise RunError(f"{out} is there already; take another --out, or --overwrite to replace a vocabulary")
         Tokenizer.load(out)  # anything but a vocabulary is refused
-    texts = [read_text(path) for path in options.files]
-    tokenizer: Tokenizer = KINDS[options.tokenizer].train(texts, options.vocab_size)
-    tokenizer.save(options.out)
+    if not out.absolute().parent.is_dir():
+        raise RunError(f"the folder of {out} does not exist")
+    texts = itertools.chain.from_iterable(map(read_parts, options.files))
+    progress = {"progress": True} if options.tokenizer == "bpe" and sys.stderr.isatty() else {}
+    tokenizer: Tokenizer = KINDS[options.tokenizer].train(texts, options.vocab_size, **progress)
+    tokenizer.save(out)
     print(f"{tokenizer.vocab_size:,} tokens, saved in {escape_controls(options.out, keep='')}")
     return 0
 
@@ -74,27 +87,68 @@ def run_decode(options: argparse.Namespace) -> int:
     for word in words:
         if not (word.isascii() and word.isdecimal() and len(word) < 20):
             raise TokenizerError(f"{word[:40]!r} is not an id: ids are whole numbers, with white space between them")
-    write_text(_load(options.vocab).decode(map(int, words)))
+    write_text(_load(options.vocab).decode(list(map(int, words))))
     if sys.stdout.isatty():
         print()
     return 0
 
 
 def run_show(options: argparse.Namespace) -> int:
-    """Each token on a background of its own (or between bars, where there is no colour), then a table."""
-    tokenizer = _load(options.vocab)
+    """The text with each token on a background of its own (between bars where there is no colour), then a table."""
     text = given_text(options.text)
-    ids = tokenizer.encode(text)
-    names = [escape_controls(tokenizer.decode([token]), keep="") for token in ids]
-    if sys.stdout.isatty():
-        print("".join(f"\x1b[30;{COLOURS[i % len(COLOURS)]}m{name}\x1b[0m" for i, name in enumerate(names)))
-    else:
-        print("|".join(names))
-    for token, name in zip(ids, names, strict=True):
-        print(f"{token:>8}  {name!r}")
-    print(f"{len(ids)} tokens for {len(text)} characters")
+    columns = []
+    for path in options.vocab:
+        tokens = [(token, *_names(data)) for token, data in _tokens(_load(path), text)]
+        heading = f"{escape_controls(path, keep='')}: {len(tokens)} tokens for {len(text)} characters"
+        print(heading)
+        print(_in_colour([name for _, name, _ in tokens]))
+        columns.append([f"{token:>8}  {name:<16} {hexadecimal}" for token, name, hexadecimal in tokens])
+    width = max((len(line) for column in columns[:-1] for line in column), default=0)
+    for lines in itertools.zip_longest(*columns, fillvalue=""):
+        print("  ".join(line.ljust(width) for line in lines).rstrip())
     return 0
 
 
-def _load(path: str) -> Tokenizer:
-    return Tokenizer.load(Path(path, TOKENIZER) if Path(path).is_dir() else path)
+def run_merges(options: argparse.Namespace) -> int:
+    tokenizer = _load(options.vocab)
+    if not isinstance(tokenizer, BPETokenizer):
+        raise TokenizerError(f"{options.vocab} holds no merges: it is a {type(tokenizer).__name__}")
+    word = given_text(options.word)
+    if not word:
+        raise DataError("the word is empty")
+    for step in tokenizer.merge_steps(word):
+        seen = "" if step.count is None else f", a pair seen {step.count:,} times"
+        why = "its bytes" if step.rank is None else f"merge {step.rank:,}{seen}"
+        print(f"{_in_colour([_names(token)[0] for token in step.tokens])}   {why}")
+    return 0
+
+
+def _tokens(tokenizer: Tokenizer, text: str) -> list[tuple[int, bytes]]:
+    """Id and bytes of each token."""
+    ids = tokenizer.encode(text)
+    if isinstance(tokenizer, BPETokenizer):
+        return [(token, tokenizer.token_bytes[token]) for token in ids]
+    return [(token, tokenizer.decode([token]).encode("utf-8", "surrogatepass")) for token in ids]
+
+
+def _names(data: bytes) -> tuple[str, str]:
+    """What a token looks like, with codes for bytes that are no character by themselves; and its bytes."""
+    return escape_controls(data.decode("utf-8", "backslashreplace"), keep=""), data.hex(" ")
+
+
+def _in_colour(names: list[str]) -> str:
+    if not sys.stdout.isatty() or os.environ.get("NO_COLOR"):
+        return "|".join(names)
+    return "".join(f"\x1b[30;{COLOURS[i % len(COLOURS)]}m{name}\x1b[0m" for i, name in enumerate(names))
+
+
+def _load(name: str) -> Tokenizer:
+    """A vocabulary, of whichever kind the file or folder is."""
+    path = Path(name, TOKENIZER) if Path(name, TOKENIZER).is_file() else Path(name)
+    if path.is_dir():
+        return BPETokenizer.from_gpt2(path / "encoder.json", path / "vocab.bpe")
+    if ".tiktoken" in path.suffixes:
+        return BPETokenizer.from_tiktoken(path)
+    with path.open("rb") as file:  # ours begins with its format
+        ours = b"npgpt-tokenizer" in file.read(100)
+    return Tokenizer.load(path) if ours else BPETokenizer.from_huggingface(path)

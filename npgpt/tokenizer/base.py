@@ -54,27 +54,47 @@ class Tokenizer(ABC):
     def _from_state(cls, state: dict[str, Any]) -> Self:
         """The inverse of ``_state``; raises TokenizerError, KeyError or TypeError on a state that makes no sense."""
 
-    def encode(self, text: str, allowed_special: AllowedSpecial = ()) -> list[int]:
+    def encode(
+        self, text: str, allowed_special: AllowedSpecial = (), disallowed_special: AllowedSpecial = ()
+    ) -> list[int]:
         """The ids of a text.
 
         Args
             allowed_special: special tokens that become one id where they stand in the text, or "all".
+            disallowed_special: special tokens that must not stand in the text, or "all": all but the allowed ones. By
+                default none, so that no text is refused: what is not allowed is ordinary text. (tiktoken has the same
+                argument; there the default is "all".)
         Raises
-            TokenizerError if a name in allowed_special is no special token of this vocabulary.
+            TokenizerError if a name is no special token of this vocabulary, or if one that is disallowed stands in the
+            text.
         """
+        special = self.special_tokens
+        ids: list[int] = []
+        for k, part in enumerate(self._parts(text, allowed_special, disallowed_special)):
+            ids.extend([special[part]] if k % 2 else self.encode_ordinary(part))
+        return ids
+
+    def _parts(self, text: str, allowed_special: AllowedSpecial, disallowed_special: AllowedSpecial) -> list[str]:
+        """Ordinary text, a special token, ordinary text, ...; checks the arguments of ``encode``."""
+        if not allowed_special and not disallowed_special:
+            return [text]
         allowed = set(self.special_tokens if allowed_special == "all" else allowed_special)
-        if unknown := allowed - self.special_tokens.keys():
+        disallowed = set(self.special_tokens) - allowed if disallowed_special == "all" else set(disallowed_special)
+        if unknown := (allowed | disallowed) - self.special_tokens.keys():
             raise TokenizerError(
                 f"not a special token of this vocabulary: {', '.join(map(repr, sorted(unknown)))}; "
                 f"it has {', '.join(map(repr, self.special_tokens)) or 'none'}"
             )
-        if not allowed:
-            return self.encode_ordinary(text)
-        longest_first = sorted(allowed, key=len, reverse=True)
-        ids: list[int] = []
-        for part in regex.split(f"({'|'.join(map(regex.escape, longest_first))})", text):
-            ids.extend([self.special_tokens[part]] if part in allowed else self.encode_ordinary(part))
-        return ids
+        if disallowed and (found := _any_of(disallowed).search(text)):
+            raise TokenizerError(
+                f"the text has the special token {found[0]!r} at character {found.start()}, which is disallowed; name "
+                "it in allowed_special to encode it as one id, or not in disallowed_special to encode it as text"
+            )
+        return _any_of(allowed).split(text) if allowed else [text]
+
+    def _between_special(self, text: str) -> list[str]:
+        """The ordinary text before, between and after all special tokens."""
+        return self._parts(text, "all", ())[::2]
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of some ids.
@@ -119,6 +139,10 @@ class Tokenizer(ABC):
             raise TokenizerError(f"{path}: the field {error} is missing") from None
         except (TypeError, AttributeError, ValueError) as error:
             raise TokenizerError(f"{path}: {error}") from None
+
+
+def _any_of(texts: Collection[str]) -> regex.Pattern[str]:
+    return regex.compile(f"({'|'.join(map(regex.escape, sorted(texts, key=len, reverse=True)))})")
 
 
 def _read_state(path: Path) -> dict[str, Any]:

@@ -9,147 +9,24 @@ Training  1. Cut the text into pieces (``split.py``) and count each distinct pie
              counted anew.
           4. Repeat from 3. until the vocabulary is full or no pair is left.
 Encoding  Cut; in each piece, join the pair that was learned earliest, again and again, until none is left.
-Ids       0-255 the bytes, then the merges in the order learned, then the special tokens.
+Numbers   0-255 the bytes, then the merges in the order learned: so a token's number is also its rank. Our ids are the
+          numbers, then the special tokens; other vocabularies give the same tokens other ids.
+
+This file is the textbook. ``fast.py`` does the same by compiled kernels and is what ``BPETokenizer`` runs on; the tests
+hold the two equal.
 Source    Sennrich et al. 2016, arXiv:1508.07909; on bytes: Radford et al. 2019 (GPT-2)
 """
 
 import codecs
 import heapq
-import warnings
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import pairwise
-from typing import Any, Self
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
 
-from npgpt.errors import TokenizerError, did_you_mean
-from npgpt.tokenizer.base import END_OF_TEXT, Tokenizer, vocabulary_from
-from npgpt.tokenizer.split import PATTERNS
+from npgpt.tokenizer.split import compiled
 
 Pair = tuple[int, int]
-
-
-class BPETokenizer(Tokenizer):
-    """A byte-pair vocabulary.
-
-    Args
-        merges: the pairs of ids that are joined, earliest first; merge number k makes the token with id 256 + k.
-        special_tokens: texts that get the ids after the merges, in this order.
-        pattern: name of the pattern that cuts a text into pieces (``split.PATTERNS``).
-    Raises
-        TokenizerError if a merge uses a token that is not yet made, a pair stands twice, a special token is empty or
-        stands twice, or the pattern is not one of ours.
-
-    >>> tokenizer = BPETokenizer([(104, 105)])     # h + i
-    >>> tokenizer.encode("hi hi")
-    [256, 32, 256]
-    >>> tokenizer.decode([256, 33])
-    'hi!'
-    """
-
-    kind = "bpe"
-
-    def __init__(
-        self, merges: Sequence[Pair], special_tokens: Iterable[str] = (END_OF_TEXT,), pattern: str = "gpt2"
-    ) -> None:
-        if not isinstance(pattern, str):
-            raise TokenizerError(f"the split pattern must be a name, not {pattern!r}")
-        if pattern not in PATTERNS:
-            raise TokenizerError(f"split pattern {pattern!r} is unknown; {did_you_mean(pattern, PATTERNS)}")
-        self.pattern = pattern
-        self.token_bytes = [bytes([byte]) for byte in range(256)]  # id -> bytes
-        self.ranks: dict[Pair, int] = {}  # pair -> id of the token that it makes; smaller: learned earlier
-        for pair in merges:
-            self._add_merge(pair)
-        self.special_tokens = {}
-        for text in special_tokens:
-            if not text or text in self.special_tokens:
-                raise TokenizerError(f"special token {text!r} is {'given twice' if text else 'empty'}")
-            self.special_tokens[text] = len(self.token_bytes)
-            self.token_bytes.append(encode_utf8(text))
-
-    def _add_merge(self, pair: Pair) -> None:
-        new = len(self.token_bytes)
-        left, right = pair
-        if not (0 <= left < new and 0 <= right < new):
-            raise TokenizerError(f"merge {new - 256} joins {left} and {right}, but only ids 0 to {new - 1} exist then")
-        if pair in self.ranks:
-            raise TokenizerError(f"merges {self.ranks[pair] - 256} and {new - 256} are the same: {left} and {right}")
-        self.ranks[pair] = new
-        self.token_bytes.append(self.token_bytes[left] + self.token_bytes[right])
-
-    @property
-    def vocab_size(self) -> int:
-        return len(self.token_bytes)
-
-    @classmethod
-    def train(
-        cls,
-        text: str | Iterable[str],
-        vocab_size: int = 1024,
-        special_tokens: Iterable[str] = (END_OF_TEXT,),
-        pattern: str = "gpt2",
-    ) -> Self:
-        """Learn a vocabulary from a text, or from several, none of which is joined to the next.
-
-        Args
-            vocab_size: bytes, merges and special tokens together. If the pairs run out before, there are fewer, and a
-                warning says so.
-        Raises
-            TokenizerError if vocab_size leaves no room for the bytes and the special tokens, or the text is empty.
-        """
-        tokenizer = cls([], special_tokens, pattern)
-        n_merges = vocab_size - tokenizer.vocab_size
-        if n_merges < 0:
-            raise TokenizerError(
-                f"vocab_size {vocab_size} is too small: 256 bytes and {len(tokenizer.special_tokens)} special tokens "
-                f"need {tokenizer.vocab_size}"
-            )
-        texts = [text] if isinstance(text, str) else text
-        counts = Counter(piece for part in texts for piece in PATTERNS[pattern].findall(part))  # 1.
-        if not counts:
-            raise TokenizerError("there is nothing to learn from: the text is empty")
-        merges = learn_merges(counts, n_merges)
-        if len(merges) < n_merges:
-            warnings.warn(
-                f"only {len(merges)} merges could be learned from this text; the vocabulary has "
-                f"{tokenizer.vocab_size + len(merges)} tokens, not {vocab_size}",
-                stacklevel=2,
-            )
-        return cls(merges, tokenizer.special_tokens, pattern)
-
-    def encode_ordinary(self, text: str) -> list[int]:
-        pieces = PATTERNS[self.pattern].findall(text)
-        known = {piece: self._encode_piece(encode_utf8(piece)) for piece in set(pieces)}  # each distinct piece once
-        return [token for piece in pieces for token in known[piece]]
-
-    def _encode_piece(self, piece: bytes) -> list[int]:
-        tokens = list(piece)
-        never = self.vocab_size
-        while len(tokens) > 1:
-            pair = min(pairwise(tokens), key=lambda pair: self.ranks.get(pair, never))
-            if pair not in self.ranks:
-                break
-            tokens = join(tokens, pair, self.ranks[pair])
-        return tokens
-
-    def stream(self, ids: Iterable[int]) -> Iterator[str]:
-        # A character of several bytes may be spread over several tokens: the decoder keeps what is unfinished.
-        decoder = codecs.getincrementaldecoder("utf-8")(UTF8_ERRORS)
-        for token in self._checked(ids):
-            yield decoder.decode(self.token_bytes[token])
-        yield decoder.decode(b"", final=True)
-
-    def _state(self) -> dict[str, Any]:
-        return {"pattern": self.pattern, "merges": list(self.ranks), "special_tokens": list(self.special_tokens)}
-
-    @classmethod
-    def _from_state(cls, state: dict[str, Any]) -> Self:
-        merges = state["merges"]
-        for k, pair in enumerate(merges):
-            if not (isinstance(pair, list) and len(pair) == 2 and all(type(token) is int for token in pair)):
-                raise TokenizerError(f"merge {k} must be two ids, not {pair!r}")
-        special_tokens = vocabulary_from(state, "special_tokens")
-        return cls([(left, right) for left, right in merges], special_tokens, state["pattern"])
 
 
 def learn_merges(counts: Counter[str], n_merges: int) -> list[Pair]:
@@ -191,6 +68,67 @@ def learn_merges(counts: Counter[str], n_merges: int) -> list[Pair]:
             if pair_counts[pair] > 0:
                 heapq.heappush(heap, (-pair_counts[pair], pair))
     return merges
+
+
+def encode(text: str, ranks: Mapping[Pair, int], pattern: str = "gpt2") -> list[int]:
+    """The numbers of the tokens of a text.
+
+    Args
+        ranks: pair -> number of the token that it makes; smaller: learned earlier.
+
+    >>> encode("hi hi", {(104, 105): 256})     # h + i
+    [256, 32, 256]
+    """
+    pieces = compiled(pattern).findall(text)
+    known = {piece: encode_piece(encode_utf8(piece), ranks) for piece in set(pieces)}  # each distinct piece once
+    return [token for piece in pieces for token in known[piece]]
+
+
+def encode_piece(piece: bytes, ranks: Mapping[Pair, int]) -> list[int]:
+    """Join the pair learned earliest, wherever it stands, until no pair is left that was learned."""
+    tokens = list(piece)
+    while pairs := [pair for pair in pairwise(tokens) if pair in ranks]:
+        earliest = min(pairs, key=lambda pair: ranks[pair])
+        tokens = join(tokens, earliest, ranks[earliest])
+    return tokens
+
+
+@dataclass(frozen=True)
+class Step:
+    """A piece of text while it is merged.
+
+    Attributes
+        tokens: the bytes of each token.
+        rank: number of the merge that led here, 0 the earliest; None before the first.
+        count: how often its pair stood in the training text when it was learned, if known.
+    """
+
+    tokens: list[bytes]
+    rank: int | None
+    count: int | None
+
+
+def merge_steps(piece: bytes, ranks: Mapping[Pair, int], counts: Sequence[int] | None = None) -> list[Step]:
+    """``encode_piece`` step by step.
+
+    >>> for step in merge_steps(b"hihi", {(104, 105): 256, (256, 256): 257}, [9, 4]): print(step.tokens, step.count)
+    [b'h', b'i', b'h', b'i'] None
+    [b'hi', b'hi'] 9
+    [b'hihi'] 4
+    """
+    tokens = list(piece)
+    parts = [bytes([byte]) for byte in piece]
+    steps = [Step(parts, None, None)]
+    while pairs := [pair for pair in pairwise(tokens) if pair in ranks]:
+        earliest = min(pairs, key=lambda pair: ranks[pair])
+        new = ranks[earliest]
+        sizes = {token: len(part) for token, part in zip(tokens, parts, strict=True)}
+        sizes[new] = sizes[earliest[0]] + sizes[earliest[1]]
+        tokens = join(tokens, earliest, new)
+        ends = list(accumulate(sizes[token] for token in tokens))
+        parts = [piece[end - sizes[token] : end] for token, end in zip(tokens, ends, strict=True)]
+        steps.append(Step(parts, new - 256, counts[new - 256] if counts else None))
+    return steps
 
 
 def join(tokens: list[int], pair: Pair, new: int) -> list[int]:

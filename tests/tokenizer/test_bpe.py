@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from npgpt.tokenizer import BPETokenizer, TokenizerError
 from npgpt.tokenizer.bpe import encode_utf8, join, learn_merges
-from npgpt.tokenizer.split import PATTERNS
+from npgpt.tokenizer.split import compiled
 
 any_string = st.text(st.characters())
 few_letters = st.text("aab b'1.\n", max_size=60)  # so that pairs repeat
@@ -46,7 +46,7 @@ def test_training_equals_counting_everything_anew(pieces: list[str]) -> None:
 @given(any_string | few_letters)
 def test_encoding_equals_applying_every_merge_in_order(text: str) -> None:
     expected = [
-        token for piece in PATTERNS["gpt2"].findall(text) for token in naive_encode(TOKENIZER, encode_utf8(piece))
+        token for piece in compiled("gpt2").findall(text) for token in naive_encode(TOKENIZER, encode_utf8(piece))
     ]
     assert TOKENIZER.encode(text) == expected
 
@@ -58,7 +58,7 @@ def test_decode_undoes_encode(text: str) -> None:
 
 @given(any_string)
 def test_pieces_joined_are_the_text(text: str) -> None:
-    assert "".join(PATTERNS["gpt2"].findall(text)) == text
+    assert "".join(compiled("gpt2").findall(text)) == text
 
 
 @given(st.binary())
@@ -78,7 +78,7 @@ def test_bytes_that_are_no_utf8_decode_to_replacement_characters(data: bytes) ->
     ],
 )
 def test_pieces(text: str, pieces: list[str]) -> None:
-    assert PATTERNS["gpt2"].findall(text) == pieces
+    assert compiled("gpt2").findall(text) == pieces
 
 
 def test_no_merge_joins_across_a_cut_or_between_texts() -> None:

@@ -1,0 +1,85 @@
+"""``@kernel``: compile once for this machine, keep the machine code on disk, find it there at the next start.
+
+Numba's own cache notices a change of the function's file, but not of another file that the function calls into; and
+its index is a pickle, so it must lie where nobody else can write. So ours is a folder of its own, named by a hash of
+all kernel sources: within this package's folder, or else the user's own cache folder (0700). Where neither can be
+written, kernels are compiled at each start.
+"""
+
+import functools
+import hashlib
+import os
+import stat
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numba
+from numba.core import config as numba_config
+from numba.core import event
+
+config: Any = numba_config  # its names are made from the environment when it is imported
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def kernel(function: Function) -> Function:
+    """``numba.njit`` that releases the GIL and caches in npgpt's folder; other users of Numba keep theirs.
+
+    Division by zero gives inf or nan, as in NumPy: a branch that raises would keep a loop from being vectorised.
+    """
+    _announce_compilation()
+    folder = cache_folder()
+    theirs, config.CACHE_DIR = config.CACHE_DIR, str(folder or "")
+    try:
+        return numba.njit(function, cache=folder is not None, nogil=True, error_model="numpy")
+    finally:
+        config.CACHE_DIR = theirs
+
+
+@functools.cache
+def cache_folder() -> Path | None:
+    """The folder of the machine code, created; None if there is nowhere to write."""
+    package = Path(__file__).parent
+    code = hashlib.sha256()
+    for source in sorted(package.glob("*.py")):
+        code.update(source.name.encode() + b"\0" + source.read_bytes() + b"\0")
+    # With bounds checks it is other machine code, which Numba does not tell apart.
+    name = f"npgpt-{code.hexdigest()[:16]}{'-checked' if config.BOUNDSCHECK else ''}"
+    user = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    for parent in (package / "__pycache__", user):
+        folder = parent / name
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError:
+            continue
+        if os.access(folder, os.W_OK) and _is_ours_alone(folder):
+            return folder
+    return None
+
+
+def _is_ours_alone(folder: Path) -> bool:
+    about = folder.lstat()
+    if not hasattr(os, "getuid"):  # Windows: the user's folders are the user's
+        return True
+    return about.st_uid == os.getuid() and stat.S_ISDIR(about.st_mode) and not about.st_mode & 0o022
+
+
+@functools.cache
+def _announce_compilation() -> None:
+    event.register("numba:compile", _Announcement())
+
+
+class _Announcement(event.Listener):
+    """A word on the screen when the first of our kernels is compiled, not found on disk."""
+
+    said = False
+
+    def on_start(self, event: event.Event) -> None:
+        dispatcher = event.data.get("dispatcher")
+        if not self.said and dispatcher is not None and dispatcher.py_func.__module__.startswith(__package__):
+            self.said = True
+            print("npgpt: compiling kernels for this machine; the next start finds them ready ...", file=sys.stderr)
+
+    def on_end(self, event: event.Event) -> None:
+        pass

@@ -1,0 +1,73 @@
+"""What makes a byte-pair vocabulary, checked; whatever file it came from."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from npgpt.errors import TokenizerError
+from npgpt.tokenizer.bpe import Pair
+
+# What a vocabulary may have at most. The kernels number tokens in 21 bits; ids index arrays.
+MAX_TOKENS = 1 << 21
+MAX_ID = 1 << 24
+MAX_BYTES = 1 << 28  # of all tokens together: a few merges that double each time would fill any memory
+
+
+def checked_merges(merges: Sequence[Pair] | NDArray[np.int64]) -> NDArray[np.int64]:
+    """The merges as an array (n, 2), if each joins two tokens that exist by then and none stands twice."""
+    pairs = np.array(merges, np.int64).reshape(-1, 2)
+    if 256 + len(pairs) > MAX_TOKENS:
+        raise TokenizerError(f"{len(pairs)} merges are too many: there may be {MAX_TOKENS} tokens")
+    exist = 256 + np.arange(len(pairs))
+    for k in np.flatnonzero((pairs.min(1, initial=0) < 0) | (pairs.max(1, initial=0) >= exist))[:1].tolist():
+        left, right = pairs[k].tolist()
+        raise TokenizerError(f"merge {k} joins {left} and {right}, but only ids 0 to {255 + k} exist then")
+    codes, first = np.unique(pairs[:, 0] * MAX_TOKENS + pairs[:, 1], return_index=True)
+    if len(codes) < len(pairs):
+        k = int(np.setdiff1d(np.arange(len(pairs)), first)[0])
+        left, right = pairs[k].tolist()
+        before = int(np.flatnonzero((pairs == pairs[k]).all(1))[0])
+        raise TokenizerError(f"merges {before} and {k} are the same: {left} and {right}")
+    return pairs
+
+
+def bytes_by_number(merges: NDArray[np.int64]) -> list[bytes]:
+    """What each token stands for."""
+    texts = [bytes([byte]) for byte in range(256)]
+    total = 256
+    for k, (left, right) in enumerate(merges.tolist()):
+        total += len(texts[left]) + len(texts[right])
+        if total > MAX_BYTES:
+            raise TokenizerError(f"up to merge {k} the tokens have more than {MAX_BYTES >> 20} MiB together")
+        texts.append(texts[left] + texts[right])
+    return texts
+
+
+def numbered(special_tokens: Iterable[str], first: int) -> dict[str, int]:
+    """Special tokens with ids one after another."""
+    ids: dict[str, int] = {}
+    for text in special_tokens:
+        if text in ids:
+            raise TokenizerError(f"special token {text!r} is given twice")
+        ids[text] = first + len(ids)
+    return ids
+
+
+def check_ids(ids: NDArray[np.int64], n_tokens: int, special_tokens: Mapping[str, int]) -> None:
+    """Raise TokenizerError if these ids and special tokens make no vocabulary."""
+    if ids.shape != (n_tokens,):
+        raise TokenizerError(f"256 bytes and {n_tokens - 256} merges need {n_tokens} ids, not {ids.size}")
+    everything = np.concatenate([ids, np.array(list(special_tokens.values()), np.int64)])
+    for token in everything[(everything < 0) | (everything >= MAX_ID)][:1].tolist():
+        raise TokenizerError(f"id {token} is out of range: ids may be 0 to {MAX_ID - 1}")
+    values, counts = np.unique(everything, return_counts=True)
+    for token in values[counts > 1][:1].tolist():
+        raise TokenizerError(f"id {token} is given to two tokens")
+    ordered = sorted(special_tokens)
+    if "" in special_tokens:
+        raise TokenizerError("special token '' is empty")
+    for shorter, longer in pairwise(ordered):
+        if longer.startswith(shorter):  # which of the two stands in a text would be a matter of taste
+            raise TokenizerError(f"special tokens overlap: {longer!r} begins with {shorter!r}")
