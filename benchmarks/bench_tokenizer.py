@@ -327,7 +327,7 @@ def bench_doubling() -> None:
         for part in (text[:1_000_000], text):
             times.append(
                 min(
-                    measured(lambda part=part: fast.learn_merges([part.encode()], "gpt2", 400, 1, print_nothing))
+                    measured(lambda part=part: fast.learn_merges([part], "gpt2", 400, 1, print_nothing))
                     for _ in range(3)
                 )
             )

@@ -23,18 +23,25 @@ config: Any = numba_config  # its names are made from the environment when it is
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-def kernel(function: Function) -> Function:
+def kernel(function: Function, inline: bool = False) -> Function:
     """``numba.njit`` that releases the GIL and caches in npgpt's folder; other users of Numba keep theirs.
 
     Division by zero gives inf or nan, as in NumPy: a branch that raises would keep a loop from being vectorised.
+
+    Args
+        inline: put the code in place of each call, for what is small and called in inner loops: a call that passes
+            arrays, each seven words, takes longer than a look-up in them.
     """
     _announce_compilation()
     folder = cache_folder()
     theirs, config.CACHE_DIR = config.CACHE_DIR, str(folder or "")
     try:
-        return numba.njit(function, cache=folder is not None, nogil=True, error_model="numpy")
+        return numba.njit(function, cache=folder is not None, nogil=True, error_model="numpy", forceinline=inline)
     finally:
         config.CACHE_DIR = theirs
+
+
+inline_kernel = functools.partial(kernel, inline=True)
 
 
 @functools.cache

@@ -11,7 +11,7 @@ Nearly all pieces of a text are in memory, so its speed is that of one look-up. 
 key: two int64 with the size in the last byte, loaded in two instructions, hashed in one multiplication, found in an
 entry of 32 bytes that also holds up to three ids, written out by one 16-byte store. A block of 128 pieces is hashed and
 its entries are asked for first, and looked up afterwards, so that the waits for memory overlap (the idea of the two
-phases is gigatoken's, MIT). Prose, GPT-2: 38 MB/s by the plain loop above in Numba, PROSE with all this.
+phases is gigatoken's, MIT). English prose on one core of a Zen 3: cut at 1,490 MB/s, cut and looked up at 480.
 """
 
 from typing import Any

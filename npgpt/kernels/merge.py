@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from npgpt.kernels.bits import shift_right
-from npgpt.kernels.cache import kernel
+from npgpt.kernels.cache import inline_kernel, kernel
 
 # A token's number has 21 bits, so that a pair and what it makes fit into one int64.
 TOKEN_BITS = 21
@@ -26,7 +26,7 @@ _GOLDEN = -7046029254386353131  # 2^64 / golden ratio, odd: multiplied, it sprea
 _POSITION_BITS = 42
 
 
-@kernel
+@inline_kernel
 def pair_made(left: int, right: int, pairs: Any, byte_pairs: Any) -> int:
     """The number of the token that joining ``left`` and ``right`` makes, or NEVER.
 

@@ -136,7 +136,7 @@ class BPETokenizer(Tokenizer):
         if vocab_size > MAX_TOKENS or min_frequency < 1:
             raise TokenizerError(f"vocab_size must be at most {MAX_TOKENS} and min_frequency at least 1")
         texts = [text] if isinstance(text, str) else text
-        parts = (encode_utf8(part) for text in texts for part in tokenizer._between_special(text))
+        parts = (part for text in texts for part in tokenizer._between_special(text))
         with tqdm(total=n_merges, desc="merges", disable=not progress) as bar:
 
             def report(done: int) -> None:

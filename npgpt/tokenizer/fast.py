@@ -188,8 +188,8 @@ class PieceCounter:
         self._state = new_state()
         self._scratch = np.empty(encode.SCRATCH, np.int64)
 
-    def add(self, data: bytes) -> None:
-        text = np.frombuffer(data, np.uint8)
+    def add(self, string: str) -> None:
+        text = utf8_array(string)
         at = 0
         while True:
             counted = self._table, self._counts, self._starts, self._kept, self._state
@@ -217,12 +217,12 @@ class PieceCounter:
 
 
 def learn_merges(
-    texts: Iterable[bytes], pattern: str, n_merges: int, min_count: int, report: Callable[[int], None]
+    texts: Iterable[str], pattern: str, n_merges: int, min_count: int, report: Callable[[int], None]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The first ``n_merges`` merges and the count that won each; fewer if no pair is left that is seen often enough.
 
     Args
-        texts: UTF-8. No merge joins one to the next.
+        texts: no merge joins one to the next.
         report: called now and then with the number of merges done.
     Raises
         TokenizerError if there is no text.

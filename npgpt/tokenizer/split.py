@@ -5,8 +5,8 @@ one of the alternatives, so the pieces put together are the text again.
 
 Whether a character is a letter, a number or white space is read from ``unicode_classes.txt`` (Unicode 16.0), so that
 the pieces are tiktoken's whatever version of Unicode Python and the package ``regex`` have. ``regex`` of November 2026
-has a newer one: it counts 16,981 code points as letters that were unassigned (most of them one block of ideographs),
-and has moved U+0295 from lower case to the letters without; ``python -m npgpt.tokenizer.split`` lists them all.
+has a newer one and differs in 17,560 code points: U+0295, a small letter here and one without case there, and others
+that 16.0 has not assigned, most of them ideographs. ``python -m npgpt.tokenizer.split`` lists them.
 """
 
 import functools
