@@ -27,8 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):  # a terminal that cannot show a character shows its code
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    # The textbook's matrices are small: a second BLAS thread gains a tenth on an idle machine, and waiting for it on a
-    # busy one made a step ten times slower. Read when NumPy is first imported, which is below.
+    # A second BLAS thread makes a textbook step a fifth faster on two idle cores, and two to ten times slower when
+    # anything else runs: the threads wait for each other. Read when NumPy is first imported, which is below.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         with warnings.catch_warnings():

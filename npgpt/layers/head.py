@@ -2,6 +2,7 @@
 import numpy as np
 
 from npgpt.core import Array, Cache, Layer, Param, check_array
+from npgpt.layers.linear import rows
 
 
 class VocabularyHead(Layer):
@@ -9,8 +10,8 @@ class VocabularyHead(Layer):
 
     Forward   logits = x·Wᵀ, in numbers logits_btv = Σ_c x_btc W_vc
     Backward  given dy = ∂L/∂logits:
-      1. x meets every row         ⇒ dx = dy·W
-      2. row v meets every x_bt    ⇒ dW_v = Σ_bt dy_btv x_bt,  that is dyᵀ·x over all rows
+      1. row v meets every x_bt    ⇒ dW_v = Σ_bt dy_btv x_bt,  that is dyᵀ·x over all rows
+      2. x meets every row         ⇒ dx = dy·W
     Shapes    x, dx (..., C); logits, dy (..., V); weight (V, C), as in Embedding
     Keeps     x
     Raises    ShapeError if x.shape[-1] != C, or the precision is not the weight's
@@ -32,10 +33,10 @@ class VocabularyHead(Layer):
         weight = self.weight.value
         check_array("VocabularyHead", "x", x, (..., weight.shape[1]), like=weight)
         x = cache.keep("x", x)
-        return x @ weight.T
+        return (rows(x) @ weight.T).reshape(*x.shape[:-1], len(weight))
 
     def backward(self, dy: Array, cache: Cache) -> Array:
-        vocab_size, n_embd = self.weight.value.shape
-        dx = cache.note("x", dy @ self.weight.value)  # 1.
-        self.weight.grad += dy.reshape(-1, vocab_size).T @ cache["x"].reshape(-1, n_embd)  # 2.
-        return dx
+        x, weight = cache["x"], self.weight.value
+        check_array("VocabularyHead", "dy", dy, (*x.shape[:-1], len(weight)), like=x)
+        self.weight.grad += rows(dy).T @ rows(x)  # 1.
+        return cache.note("x", (rows(dy) @ weight).reshape(x.shape))  # 2.

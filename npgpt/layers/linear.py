@@ -9,9 +9,9 @@ class Linear(Layer):
 
     Forward   y = x·W + b, in numbers y_btf = Σ_c x_btc W_cf + b_f
     Backward  given dy = ∂L/∂y:
-      1. x_btc reaches every y_btf, with the factor W_cf             ⇒ dx = dy·Wᵀ
-      2. W_cf meets every row: y_btf has it with the factor x_btc    ⇒ dW = Σ_bt x_btᵀ·dy_bt = xᵀ·dy over all rows
-      3. b_f is added once in every row                              ⇒ db = Σ_bt dy_bt
+      1. W_cf meets every row: y_btf has it with the factor x_btc    ⇒ dW = Σ_bt x_btᵀ·dy_bt = xᵀ·dy over all rows
+      2. b_f is added once in every row                              ⇒ db = Σ_bt dy_bt
+      3. x_btc reaches every y_btf, with the factor W_cf             ⇒ dx = dy·Wᵀ
     Shapes    x, dx (..., n_in); y, dy (..., n_out); weight (n_in, n_out); bias (n_out,)
     Keeps     x
     Raises    ShapeError if x.shape[-1] != n_in, or the precision is not the weight's
@@ -38,12 +38,17 @@ class Linear(Layer):
         weight = self.weight.value
         check_array("Linear", "x", x, (..., weight.shape[0]), like=weight)
         x = cache.keep("x", x)
-        return x @ weight + self.bias.value
+        y = rows(x) @ weight + self.bias.value
+        return y.reshape(*x.shape[:-1], weight.shape[1])
 
     def backward(self, dy: Array, cache: Cache) -> Array:
-        n_in, n_out = self.weight.value.shape
-        dx = cache.note("x", dy @ self.weight.value.T)  # 1.
-        rows = dy.reshape(-1, n_out)
-        self.weight.grad += cache["x"].reshape(-1, n_in).T @ rows  # 2.
-        self.bias.grad += rows.sum(0)  # 3.
-        return dx
+        x = cache["x"]
+        check_array("Linear", "dy", dy, (*x.shape[:-1], self.weight.value.shape[1]), like=x)
+        self.weight.grad += rows(x).T @ rows(dy)  # 1.
+        self.bias.grad += rows(dy).sum(0)  # 2.
+        return cache.note("x", (rows(dy) @ self.weight.value.T).reshape(x.shape))  # 3.
+
+
+def rows(x: Array) -> Array:
+    """(..., C) -> (n, C): one product of two matrices, where NumPy would make one for each example of the batch."""
+    return x.reshape(-1, x.shape[-1])
