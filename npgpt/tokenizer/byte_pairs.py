@@ -272,6 +272,8 @@ class BPETokenizer(Tokenizer):
     @classmethod
     def _from_state(cls, state: dict[str, Any]) -> Self:
         merges = state["merges"]
+        if not isinstance(merges, list):
+            raise TokenizerError(f"merges must be a list of pairs of ids, not {str(merges)[:100]}")
         for k, pair in enumerate(merges):
             if not (isinstance(pair, list) and len(pair) == 2 and type(pair[0]) is int and type(pair[1]) is int):
                 raise TokenizerError(f"merge {k} must be two ids, not {pair!r}")

@@ -17,11 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from npgpt.errors import TokenizerError
 from npgpt.files import write_atomically
 from npgpt.tokenizer.base import END_OF_TEXT
 from npgpt.tokenizer.split import SOURCES
+from npgpt.tokenizer.vocabulary import bytes_by_number, checked_merges
 
 if TYPE_CHECKING:
     from npgpt.tokenizer.byte_pairs import BPETokenizer
@@ -130,13 +132,17 @@ def write_tiktoken(tokenizer: "BPETokenizer", path: str | Path) -> None:
 
 
 def _from_ranks(path: str | Path, ranks: Mapping[bytes, int]) -> dict[str, Any]:
-    from npgpt.tokenizer.fast import merges_of
-
     tokens = sorted(ranks, key=ranks.__getitem__)
     learned = [token for token in tokens if len(token) > 1]
     ids = [*_ids_of_bytes(path, ranks), *(ranks[token] for token in learned)]
+    return {"merges": _merges_of(path, learned), "ids": ids}
+
+
+def _merges_of(path: str | Path, tokens: Sequence[bytes]) -> NDArray[np.int64]:
+    from npgpt.tokenizer.fast import merges_of
+
     try:
-        return {"merges": merges_of(learned), "ids": ids}
+        return merges_of(tokens)
     except TokenizerError as error:
         raise TokenizerError(f"{path}: {error}") from None
 
@@ -210,6 +216,10 @@ def read_huggingface(path: str | Path) -> dict[str, Any]:
         specials[token["content"]] = token["id"]
     vocab = model.get("vocab")
     known = _from_vocab_and_merges(path, (vocab | specials) if isinstance(vocab, dict) else vocab, pairs, specials)
+    if model.get("ignore_merges"):  # a piece that is a token becomes it at once: the same only if merging leads there
+        learned = bytes_by_number(checked_merges(known["merges"]))[256:]
+        if not np.array_equal(_merges_of(path, learned), known["merges"]):
+            raise TokenizerError(f"{path} asks for ignore_merges, and its merges do not lead to its tokens")
     return known | {"pattern": _pattern_of(path, data.get("pre_tokenizer"))}
 
 

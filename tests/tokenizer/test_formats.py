@@ -190,3 +190,18 @@ def test_merges_that_double_each_time_do_not_fill_the_memory() -> None:
 def test_bytes_as_characters() -> None:
     assert len(set(BYTE_TO_CHARACTER.values())) == 256
     assert all(character.isprintable() and not character.isspace() for character in BYTE_TO_CHARACTER.values())
+
+
+def test_ignore_merges_is_taken_where_merging_gives_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "tokenizer.json"
+    for merges, fits in (([(97, 98), (256, 99)], True), ([(97, 98), (98, 99), (97, 257)], False)):
+        # In the second, abc is a token that merging never reaches: ab is joined first.
+        BPETokenizer(merges).to_huggingface(path)
+        data = json.loads(path.read_text())
+        data["model"]["ignore_merges"] = True
+        path.write_text(json.dumps(data))
+        if fits:
+            assert BPETokenizer.from_huggingface(path).encode("abc") == [257]
+        else:
+            with pytest.raises(TokenizerError, match=r"tokenizer.json.*(cannot be made|ignore_merges)"):
+                BPETokenizer.from_huggingface(path)
