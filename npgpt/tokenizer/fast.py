@@ -62,7 +62,11 @@ class Encoder:
         out = memory.short if size <= SHORT_TEXT else np.empty(size // 3 + SHORT_TEXT, np.uint32)
         at = n = 0
         while True:
-            at, n = encode.encode(text, at, self._pattern, self._vocabulary, memory.arrays, memory.scratch, out, n)
+            try:
+                at, n = encode.encode(text, at, self._pattern, self._vocabulary, memory.arrays, memory.scratch, out, n)
+            except OverflowError:
+                limit = merge.LONGEST_PIECE >> 20
+                raise TokenizerError(f"the text has a piece of more than {limit} MiB that no pattern cuts") from None
             if at == size:
                 break
             if not memory.grow():
