@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from tqdm import tqdm
 
 from npgpt.errors import TokenizerError, did_you_mean
 from npgpt.tokenizer.base import END_OF_TEXT, AllowedSpecial, Tokenizer, vocabulary_from
@@ -124,6 +123,8 @@ class BPETokenizer(Tokenizer):
         Raises
             TokenizerError if vocab_size leaves no room for the bytes and the special tokens, or the text is empty.
         """
+        from tqdm import tqdm  # here, because encoding the first word should not wait for it
+
         from npgpt.tokenizer.fast import learn_merges
 
         tokenizer = cls([], special_tokens, pattern)
