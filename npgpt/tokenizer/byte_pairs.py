@@ -2,6 +2,7 @@
 
 import codecs
 import functools
+import sys
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from npgpt.errors import TokenizerError, did_you_mean
 from npgpt.tokenizer.base import END_OF_TEXT, AllowedSpecial, Tokenizer, vocabulary_from
-from npgpt.tokenizer.bpe import UTF8_ERRORS, Pair, Step, encode_utf8, merge_steps
+from npgpt.tokenizer.bpe import UTF8_ERRORS, Pair, Step, encode, encode_utf8, merge_steps
 from npgpt.tokenizer.split import SOURCES, compiled
 from npgpt.tokenizer.vocabulary import MAX_TOKENS, bytes_by_number, check_ids, checked_merges, numbered
 
@@ -67,6 +68,7 @@ class BPETokenizer(Tokenizer):
         self.special_tokens = dict(special_tokens)
         check_ids(self.ids, n_tokens, self.special_tokens)
         self.counts = None if counts is None else list(counts)
+        self._left_to_textbook = 1000  # characters
         self._size = max(int(self.ids.max()), *self.special_tokens.values(), 0) + 1
         self.token_bytes = self._bytes_by_id()  # id -> the bytes that it stands for; b"" where no token has the id
 
@@ -159,13 +161,21 @@ class BPETokenizer(Tokenizer):
         """As ``encode``, into an array, without a list in between."""
         ids = []
         for k, part in enumerate(self._parts(text, allowed_special, disallowed_special)):
-            found = np.array([self.special_tokens[part]], np.uint32) if k % 2 else self._encoder.encode(part)
+            found = np.array([self.special_tokens[part]], np.uint32) if k % 2 else self._encoded(part)
             ids.append(found if found.base is None else found.copy())  # a view would be overwritten by the next call
         return ids[0] if len(ids) == 1 else np.concatenate(ids)
 
     def encode_ordinary(self, text: str) -> list[int]:
-        ids: list[int] = self._encoder.encode(text).tolist()
+        ids: list[int] = self._encoded(text).tolist()
         return ids
+
+    def _encoded(self, text: str) -> Ids:
+        # Numba takes most of a second to start. Until something has started it, the textbook does the first few words.
+        if "npgpt.tokenizer.fast" not in sys.modules and len(text) < min(self._left_to_textbook, 256):
+            self._left_to_textbook -= len(text) + 1
+            numbers = np.array(encode(text, self.ranks, self.pattern), np.int64)
+            return self.ids[numbers].astype(np.uint32)
+        return self._encoder.encode(text)
 
     def encode_batch(
         self,
@@ -176,13 +186,13 @@ class BPETokenizer(Tokenizer):
     ) -> list[Ids]:
         """``encode_array`` of several texts, on several threads."""
 
-        def encode(text: str) -> Ids:
+        def array_of(text: str) -> Ids:
             return self.encode_array(text, allowed_special, disallowed_special)
 
         if n_threads <= 1:
-            return [encode(text) for text in texts]
+            return [array_of(text) for text in texts]
         with ThreadPoolExecutor(n_threads) as pool:
-            return list(pool.map(encode, texts))
+            return list(pool.map(array_of, texts))
 
     def merge_steps(self, word: str) -> list[Step]:
         """How a word comes together, merge by merge, each with its rank and the count that won when it was learned.
