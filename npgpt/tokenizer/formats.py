@@ -210,8 +210,8 @@ def read_huggingface(path: str | Path) -> dict[str, Any]:
     for token in added if isinstance(added, list) else [None]:
         if not isinstance(token, dict) or not isinstance(token.get("content"), str) or type(token.get("id")) is not int:
             raise TokenizerError(f"{path}: added token {token!r} has no content and id")
-        for field in ("lstrip", "rstrip", "single_word", "normalized"):
-            if token.get(field) and field != "normalized":
+        for field in ("lstrip", "rstrip", "single_word"):
+            if token.get(field):
                 raise TokenizerError(f"{path}: added token {token['content']!r} has {field}, which npgpt does not do")
         specials[token["content"]] = token["id"]
     vocab = model.get("vocab")
