@@ -7,9 +7,10 @@ measured and disturbed from outside.
 
 import copy
 import math
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from types import EllipsisType
+from types import EllipsisType, ModuleType
 from typing import Any, Self
 
 import numpy as np
@@ -37,6 +38,29 @@ class Param:
         self.grad = np.zeros_like(value)
         self.std = std
 
+    @property
+    def grad(self) -> Array:
+        if self._is_empty:
+            self._grad[...] = 0
+            self._is_empty = False
+        return self._grad
+
+    @grad.setter
+    def grad(self, grad: Array) -> None:
+        self._grad, self._is_empty = grad, False
+
+    def clear_grad(self) -> None:
+        """Zero from now on. The memory is left as it is until somebody reads it, or writes over it."""
+        self._is_empty = True
+
+    def grad_to_fill(self) -> tuple[Array, bool]:
+        """The memory of the gradient, for one who fills all of it; and whether he must add to what is there.
+
+        The first kernel after ``clear_grad`` writes, which spares a pass that clears and one that reads.
+        """
+        add, self._is_empty = not self._is_empty, False
+        return self._grad, add
+
     def __repr__(self) -> str:
         return f"Param{self.value.shape}"
 
@@ -50,7 +74,7 @@ class FlatParams:
         params: distinct Params; their values are copied into the new vectors.
         dtype: of the new vectors.
     Attributes
-        values, grads: (n,)
+        values, grads: (n,); ask for ``grads`` anew after each backward pass.
         n_matrix: how many numbers at the front belong to matrices.
     """
 
@@ -58,15 +82,21 @@ class FlatParams:
         params = sorted(params, key=lambda param: param.value.ndim < 2)  # stable: the order within both stays
         n = sum(param.value.size for param in params)
         self.values = np.empty(n, dtype)
-        self.grads = np.zeros(n, dtype)
+        self.params, self._grads = params, np.zeros(n, dtype)
         self.n_matrix = sum(param.value.size for param in params if param.value.ndim >= 2)
         start = 0
         for param in params:
             shape, stop = param.value.shape, start + param.value.size
             self.values[start:stop] = param.value.ravel()
             param.value = self.values[start:stop].reshape(shape)
-            param.grad = self.grads[start:stop].reshape(shape)
+            param.grad = self._grads[start:stop].reshape(shape)
             start = stop
+
+    @property
+    def grads(self) -> Array:
+        for param in self.params:
+            param.grad  # noqa: B018  # what is empty is filled with zeros
+        return self._grads
 
 
 class Layer:
@@ -118,8 +148,8 @@ class Layer:
         return self
 
     def zero_grad(self) -> None:
-        for param in self.parameters().values():
-            param.grad[...] = 0
+        for param in self.flat.params if self.flat else self.parameters().values():
+            param.clear_grad()
 
     def pack(self, dtype: npt.DTypeLike) -> FlatParams:
         """Move all parameters into one new flat vector. Gradients start at zero."""
@@ -133,8 +163,13 @@ class Layer:
             child._forget_flat()
 
     def astype(self, dtype: npt.DTypeLike) -> Self:
-        """The same layer with the same values, over a new flat vector of another dtype. Gradients start at zero."""
+        """The same layer with the same values, over a new flat vector of another dtype. Gradients start at zero.
+
+        Compiled layers compute in float32 alone: in any other precision they become textbook layers.
+        """
         other = copy.deepcopy(self)
+        if np.dtype(dtype) != np.float32 and (textbook := sys.modules.get("npgpt.layers")):
+            other = other.twin(textbook)
         other.pack(dtype)
         return other
 
@@ -148,13 +183,30 @@ class Layer:
             other.pack(self.flat.values.dtype)
         return other
 
-    def adopt(self, source: "Layer") -> Self:
-        """Use the very Params of a layer of the same build: what one learns, the other knows."""
-        params = {path: getattr(owner, name) for path, owner, name in source.slots()}
-        for path, owner, name in self.slots():
-            setattr(owner, name, params[path])
-        self.flat = source.flat
-        return self
+    def twin(self, layers: ModuleType) -> Self:
+        """The same layer over the very same Params, with npgpt's own parts taken from another module.
+
+        What one of the two learns, the other knows. Classes that the module does not have stay as they are.
+
+        Args
+            layers: ``npgpt.layers`` or ``npgpt.compiled``.
+        """
+        return self._twin(layers, {})
+
+    def _twin(self, layers: ModuleType, made: dict[int, "Layer"]) -> Any:
+        if id(self) in made:
+            return made[id(self)]
+        kind = type(self)
+        other = made[id(self)] = object.__new__(
+            getattr(layers, kind.__name__, kind) if kind.__module__.startswith("npgpt.") else kind
+        )
+        for name, value in vars(self).items():
+            if isinstance(value, Layer):
+                value = value._twin(layers, made)
+            elif isinstance(value, list):
+                value = [item._twin(layers, made) if isinstance(item, Layer) else item for item in value]
+            setattr(other, name, value)
+        return other
 
     def __repr__(self) -> str:
         parts = [f"{name} {value.value.shape}" for name, value in vars(self).items() if isinstance(value, Param)]
@@ -201,6 +253,7 @@ class Cache:
 
     def _open(self, shared: _Pass, path: str) -> Self:
         self.path = path
+        self.role = ".".join(part for part in path.split(".") if not part.isdigit())  # the same in every block
         self._shared = shared
         self._values: dict[str, Array | None] = {}
         self._grads: dict[str, Array] = {}

@@ -1,6 +1,6 @@
 # B batch, T time, C channels, V vocabulary
+import math
 from types import ModuleType
-from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -9,7 +9,16 @@ from npgpt import layers as textbook
 from npgpt.config import GPTConfig
 from npgpt.core import Array, Cache, FlatParams, Layer, check_array, check_ids
 from npgpt.errors import ShapeError
-from npgpt.layers import Block, CrossEntropy, Dropout, Embedding, LayerNorm, LearnedPositions, VocabularyHead
+from npgpt.layers import (
+    Block,
+    CrossEntropy,
+    Dropout,
+    Embedding,
+    HeadLoss,
+    LayerNorm,
+    LearnedPositions,
+    VocabularyHead,
+)
 
 INITIAL_STD = 0.02
 
@@ -44,27 +53,31 @@ class GPT(Layer):
     ) -> None:
         self.config = config
         C, V = config.n_embd, config.vocab_size
-        residual_std = INITIAL_STD / (2 * config.n_layer) ** 0.5
+        residual_std = INITIAL_STD / math.sqrt(2 * config.n_layer)  # sqrt is the same on every machine; ** is not
         self.embedding: Embedding = layers.Embedding(V, C, INITIAL_STD)
         self.positions: LearnedPositions = layers.LearnedPositions(config.context_length, C, INITIAL_STD)
         self.dropout: Dropout = layers.Dropout(config.dropout)
         self.blocks: list[Block] = [
-            layers.Block(C, config.n_head, config.dropout, config.activation, residual_std, layers)
+            layers.Block(C, config.n_head, config.dropout, config.activation, residual_std, layers=layers)
             for _ in range(config.n_layer)
         ]
         self.norm: LayerNorm = layers.LayerNorm(C)
         tied = self.embedding.weight if config.tie_weights else None
         self.lm_head: VocabularyHead = layers.VocabularyHead(V, C, INITIAL_STD, tied)
         self.cross_entropy: CrossEntropy = layers.CrossEntropy()
+        self.head_loss: HeadLoss = layers.HeadLoss(self.lm_head, self.cross_entropy)
         self.pack(dtype)
         self.initialise(seed)
 
-    def twin(self, layers: ModuleType) -> Self:
-        """The same model with layers from another module, over the very same Params."""
-        return type(self)(self.config, layers).adopt(self)
-
     def forward(self, ids: Array, cache: Cache) -> Array:
         """(B, T) ids -> (B, T, V) logits."""
+        return self.lm_head.forward(self._forward_to_head(ids, cache), cache.scope("lm_head"))
+
+    def backward(self, dlogits: Array, cache: Cache) -> None:
+        """Add to every parameter's gradient."""
+        self._backward_from_head(self.lm_head.backward(dlogits, cache.scope("lm_head")), cache)  # 1.
+
+    def _forward_to_head(self, ids: Array, cache: Cache) -> Array:
         weight = self.embedding.weight.value
         check_ids("GPT", "ids", ids, len(weight), "vocabulary")
         check_array("GPT", "ids", ids, ("B", "T"), like=ids)
@@ -79,12 +92,10 @@ class GPT(Layer):
         for i, block in enumerate(self.blocks):
             x = block.forward(x, cache.scope(f"blocks.{i}"))
         x = cache.keep("stream", x)
-        normed = cache.keep("normed", self.norm.forward(x, cache.scope("norm")))
-        return self.lm_head.forward(normed, cache.scope("lm_head"))
+        return cache.keep("normed", self.norm.forward(x, cache.scope("norm")))
 
-    def backward(self, dlogits: Array, cache: Cache) -> None:
-        """Add to every parameter's gradient."""
-        dnormed = cache.note("normed", self.lm_head.backward(dlogits, cache.scope("lm_head")))  # 1.
+    def _backward_from_head(self, dnormed: Array, cache: Cache) -> None:
+        cache.note("normed", dnormed)
         dx = cache.note("stream", self.norm.backward(dnormed, cache.scope("norm")))
         for i, block in reversed(list(enumerate(self.blocks))):
             dx = block.backward(dx, cache.scope(f"blocks.{i}"))
@@ -100,9 +111,8 @@ class GPT(Layer):
             count: what the sum is divided by; if not said, the number of targets that count. A step that is cut into
                 parts hands in the count of the whole.
         """
-        logits = cache.keep("logits", self.forward(ids, cache))
-        return self.cross_entropy.forward(logits, targets, count, cache.scope("cross_entropy"))
+        return self.head_loss.forward(self._forward_to_head(ids, cache), targets, count, cache)
 
     def loss_backward(self, dloss: Array | float, cache: Cache) -> None:
         """Add to every parameter's gradient, given that of the loss (1 if the loss is what is minimised)."""
-        self.backward(cache.note("logits", self.cross_entropy.backward(dloss, cache.scope("cross_entropy"))), cache)
+        self._backward_from_head(self.head_loss.backward(dloss, cache), cache)

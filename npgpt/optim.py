@@ -43,9 +43,13 @@ class AdamW:
         self.square = np.zeros_like(flat.values)
         self.power1 = self.power2 = 1.0  # β₁ᵗ and β₂ᵗ, multiplied up step by step
 
-    def step(self, learning_rate: float) -> None:
-        """One update with the gradients that are there."""
-        values, g = self.flat.values, self.flat.grads
+    def grad_norm(self) -> float:
+        """The norm of all gradients together."""
+        return math.sqrt(np.square(self.flat.grads, dtype=np.float64).sum())  # in float32 the square of 1e20 is infinite
+
+    def step(self, learning_rate: float, grad_scale: float = 1.0) -> None:
+        """One update with the gradients that are there, each times ``grad_scale`` (see ``clip_scale``)."""
+        values, g = self.flat.values, self.flat.grads * grad_scale
         self.power1 *= self.beta1
         self.power2 *= self.beta2
         self.mean *= self.beta1  # 1.
@@ -58,18 +62,13 @@ class AdamW:
         values -= learning_rate * mean / (np.sqrt(square) + self.eps)  # 5.
 
 
-def clip_grad_norm(flat: FlatParams, max_norm: float) -> float:
-    """Scale all gradients by one factor if their common norm is above max_norm. Returns the norm that they had.
+def clip_scale(norm: float, max_norm: float) -> float:
+    """What gradients of this norm are multiplied by, so that none is longer than max_norm.
 
-    >>> flat = FlatParams([], np.float64)
-    >>> flat.grads = np.array([3., 4.])
-    >>> clip_grad_norm(flat, 1.), flat.grads
-    (5.0, array([0.6, 0.8]))
+    >>> clip_scale(5.0, 1.0), clip_scale(0.5, 1.0)
+    (0.2, 1.0)
     """
-    norm = math.sqrt(np.square(flat.grads, dtype=np.float64).sum())  # in float32 the square of 1e20 is infinite
-    if norm > max_norm:
-        flat.grads *= max_norm / norm
-    return norm
+    return max_norm / norm if norm > max_norm else 1.0
 
 
 class WarmupCosine:

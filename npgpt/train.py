@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from npgpt.build import make_optimizer
 from npgpt.config import TrainConfig
 from npgpt.core import Array, Cache
 from npgpt.data import SlidingWindows
 from npgpt.errors import DataError, TrainingError
 from npgpt.layers import IGNORE_INDEX
 from npgpt.model import GPT
-from npgpt.optim import AdamW, WarmupCosine, clip_grad_norm
+from npgpt.optim import WarmupCosine, clip_scale
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def training_steps(model: GPT, ids: Array, config: TrainConfig) -> Iterator[Step
 
 
 def _steps(model: GPT, windows: SlidingWindows, config: TrainConfig) -> Iterator[Step]:
-    optimizer = AdamW(model.flat, config.beta1, config.beta2, config.eps, config.weight_decay)
+    optimizer = make_optimizer(model, config.beta1, config.beta2, config.eps, config.weight_decay)
     schedule = WarmupCosine(
         config.learning_rate, config.learning_rate * config.min_learning_rate_ratio, config.warmup_steps, config.steps
     )
@@ -58,14 +59,14 @@ def _steps(model: GPT, windows: SlidingWindows, config: TrainConfig) -> Iterator
     for number in range(1, config.steps + 1):
         x, y = windows.batch(number - 1)
         loss = accumulate(model, x, y, cache, config.micro_batches, step=number)
-        norm = clip_grad_norm(model.flat, config.grad_clip)
+        norm = optimizer.grad_norm()
         if not (math.isfinite(loss) and math.isfinite(norm)):
             raise TrainingError(
                 f"step {number}: the loss is {loss}, the gradient's norm {norm}. "
                 "A lower learning_rate or a longer warm-up (warmup_steps) mostly helps"
             )
         learning_rate = schedule(number - 1)
-        optimizer.step(learning_rate)
+        optimizer.step(learning_rate, clip_scale(norm, config.grad_clip))
         yield Step(number, loss, norm, learning_rate, int((y != IGNORE_INDEX).sum()))
 
 

@@ -17,10 +17,15 @@ _I8, _I32, _I64, _I128 = (ir.IntType(bits) for bits in (8, 32, 64, 128))
 _BYTES64 = ir.VectorType(_I8, 64)
 
 
-def _data_pointer(context: Any, builder: Any, signature: Any, args: Any, kind: Any) -> Any:
+def data_pointer(context: Any, builder: Any, signature: Any, args: Any, kind: Any) -> Any:
+    """The address of an intrinsic's first two arguments, an array and an offset in its items, as one of ``kind``."""
+    return pointer_to(context, builder, signature.args[0], args[0], args[1], kind)
+
+
+def pointer_to(context: Any, builder: Any, array_type: Any, array: Any, offset: Any, kind: Any) -> Any:
     """The address ``array.data + offset`` (in items of the array), as a pointer to ``kind``."""
-    array = context.make_array(signature.args[0])(context, builder, args[0])
-    return builder.bitcast(builder.gep(array.data, [args[1]]), kind.as_pointer())
+    data = context.make_array(array_type)(context, builder, array).data
+    return builder.bitcast(builder.gep(data, [offset]), kind.as_pointer())
 
 
 @intrinsic
@@ -28,7 +33,7 @@ def load64(typing_context: Any, array: Any, offset: Any) -> Any:
     """The 8 items (bytes) from ``array[offset]`` on as one int64, the first byte lowest."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.load(_data_pointer(context, builder, signature, args, _I64), align=1)
+        return builder.load(data_pointer(context, builder, signature, args, _I64), align=1)
 
     return types.int64(array, types.int64), generate
 
@@ -38,7 +43,7 @@ def load32(typing_context: Any, array: Any, offset: Any) -> Any:
     """The 4 bytes from ``array[offset]`` on as an int64 without sign."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.zext(builder.load(_data_pointer(context, builder, signature, args, _I32), align=1), _I64)
+        return builder.zext(builder.load(data_pointer(context, builder, signature, args, _I32), align=1), _I64)
 
     return types.int64(array, types.int64), generate
 
@@ -48,7 +53,7 @@ def store128(typing_context: Any, array: Any, offset: Any, low: Any, high: Any) 
     """Write two int64 over the 16 bytes from ``array[offset]`` on."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        pointer = _data_pointer(context, builder, signature, args, _I64)
+        pointer = data_pointer(context, builder, signature, args, _I64)
         builder.store(args[2], pointer, align=1)
         builder.store(args[3], builder.gep(pointer, [ir.Constant(_I32, 1)]), align=1)
         return context.get_dummy_value()
@@ -61,13 +66,17 @@ def prefetch(typing_context: Any, array: Any, offset: Any) -> Any:
     """Ask for the cache line of ``array[offset]``, which is soon to be read."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        pointer = _data_pointer(context, builder, signature, args, _I8)
-        kind = ir.FunctionType(ir.VoidType(), [_I8.as_pointer(), _I32, _I32, _I32])
-        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-        builder.call(function, [pointer, _I32(0), _I32(3), _I32(1)])  # read, keep in all caches, data
+        prefetch_address(builder, data_pointer(context, builder, signature, args, _I8))
         return context.get_dummy_value()
 
     return types.void(array, types.int64), generate
+
+
+def prefetch_address(builder: Any, pointer: Any) -> None:
+    """Ask for a cache line: to be read, to be kept in all caches, of data."""
+    kind = ir.FunctionType(ir.VoidType(), [_I8.as_pointer(), _I32, _I32, _I32])
+    function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+    builder.call(function, [builder.bitcast(pointer, _I8.as_pointer()), _I32(0), _I32(3), _I32(1)])
 
 
 @intrinsic
@@ -131,7 +140,7 @@ def classify64(typing_context: Any, array: Any, offset: Any) -> Any:
     """
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        text = builder.load(_data_pointer(context, builder, signature, args, _BYTES64), align=1)
+        text = builder.load(data_pointer(context, builder, signature, args, _BYTES64), align=1)
         spaces = builder.icmp_unsigned("==", text, _repeat(ord(" ")))
         line_ends = builder.or_(
             builder.icmp_unsigned("==", text, _repeat(ord("\n"))), builder.icmp_unsigned("==", text, _repeat(ord("\r")))
@@ -156,7 +165,7 @@ def equal64(typing_context: Any, array: Any, offset: Any, byte: Any) -> Any:
     """Which of the 64 bytes from ``array[offset]`` on are ``byte``: bit i for byte i."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        text = builder.load(_data_pointer(context, builder, signature, args, _BYTES64), align=1)
+        text = builder.load(data_pointer(context, builder, signature, args, _BYTES64), align=1)
         lane = builder.insert_element(ir.Constant(_BYTES64, ir.Undefined), builder.trunc(args[2], _I8), _I32(0))
         zeros = ir.Constant(ir.VectorType(_I32, 64), [_I32(0)] * 64)
         repeated = builder.shuffle_vector(lane, ir.Constant(_BYTES64, ir.Undefined), zeros)

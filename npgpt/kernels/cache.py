@@ -11,6 +11,7 @@ import hashlib
 import os
 import stat
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -42,6 +43,33 @@ def kernel(function: Function, inline: bool = False) -> Function:
 
 
 inline_kernel = functools.partial(kernel, inline=True)
+
+ENTRIES: list[Any] = []  # what Python calls: every kernel that ``entry`` has made
+
+
+def entry(*kinds: Any) -> Callable[[Function], Function]:
+    """A kernel that Python calls, compiled once, at its first call, for these types of arguments alone.
+
+    Without them Numba would compile one form for each combination of contiguous, strided and read-only arrays.
+    """
+
+    def decorate(function: Function) -> Function:
+        dispatcher: Any = kernel(function)
+
+        def compile_form(*arguments: Any, **_: Any) -> Any:
+            with _compiling:
+                machine_code = dispatcher.compile(kinds)
+                dispatcher.disable_compile()
+            return machine_code  # which is then called with the arguments
+
+        dispatcher._compile_for_args = compile_form  # what Numba calls when it has no form that fits
+        ENTRIES.append(dispatcher)
+        return dispatcher  # type: ignore[no-any-return]
+
+    return decorate
+
+
+_compiling = threading.RLock()
 
 
 @functools.cache

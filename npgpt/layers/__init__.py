@@ -6,6 +6,7 @@ from npgpt.layers.block import Block
 from npgpt.layers.dropout import Dropout
 from npgpt.layers.embedding import Embedding
 from npgpt.layers.head import VocabularyHead
+from npgpt.layers.head_loss import HeadLoss
 from npgpt.layers.layernorm import LayerNorm
 from npgpt.layers.linear import Linear
 from npgpt.layers.loss import IGNORE_INDEX, CrossEntropy
@@ -21,6 +22,7 @@ __all__ = [
     "CrossEntropy",
     "Dropout",
     "Embedding",
+    "HeadLoss",
     "LayerNorm",
     "LearnedPositions",
     "Linear",

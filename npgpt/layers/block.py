@@ -35,9 +35,9 @@ class Block(Layer):
     ) -> None:
         layers = layers or sys.modules["npgpt.layers"]
         self.attention_norm: LayerNorm = layers.LayerNorm(n_embd)
-        self.attention: Attention = layers.Attention(n_embd, n_head, dropout, residual_std, layers)
+        self.attention: Attention = layers.Attention(n_embd, n_head, dropout, residual_std, layers=layers)
         self.mlp_norm: LayerNorm = layers.LayerNorm(n_embd)
-        self.mlp: MLP = layers.MLP(n_embd, dropout, activation, residual_std, layers)
+        self.mlp: MLP = layers.MLP(n_embd, dropout, activation, residual_std, layers=layers)
 
     def forward(self, x: Array, cache: Cache) -> Array:
         x = cache.keep("x", x)

@@ -47,10 +47,16 @@ class Dropout(Layer):
 
     def mask(self, shape: tuple[int, ...], cache: Cache) -> Array:
         """True where a number is kept, for a batch of this shape."""
-        B, n = shape[0], math.prod(shape[1:])
-        threshold = np.uint32(min(round(self.p * 2.0**32), 2**32 - 1))
-        mask = np.empty((B, n), dtype=bool)
-        for b in range(B):
-            key = make_key("dropout", cache.seed, cache.step, cache.path, cache.first_example + b)
-            mask[b] = random_bits(key, np.arange(n, dtype=np.uint32)) >= threshold
-        return mask.reshape(shape)
+        counters = np.arange(math.prod(shape[1:]), dtype=np.uint32)
+        mask = [random_bits(int(key), counters) >= self.threshold for key in self.keys(shape[0], cache)]
+        return np.array(mask, bool).reshape(shape)
+
+    @property
+    def threshold(self) -> int:
+        """Below it, of 2³² numbers that are equally likely, are those that are dropped."""
+        return min(round(self.p * 2.0**32), 2**32 - 1)
+
+    def keys(self, B: int, cache: Cache) -> Array:
+        """The key of the random bits of each example."""
+        examples = range(cache.first_example, cache.first_example + B)
+        return np.array([make_key("dropout", cache.seed, cache.step, cache.path, b) for b in examples], np.uint64)

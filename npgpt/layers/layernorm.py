@@ -18,7 +18,7 @@ class LayerNorm(Layer):
          −r³ (x_c − μ)·dr/C = −x̂_c r²·dr/C, and with dr from 2.                        −r·x̂_c·mean(dx̂ ⊙ x̂)
                                     ⇒ dx = r·(dx̂ − mean(dx̂) − x̂·mean(dx̂ ⊙ x̂))
     Shapes    x, y, dx, dy (..., C); rstd (..., 1); gain, bias (C,)
-    Keeps     rstd (that is r), xhat
+    Keeps     x, rstd (that is r), xhat
     Raises    ShapeError if x.shape[-1] != C, or the precision is not the gain's
     Source    Ba et al. 2016, arXiv:1607.06450
 
@@ -37,6 +37,7 @@ class LayerNorm(Layer):
     def forward(self, x: Array, cache: Cache) -> Array:
         gain = self.gain.value
         check_array("LayerNorm", "x", x, (..., len(gain)), like=gain)
+        x = cache.keep("x", x)
         centred = x - x.mean(-1, keepdims=True)
         variance = (centred**2).mean(-1, keepdims=True)  # not .var(), which takes |x|²: wrong for complex step
         rstd = cache.keep("rstd", 1 / np.sqrt(variance + self.eps))
@@ -52,4 +53,4 @@ class LayerNorm(Layer):
         cache.note("rstd", (dxhat * xhat).sum(-1, keepdims=True) / rstd)  # 2.
         along = (dxhat * xhat).mean(-1, keepdims=True)
         dx: Array = rstd * (dxhat - dxhat.mean(-1, keepdims=True) - xhat * along)  # 3.
-        return dx
+        return cache.note("x", dx)

@@ -34,16 +34,8 @@ class CrossEntropy(Layer):
 
     def forward(self, logits: Array, targets: Array, count: int | None, cache: Cache) -> Array:
         check_array("CrossEntropy", "logits", logits, (..., "V"), like=logits)
-        check_ids("CrossEntropy", "targets", targets, logits.shape[-1], "vocabulary", ignore=IGNORE_INDEX)
-        if targets.shape != logits.shape[:-1]:
-            raise ShapeError(f"CrossEntropy: targets have shape {targets.shape}, expected {logits.shape[:-1]}")
+        count = keep_targets(targets, count, logits.shape, cache)
         counted = targets != IGNORE_INDEX
-        if count is None:
-            count = int(counted.sum())
-        if count < 1:
-            raise DataError("CrossEntropy: no target counts, so there is no mean; hand in the count of the whole batch")
-        targets = cache.keep("targets", targets)
-        count = int(cache.keep("count", np.asarray(count)))  # an int: a NumPy int64 would turn float32 into float64
         shifted = logits - logits.real.max(-1, keepdims=True)
         log_sum = np.log(np.exp(shifted).sum(-1, keepdims=True))
         log_probabilities = cache.keep("log_probabilities", shifted - log_sum)
@@ -62,6 +54,19 @@ class CrossEntropy(Layer):
             -1, keepdims=True
         )  # 2.
         return dlogits
+
+
+def keep_targets(targets: Array, count: int | None, logits: tuple[int, ...], cache: Cache) -> int:
+    """Check targets against the shape of the logits, keep them and the count, and return the count."""
+    check_ids("CrossEntropy", "targets", targets, logits[-1], "vocabulary", ignore=IGNORE_INDEX)
+    if targets.shape != logits[:-1]:
+        raise ShapeError(f"CrossEntropy: targets have shape {targets.shape}, expected {logits[:-1]}")
+    if count is None:
+        count = int((targets != IGNORE_INDEX).sum())
+    if count < 1:
+        raise DataError("CrossEntropy: no target counts, so there is no mean; hand in the count of the whole batch")
+    cache.keep("targets", targets)
+    return int(cache.keep("count", np.asarray(count)))  # an int: a NumPy int64 would turn float32 into float64
 
 
 def _column(targets: Array, counted: Array) -> Array:

@@ -30,13 +30,15 @@ class LearnedPositions(Layer):
         self.weight = Param(np.zeros((context_length, n_embd)), std)
 
     def forward(self, x: Array, cache: Cache) -> Array:
-        weight = self.weight.value
-        check_array("LearnedPositions", "x", x, ("B", "T", weight.shape[1]), like=weight)
-        T = x.shape[1]
-        if len(weight) < T:
-            raise ShapeError(f"LearnedPositions: {T} positions, but only {len(weight)} were learned (context_length)")
-        return x + weight[:T]
+        self.check(x)
+        return x + self.weight.value[: x.shape[1]]
 
     def backward(self, dy: Array, cache: Cache) -> Array:
         self.weight.grad[: dy.shape[1]] += dy.sum(0)  # 1.
         return dy  # 2.
+
+    def check(self, x: Array) -> None:
+        weight, T = self.weight.value, x.shape[1] if x.ndim == 3 else 0
+        check_array("LearnedPositions", "x", x, ("B", "T", weight.shape[1]), like=weight)
+        if len(weight) < T:
+            raise ShapeError(f"LearnedPositions: {T} positions, but only {len(weight)} were learned (context_length)")

@@ -146,6 +146,13 @@ def _cross_entropy(name: str, ignored: bool) -> Make:
     return case
 
 
+def _head_loss(sizes: Sizes, random: Random) -> Case:
+    layer = of_order_one(layers.HeadLoss(layers.VocabularyHead(sizes.V, sizes.C), layers.CrossEntropy()), random)
+    x = random.normal(size=(sizes.B, sizes.T, sizes.C))
+    inputs = {"x": x, "targets": _targets(sizes, random, ignored=True), "count": None}
+    return Case("HeadLoss", layer, inputs, inputs | {"x": x[..., :-1]})
+
+
 def _gpt(name: str, n_layer: int = 1, loss: bool = True, ignored: bool = False, **options: Any) -> Make:
     """A whole model; its logits, or its loss."""
 
@@ -198,6 +205,7 @@ CASES: dict[str, Make] = {
     "VocabularyHead": _on_tokens("VocabularyHead", lambda s: layers.VocabularyHead(s.V, s.C)),
     "CrossEntropy": _cross_entropy("CrossEntropy", ignored=False),
     "CrossEntropy-ignore": _cross_entropy("CrossEntropy-ignore", ignored=True),
+    "HeadLoss": _head_loss,
     "GPT": _gpt("GPT", loss=False),
     "GPT-tied": _gpt("GPT-tied", n_layer=2),
     "GPT-untied": _gpt("GPT-untied", tie_weights=False),

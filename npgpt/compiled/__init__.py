@@ -1,0 +1,39 @@
+"""The compiled twins of ``npgpt.layers``, file by file and name by name: the same parameters, computed by kernels.
+
+They are what trains and samples. Each is held equal to its textbook twin in what it returns, in the gradient of every
+input and parameter, and in every array that both keep (``KEEPS``). With them, one seed gives the same weights to the
+last bit, for any number of threads and on any CPU.
+"""
+
+from npgpt.compiled.activations import GELU, ReLU, TanhGELU
+from npgpt.compiled.attention import Attention, Mixing, Scores, Softmax
+from npgpt.compiled.block import Block
+from npgpt.compiled.dropout import Dropout
+from npgpt.compiled.embedding import Embedding
+from npgpt.compiled.head import VocabularyHead
+from npgpt.compiled.head_loss import HeadLoss
+from npgpt.compiled.layernorm import LayerNorm
+from npgpt.compiled.linear import Linear
+from npgpt.compiled.loss import CrossEntropy
+from npgpt.compiled.mlp import MLP
+from npgpt.compiled.positions import LearnedPositions
+
+__all__ = [
+    "GELU",
+    "MLP",
+    "Attention",
+    "Block",
+    "CrossEntropy",
+    "Dropout",
+    "Embedding",
+    "HeadLoss",
+    "LayerNorm",
+    "LearnedPositions",
+    "Linear",
+    "Mixing",
+    "ReLU",
+    "Scores",
+    "Softmax",
+    "TanhGELU",
+    "VocabularyHead",
+]

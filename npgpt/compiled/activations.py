@@ -1,0 +1,51 @@
+# every layer here works on any shape
+from npgpt import layers as textbook
+from npgpt.compiled.base import CompiledLayer, check_float32, flat, gradient, output
+from npgpt.core import Array, Cache, Layer, check_array
+from npgpt.kernels import elementwise
+from npgpt.kernels.pool import pool
+
+
+class _Activation(CompiledLayer):
+    """Forward stores the slope as it goes, so that backward is one multiplication."""
+
+    KEEPS = ("x",)
+    kind: int
+
+    def forward(self, x: Array, cache: Cache) -> Array:
+        check_float32(type(self).__name__, "x", x)
+        x = cache.keep("x", x)
+        y, slope = output(cache, x.shape), output(cache, x.shape, "slope")
+        elementwise.activate(pool(), self.kind, flat(x), flat(y), flat(slope))
+        return y
+
+    def backward(self, dy: Array, cache: Cache) -> Array:
+        x = cache["x"]
+        check_array(type(self).__name__, "dy", dy, x.shape, like=x)
+        dx = gradient(cache, x.shape, dy)
+        elementwise.multiply(pool(), flat(dy), flat(output(cache, x.shape, "slope")), flat(dx))
+        return cache.note("x", dx)
+
+
+class ReLU(_Activation, textbook.ReLU):
+    """The compiled twin of ``npgpt.layers.ReLU``."""
+
+    kind = elementwise.RELU
+
+
+class TanhGELU(_Activation, textbook.TanhGELU):
+    """The compiled twin of ``npgpt.layers.TanhGELU``, through the logistic function: (1 + tanh u)/2 = σ(2u)."""
+
+    kind = elementwise.TANH_GELU
+
+
+class GELU(_Activation, textbook.GELU):
+    """The compiled twin of ``npgpt.layers.GELU``."""
+
+    kind = elementwise.GELU
+
+
+def kind_of(activation: Layer) -> int:
+    """The number by which the kernels know an activation."""
+    assert isinstance(activation, _Activation)
+    return activation.kind

@@ -1,0 +1,33 @@
+# B batch, p probability of dropping
+import math
+
+import numpy as np
+
+from npgpt import layers as textbook
+from npgpt.compiled.base import CompiledLayer, check_float32, flat, gradient, output
+from npgpt.core import Array, Cache, check_array
+from npgpt.kernels import dropout
+from npgpt.kernels.pool import pool
+
+
+class Dropout(CompiledLayer, textbook.Dropout):
+    """The compiled twin of ``npgpt.layers.Dropout``: the same bits, computed again on the way back, not stored."""
+
+    def forward(self, x: Array, cache: Cache) -> Array:
+        if not cache.training or self.p == 0:
+            return x
+        check_float32("Dropout", "x", x)
+        keys = cache.buffer("keys", x.shape[:1], np.int64)
+        keys[:] = self.keys(x.shape[0], cache).view(np.int64)
+        return self._drop(x, output(cache, x.shape), keys)
+
+    def backward(self, dy: Array, cache: Cache) -> Array:
+        if not cache.training or self.p == 0:
+            return dy
+        check_float32("Dropout", "dy", dy)
+        return self._drop(dy, gradient(cache, dy.shape, dy), cache.buffer("keys", dy.shape[:1], np.int64))  # 1.
+
+    def _drop(self, x: Array, y: Array, keys: Array) -> Array:
+        shape = len(keys), math.prod(x.shape[1:])
+        dropout.dropout(pool(), flat(x).reshape(shape), keys, self.threshold, 1 / (1 - self.p), flat(y).reshape(shape))
+        return y

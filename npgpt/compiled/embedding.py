@@ -1,0 +1,32 @@
+# B batch, T time, C channels
+import numpy as np
+
+from npgpt import layers as textbook
+from npgpt.compiled.base import CompiledLayer, output, rows
+from npgpt.core import Array, Cache, check_array, check_ids
+from npgpt.kernels import embedding
+from npgpt.kernels.pool import pool
+
+
+class Embedding(CompiledLayer, textbook.Embedding):
+    """The compiled twin of ``npgpt.layers.Embedding``: threads add into different columns, each in the order of ids."""
+
+    KEEPS = ("ids",)
+
+    def forward(self, ids: Array, cache: Cache) -> Array:
+        table = self.weight.value
+        check_ids("Embedding", "ids", ids, len(table), "vocabulary")
+        ids = cache.keep("ids", ids)
+        y = output(cache, (*ids.shape, table.shape[1]))
+        embedding.gather(pool(), table, _row(ids), rows(y))
+        return y
+
+    def backward(self, dy: Array, cache: Cache) -> None:
+        ids, table = cache["ids"], self.weight.value
+        check_array("Embedding", "dy", dy, (*ids.shape, table.shape[1]), like=table)
+        grad, add = self.weight.grad_to_fill()
+        embedding.scatter_add(pool(), rows(dy), _row(ids), grad, add)  # 1. and nothing to return: 2.
+
+
+def _row(ids: Array) -> Array:
+    return np.ascontiguousarray(ids, np.int64).reshape(-1)

@@ -1,0 +1,40 @@
+# B batch, T time, C channels, V vocabulary
+from npgpt import layers as textbook
+from npgpt.compiled.base import CompiledComposite, CompiledLayer, flat, gradient, output, rows
+from npgpt.compiled.loss import turn_logits
+from npgpt.core import Array, Cache, check_array
+from npgpt.kernels import elementwise
+from npgpt.kernels.matmul import matmul
+from npgpt.kernels.pool import pool
+
+
+class HeadLoss(CompiledLayer, textbook.HeadLoss):
+    """The compiled twin of ``npgpt.layers.HeadLoss``.
+
+    Forward turns the logits into their gradient (p − onehot)/N where they lie, and backward only reads that: there is
+    one array of the size of the vocabulary, not two or three. (Blocks of the vocabulary would need none, but compute
+    the logits twice: a third more work in the largest product of a small model.)
+    """
+
+    def forward(self, x: Array, targets: Array, count: int | None, cache: Cache) -> Array:
+        weight, of_head = self.lm_head.weight.value, cache.scope("lm_head")
+        check_array("VocabularyHead", "x", x, (..., weight.shape[1]), like=weight)
+        x = of_head.keep("x", x)
+        logits = self._dlogits(x, of_head)
+        matmul(rows(x), weight.T, rows(logits))
+        return turn_logits(logits, targets, count, logits, cache.scope("cross_entropy"))
+
+    def backward(self, dloss: Array | float, cache: Cache) -> Array:
+        weight, of_head = self.lm_head.weight.value, cache.scope("lm_head")
+        x = of_head["x"]
+        dlogits, scale = rows(self._dlogits(x, of_head)), float(dloss)  # 1. but for the factor dloss, which is left for
+        scaled = gradient(of_head, x.shape, name="scaled")  # what is smaller than dlogits
+        elementwise.scale(pool(), flat(x), scale, flat(scaled))
+        matmul(dlogits.T, rows(scaled), *self.lm_head.weight.grad_to_fill())  # 2.
+        dx = gradient(of_head, x.shape)
+        matmul(dlogits, weight, rows(dx))
+        elementwise.scale(pool(), flat(dx), scale, flat(dx))
+        return of_head.note("x", dx)
+
+    def _dlogits(self, x: Array, cache: Cache) -> Array:
+        return output(cache, (*x.shape[:-1], len(self.lm_head.weight.value)), "logits")

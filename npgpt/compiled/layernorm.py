@@ -1,0 +1,40 @@
+# B batch, T time, C channels
+import numpy as np
+
+from npgpt import layers as textbook
+from npgpt.compiled.base import CompiledLayer, gradient, output, rows
+from npgpt.core import Array, Cache, check_array
+from npgpt.kernels import layernorm
+from npgpt.kernels.pool import pool
+
+
+class LayerNorm(CompiledLayer, textbook.LayerNorm):
+    """The compiled twin of ``npgpt.layers.LayerNorm``: one pass each way; x̂ is not kept, but computed again from x."""
+
+    KEEPS = ("x",)
+
+    def forward(self, x: Array, cache: Cache) -> Array:
+        gain = self.gain.value
+        check_array("LayerNorm", "x", x, (..., len(gain)), like=gain)
+        x = cache.keep("x", x)
+        y = output(cache, x.shape)
+        layernorm.forward(pool(), rows(x), gain, self.bias.value, self.eps, rows(y), *_statistics(x, cache))
+        return y
+
+    def backward(self, dy: Array, cache: Cache) -> Array:
+        x, gain = cache["x"], self.gain.value
+        check_array("LayerNorm", "dy", dy, x.shape, like=x)
+        mean, rstd = _statistics(x, cache)
+        dx = gradient(cache, x.shape, dy)
+        partial = cache.scratch("norm_sums", (2 * layernorm.groups(len(mean)), len(gain)), np.float32)
+        (dgain, add), (dbias, add_bias) = self.gain.grad_to_fill(), self.bias.grad_to_fill()
+        if add != add_bias:  # one of the two was read, and so filled with zeros, since the gradients were cleared
+            dgain, dbias, add = self.gain.grad, self.bias.grad, True
+        layernorm.backward(pool(), rows(dy), rows(x), gain, mean, rstd, rows(dx), partial, dgain, dbias, add)
+        return cache.note("x", dx)
+
+
+def _statistics(x: Array, cache: Cache) -> tuple[Array, Array]:
+    """Memory for the mean and the reciprocal standard deviation of each row."""
+    n = x.size // max(1, x.shape[-1])
+    return cache.buffer("mean", (n,), np.float32), cache.buffer("rstd", (n,), np.float32)

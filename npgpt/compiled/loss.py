@@ -1,0 +1,41 @@
+# B batch, T time, V vocabulary
+import numpy as np
+
+from npgpt import layers as textbook
+from npgpt.compiled.base import CompiledLayer, check_float32, flat, gradient, output, rows
+from npgpt.core import Array, Cache, check_array
+from npgpt.kernels import elementwise, loss
+from npgpt.kernels.pool import pool
+from npgpt.layers.loss import IGNORE_INDEX, keep_targets
+
+
+class CrossEntropy(CompiledLayer, textbook.CrossEntropy):
+    """The compiled twin of ``npgpt.layers.CrossEntropy``: forward leaves (p − onehot)/N, which backward scales."""
+
+    KEEPS = ("targets", "count")
+
+    def forward(self, logits: Array, targets: Array, count: int | None, cache: Cache) -> Array:
+        check_float32("CrossEntropy", "logits", logits)
+        check_array("CrossEntropy", "logits", logits, (..., "V"), like=logits)
+        _width(cache)[0] = logits.shape[-1]
+        return turn_logits(logits, targets, count, output(cache, logits.shape, "dlogits"), cache)
+
+    def backward(self, dloss: Array | float, cache: Cache) -> Array:
+        shape = *cache["targets"].shape, int(_width(cache)[0])
+        dlogits = gradient(cache, shape)
+        elementwise.scale(pool(), flat(output(cache, shape, "dlogits")), float(dloss), flat(dlogits))
+        return dlogits
+
+
+def _width(cache: Cache) -> Array:
+    """Where the size of the vocabulary is kept for backward."""
+    return cache.buffer("width", (1,), np.int64)
+
+
+def turn_logits(logits: Array, targets: Array, count: int | None, out: Array, cache: Cache) -> Array:
+    """The loss; ``out``, which may be the memory of the logits, becomes its gradient by them."""
+    count = keep_targets(targets, count, logits.shape, cache)
+    losses = cache.scratch("losses", (targets.size,), np.float32)
+    of_row = np.ascontiguousarray(targets, np.int64).reshape(-1)
+    mean = loss.forward(pool(), rows(logits), of_row, IGNORE_INDEX, count, rows(out), losses)
+    return np.asarray(mean, np.float32)

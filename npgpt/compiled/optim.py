@@ -1,0 +1,41 @@
+import math
+
+import numpy as np
+
+from npgpt import optim as textbook
+from npgpt.core import FlatParams
+from npgpt.kernels import optimizer
+from npgpt.kernels.pool import pool
+
+
+class AdamW(textbook.AdamW):
+    """The compiled twin of ``npgpt.optim.AdamW``: one pass over weights, gradients and moments, clipping included."""
+
+    def __init__(
+        self, flat: FlatParams, beta1: float = 0.9, beta2: float = 0.95, eps: float = 1e-8, weight_decay: float = 0.1
+    ) -> None:
+        super().__init__(flat, beta1, beta2, eps, weight_decay)
+        self.partial = np.empty(optimizer.chunks(flat.values.size))
+
+    def grad_norm(self) -> float:
+        return math.sqrt(optimizer.squared_norm(pool(), self.flat.grads, self.partial))
+
+    def step(self, learning_rate: float, grad_scale: float = 1.0) -> None:
+        self.power1 *= self.beta1
+        self.power2 *= self.beta2
+        optimizer.adamw(
+            pool(),
+            self.flat.values,
+            self.flat.grads,
+            self.mean,
+            self.square,
+            self.flat.n_matrix,
+            grad_scale,
+            self.beta1,
+            self.beta2,
+            1 - self.power1,
+            1 - self.power2,
+            learning_rate,
+            learning_rate * self.weight_decay,
+            self.eps,
+        )

@@ -1,0 +1,150 @@
+"""What threads need and Numba has no words for: atomic reads and writes, a pause, calls by address.
+
+An atomic operation here is sequentially consistent: all threads see all of them in one order, and what was written
+before one of them is seen by whoever sees it.
+"""
+
+from typing import Any
+
+from llvmlite import binding, ir
+from numba import types
+from numba.core import cgutils
+
+from npgpt.kernels.bits import data_pointer, intrinsic
+
+_I8, _I32, _I64 = (ir.IntType(bits) for bits in (8, 32, 64))
+# What tells a CPU that a loop only waits, where there is such an instruction.
+_PAUSE = {
+    "x86_64": ("llvm.x86.sse2.pause", []),
+    "aarch64": ("llvm.aarch64.hint", [_I32(1)]),
+    "arm64": ("llvm.aarch64.hint", [_I32(1)]),
+}
+_ORDER = "seq_cst"
+
+
+@intrinsic
+def atomic_load(typing_context: Any, array: Any, index: Any) -> Any:
+    """``array[index]``, of int64."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.load_atomic(data_pointer(context, builder, signature, args, _I64), _ORDER, 8)
+
+    return types.int64(array, types.int64), generate
+
+
+@intrinsic
+def atomic_store(typing_context: Any, array: Any, index: Any, value: Any) -> Any:
+    """``array[index] = value``."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        builder.store_atomic(args[2], data_pointer(context, builder, signature, args, _I64), _ORDER, 8)
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, types.int64), generate
+
+
+@intrinsic
+def atomic_add(typing_context: Any, array: Any, index: Any, value: Any) -> Any:
+    """``array[index] += value``; returns what was there before."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pointer = data_pointer(context, builder, signature, args, _I64)
+        return builder.atomic_rmw("add", pointer, args[2], _ORDER)
+
+    return types.int64(array, types.int64, types.int64), generate
+
+
+@intrinsic
+def exchange(typing_context: Any, array: Any, index: Any, value: Any) -> Any:
+    """``array[index] = value``; returns what was there before."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pointer = data_pointer(context, builder, signature, args, _I64)
+        return builder.atomic_rmw("xchg", pointer, args[2], _ORDER)
+
+    return types.int64(array, types.int64, types.int64), generate
+
+
+@intrinsic
+def compare_and_swap(typing_context: Any, array: Any, index: Any, expected: Any, value: Any) -> Any:
+    """``array[index] = value`` if ``expected`` is there; returns whether it was."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pointer = data_pointer(context, builder, signature, args, _I64)
+        return builder.extract_value(builder.cmpxchg(pointer, args[2], args[3], _ORDER), 1)
+
+    return types.boolean(array, types.int64, types.int64, types.int64), generate
+
+
+@intrinsic
+def pause(typing_context: Any) -> Any:
+    """Wait for a few dozen cycles."""
+    name, numbers = _PAUSE.get(binding.get_process_triple().split("-")[0], (None, []))
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        if name:
+            kind = ir.FunctionType(ir.VoidType(), [number.type for number in numbers])
+            builder.call(cgutils.get_or_insert_function(builder.module, kind, name), numbers)
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
+@intrinsic
+def call_c(typing_context: Any, address: Any, number: Any, array: Any, size: Any) -> Any:
+    """Call a C function (int, void *, size_t) by its address with the memory of an array: ``read`` or ``write``."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        kind = ir.FunctionType(_I64, [_I32, _I8.as_pointer(), _I64])
+        memory = context.make_array(signature.args[2])(context, builder, args[2]).data
+        pointer = builder.bitcast(memory, _I8.as_pointer())
+        builder.call(builder.inttoptr(args[0], kind.as_pointer()), [builder.trunc(args[1], _I32), pointer, args[3]])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, array, types.int64), generate
+
+
+_CHUNK = ir.FunctionType(_I32, [_I8.as_pointer(), _I64, _I64])  # arguments, thread, chunk -> 1 if it raised
+
+
+@intrinsic
+def call_chunk(typing_context: Any, body: Any, arguments: Any, thread: Any, chunk: Any) -> Any:
+    """Call what ``address_of_body`` made; returns whether it raised."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        function = builder.inttoptr(args[0], _CHUNK.as_pointer())
+        raised = builder.call(function, [builder.inttoptr(args[1], _I8.as_pointer()), args[2], args[3]])
+        return builder.zext(raised, _I64)
+
+    return types.int64(types.int64, types.int64, types.int64, types.int64), generate
+
+
+@intrinsic
+def job(typing_context: Any, body: Any, arguments: Any) -> Any:
+    """Two addresses: of a C function that calls the kernel ``body(thread, chunk, *arguments)``, and of the arguments.
+
+    The arguments lie on the stack of the kernel that says this, and last as long as its call. Numba cannot hand a
+    kernel to another one as a value, and keep it on disk; an address that is made anew in each process it can.
+    """
+    kinds = (types.int64, types.int64, *arguments.types)
+    inner = body.get_call_type(typing_context, kinds, {})
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        compiled = body.dispatcher.get_compile_result(inner)
+        context.active_code_library.add_linking_library(compiled.library)
+        name = f"{builder.function.name}.{body.dispatcher.py_func.__name__}.chunk"
+        function = ir.Function(builder.module, _CHUNK, name=builder.module.get_unique_name(name))
+        function.linkage = "internal"
+        inside = ir.IRBuilder(function.append_basic_block())
+        memory, thread, chunk = function.args
+        values = inside.load(inside.bitcast(memory, args[1].type.as_pointer()))
+        unpacked = [inside.extract_value(values, i) for i in range(len(arguments.types))]
+        status, _ = context.call_internal_no_propagate(inside, compiled.fndesc, inner, [thread, chunk, *unpacked])
+        inside.ret(inside.zext(status.is_error, _I32))
+        with builder.goto_entry_block():
+            slot = builder.alloca(args[1].type)
+        builder.store(args[1], slot)
+        addresses = builder.ptrtoint(function, _I64), builder.ptrtoint(slot, _I64)
+        return context.make_tuple(builder, signature.return_type, addresses)
+
+    return types.UniTuple(types.int64, 2)(body, arguments), generate

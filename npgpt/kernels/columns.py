@@ -1,0 +1,98 @@
+"""What biases need: one row added to every row of a matrix, and, on the way back, the sum of every column.
+
+As code::
+
+    for i in range(n):
+        for c in range(C):
+            y[i, c] = x[i, c] + row[c]                  # add_to_rows
+
+    for i in range(n):
+        for c in range(C):
+            out[c] += x[i, c]                           # column_sums
+
+In the second loop all rows add into one, which only one thread may do, and each number makes a way through memory to
+``out`` and back. Here each GROUP of rows is summed for itself, sixteen columns at a time in a register, and what the
+groups have come to is added up in their order, whoever did which.
+"""
+
+from typing import Any
+
+from npgpt.kernels.atomics import job
+from npgpt.kernels.cache import entry, kernel
+from npgpt.kernels.kinds import FLAG, FLOATS, FLOATS_OUT, POOL, ROWS, ROWS_OUT
+from npgpt.kernels.pool import launch
+from npgpt.kernels.vector import LANES, load, load_some, store, store_some
+
+GROUP = 32  # rows
+WIDTH = 256  # columns of a chunk where groups are added up
+CHUNK = 8192  # numbers of a chunk, or one row if that is longer
+
+
+def groups(n: int) -> int:
+    """How many groups n rows are."""
+    return -(-n // GROUP)
+
+
+@kernel
+def _sum_rows(x: Any, first: int, last: int, column: int, out: Any, add: bool) -> None:
+    """The rows ``first`` to ``last`` of x added up, from a column on as many as ``out`` has."""
+    C = x.shape[1]
+    whole = len(out) - len(out) % LANES
+    rest = len(out) - whole
+    if not add:
+        out[:] = 0
+    for row in range(first, last):
+        at = row * C + column
+        for c in range(0, whole, LANES):
+            store(out, c, load(out, c) + load(x, at + c))
+        if rest:
+            store_some(out, whole, rest, load_some(out, whole, rest, 0.0) + load_some(x, at + whole, rest, 0.0))
+
+
+@kernel
+def _sum_group(thread: int, chunk: int, x: Any, partial: Any) -> None:
+    _sum_rows(x, chunk * GROUP, min(len(x), (chunk + 1) * GROUP), 0, partial[chunk], False)
+
+
+@kernel
+def _add_groups(thread: int, chunk: int, partial: Any, out: Any, add: bool) -> None:
+    first = chunk * WIDTH
+    _sum_rows(partial, 0, len(partial), first, out[first : min(len(out), first + WIDTH)], add)
+
+
+@kernel
+def add_groups(pool: Any, partial: Any, out: Any, add: bool) -> None:
+    """``out = partial.sum(0)``, or ``out += ...`` if ``add``, one row after the other."""
+    launch(pool, (len(out) + WIDTH - 1) // WIDTH, *job(_add_groups, (partial, out, add)))
+
+
+@entry(POOL, ROWS, ROWS_OUT, FLOATS_OUT, FLAG)
+def column_sums(pool: Any, x: Any, partial: Any, out: Any, add: bool) -> None:
+    """The sums of the columns of x (n, C) into ``out`` (C,), added to what is there if ``add``, else written.
+
+    Args
+        partial: (groups(n), C), to work in.
+    """
+    launch(pool, len(partial), *job(_sum_group, (x, partial)))
+    add_groups(pool, partial, out, add)
+
+
+@kernel
+def _add_to_rows(thread: int, chunk: int, rows: int, x: Any, row: Any, y: Any) -> None:
+    n, C = x.shape
+    whole = C - C % LANES
+    rest = C - whole
+    last = load_some(row, whole, rest, 0.0)
+    for i in range(chunk * rows, min(n, (chunk + 1) * rows)):
+        at = i * C
+        for c in range(0, whole, LANES):
+            store(y, at + c, load(x, at + c) + load(row, c))
+        if rest:
+            store_some(y, at + whole, rest, load_some(x, at + whole, rest, 0.0) + last)
+
+
+@entry(POOL, ROWS, FLOATS, ROWS_OUT)
+def add_to_rows(pool: Any, x: Any, row: Any, y: Any) -> None:
+    """y (n, C) = x (n, C) + row (C,), row by row. y may be the memory of x."""
+    rows = max(1, CHUNK // max(1, x.shape[1]))
+    launch(pool, (len(x) + rows - 1) // rows, *job(_add_to_rows, (rows, x, row, y)))

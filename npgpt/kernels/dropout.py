@@ -1,0 +1,53 @@
+"""Dropout: which numbers are kept is computed where it is needed, in forward and in backward, and never stored.
+
+As code::
+
+    for b in range(B):
+        for i in range(n):
+            y[b, i] = x[b, i] * (kept if random_bits(keys[b], i) >= threshold else 0)
+
+``npgpt.rng.random_bits`` makes five passes over memory; a dozen integer operations on sixteen lanes take less time than
+it takes to fetch one stored mask.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from npgpt.kernels.atomics import job
+from npgpt.kernels.bits import shift_right
+from npgpt.kernels.cache import entry, kernel
+from npgpt.kernels.kinds import FLOAT, INT, INTS, POOL, ROWS, ROWS_OUT
+from npgpt.kernels.pool import launch
+from npgpt.kernels.vector import LANES, load, load_some, random_lanes, store, store_some
+
+CHUNK = 4096  # numbers of one example
+
+
+@kernel
+def _dropout(thread: int, chunk: int, parts: int, x: Any, keys: Any, threshold: int, kept: Any, y: Any) -> None:
+    """One of the parts of an example."""
+    n = x.shape[1]
+    b, part = chunk // parts, chunk % parts
+    low, high = keys[b] & 0xFFFFFFFF, shift_right(keys[b], 32)
+    first, last = part * CHUNK, min(n, (part + 1) * CHUNK)
+    whole = last - (last - first) % LANES
+    at, rest = b * n, last - whole
+    for i in range(first, whole, LANES):
+        store(y, at + i, load(x, at + i) * random_lanes(low, high, i, threshold, kept))
+    if rest:
+        some = load_some(x, at + whole, rest, 0.0) * random_lanes(low, high, whole, threshold, kept)
+        store_some(y, at + whole, rest, some)
+
+
+@entry(POOL, ROWS, INTS, INT, FLOAT, ROWS_OUT)
+def dropout(pool: Any, x: Any, keys: Any, threshold: int, kept: float, y: Any) -> None:
+    """y (B, n) from x (B, n): x·kept where the random bits reach the threshold, else x·0. y may be the memory of x.
+
+    Args
+        keys: (B,), the 64-bit key of each example.
+        threshold: 0 to 2**32 - 1.
+        kept: rounded to float32.
+    """
+    parts = (x.shape[1] + CHUNK - 1) // CHUNK
+    launch(pool, len(x) * parts, *job(_dropout, (parts, x, keys, threshold, np.float32(kept), y)))

@@ -1,0 +1,74 @@
+"""Rows of a table, fetched by number; and on the way back added to the rows that they came from.
+
+As code::
+
+    for i in range(len(ids)):
+        out[i] = table[ids[i]]                          # gather
+
+    for i in range(len(ids)):
+        dtable[ids[i]] += dy[i]                         # scatter_add
+
+An id that stands several times adds to one row several times, so the second loop cannot be cut by i. It is cut by
+columns: each chunk goes through all ids in their order, and nobody else touches its columns. Zeroing a large table
+takes longer than adding to it, so that is cut into chunks too.
+"""
+
+from typing import Any
+
+from npgpt.kernels.atomics import job
+from npgpt.kernels.cache import entry, kernel
+from npgpt.kernels.kinds import FLAG, INTS, POOL, ROWS, ROWS_OUT
+from npgpt.kernels.pool import launch
+from npgpt.kernels.vector import LANES, load, load_some, store, store_some
+
+CHUNK = 8192  # numbers of a chunk where rows are copied, or one row if that is longer
+WIDTH = 64  # columns of a chunk where rows are added
+ZEROS = 65536  # numbers of a chunk where a table is set to zero
+
+
+@kernel
+def _gather(thread: int, chunk: int, rows: int, table: Any, ids: Any, out: Any) -> None:
+    C = table.shape[1]
+    whole = C - C % LANES
+    rest = C - whole
+    for i in range(chunk * rows, min(len(ids), (chunk + 1) * rows)):
+        source, to = ids[i] * C, i * C
+        for c in range(0, whole, LANES):
+            store(out, to + c, load(table, source + c))
+        if rest:
+            store_some(out, to + whole, rest, load_some(table, source + whole, rest, 0.0))
+
+
+@entry(POOL, ROWS, INTS, ROWS_OUT)
+def gather(pool: Any, table: Any, ids: Any, out: Any) -> None:
+    """out (n, C) = table[ids]. The ids are not checked here."""
+    rows = max(1, CHUNK // max(1, table.shape[1]))
+    launch(pool, (len(ids) + rows - 1) // rows, *job(_gather, (rows, table, ids, out)))
+
+
+@kernel
+def _zero(thread: int, chunk: int, numbers: Any) -> None:
+    numbers[chunk * ZEROS : (chunk + 1) * ZEROS] = 0
+
+
+@kernel
+def _scatter_add(thread: int, chunk: int, dy: Any, ids: Any, dtable: Any) -> None:
+    C = dtable.shape[1]
+    first, last = chunk * WIDTH, min(C, (chunk + 1) * WIDTH)
+    whole = last - (last - first) % LANES
+    rest = last - whole
+    for i in range(len(ids)):
+        source, to = i * C, ids[i] * C
+        for c in range(first, whole, LANES):
+            store(dtable, to + c, load(dtable, to + c) + load(dy, source + c))
+        if rest:
+            total = load_some(dtable, to + whole, rest, 0.0) + load_some(dy, source + whole, rest, 0.0)
+            store_some(dtable, to + whole, rest, total)
+
+
+@entry(POOL, ROWS, INTS, ROWS_OUT, FLAG)
+def scatter_add(pool: Any, dy: Any, ids: Any, dtable: Any, add: bool) -> None:
+    """dtable[ids[i]] += dy[i], in the order of i, to what is in dtable (V, C) if ``add``, else to zeros."""
+    if not add:
+        launch(pool, (dtable.size + ZEROS - 1) // ZEROS, *job(_zero, (dtable.reshape(dtable.size),)))
+    launch(pool, (dtable.shape[1] + WIDTH - 1) // WIDTH, *job(_scatter_add, (dy, ids, dtable)))

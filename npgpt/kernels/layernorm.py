@@ -1,0 +1,135 @@
+"""Layer normalisation, row by row, and back.
+
+As code, for one row x of C numbers::
+
+    mean = sum(x) / C
+    rstd = 1 / sqrt(sum((x - mean)**2) / C + eps)
+    y = (x - mean) * rstd * gain + bias
+
+and back, with xhat = (x - mean) * rstd and dxhat = dy * gain::
+
+    dx = rstd * (dxhat - sum(dxhat) / C - xhat * sum(dxhat * xhat) / C)
+    dgain += dy * xhat                                  # over all rows
+    dbias += dy
+
+Each row is a chunk of three passes, all but the first from the nearest cache. xhat is not kept but computed again: it
+takes two operations, and keeping it as much memory as the whole output. What all rows add up, gain and bias, is summed
+for each GROUP of rows by itself, and then over the groups in their order, whoever did which.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from npgpt.kernels.atomics import job
+from npgpt.kernels.cache import entry, kernel
+from npgpt.kernels.kinds import FLAG, FLOAT, FLOATS, FLOATS_OUT, POOL, ROWS, ROWS_OUT
+from npgpt.kernels.pool import launch
+from npgpt.kernels.vector import LANES, fma, load, load_some, splat, store, store_some, sum_lanes
+
+GROUP = 32  # rows
+
+
+@kernel
+def _forward(thread: int, chunk: int, x: Any, gain: Any, bias: Any, eps: float, y: Any, mean: Any, rstd: Any) -> None:
+    n, C = x.shape
+    whole = C - C % LANES
+    rest = C - whole
+    for row in range(chunk * GROUP, min(n, (chunk + 1) * GROUP)):
+        at = row * C
+        total = load_some(x, at + whole, rest, 0.0)
+        for c in range(0, whole, LANES):
+            total += load(x, at + c)
+        mean_of_row = sum_lanes(total) / np.float32(C)
+        centred = load_some(x, at + whole, rest, mean_of_row) - mean_of_row
+        squares = centred * centred
+        for c in range(0, whole, LANES):
+            centred = load(x, at + c) - mean_of_row
+            squares = fma(centred, centred, squares)
+        variance = sum_lanes(squares) / np.float32(C)
+        scale = np.float32(1) / np.sqrt(variance + np.float32(eps))
+        mean[row], rstd[row] = mean_of_row, scale
+        for c in range(0, whole, LANES):
+            store(y, at + c, fma((load(x, at + c) - mean_of_row) * scale, load(gain, c), load(bias, c)))
+        if rest:
+            xhat = (load_some(x, at + whole, rest, 0.0) - mean_of_row) * scale
+            last = fma(xhat, load_some(gain, whole, rest, 0.0), load_some(bias, whole, rest, 0.0))
+            store_some(y, at + whole, rest, last)
+
+
+@entry(POOL, ROWS, FLOATS, FLOATS, FLOAT, ROWS_OUT, FLOATS_OUT, FLOATS_OUT)
+def forward(pool: Any, x: Any, gain: Any, bias: Any, eps: float, y: Any, mean: Any, rstd: Any) -> None:
+    """y (n, C) from x (n, C); mean and rstd (n,) for the way back."""
+    launch(pool, (len(x) + GROUP - 1) // GROUP, *job(_forward, (x, gain, bias, eps, y, mean, rstd)))
+
+
+@kernel
+def _backward(thread: int, chunk: int, dy: Any, x: Any, gain: Any, mean: Any, rstd: Any, dx: Any, partial: Any) -> None:
+    n, C = x.shape
+    whole = C - C % LANES
+    rest = C - whole
+    of_gain, of_bias = 2 * chunk * C, (2 * chunk + 1) * C
+    partial[2 * chunk : 2 * chunk + 2] = 0
+    for row in range(chunk * GROUP, min(n, (chunk + 1) * GROUP)):
+        at, mean_of_row, scale = row * C, mean[row], rstd[row]
+        total = along = splat(0.0)
+        for c in range(0, whole, LANES):
+            upstream = load(dy, at + c)
+            xhat = (load(x, at + c) - mean_of_row) * scale
+            store(partial, of_gain + c, fma(upstream, xhat, load(partial, of_gain + c)))
+            store(partial, of_bias + c, upstream + load(partial, of_bias + c))
+            dxhat = upstream * load(gain, c)
+            total += dxhat
+            along = fma(dxhat, xhat, along)
+        upstream = load_some(dy, at + whole, rest, 0.0)
+        xhat = (load_some(x, at + whole, rest, mean_of_row) - mean_of_row) * scale
+        store_some(partial, of_gain + whole, rest, fma(upstream, xhat, load_some(partial, of_gain + whole, rest, 0.0)))
+        store_some(partial, of_bias + whole, rest, upstream + load_some(partial, of_bias + whole, rest, 0.0))
+        last = upstream * load_some(gain, whole, rest, 0.0)
+        mean_dxhat = sum_lanes(total + last) / np.float32(C)
+        mean_along = sum_lanes(fma(last, xhat, along)) / np.float32(C)
+        for c in range(0, whole, LANES):
+            dxhat = load(dy, at + c) * load(gain, c)
+            xhat_here = (load(x, at + c) - mean_of_row) * scale
+            store(dx, at + c, (dxhat - mean_dxhat - xhat_here * mean_along) * scale)
+        store_some(dx, at + whole, rest, (last - mean_dxhat - xhat * mean_along) * scale)
+
+
+@kernel
+def _add_groups(thread: int, chunk: int, partial: Any, dgain: Any, dbias: Any, add: bool) -> None:
+    """The columns of one chunk, 64 of them, summed over the groups in their order."""
+    for c in range(64 * chunk, min(len(dgain), 64 * (chunk + 1))):
+        of_gain, of_bias = (dgain[c], dbias[c]) if add else (np.float32(0), np.float32(0))
+        for group in range(len(partial) // 2):
+            of_gain += partial[2 * group, c]
+            of_bias += partial[2 * group + 1, c]
+        dgain[c], dbias[c] = of_gain, of_bias
+
+
+@entry(POOL, ROWS, ROWS, FLOATS, FLOATS, FLOATS, ROWS_OUT, ROWS_OUT, FLOATS_OUT, FLOATS_OUT, FLAG)
+def backward(
+    pool: Any,
+    dy: Any,
+    x: Any,
+    gain: Any,
+    mean: Any,
+    rstd: Any,
+    dx: Any,
+    partial: Any,
+    dgain: Any,
+    dbias: Any,
+    add: bool,
+) -> None:
+    """dx (n, C), and dgain and dbias (C,), which are added to what is there if ``add``, else written.
+
+    Args
+        partial: (2·groups(n), C), to work in.
+    """
+    n_groups = len(partial) // 2
+    launch(pool, n_groups, *job(_backward, (dy, x, gain, mean, rstd, dx, partial)))
+    launch(pool, (len(gain) + 63) // 64, *job(_add_groups, (partial, dgain, dbias, add)))
+
+
+def groups(n: int) -> int:
+    """How many groups n rows are."""
+    return -(-n // GROUP)

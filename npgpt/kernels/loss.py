@@ -1,0 +1,67 @@
+"""Cross-entropy and its gradient in one go, over rows as wide as the vocabulary.
+
+As code, for one row of logits whose target counts::
+
+    e = [exp(x - max(logits)) for x in logits]
+    loss = log(sum(e)) - (logits[target] - max(logits))
+    gradient = [e_v / sum(e) / count for e_v in e]
+    gradient[target] -= 1 / count
+
+What the way back needs, the probabilities, is on the table when the loss is found, and depends on nothing that comes
+later: so the gradient replaces the logits there and then, a row at a time, in the nearest caches. No log-probabilities
+are kept, and the largest array of the whole model exists once.
+
+A power e^(x - max) below 2**-64 counts as 0: beside 1 it is nothing, and what it is multiplied by on the way back,
+probabilities, 1/count, weights, would make it subnormal, which takes some CPUs a hundred times as long.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from npgpt.kernels.atomics import job
+from npgpt.kernels.cache import entry, kernel
+from npgpt.kernels.functions import log
+from npgpt.kernels.kinds import FLOATS_OUT, INT, INTS, POOL, ROWS, ROWS_OUT
+from npgpt.kernels.pool import launch
+from npgpt.kernels.softmax import exp_row, rows_of_chunk, scale_row
+from npgpt.kernels.vector import splat, store_some
+
+LOWEST = np.float32(-44.3)  # just above -64·ln 2
+
+
+@kernel
+def _forward(
+    thread: int, chunk: int, rows: int, logits: Any, targets: Any, ignore: int, share: Any, out: Any, losses: Any
+) -> None:
+    n, V = logits.shape
+    for row in range(chunk * rows, min(n, (chunk + 1) * rows)):
+        target = targets[row]
+        if target == ignore:
+            out[row] = 0
+            losses[row] = 0
+        else:
+            logit = logits[row, target]  # before it is written over
+            largest, total = exp_row(logits, row * V, V, LOWEST, out)
+            scale_row(out, row * V, V, share / total)
+            out[row, target] -= share
+            store_some(losses, row, 1, log(splat(total)) - (logit - largest))
+
+
+@entry(POOL, ROWS, INTS, INT, INT, ROWS_OUT, FLOATS_OUT)
+def forward(pool: Any, logits: Any, targets: Any, ignore: int, count: int, out: Any, losses: Any) -> float:
+    """The sum of the losses of all rows, divided by ``count``.
+
+    Args
+        logits: (n, V).
+        targets: (n,), each 0 to V - 1, or ``ignore``: such a row counts as 0, whatever it holds.
+        out: (n, V), the gradient of what is returned; may be the memory of the logits.
+        losses: (n,), the loss of each row, not divided.
+    """
+    rows = rows_of_chunk(logits.shape[1])
+    share = np.float32(1 / count)
+    launch(pool, (len(logits) + rows - 1) // rows, *job(_forward, (rows, logits, targets, ignore, share, out, losses)))
+    total = 0.0
+    for row in range(len(losses)):
+        total += losses[row]
+    return total / count

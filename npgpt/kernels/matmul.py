@@ -1,0 +1,265 @@
+"""The product of two matrices, and what is done with it while it is in the cache.
+
+As code::
+
+    for i in range(M):
+        for j in range(N):
+            total = c[i, j] if add else 0
+            for k in range(K):
+                total = fma(a[i, k], b[k, j], total)
+            c[i, j] = total
+
+This loop reads two numbers for one multiplication, from memory that is far away. Here both matrices are cut into blocks
+that stay in the caches while they are used, and copied ("packed") in the very order in which the register tile
+(``tile.py``) reads them: a block of b, DEPTH x WIDTH, into the second cache, and beside it a few panels of a, each ROWS
+rows, of which the one in use is in the first. Transposed and sliced matrices differ only in how they are packed. Each
+number of the result is still the chain of the loop above, to the last bit: a later block of k goes on from what the
+earlier ones have written. So it depends neither on the tile nor on the blocks nor on who computes it.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from npgpt.kernels.atomics import job
+from npgpt.kernels.cache import entry, kernel
+from npgpt.kernels.elementwise import activation
+from npgpt.kernels.kinds import FLAG, FLOATS, INT, MATRIX, MATRIX_OUT, POOL, ROWS, ROWS_OUT
+from npgpt.kernels.pool import THREADS, get_num_threads, launch, pool
+from npgpt.kernels.tile import (
+    TILE,
+    TILE_COLUMNS,
+    TILE_LANES,
+    TILE_ROWS,
+    WIDE,
+    copy_number,
+    copy_register,
+    multiply_tile,
+    transpose_block,
+)
+from npgpt.kernels.vector import LANES, load, load_some, store, store_some
+
+Floats = NDArray[np.float32]
+
+# A block of b fills three quarters of the second cache: 1 MiB, where there is AVX-512, else 512 KiB.
+DEPTH = 512 if TILE is WIDE else 256
+WIDTH = 512
+PANELS = 8 * TILE_ROWS  # rows of a that are packed at once, so that a cache line of its transpose is read once
+GAP = TILE_LANES  # between panels of a: rows of TILE_ROWS numbers are stored in whole registers, over the next row
+PACK = DEPTH * (WIDTH + PANELS) + 8 * GAP  # float32 of one thread
+SMALL = 500_000  # multiplications: less of them, 10 µs, are not handed to another thread
+
+# What is done with the result: z = a·b + bias, then one of these.
+NOTHING, BIAS, RESIDUAL, FACTOR, ACTIVATION = range(5)  # ACTIVATION + kind: see elementwise.py
+
+
+@kernel
+def _pack(
+    source: Any, at: int, k_stride: int, stride: int, n_k: int, n: int, room: int, width: int, packed: Any, to: int
+) -> None:
+    """``packed[to + k·width + i] = source[at + k·k_stride + i·stride]`` for i < n <= width; what is beyond is not said.
+
+    One of the strides is 1, so that whole registers are copied, or transposed.
+
+    Args
+        room: how many numbers there are to read from ``at`` on along i.
+    """
+    if k_stride == 1:
+        whole = n_k - n_k % TILE_LANES
+        for first in range(0, n, TILE_LANES):
+            for k in range(0, whole, TILE_LANES):
+                from_here, to_here = at + first * stride + k, to + k * width + first
+                transpose_block(source, from_here, stride, min(TILE_LANES, n - first), packed, to_here, width)
+        for k in range(whole, n_k):
+            for i in range(n):
+                copy_number(source, at + k + i * stride, packed, to + k * width + i)
+    else:
+        whole = min(room, n + TILE_LANES - 1) // TILE_LANES * TILE_LANES
+        for k in range(n_k):
+            for i in range(0, whole, TILE_LANES):
+                copy_register(source, at + k * k_stride + i, packed, to + k * width + i)
+            for i in range(whole, n):
+                copy_number(source, at + k * k_stride + i, packed, to + k * width + i)
+
+
+@kernel
+def _pack_panels(
+    source: Any,
+    at: int,
+    k_stride: int,
+    stride: int,
+    n_k: int,
+    n: int,
+    room: int,
+    width: int,
+    gap: int,
+    packed: Any,
+    to: int,
+) -> None:
+    """Pack ``n`` rows of a (or columns of b) as panels of ``width``, ``gap`` numbers apart, each n_k deep.
+
+    Eight k at a time across all panels, so that memory is read along its rows, and what lies in a cache line at once.
+    """
+    step = n_k if k_stride == 1 else 8
+    for k in range(0, n_k, step):
+        for first in range(0, n, width):
+            _pack(
+                source,
+                at + first * stride + k * k_stride,
+                k_stride,
+                stride,
+                min(step, n_k - k),
+                min(width, n - first),
+                room - first,
+                width,
+                packed,
+                to + first // width * (n_k * width + gap) + k * width,
+            )
+
+
+@kernel
+def _finish(
+    how: int, c: Any, at: int, row: int, first: int, n: int, width: int, bias: Any, other: Any, slope: Any
+) -> None:
+    """What comes after the product, for n numbers of a row, which are still in the first cache."""
+    beside = row * width + first
+    for j in range(0, n, LANES):
+        left = min(LANES, n - j)
+        whole = left == LANES
+        z = load(c, at + j) if whole else load_some(c, at + j, left, 0.0)
+        if how != FACTOR:
+            z += load(bias, first + j) if whole else load_some(bias, first + j, left, 0.0)
+        if how == RESIDUAL:
+            z += load(other, beside + j) if whole else load_some(other, beside + j, left, 0.0)
+        elif how == FACTOR:
+            z *= load(other, beside + j) if whole else load_some(other, beside + j, left, 0.0)
+        elif how >= ACTIVATION:
+            z, derivative = activation(how - ACTIVATION, z)
+            if whole:
+                store(slope, beside + j, derivative)
+            else:
+                store_some(slope, beside + j, left, derivative)
+        if whole:
+            store(c, at + j, z)
+        else:
+            store_some(c, at + j, left, z)
+
+
+@kernel
+def multiply_block(
+    a: Any, b: Any, c: Any, rows: Any, columns: Any, add: bool, how: int, bias: Any, other: Any, slope: Any, packed: Any
+) -> None:
+    """Some rows and columns (each: from, to) of ``c = a·b``, by one thread; ``matmul`` says what the rest is."""
+    (M, K), N, c_row = a.shape, b.shape[1], c.strides[0] // 4
+    a_row, a_k, b_k, b_column = a.strides[0] // 4, a.strides[1] // 4, b.strides[0] // 4, b.strides[1] // 4
+    of_a = DEPTH * WIDTH
+    for j in range(columns[0], columns[1], WIDTH):
+        width = min(WIDTH, columns[1] - j)
+        for k in range(0, max(K, 1), DEPTH):
+            depth = min(DEPTH, K - k)
+            _pack_panels(b, k * b_k + j * b_column, b_k, b_column, depth, width, N - j, TILE_COLUMNS, 0, packed, 0)
+            for i in range(rows[0], rows[1], TILE_ROWS):
+                height = min(TILE_ROWS, rows[1] - i)
+                panel = (i - rows[0]) % PANELS // TILE_ROWS
+                if panel == 0:
+                    n = min(PANELS, rows[1] - i)
+                    _pack_panels(a, i * a_row + k * a_k, a_k, a_row, depth, n, M - i, TILE_ROWS, GAP, packed, of_a)
+                for column in range(0, width, TILE_COLUMNS):
+                    here, of_c = of_a + panel * (depth * TILE_ROWS + GAP), i * c_row + j + column
+                    n = min(TILE_COLUMNS, width - column)
+                    multiply_tile(packed, here, column * depth, depth, c, of_c, c_row, height, n, add or k > 0)
+                if how != NOTHING and k + depth == K:
+                    for row in range(i, i + height):
+                        _finish(how, c, row * c_row + j, row, j, width, N, bias, other, slope)
+
+
+@kernel
+def _chunk(
+    thread: int,
+    chunk: int,
+    a: Any,
+    b: Any,
+    c: Any,
+    by_rows: bool,
+    size: int,
+    add: bool,
+    how: int,
+    bias: Any,
+    other: Any,
+    slope: Any,
+    packs: Any,
+) -> None:
+    M, N = c.shape
+    part = chunk * size, min((M if by_rows else N), (chunk + 1) * size)
+    rows, columns = (part, (0, N)) if by_rows else ((0, M), part)
+    multiply_block(a, b, c, rows, columns, add, how, bias, other, slope, packs[thread])
+
+
+@entry(POOL, MATRIX, MATRIX, MATRIX_OUT, FLAG, INT, FLOATS, ROWS, ROWS_OUT, ROWS_OUT)
+def _multiply(
+    pool: Any, a: Any, b: Any, c: Any, add: bool, how: int, bias: Any, other: Any, slope: Any, packs: Any
+) -> None:
+    """Cut the longer side of c into two parts for each thread: each packs what it needs, and nobody waits for anybody.
+
+    Two, so that a thread that the system has put aside leaves its second part to the others.
+    """
+    (M, K), N = a.shape, b.shape[1]
+    by_rows = M >= N
+    longer, unit = (M, TILE_ROWS) if by_rows else (N, TILE_COLUMNS)
+    parts = 1 if pool[THREADS] == 1 or M * N * K < SMALL else 2 * pool[THREADS]
+    size = max(1, (longer + parts * unit - 1) // (parts * unit)) * unit
+    arguments = (a, b, c, by_rows, size, add, how, bias, other, slope, packs)
+    launch(pool, (longer + size - 1) // size, *job(_chunk, arguments))
+
+
+NO_NUMBERS, NO_ROWS = np.empty(0, np.float32), np.empty((0, 0), np.float32)
+
+
+def matmul(
+    a: Floats,
+    b: Floats,
+    out: Floats,
+    add: bool = False,
+    how: int = NOTHING,
+    bias: Floats = NO_NUMBERS,
+    other: Floats = NO_ROWS,
+    slope: Floats = NO_ROWS,
+) -> Floats:
+    """``out = a @ b``, or ``+=``; on the way out z = a·b is made into what ``how`` says. Returns out.
+
+    Args
+        a, b, out: (M, K), (K, N), (M, N) of float32, of any strides; out does not overlap the others.
+        add: go on from what is in ``out``.
+        how: NOTHING: z. BIAS: z + bias. RESIDUAL: z + bias + other. FACTOR: z ⊙ other.
+            ACTIVATION + kind: f(z + bias), its derivative into ``slope``. All but NOTHING want out's columns together.
+        bias: (N,). other, slope: (M, N), contiguous.
+    """
+    if out.strides[1] != 4 and out.shape[1] > 1:
+        if out.strides[0] != 4 or how != NOTHING:
+            out[...] = matmul(a, b, np.array(out), add, how, bias, other, slope)
+            return out
+        _multiply(pool(), packable(b.T), packable(a.T), out.T, add, how, bias, other, slope, workspace())
+    else:
+        _multiply(pool(), packable(a), packable(b), out, add, how, bias, other, slope, workspace())
+    return out
+
+
+def packable(x: Floats) -> Floats:
+    """Matrices, or a copy of them, whose numbers lie side by side along one of the last two axes, as packing wants."""
+    across, along = x.strides[-2:]
+    return x if (along == 4 or across == 4) and not (across | along) & 3 else np.ascontiguousarray(x)
+
+
+_workspace = NO_ROWS
+
+
+def workspace() -> Floats:
+    """(threads, PACK), in which each thread packs."""
+    global _workspace
+    n = get_num_threads()
+    if len(_workspace) < n:
+        memory = np.empty(n * PACK + 16, np.float32)
+        first = -memory.ctypes.data // 4 % 16  # a register that lies across two cache lines takes twice as long
+        _workspace = memory[first : first + n * PACK].reshape(n, PACK)
+    return _workspace

@@ -1,0 +1,136 @@
+"""AdamW and the norm of the gradient, on the flat vectors of all parameters.
+
+As code, for each number, with g = grad * grad_scale::
+
+    mean = beta1 * mean + (1 - beta1) * g
+    square = beta2 * square + (1 - beta2) * g**2
+    if i < n_matrix:
+        value -= decay * value
+    value -= learning_rate * (mean / correction1) / (sqrt(square / correction2) + eps)
+
+In NumPy each operation is a pass over memory, some twenty of them; here there is one, at the speed at which memory
+hands over four numbers and takes back three. mean and square below 2**-126 become 0, not subnormal: those of a row that
+is not used any more would be so for good, and make some CPUs a hundred times slower.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from npgpt.kernels.atomics import job
+from npgpt.kernels.cache import entry, inline_kernel, kernel
+from npgpt.kernels.kinds import DOUBLES_OUT, FLOAT, FLOATS, FLOATS_OUT, INT, POOL
+from npgpt.kernels.pool import launch
+from npgpt.kernels.vector import (
+    LANES,
+    absolute,
+    add_squares,
+    fma,
+    load,
+    load_some,
+    no_squares,
+    select_less,
+    splat,
+    sqrt,
+    store_some,
+    sum_squares,
+)
+
+CHUNK = 8192  # numbers
+_SMALLEST = np.float32(2.0**-126)  # that is normal
+
+
+def chunks(n: int) -> int:
+    """How many chunks n numbers are."""
+    return -(-n // CHUNK)
+
+
+@kernel
+def _squared_norm(thread: int, chunk: int, g: Any, partial: Any) -> None:
+    first, last = chunk * CHUNK, min(len(g), (chunk + 1) * CHUNK)
+    whole = last - (last - first) % (2 * LANES)
+    even = odd = no_squares()  # two sums, since an addition has to wait for the one before it
+    for i in range(first, whole, 2 * LANES):
+        even = add_squares(even, load(g, i))
+        odd = add_squares(odd, load(g, i + LANES))
+    for i in range(whole, last, LANES):
+        even = add_squares(even, load_some(g, i, min(LANES, last - i), 0.0))
+    partial[chunk] = sum_squares(even) + sum_squares(odd)
+
+
+@entry(POOL, FLOATS, DOUBLES_OUT)
+def squared_norm(pool: Any, g: Any, partial: Any) -> float:
+    """The sum of the squares of all numbers, in float64.
+
+    Args
+        partial: (chunks(n),), to work in.
+    """
+    launch(pool, len(partial), *job(_squared_norm, (g, partial)))
+    total = 0.0
+    for chunk in range(len(partial)):
+        total += partial[chunk]
+    return total
+
+
+@inline_kernel
+def _normal(x: Any) -> Any:
+    """x, but 0 where it is subnormal."""
+    return select_less(absolute(x), splat(_SMALLEST), splat(0.0), x)
+
+
+@kernel
+def _adamw(
+    thread: int, chunk: int, values: Any, grads: Any, mean: Any, square: Any, n_matrix: int, numbers: Any
+) -> None:
+    grad_scale, beta1, rest1, beta2, rest2, minus_rate, correction2, decayed, eps = numbers
+    first, last = chunk * CHUNK, min(len(values), (chunk + 1) * CHUNK)
+    middle = min(max(first, n_matrix), last)
+    for start, end, keep in ((first, middle, decayed), (middle, last, np.float32(1))):
+        for i in range(start, end, LANES):
+            count = min(LANES, end - i)
+            g = load_some(grads, i, count, 0.0) * grad_scale
+            m = _normal(fma(load_some(mean, i, count, 0.0), beta1, g * rest1))
+            v = _normal(fma(load_some(square, i, count, 0.0), beta2, g * g * rest2))
+            store_some(mean, i, count, m)
+            store_some(square, i, count, v)
+            step = m * minus_rate / (sqrt(v * correction2) + eps)
+            store_some(values, i, count, fma(load_some(values, i, count, 0.0), keep, step))
+
+
+@entry(POOL, FLOATS_OUT, FLOATS, FLOATS_OUT, FLOATS_OUT, INT, *[FLOAT] * 8)
+def adamw(
+    pool: Any,
+    values: Any,
+    grads: Any,
+    mean: Any,
+    square: Any,
+    n_matrix: int,
+    grad_scale: float,
+    beta1: float,
+    beta2: float,
+    correction1: float,
+    correction2: float,
+    learning_rate: float,
+    decay: float,
+    eps: float,
+) -> None:
+    """One step: values, mean and square are updated; the first ``n_matrix`` values decay.
+
+    Args
+        grad_scale: what the gradients are multiplied by first.
+        correction1: 1 - beta1**t in step t.
+        correction2: 1 - beta2**t.
+        decay: learning rate times weight decay.
+    """
+    numbers = (
+        np.float32(grad_scale),
+        np.float32(beta1),
+        np.float32(1 - beta1),
+        np.float32(beta2),
+        np.float32(1 - beta2),
+        np.float32(-learning_rate / correction1),
+        np.float32(1 / correction2),
+        np.float32(1 - decay),
+        np.float32(eps),
+    )
+    launch(pool, (len(values) + CHUNK - 1) // CHUNK, *job(_adamw, (values, grads, mean, square, n_matrix, numbers)))

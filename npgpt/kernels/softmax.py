@@ -1,0 +1,137 @@
+"""Softmax of each row, and back.
+
+As code, for one row s of C numbers::
+
+    e = [exp(s_j - max(s)) for s_j in s]
+    w = e / sum(e)
+
+and back::
+
+    ds = w * (dw - sum(dw * w))
+
+Each row is read once from memory and then, for the sum and for the division, from the nearest cache; sixteen powers of
+e are found at a time. A power below 2**-100 counts as 0: it would change no sum, and what it is multiplied by later
+could be subnormal, which takes some CPUs a hundred times as long.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from npgpt.kernels.atomics import job
+from npgpt.kernels.cache import entry, inline_kernel, kernel
+from npgpt.kernels.functions import _expm1_reduced, _reduce
+from npgpt.kernels.kinds import POOL, ROWS, ROWS_OUT
+from npgpt.kernels.pool import launch
+from npgpt.kernels.vector import (
+    LANES,
+    fma,
+    load,
+    load_some,
+    max_lanes,
+    maximum,
+    power_of_two,
+    select_less,
+    splat,
+    store,
+    store_some,
+    sum_lanes,
+)
+
+CHUNK = 8192  # numbers of a chunk, or one row if that is longer
+LOWEST = np.float32(-69.3)  # just above -100·ln 2
+_INF = np.float32(np.inf)
+
+
+@inline_kernel
+def rows_of_chunk(C: int) -> int:
+    """How many rows of C numbers are a chunk."""
+    return max(1, CHUNK // max(1, C))
+
+
+@inline_kernel
+def exp_or_zero(x: Any, lowest: Any) -> Any:
+    """e^x for x <= 0, but 0 where x < ``lowest``, which is at least -87: no result is subnormal. NaN gives NaN."""
+    r, n = _reduce(maximum(splat(lowest), x))
+    scale = power_of_two(n)
+    return select_less(x, splat(lowest), splat(0.0), fma(scale, _expm1_reduced(r), scale))
+
+
+@inline_kernel
+def largest_of_row(x: Any, at: int, whole: int, rest: int) -> Any:
+    """The largest of the ``whole + rest`` numbers from ``x[at]`` on that is not NaN, else -inf."""
+    largest = load_some(x, at + whole, rest, -_INF)
+    largest = maximum(largest, splat(-_INF))
+    for c in range(0, whole, LANES):
+        largest = maximum(load(x, at + c), largest)
+    return max_lanes(largest)
+
+
+@kernel
+def exp_row(x: Any, at: int, C: int, lowest: Any, out: Any) -> Any:
+    """Of the C numbers from ``x[at]`` on, e^(x - max) into the same place of ``out``; returns (max, sum).
+
+    The sum is NaN if one of the numbers is NaN or inf, or all are -inf.
+    """
+    whole = C - C % LANES
+    rest = C - whole
+    largest = largest_of_row(x, at, whole, rest)
+    e = exp_or_zero(load_some(x, at + whole, rest, -_INF) - largest, lowest)
+    store_some(out, at + whole, rest, e)
+    total = e
+    for c in range(0, whole, LANES):
+        e = exp_or_zero(load(x, at + c) - largest, lowest)
+        store(out, at + c, e)
+        total += e
+    return largest, sum_lanes(total)
+
+
+@kernel
+def scale_row(x: Any, at: int, C: int, factor: Any) -> None:
+    """The C numbers from ``x[at]`` on times a factor, in place."""
+    whole = C - C % LANES
+    for c in range(0, whole, LANES):
+        store(x, at + c, load(x, at + c) * factor)
+    store_some(x, at + whole, C - whole, load_some(x, at + whole, C - whole, 0.0) * factor)
+
+
+@kernel
+def _forward(thread: int, chunk: int, rows: int, s: Any, w: Any) -> None:
+    n, C = s.shape
+    for row in range(chunk * rows, min(n, (chunk + 1) * rows)):
+        _, total = exp_row(s, row * C, C, LOWEST, w)
+        scale_row(w, row * C, C, np.float32(1) / total)
+
+
+@entry(POOL, ROWS, ROWS_OUT)
+def forward(pool: Any, s: Any, w: Any) -> None:
+    """w (n, C) = softmax of each row of s (n, C); w may be the memory of s.
+
+    -inf gives exactly 0; a row that has NaN or inf, or nothing but -inf, gives NaN.
+    """
+    rows = rows_of_chunk(s.shape[1])
+    launch(pool, (len(s) + rows - 1) // rows, *job(_forward, (rows, s, w)))
+
+
+@kernel
+def _backward(thread: int, chunk: int, rows: int, dw: Any, w: Any, ds: Any) -> None:
+    n, C = w.shape
+    whole = C - C % LANES
+    rest = C - whole
+    for row in range(chunk * rows, min(n, (chunk + 1) * rows)):
+        at = row * C
+        last_w, last_dw = load_some(w, at + whole, rest, 0.0), load_some(dw, at + whole, rest, 0.0)
+        total = last_w * last_dw
+        for c in range(0, whole, LANES):
+            total = fma(load(w, at + c), load(dw, at + c), total)
+        mean = sum_lanes(total)
+        for c in range(0, whole, LANES):
+            store(ds, at + c, load(w, at + c) * (load(dw, at + c) - mean))
+        store_some(ds, at + whole, rest, last_w * (last_dw - mean))
+
+
+@entry(POOL, ROWS, ROWS, ROWS_OUT)
+def backward(pool: Any, dw: Any, w: Any, ds: Any) -> None:
+    """ds (n, C) from dw (n, C) and what ``forward`` has made, w (n, C); ds may be the memory of dw or of w."""
+    rows = rows_of_chunk(w.shape[1])
+    launch(pool, (len(w) + rows - 1) // rows, *job(_backward, (rows, dw, w, ds)))
