@@ -4,11 +4,13 @@ import math
 import numpy as np
 
 from npgpt import layers as textbook
-from npgpt.compiled.base import CompiledComposite, CompiledLayer, check_float32, gradient, output, rows
+from npgpt.compiled.base import CompiledComposite, CompiledLayer, check_float32, flat, gradient, output, rows
 from npgpt.core import Array, Cache, check_array
-from npgpt.kernels import softmax
+from npgpt.kernels import attention, attention_backward, softmax
+from npgpt.kernels.attention import forward_size
+from npgpt.kernels.attention_backward import backward_size
 from npgpt.kernels.heads import mask_scores, multiply_heads
-from npgpt.kernels.pool import pool
+from npgpt.kernels.pool import get_num_threads, pool
 
 
 class Scores(CompiledLayer, textbook.Scores):
@@ -78,6 +80,61 @@ class Mixing(CompiledLayer, textbook.Mixing):
 
 
 class Attention(CompiledComposite, textbook.Attention):
-    """The compiled twin of ``npgpt.layers.Attention``."""
+    """The compiled twin of ``npgpt.layers.Attention``: scores, softmax and mixing are one kernel, tile by tile.
 
-    KEEPS = ("q", "k", "v", "scores", "weights", "dropped", "mixed", "projected")
+    No (T, T) array is made; backward computes the weights again.
+    """
+
+    KEEPS = ("q", "k", "v", "mixed", "projected")
+
+    def forward(self, x: Array, cache: Cache) -> Array:
+        n_embd = len(self.qkv.weight.value)
+        check_array("Attention", "x", x, ("B", "T", n_embd), like=self.qkv.weight.value)
+        B, T, C = x.shape
+        qkv = self.qkv.forward(x, cache.scope("qkv"))
+        for name, part in zip("qkv", self._parts(qkv), strict=True):
+            cache.keep(name, part)
+        mixed, sums = output(cache, (B, T, C), "mixed"), output(cache, (B, self.n_head, T), "sums")
+        works = _works(cache, forward_size(T, C // self.n_head))
+        attention.forward(pool(), rows(qkv), self.n_head, T, rows(mixed), flat(sums), *self._dropping(B, cache), works)
+        cache.keep("mixed", self._cut(mixed))
+        projected = cache.keep("projected", self.projection.forward(mixed, cache.scope("projection")))
+        return self.residual_dropout.forward(projected, cache.scope("residual_dropout"))
+
+    def backward(self, dy: Array, cache: Cache) -> Array:
+        dprojected = self.residual_dropout.backward(dy, cache.scope("residual_dropout"))  # 1.
+        cache.note("projected", dprojected)
+        dmixed = self.projection.backward(dprojected, cache.scope("projection"))
+        cache.note("mixed", self._cut(dmixed))
+        B, T, C = dmixed.shape
+        mixed, sums = output(cache, (B, T, C), "mixed"), output(cache, (B, self.n_head, T), "sums")
+        qkv = output(cache.scope("qkv"), (B, T, 3 * C))
+        dqkv = gradient(cache, (B, T, 3 * C), name="dqkv")
+        works = _works(cache, backward_size(T, C // self.n_head))
+        attention_backward.backward(  # 2.
+            pool(), rows(dmixed), rows(qkv), rows(mixed), flat(sums), self.n_head, T, rows(dqkv),
+            *self._dropping(B, cache), works,
+        )  # fmt: skip
+        for name, part in zip("qkv", self._parts(dqkv), strict=True):
+            cache.note(name, part)
+        return self.qkv.backward(dqkv, cache.scope("qkv"))  # 3.
+
+    def _parts(self, qkv: Array) -> list[Array]:
+        """q, k and v, each (B, H, T, D), where they lie."""
+        B, T, n = qkv.shape
+        parts = qkv.reshape(B, T, 3, self.n_head, n // (3 * self.n_head))
+        return [parts[:, :, i].transpose(0, 2, 1, 3) for i in range(3)]
+
+    def _dropping(self, B: int, cache: Cache) -> tuple[Array, int, float]:
+        """The keys of the examples, the threshold, and what is kept is multiplied by; 1 if nothing is dropped."""
+        p = self.dropout.p
+        if not cache.training or p == 0:
+            return np.zeros(B, np.int64), 0, 1.0
+        return self.dropout.keys(B, cache.scope("dropout")).view(np.int64), self.dropout.threshold, 1 / (1 - p)
+
+
+def _works(cache: Cache, size: int) -> Array:
+    """What the threads work in, each register within a cache line."""
+    memory = cache.scratch("attention", (get_num_threads() * size + 16,), np.float32)
+    first = -memory.ctypes.data // 4 % 16
+    return memory[first : first + get_num_threads() * size].reshape(-1, size)

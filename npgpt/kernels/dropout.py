@@ -34,9 +34,9 @@ def _dropout(thread: int, chunk: int, parts: int, x: Any, keys: Any, threshold: 
     whole = last - (last - first) % LANES
     at, rest = b * n, last - whole
     for i in range(first, whole, LANES):
-        store(y, at + i, load(x, at + i) * random_lanes(low, high, i, threshold, kept))
+        store(y, at + i, load(x, at + i) * random_lanes(low, high, i, 1, threshold, kept))
     if rest:
-        some = load_some(x, at + whole, rest, 0.0) * random_lanes(low, high, whole, threshold, kept)
+        some = load_some(x, at + whole, rest, 0.0) * random_lanes(low, high, whole, 1, threshold, kept)
         store_some(y, at + whole, rest, some)
 
 

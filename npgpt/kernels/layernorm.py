@@ -14,7 +14,7 @@ and back, with xhat = (x - mean) * rstd and dxhat = dy * gain::
 
 Each row is a chunk of three passes, all but the first from the nearest cache. xhat is not kept but computed again: it
 takes two operations, and keeping it as much memory as the whole output. What all rows add up, gain and bias, is summed
-for each GROUP of rows by itself, and then over the groups in their order, whoever did which.
+for each GROUP of rows by itself (``columns.py``), and then over the groups in their order, whoever did which.
 """
 
 from typing import Any
@@ -23,11 +23,12 @@ import numpy as np
 
 from npgpt.kernels.atomics import job
 from npgpt.kernels.cache import entry, kernel
+from npgpt.kernels.columns import GROUP, add_groups, groups
 from npgpt.kernels.kinds import FLAG, FLOAT, FLOATS, FLOATS_OUT, POOL, ROWS, ROWS_OUT
 from npgpt.kernels.pool import launch
 from npgpt.kernels.vector import LANES, fma, load, load_some, splat, store, store_some, sum_lanes
 
-GROUP = 32  # rows
+__all__ = ["backward", "forward", "groups"]
 
 
 @kernel
@@ -68,8 +69,10 @@ def _backward(thread: int, chunk: int, dy: Any, x: Any, gain: Any, mean: Any, rs
     n, C = x.shape
     whole = C - C % LANES
     rest = C - whole
-    of_gain, of_bias = 2 * chunk * C, (2 * chunk + 1) * C
-    partial[2 * chunk : 2 * chunk + 2] = 0
+    n_groups = len(partial) // 2
+    of_gain, of_bias = chunk * C, (n_groups + chunk) * C
+    partial[chunk] = 0
+    partial[n_groups + chunk] = 0
     for row in range(chunk * GROUP, min(n, (chunk + 1) * GROUP)):
         at, mean_of_row, scale = row * C, mean[row], rstd[row]
         total = along = splat(0.0)
@@ -95,17 +98,6 @@ def _backward(thread: int, chunk: int, dy: Any, x: Any, gain: Any, mean: Any, rs
         store_some(dx, at + whole, rest, (last - mean_dxhat - xhat * mean_along) * scale)
 
 
-@kernel
-def _add_groups(thread: int, chunk: int, partial: Any, dgain: Any, dbias: Any, add: bool) -> None:
-    """The columns of one chunk, 64 of them, summed over the groups in their order."""
-    for c in range(64 * chunk, min(len(dgain), 64 * (chunk + 1))):
-        of_gain, of_bias = (dgain[c], dbias[c]) if add else (np.float32(0), np.float32(0))
-        for group in range(len(partial) // 2):
-            of_gain += partial[2 * group, c]
-            of_bias += partial[2 * group + 1, c]
-        dgain[c], dbias[c] = of_gain, of_bias
-
-
 @entry(POOL, ROWS, ROWS, FLOATS, FLOATS, FLOATS, ROWS_OUT, ROWS_OUT, FLOATS_OUT, FLOATS_OUT, FLAG)
 def backward(
     pool: Any,
@@ -123,13 +115,9 @@ def backward(
     """dx (n, C), and dgain and dbias (C,), which are added to what is there if ``add``, else written.
 
     Args
-        partial: (2·groups(n), C), to work in.
+        partial: (2·groups(n), C), to work in: what each group gives to the gain, then the same for the bias.
     """
     n_groups = len(partial) // 2
     launch(pool, n_groups, *job(_backward, (dy, x, gain, mean, rstd, dx, partial)))
-    launch(pool, (len(gain) + 63) // 64, *job(_add_groups, (partial, dgain, dbias, add)))
-
-
-def groups(n: int) -> int:
-    """How many groups n rows are."""
-    return -(-n // GROUP)
+    add_groups(pool, partial[:n_groups], dgain, add)
+    add_groups(pool, partial[n_groups:], dbias, add)

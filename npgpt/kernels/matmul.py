@@ -84,7 +84,7 @@ def _pack(
 
 
 @kernel
-def _pack_panels(
+def pack_panels(
     source: Any,
     at: int,
     k_stride: int,
@@ -158,17 +158,17 @@ def multiply_block(
         width = min(WIDTH, columns[1] - j)
         for k in range(0, max(K, 1), DEPTH):
             depth = min(DEPTH, K - k)
-            _pack_panels(b, k * b_k + j * b_column, b_k, b_column, depth, width, N - j, TILE_COLUMNS, 0, packed, 0)
+            pack_panels(b, k * b_k + j * b_column, b_k, b_column, depth, width, N - j, TILE_COLUMNS, 0, packed, 0)
             for i in range(rows[0], rows[1], TILE_ROWS):
                 height = min(TILE_ROWS, rows[1] - i)
                 panel = (i - rows[0]) % PANELS // TILE_ROWS
                 if panel == 0:
                     n = min(PANELS, rows[1] - i)
-                    _pack_panels(a, i * a_row + k * a_k, a_k, a_row, depth, n, M - i, TILE_ROWS, GAP, packed, of_a)
+                    pack_panels(a, i * a_row + k * a_k, a_k, a_row, depth, n, M - i, TILE_ROWS, GAP, packed, of_a)
                 for column in range(0, width, TILE_COLUMNS):
                     here, of_c = of_a + panel * (depth * TILE_ROWS + GAP), i * c_row + j + column
                     n = min(TILE_COLUMNS, width - column)
-                    multiply_tile(packed, here, column * depth, depth, c, of_c, c_row, height, n, add or k > 0)
+                    multiply_tile(packed, here, column * depth, TILE_COLUMNS, depth, c, of_c, c_row, height, n, add or k > 0)
                 if how != NOTHING and k + depth == K:
                     for row in range(i, i + height):
                         _finish(how, c, row * c_row + j, row, j, width, N, bias, other, slope)

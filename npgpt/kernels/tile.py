@@ -117,6 +117,7 @@ def multiply_tile(
     packed: Any,
     a: Any,
     b: Any,
+    b_row: Any,
     n_k: Any,
     c: Any,
     at: Any,
@@ -129,30 +130,31 @@ def multiply_tile(
 
     Args
         packed: the memory in which the panels of a and b begin at the items ``a`` and ``b``.
+        b_row: items from one k to the next in b, at least TILE_COLUMNS; in a it is TILE_ROWS.
         c, at, stride: the array of the output, the item of its first number, items from row to row.
         n_rows, n_columns: how many there are; at least 1, at most TILE_ROWS and TILE_COLUMNS. A tile that is cut off below is
             computed whole; its rows from n_rows on land on the last row before that is written itself.
     """
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        _, a, b, n_k, _, _, stride, n_rows, n_columns, add = args
+        _, a, b, b_row, n_k, _, _, stride, n_rows, n_columns, add = args
         memory = pointer_to(context, builder, signature.args[0], args[0], _I64(0), _FLOAT)
         a, b = _move(builder, memory, a), _move(builder, memory, b)
-        c = pointer_to(context, builder, signature.args[4], args[4], args[5], _FLOAT)
+        c = pointer_to(context, builder, signature.args[5], args[5], args[6], _FLOAT)
         narrow = builder.icmp_signed("<=", n_columns, _I64(TILE_LANES))
         with builder.if_else(narrow) as (one, two):
             with one:
-                _tile(builder, 1, a, b, n_k, c, stride, n_rows, n_columns, add)
+                _tile(builder, 1, a, b, b_row, n_k, c, stride, n_rows, n_columns, add)
             with two:
-                _tile(builder, 2, a, b, n_k, c, stride, n_rows, n_columns, add)
+                _tile(builder, 2, a, b, b_row, n_k, c, stride, n_rows, n_columns, add)
         return context.get_dummy_value()
 
     integers = (types.int64,) * 3
-    return types.void(packed, *integers, c, types.int64, types.int64, *integers), generate
+    return types.void(packed, *integers, types.int64, c, types.int64, types.int64, *integers), generate
 
 
 def _tile(
-    builder: Any, vectors: int, a: Any, b: Any, n_k: Any, c: Any, stride: Any, n_rows: Any, n_columns: Any, add: Any
+    builder: Any, vectors: int, a: Any, b: Any, b_row: Any, n_k: Any, c: Any, stride: Any, n_rows: Any, n_columns: Any, add: Any
 ) -> None:
     """The tile with one or two registers a row: one, where the matrix ends within the first."""
     width = _I64(vectors * TILE_LANES)
@@ -182,7 +184,7 @@ def _tile(
                 builder.store(zero, sums[cell])
 
     with cgutils.for_range(builder, n_k) as loop:
-        of_b = _move(builder, b, builder.mul(loop.index, _I64(TILE_COLUMNS)))
+        of_b = _move(builder, b, builder.mul(loop.index, b_row))
         of_a = _move(builder, a, builder.mul(loop.index, _I64(TILE_ROWS)))
         right = [
             builder.load(_as_vector(builder, _move(builder, of_b, v * TILE_LANES)), align=4) for v in range(vectors)

@@ -333,8 +333,8 @@ def max_lanes(typing_context: Any, value: Any) -> Any:
 
 
 @intrinsic
-def random_lanes(typing_context: Any, low: Any, high: Any, counter: Any, threshold: Any, kept: Any) -> Any:
-    """``kept`` where the random bits of the counters ``counter`` to ``counter + 15`` reach ``threshold``, else 0.
+def random_lanes(typing_context: Any, low: Any, high: Any, counter: Any, step: Any, threshold: Any, kept: Any) -> Any:
+    """``kept`` where the random bits of the counters ``counter + lane·step`` reach ``threshold``, else 0.
 
     The bits are those of ``rng.random_bits`` for the key whose halves are ``low`` and ``high``.
     """
@@ -348,9 +348,20 @@ def random_lanes(typing_context: Any, low: Any, high: Any, counter: Any, thresho
             h = builder.mul(builder.xor(h, builder.lshr(h, _ints(13))), _ints(0xC2B2AE35))
             return builder.xor(h, builder.lshr(h, _ints(16)))
 
-        counters = builder.add(number(args[2]), ir.Constant(_INTS, [_I32(lane) for lane in range(LANES)]))
+        steps = builder.mul(number(args[3]), ir.Constant(_INTS, [_I32(lane) for lane in range(LANES)]))
+        counters = builder.add(number(args[2]), steps)
         bits = mix(builder.xor(mix(builder.xor(counters, number(args[0]))), number(args[1])))
-        enough = builder.icmp_unsigned(">=", bits, number(args[3]))
-        return builder.select(enough, _repeat(builder, args[4]), _constant(0.0))
+        enough = builder.icmp_unsigned(">=", bits, number(args[4]))
+        return builder.select(enough, _repeat(builder, args[5]), _constant(0.0))
 
-    return lanes(types.int64, types.int64, types.int64, types.int64, types.float32), generate
+    return lanes(*(types.int64,) * 5, types.float32), generate
+
+
+@intrinsic
+def lane_numbers(typing_context: Any) -> Any:
+    """0, 1, ..., 15."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return ir.Constant(_VECTOR, [ir.Constant(_FLOAT, float(lane)) for lane in range(LANES)])
+
+    return lanes(), generate

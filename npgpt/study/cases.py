@@ -221,3 +221,11 @@ def make_case(name: str, sizes: Sizes | None = None, seed: int = 0) -> Case:
     """The case of this name; without sizes, with those that the checker uses."""
     sizes = sizes or (SMALL if name.startswith(("Block", "GPT")) else Sizes())
     return CASES[name](sizes, np.random.default_rng(seed))
+
+
+def compile_case(case: Case) -> Case:
+    """The same in float32, computed by the compiled layers."""
+    from npgpt import compiled  # Numba takes a while to import: only when it is needed
+
+    case = case.astype(np.float32)
+    return dataclasses.replace(case, layer=case.layer.twin(compiled))

@@ -171,7 +171,7 @@ def test_reductions(x: Floats) -> None:
 
 @kernel
 def draw(low: int, high: int, counter: int, threshold: int, kept: Any, out: Any) -> None:
-    store(out, 0, vector.random_lanes(low, high, counter, threshold, kept))
+    store(out, 0, vector.random_lanes(low, high, counter, 1, threshold, kept))
 
 
 @given(*[st.integers(0, 2**32 - 1)] * 4)

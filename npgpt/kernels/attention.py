@@ -1,0 +1,209 @@
+"""Causal attention of all heads, and the same for the way back in ``attention_backward.py``: without a (T, T) array.
+
+As code, for the queries, keys and values (T, D) of one head of one example::
+
+    for i in range(T):
+        for j in range(i + 1):
+            s[j] = sum(q[i] * k[j]) / sqrt(D)
+        w = exp(s - max(s)) / sum(exp(s - max(s)))
+        mixed[i] = sum(w[j] * dropped(i, j) * v[j] for j in range(i + 1))
+
+Here QUERIES queries go together over blocks of KEYS keys, and stay in the lanes of the registers all the way: scores
+(keys, QUERIES) are a product of packed keys with packed queries; softmax runs down the keys, in every lane by itself;
+what it leaves is already the packed operand of the next product, with the values, which gives the output transposed.
+A later block of keys may bring a larger score: then what the earlier ones gave is scaled down ("online softmax"). Blocks
+that lie in the future altogether are not computed. Queries, keys and values are read where the fused projection has
+written them, (B, T, 3, H, D), and each head's output is written where the next projection reads it. For the way back
+one number a query is kept, the logarithm of its sum.
+
+Source    Milakov and Gimelshein 2018, arXiv:1805.02867 (online softmax); Dao et al. 2022, arXiv:2205.14135 (tiles)
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from npgpt.kernels.atomics import job
+from npgpt.kernels.bits import shift_right
+from npgpt.kernels.cache import entry, kernel
+from npgpt.kernels.functions import log
+from npgpt.kernels.kinds import FLOAT, FLOATS_OUT, INT, INTS, POOL, ROWS, ROWS_OUT
+from npgpt.kernels.matmul import GAP, pack_panels
+from npgpt.kernels.pool import launch
+from npgpt.kernels.softmax import LOWEST, exp_or_zero
+from npgpt.kernels.tile import TILE_COLUMNS, TILE_LANES, TILE_ROWS, copy_number, multiply_tile, transpose_block
+from npgpt.kernels.vector import (
+    LANES,
+    lane_numbers,
+    load,
+    maximum,
+    random_lanes,
+    select_less,
+    splat,
+    store,
+    store_some,
+)
+
+QUERIES = 32  # two registers of lanes
+KEYS = 96  # a multiple of the rows of every tile, so that blocks, and with them the bits, do not depend on the tile
+INFINITY = np.float32(np.inf)
+
+
+@kernel
+def panels_size(n: int, depth: int) -> int:
+    """Numbers that ``n`` rows take as packed panels, each ``depth`` deep."""
+    return (n + TILE_ROWS - 1) // TILE_ROWS * (depth * TILE_ROWS + GAP)
+
+
+@kernel
+def pack_rows(source: Any, at: int, row: int, n: int, depth: int, work: Any, to: int) -> None:
+    """Pack n rows of ``depth`` numbers so that the product runs along them: panels of rows."""
+    pack_panels(source, at, 1, row, depth, n, n, TILE_ROWS, GAP, work, to)
+
+
+@kernel
+def pack_columns(source: Any, at: int, row: int, n: int, depth: int, work: Any, to: int) -> None:
+    """Pack n rows of ``depth`` numbers so that the product runs over the rows: panels of columns."""
+    pack_panels(source, at, row, 1, n, depth, depth, TILE_ROWS, GAP, work, to)
+
+
+@kernel
+def pack_lanes(source: Any, at: int, row: int, n: int, depth: int, width: int, work: Any, to: int) -> None:
+    """``work[to + c·width + i] = source[at + i·row + c]`` for i < n <= width, c < depth; zeros from n to width."""
+    for c in range(0 if n < width else depth, depth):
+        for i in range(n, width):
+            work[to + c * width + i] = 0
+    pack_panels(source, at, 1, row, depth, n, n, width, 0, work, to)
+
+
+@kernel
+def multiply_packed(
+    work: Any, a: int, panel: int, b: int, width: int, n_k: int, c: Any, to: int, c_row: int, n: int, m: int, add: bool
+) -> None:
+    """``c[n, m] = a·b`` or ``+=``: a packed as panels, ``panel`` numbers apart; b (n_k, width), one row after another."""
+    for i in range(0, n, TILE_ROWS):
+        of_a = a + i // TILE_ROWS * panel
+        for j in range(0, m, TILE_COLUMNS):
+            height, wide = min(TILE_ROWS, n - i), min(TILE_COLUMNS, m - j)
+            multiply_tile(work, of_a, b + j, width, n_k, c, to + i * c_row + j, c_row, height, wide, add)
+
+
+@kernel
+def write_transposed(work: Any, at: int, width: int, n: int, m: int, out: Any, to: int, out_row: int) -> None:
+    """``out[to + j·out_row + i] = work[at + i·width + j]`` for i < n and j < m."""
+    for i in range(0, n, TILE_LANES):
+        for j in range(0, m, TILE_LANES):
+            if i + TILE_LANES <= n and j + TILE_LANES <= m:
+                transpose_block(work, at + i * width + j, width, TILE_LANES, out, to + j * out_row + i, out_row)
+            else:
+                for ii in range(i, min(n, i + TILE_LANES)):
+                    for jj in range(j, min(m, j + TILE_LANES)):
+                        copy_number(work, at + ii * width + jj, out, to + jj * out_row + ii)
+
+
+@kernel
+def _softmax_block(
+    work: Any, s: int, best: int, total: int, mixed: int, n: int, D: int, future: int, scale: float, first: bool
+) -> None:
+    """Scores (n keys, QUERIES) into weights that do not yet sum to 1, best and total score brought up to date.
+
+    Args
+        future: number of the first key, less that of the first query: key ``i`` is to come for lanes below future + i.
+    """
+    for half in range(0, QUERIES, LANES):
+        highest = splat(-INFINITY) if first else load(work, best + half)
+        for key in range(n):
+            here = s + key * QUERIES + half
+            score = load(work, here) * scale
+            if future + key > half:
+                score = select_less(lane_numbers(), splat(np.float32(future + key - half)), splat(-INFINITY), score)
+            store(work, here, score)
+            highest = maximum(score, highest)
+        sums = splat(0.0)
+        if not first:
+            shrink = exp_or_zero(load(work, best + half) - highest, LOWEST)
+            sums = load(work, total + half) * shrink
+            for c in range(D):
+                store(work, mixed + c * QUERIES + half, load(work, mixed + c * QUERIES + half) * shrink)
+        for key in range(n):
+            here = s + key * QUERIES + half
+            weight = exp_or_zero(load(work, here) - highest, LOWEST)
+            sums += weight
+            store(work, here, weight)
+        store(work, best + half, highest)
+        store(work, total + half, sums)
+
+
+@kernel
+def _drop_block(
+    work: Any, s: int, n: int, query: int, key: int, T: int, head: int, random: int, threshold: int, kept: float
+) -> None:
+    """Drop weights as ``Dropout`` would in the (H, T, T) of an example; the lanes are T numbers apart there."""
+    low, high = random & 0xFFFFFFFF, shift_right(random, 32)
+    for half in range(0, QUERIES, LANES):
+        for j in range(n):
+            here, counter = s + j * QUERIES + half, (head * T + query + half) * T + key + j
+            store(work, here, load(work, here) * random_lanes(low, high, counter, T, threshold, kept))
+
+
+@kernel
+def _forward(
+    thread: int, chunk: int, qkv: Any, H: int, T: int, mixed: Any, sums: Any, keys: Any, threshold: int, kept: Any,
+    works: Any,
+) -> None:  # fmt: skip
+    """One head of one example."""
+    b, head, C = chunk // H, chunk % H, mixed.shape[1]
+    D, row, work = C // H, 3 * C, works[thread]
+    of_q = b * T * row + head * D
+    scale = np.float32(1 / math.sqrt(D))
+    k_panel, v_panel = D * TILE_ROWS + GAP, T * TILE_ROWS + GAP
+    # What lies where in this thread's memory; all but the packed keys and values stay in the first cache.
+    best, total, q = 0, QUERIES, 2 * QUERIES
+    s = q + D * QUERIES
+    out = s + KEYS * QUERIES
+    k = out + D * QUERIES
+    v = k + panels_size(T, D)
+    pack_rows(qkv, of_q + C, row, T, D, work, k)
+    pack_columns(qkv, of_q + 2 * C, row, T, D, work, v)
+    for query in range(0, T, QUERIES):
+        n_queries = min(QUERIES, T - query)
+        pack_lanes(qkv, of_q + query * row, row, n_queries, D, QUERIES, work, q)
+        n_keys = query + n_queries
+        for key in range(0, n_keys, KEYS):
+            n = min(KEYS, n_keys - key)
+            of_k, of_v = k + key // TILE_ROWS * k_panel, v + key * TILE_ROWS
+            multiply_packed(work, of_k, k_panel, q, QUERIES, D, work, s, QUERIES, n, QUERIES, False)
+            _softmax_block(work, s, best, total, out, n, D, key - query, scale, key == 0)
+            if kept != 1:
+                _drop_block(work, s, n, query, key, T, head, keys[b], threshold, kept)
+            multiply_packed(work, of_v, v_panel, s, QUERIES, n, work, out, QUERIES, D, QUERIES, key > 0)
+        for half in range(0, QUERIES, LANES):
+            inverse = splat(1.0) / load(work, total + half)
+            for c in range(D):
+                store(work, out + c * QUERIES + half, load(work, out + c * QUERIES + half) * inverse)
+            left = min(LANES, n_queries - half)
+            if left > 0:
+                log_sum = load(work, best + half) + log(load(work, total + half))
+                store_some(sums, chunk * T + query + half, left, log_sum)
+        write_transposed(work, out, QUERIES, D, n_queries, mixed, (b * T + query) * C + head * D, C)
+
+
+def forward_size(T: int, D: int) -> int:
+    """Numbers that a thread works in: they grow with T, not with T²."""
+    used = 2 * QUERIES + 2 * D * QUERIES + KEYS * QUERIES + panels_size.py_func(T, D) + panels_size.py_func(D, T)
+    return -(-used // LANES) * LANES
+
+
+@entry(POOL, ROWS, INT, INT, ROWS_OUT, FLOATS_OUT, INTS, INT, FLOAT, ROWS_OUT)
+def forward(
+    pool: Any, qkv: Any, H: int, T: int, mixed: Any, sums: Any, keys: Any, threshold: int, kept: float, works: Any
+) -> None:
+    """mixed (B·T, C) from qkv (B·T, 3·C); the logarithms of the sums (B·H·T,) for the way back.
+
+    Args
+        keys, threshold, kept: of the dropout, as in ``dropout.py``; with kept = 1 nothing is dropped.
+        works: (threads, forward_size(T, D)).
+    """
+    n = len(qkv) // T * H
+    launch(pool, n, *job(_forward, (qkv, H, T, mixed, sums, keys, threshold, np.float32(kept), works)))

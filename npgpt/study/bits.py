@@ -1,0 +1,108 @@
+"""The same bits: small GPTs are trained, and what they have learned becomes one hash, to compare with others.
+
+It is the same for any number of threads, in a forked child, and on every CPU, whatever NumPy, its BLAS and the C
+library make of that CPU: on the way to the weights, all of them do integers and + − × ÷ and square roots at most.
+"""
+
+import hashlib
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+
+import numpy as np
+
+from npgpt.build import make_gpt, make_optimizer
+from npgpt.config import GPTConfig, TrainConfig
+from npgpt.core import Array, Cache
+from npgpt.data import SlidingWindows
+from npgpt.errors import NpgptError
+from npgpt.model import GPT
+from npgpt.optim import AdamW, WarmupCosine, clip_scale
+from npgpt.rng import make_key, random_bits
+from npgpt.train import accumulate
+
+# No size is a multiple of another's, so that tiles and registers are cut off at their ends. The MLP of the first is as
+# wide (528) as two blocks of a product and some, so that threads share it and blocks are joined.
+_SIZES = {"vocab_size": 37, "context_length": 11, "n_head": 3}
+MODELS = (
+    GPTConfig(**_SIZES, n_layer=2, n_embd=132, dropout=0.1, activation="gelu_tanh"),
+    GPTConfig(**_SIZES, n_layer=2, n_embd=24, dropout=0.2, activation="gelu", tie_weights=False),
+    GPTConfig(**_SIZES, n_layer=1, n_embd=21, dropout=0.3, activation="relu"),
+)
+STEPS = 20
+
+# What makes libraries leave out what this CPU has: NumPy (names since 2.4, and before), OpenBLAS, the C library.
+PLAIN_LIBRARIES = {
+    "NPY_DISABLE_CPU_FEATURES": "X86_V3 X86_V4 AVX512_ICL AVX512_SPR AVX2 FMA3 AVX512F AVX512_SKX",
+    "OPENBLAS_CORETYPE": "Nehalem",
+    "GLIBC_TUNABLES": "glibc.cpu.hwcaps=-AVX2,-FMA",
+}
+
+
+def training(steps: int) -> TrainConfig:
+    """Everything that a step can do: a rising and a falling rate, micro-batches of unequal size, decay, clipping."""
+    return TrainConfig(
+        steps=steps, batch_size=5, micro_batches=2, learning_rate=0.01, warmup_steps=5, grad_clip=1.4, seed=3
+    )
+
+
+def text(n: int = 400) -> Array:
+    """Ids that can be learned: each follows from the one before it, but for every fourth, which is random."""
+    random = random_bits(make_key("bits"), np.arange(n, dtype=np.uint32))
+    ids = np.zeros(n, np.int64)
+    for i in range(1, n):
+        ids[i] = (5 * ids[i - 1] + 3) % 37 if random[i] % 4 else random[i] // 4 % 37
+    return ids
+
+
+def train(config: GPTConfig, steps: int) -> tuple[GPT, AdamW]:
+    """A compiled GPT after so many steps, and the optimizer with its moments. (``npgpt.train`` does not show those.)"""
+    settings = training(steps)
+    model = make_gpt(config, kernels="compiled", seed=settings.seed)
+    optimizer = make_optimizer(model, settings.beta1, settings.beta2, settings.eps, settings.weight_decay)
+    rate = settings.learning_rate
+    schedule = WarmupCosine(rate, rate * settings.min_learning_rate_ratio, settings.warmup_steps, steps)
+    windows = SlidingWindows(
+        text(), config.context_length, batch_size=settings.batch_size, shuffle=True, seed=settings.seed
+    )
+    cache = Cache(training=True, seed=settings.seed)
+    for number in range(1, steps + 1):
+        accumulate(model, *windows.batch(number - 1), cache, settings.micro_batches, step=number)
+        optimizer.step(schedule(number - 1), clip_scale(optimizer.grad_norm(), settings.grad_clip))
+    return model, optimizer
+
+
+def weights_hash(steps: int = STEPS, threads: int | None = None) -> str:
+    """SHA-256 of the weights and both moments of all ``MODELS``, each trained for so many steps by so many threads."""
+    from npgpt.kernels.pool import get_num_threads, set_num_threads  # imports Numba
+
+    code, before = hashlib.sha256(), get_num_threads()
+    set_num_threads(threads or before)
+    try:
+        for config in MODELS:
+            model, optimizer = train(config, steps)
+            for numbers in (model.flat.values, optimizer.mean, optimizer.square):
+                code.update(numbers.astype("<f4", copy=False).tobytes())
+    finally:
+        set_num_threads(before)
+    return code.hexdigest()
+
+
+def hash_elsewhere(steps: int, threads: int, variables: Mapping[str, str]) -> tuple[str, str]:
+    """(tile, hash) of ``weights_hash`` in a process of its own, with other environment variables.
+
+    Raises
+        NpgptError if that process fails: with the end of what it said.
+    """
+    program = (
+        "from npgpt.kernels.tile import TILE; from npgpt.study.bits import weights_hash; "
+        f"print(TILE.name, weights_hash({steps}, {threads}), sep='\\n')"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", program], env=os.environ | dict(variables), capture_output=True, encoding="utf-8"
+    )
+    if ran.returncode:
+        raise NpgptError(f"a process with {dict(variables)} ended with {ran.returncode}: {ran.stderr[-1000:]}")
+    tile, found = ran.stdout.splitlines()
+    return tile, found

@@ -1,0 +1,164 @@
+"""Kernels that go number by number, and sums of columns, against their plain loops."""
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from npgpt.kernels import columns, dropout, elementwise
+from npgpt.kernels.functions import PLAIN
+from npgpt.kernels.pool import pool
+from npgpt.rng import make_key, random_bits
+
+Floats = npt.NDArray[np.float32]
+SEEDS = st.integers(0, 2**32 - 1)
+SIZES = st.one_of(st.integers(0, 100), st.integers(8180, 8200), st.integers(20000, 30000))
+SHAPES = st.one_of(
+    st.tuples(st.integers(0, 200), st.integers(1, 70)),
+    st.tuples(st.integers(1, 70), st.integers(250, 600)),
+    st.tuples(st.integers(1, 3), st.integers(8000, 9000)),
+)
+SPECIAL = np.array([math.nan, math.inf, -math.inf, 0.0, -0.0, 1e38, -1e38, 2.0**-149, 1.5] * 3, np.float32)
+
+
+def draw(seed: int, *shape: int) -> Floats:
+    return (4 * np.random.default_rng(seed).standard_normal(shape)).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    "kind, name", [(elementwise.TANH_GELU, "tanh_gelu"), (elementwise.GELU, "gelu"), (elementwise.RELU, "relu")]
+)
+@given(SIZES, SEEDS)
+def test_activations(run_twice: Any, kind: int, name: str, n: int, seed: int) -> None:
+    x = draw(seed, n)
+
+    def run(guards: Any) -> tuple[Floats, Floats]:
+        y, slope = guards.empty(n), guards.copy(x)
+        elementwise.activate(pool(), kind, slope, y, slope)  # in place
+        return y, slope
+
+    y, slope = run_twice(run)
+    some = np.unique(np.linspace(0, max(0, n - 1), 40).astype(int)) if n else np.array([], int)
+    for i in some:
+        y_right, slope_right = PLAIN[name](float(x[i]))
+        assert y[i] == pytest.approx(y_right, rel=1e-5, abs=1e-6)
+        assert slope[i] == pytest.approx(slope_right, rel=1e-5, abs=1e-6)
+
+
+def test_activations_of_special_numbers() -> None:
+    for kind in range(3):
+        y, slope = np.empty_like(SPECIAL), np.empty_like(SPECIAL)
+        elementwise.activate(pool(), kind, SPECIAL, y, slope)
+        assert np.isnan(y[0])
+        assert y[1] == math.inf
+        assert slope[[1, 2]].tolist() == [1, 0]
+        assert y[[3, 4]].tolist() == [0, 0]
+        assert np.array_equal(y[:9], y[18:], equal_nan=True)  # in a whole register as in what is left over
+
+
+@given(SIZES, SEEDS, st.sampled_from(["fresh", "a", "b"]), st.floats(-1e3, 1e3))
+def test_sums_products_and_multiples(run_twice: Any, n: int, seed: int, where: str, factor: float) -> None:
+    a, b = draw(seed, n), draw(seed + 1, n)
+    if n > 100:
+        a[-27:], b[:27] = SPECIAL, SPECIAL
+
+    def run(guards: Any) -> tuple[Floats, ...]:
+        results = []
+        for kernel in (elementwise.add, elementwise.multiply, elementwise.scale):
+            places = {"a": guards.copy(a), "b": guards.copy(b), "fresh": guards.empty(n)}
+            second = factor if kernel is elementwise.scale else places["b"]
+            kernel(pool(), places["a"], second, places[where])
+            results.append(places[where])
+        return tuple(results)
+
+    with np.errstate(all="ignore"):
+        right = a + b, a * b, a * np.float32(factor)
+    for ours, theirs in zip(run_twice(run), right, strict=True):
+        assert np.array_equal(ours, theirs, equal_nan=True)
+
+
+@given(SHAPES, SEEDS, st.booleans())
+def test_column_sums(run_twice: Any, shape: tuple[int, int], seed: int, add: bool) -> None:
+    x, before = draw(seed, *shape), draw(seed, shape[1])
+
+    def run(guards: Any) -> Any:
+        out, partial = guards.copy(before), guards.empty(columns.groups(shape[0]), shape[1])
+        columns.column_sums(pool(), guards.copy(x), partial, out, add)
+        return out
+
+    right = before * add
+    partial = np.zeros((columns.groups(shape[0]), shape[1]), np.float32)
+    for i in range(shape[0]):
+        partial[i // columns.GROUP] += x[i]
+    for group in partial:
+        right += group
+    assert (run_twice(run) == right).all()  # to the last bit: the order is said
+
+
+def test_column_sums_of_special_numbers() -> None:
+    x = np.zeros((70, 20), np.float32)
+    x[40, [3, 17]] = math.nan
+    x[69, [4, 18]] = math.inf
+    out = np.ones(20, np.float32)
+    columns.column_sums(pool(), x, np.empty((3, 20), np.float32), out, False)
+    assert np.flatnonzero(np.isnan(out)).tolist() == [3, 17]
+    assert np.flatnonzero(out == math.inf).tolist() == [4, 18]
+    assert np.count_nonzero(out == 0) == 16
+
+
+@given(SHAPES, SEEDS, st.booleans())
+def test_a_row_added_to_rows(run_twice: Any, shape: tuple[int, int], seed: int, in_place: bool) -> None:
+    x, row = draw(seed, *shape), draw(seed + 1, shape[1])
+
+    def run(guards: Any) -> Any:
+        there = guards.copy(x)
+        y = there if in_place else guards.empty(*shape)
+        columns.add_to_rows(pool(), there, guards.copy(row), y)
+        return y
+
+    assert (run_twice(run) == x + row).all()
+
+
+@given(
+    st.one_of(st.tuples(st.integers(0, 5), st.integers(0, 70)), st.tuples(st.integers(1, 3), st.integers(4000, 9000))),
+    SEEDS,
+    st.floats(0, 0.999),
+    st.booleans(),
+)
+def test_dropout(run_twice: Any, shape: tuple[int, int], seed: int, p: float, in_place: bool) -> None:
+    x = draw(seed, *shape)
+    keys = np.array([make_key("dropout", seed, b) for b in range(shape[0])], np.uint64)
+    threshold, kept = round(p * 2**32), 1 / (1 - p)
+
+    def run(guards: Any) -> Any:
+        there = guards.copy(x)
+        y = there if in_place else guards.empty(*shape)
+        dropout.dropout(pool(), there, guards.copy(keys.view(np.int64), np.int64), threshold, kept, y)
+        return y
+
+    y = run_twice(run)
+    for b in range(shape[0]):
+        bits = random_bits(int(keys[b]), np.arange(shape[1], dtype=np.uint32))
+        right = x[b] * np.where(bits >= np.uint32(threshold), np.float32(kept), np.float32(0))
+        assert (y[b] == right).all()
+
+
+@pytest.mark.parametrize("key", [0, -1, 2**63 - 1, -(2**63), 0x80000000, -0x80000000])
+def test_dropout_with_keys_of_either_sign(key: int) -> None:
+    x, y = np.ones((1, 1000), np.float32), np.empty((1, 1000), np.float32)
+    dropout.dropout(pool(), x, np.array([key]), 2**31, 2.0, y)
+    bits = random_bits(key % 2**64, np.arange(1000, dtype=np.uint32))
+    assert (y[0] == 2.0 * (bits >= np.uint32(2**31))).all()
+
+
+def test_dropout_of_special_numbers() -> None:
+    x = np.array([[math.nan, math.inf, 3.0] * 10], np.float32)
+    y = np.empty_like(x)
+    dropout.dropout(pool(), x, np.array([5]), 2**31, 2.0, y)
+    assert np.isnan(y[0, 0::3]).all()
+    assert (np.isnan(y[0, 1::3]) | (y[0, 1::3] == math.inf)).all()
+    assert set(y[0, 2::3]) == {0.0, 6.0}
