@@ -1,12 +1,15 @@
 """Where a model is made, and where it is decided by which layers it computes."""
 
+import struct
+import sys
+import warnings
+from types import ModuleType
+
 from npgpt import layers as textbook
 from npgpt import optim
-from npgpt.config import GPTConfig
+from npgpt.config import KERNELS, GPTConfig
 from npgpt.errors import ConfigError, did_you_mean
 from npgpt.model import GPT
-
-KERNELS = ("compiled", "textbook")
 
 
 def make_gpt(config: GPTConfig, kernels: str = "compiled", seed: int = 0) -> GPT:
@@ -22,21 +25,32 @@ def make_gpt(config: GPTConfig, kernels: str = "compiled", seed: int = 0) -> GPT
     if kernels not in KERNELS:
         raise ConfigError(f"kernels {kernels!r} are unknown; {did_you_mean(kernels, KERNELS)}")
     model = GPT(config, textbook, seed)
-    if kernels == "textbook":
-        return model
-    from npgpt import compiled  # Numba takes a while to import: only when it is needed
-
-    return model.twin(compiled)
+    layers = compiled_layers() if kernels == "compiled" else None
+    return model.twin(layers) if layers else model
 
 
-def make_optimizer(model: GPT, beta1: float, beta2: float, eps: float, weight_decay: float) -> optim.AdamW:
+def compiled_layers() -> ModuleType | None:
+    """``npgpt.compiled``, or None and a warning that says why, where kernels cannot be compiled."""
+    try:
+        from numba.core import config  # takes a while: only when it is needed
+
+        if getattr(config, "DISABLE_JIT", False):
+            raise ImportError("NUMBA_DISABLE_JIT is set")
+        if struct.calcsize("P") != 8 or sys.byteorder != "little":
+            raise ImportError("this is no 64-bit little-endian machine")
+        from npgpt import compiled
+    except ImportError as error:
+        warnings.warn(f"no compiled layers here ({error}): the textbook's compute, more slowly", stacklevel=3)
+        return None
+    return compiled
+
+
+def make_optimizer(
+    model: GPT, beta1: float = 0.9, beta2: float = 0.95, eps: float = 1e-8, weight_decay: float = 0.1
+) -> optim.AdamW:
     """AdamW for all parameters of a model, compiled if its layers are."""
-    kind = optim.AdamW
-    if is_compiled(model):
-        from npgpt.compiled.optim import AdamW as kind  # noqa: N813
-    return kind(model.flat, beta1, beta2, eps, weight_decay)
+    if type(model.lm_head) is textbook.VocabularyHead:
+        return optim.AdamW(model.flat, beta1, beta2, eps, weight_decay)
+    from npgpt.compiled.optim import AdamW
 
-
-def is_compiled(model: GPT) -> bool:
-    """Whether a model's layers are those of npgpt.compiled."""
-    return type(model.lm_head) is not textbook.VocabularyHead
+    return AdamW(model.flat, beta1, beta2, eps, weight_decay)

@@ -15,6 +15,7 @@ from typing import Any, Self
 from npgpt.errors import ConfigError, did_you_mean
 
 TOKENIZERS = ("bpe", "word", "char")
+KERNELS = ("compiled", "textbook")
 ACTIVATIONS = ("gelu_tanh", "gelu", "relu")
 LIMITS = {"at_least": operator.ge, "above": operator.gt, "at_most": operator.le, "below": operator.lt}
 LARGEST = 2**31 - 1  # of every whole number but the seed: beyond it, arrays cannot be indexed anyway
@@ -97,6 +98,9 @@ class TrainConfig(Options):
     beta2: float = option(0.95, "AdamW: memory of the mean squared gradient", at_least=0, below=1)
     eps: float = option(1e-8, "AdamW: added below the fraction", above=0)
     grad_clip: float = option(1.0, "largest norm of the gradient; what is longer is scaled down", above=0)
+    kernels: str = option(
+        "compiled", "what computes: compiled layers (fast, the same bits everywhere) or textbook ones", one_of=KERNELS
+    )
     eval_every: int = option(100, "steps from one evaluation, sample and checkpoint to the next", at_least=1)
     seed: int = option(0, "decides the first weights, the order of the examples, dropout and the samples", at_least=0)
 

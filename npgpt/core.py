@@ -35,7 +35,7 @@ class Param:
 
     def __init__(self, value: Array, std: float = 0.0) -> None:
         self.value = value
-        self.grad = np.zeros_like(value)
+        self._grad, self._is_empty = np.zeros_like(value), False
         self.std = std
 
     @property
@@ -191,7 +191,8 @@ class Layer:
         Args
             layers: ``npgpt.layers`` or ``npgpt.compiled``.
         """
-        return self._twin(layers, {})
+        other: Self = self._twin(layers, {})
+        return other
 
     def _twin(self, layers: ModuleType, made: dict[int, "Layer"]) -> Any:
         if id(self) in made:

@@ -5,7 +5,7 @@ import numpy as np
 
 from npgpt import layers as textbook
 from npgpt.compiled.base import CompiledLayer, check_float32, flat, gradient, output
-from npgpt.core import Array, Cache, check_array
+from npgpt.core import Array, Cache
 from npgpt.kernels import dropout
 from npgpt.kernels.pool import pool
 

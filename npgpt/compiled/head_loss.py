@@ -1,6 +1,6 @@
 # B batch, T time, C channels, V vocabulary
 from npgpt import layers as textbook
-from npgpt.compiled.base import CompiledComposite, CompiledLayer, flat, gradient, output, rows
+from npgpt.compiled.base import CompiledLayer, flat, gradient, output, rows
 from npgpt.compiled.loss import turn_logits
 from npgpt.core import Array, Cache, check_array
 from npgpt.kernels import elementwise

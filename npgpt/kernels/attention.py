@@ -11,7 +11,7 @@ As code, for the queries, keys and values (T, D) of one head of one example::
 Here QUERIES queries go together over blocks of KEYS keys, and stay in the lanes of the registers all the way: scores
 (keys, QUERIES) are a product of packed keys with packed queries; softmax runs down the keys, in every lane by itself;
 what it leaves is already the packed operand of the next product, with the values, which gives the output transposed.
-A later block of keys may bring a larger score: then what the earlier ones gave is scaled down ("online softmax"). Blocks
+A later block may bring a larger score: then what the earlier ones gave is scaled down ("online softmax"). Blocks
 that lie in the future altogether are not computed. Queries, keys and values are read where the fused projection has
 written them, (B, T, 3, H, D), and each head's output is written where the next projection reads it. For the way back
 one number a query is kept, the logarithm of its sum.
@@ -81,7 +81,7 @@ def pack_lanes(source: Any, at: int, row: int, n: int, depth: int, width: int, w
 def multiply_packed(
     work: Any, a: int, panel: int, b: int, width: int, n_k: int, c: Any, to: int, c_row: int, n: int, m: int, add: bool
 ) -> None:
-    """``c[n, m] = a·b`` or ``+=``: a packed as panels, ``panel`` numbers apart; b (n_k, width), one row after another."""
+    """``c[n, m] = a·b`` or ``+=``: a as panels, ``panel`` numbers apart; b (n_k, width), one row after another."""
     for i in range(0, n, TILE_ROWS):
         of_a = a + i // TILE_ROWS * panel
         for j in range(0, m, TILE_COLUMNS):
@@ -191,7 +191,7 @@ def _forward(
 
 def forward_size(T: int, D: int) -> int:
     """Numbers that a thread works in: they grow with T, not with T²."""
-    used = 2 * QUERIES + 2 * D * QUERIES + KEYS * QUERIES + panels_size.py_func(T, D) + panels_size.py_func(D, T)
+    used = 2 * QUERIES + 2 * D * QUERIES + KEYS * QUERIES + panels_size(T, D) + panels_size(D, T)
     return -(-used // LANES) * LANES
 
 

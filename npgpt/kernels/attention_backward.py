@@ -107,7 +107,7 @@ def _backward(
     D, row, work = C // H, 3 * C, works[thread]
     of_q, of_mixed = b * T * row + head * D, b * T * C + head * D
     scale = np.float32(1 / math.sqrt(D))
-    by_row, by_column, by_key = D * TILE_ROWS + GAP, T * TILE_ROWS + GAP, KEYS * TILE_ROWS + GAP
+    by_row, by_column = D * TILE_ROWS + GAP, T * TILE_ROWS + GAP
     wide = (D + TILE_COLUMNS - 1) // TILE_COLUMNS * TILE_COLUMNS
     # What lies where in this thread's memory: small things first, then q and dm, packed along and across.
     s = 0
@@ -142,9 +142,7 @@ def _backward(
             here, across = query // TILE_ROWS * by_row, query * TILE_ROWS
             multiply_packed(work, q_rows + here, by_row, k_lanes, KEYS, D, work, s, KEYS, n, KEYS, False)
             multiply_packed(work, dm_rows + here, by_row, v_lanes, KEYS, D, work, ds, KEYS, n, KEYS, False)
-            _softmax_block(
-                work, s, ds, n, query, key, T, sums, chunk * T, along, scale, head, keys[b], threshold, kept
-            )
+            _softmax_block(work, s, ds, n, query, key, T, sums, chunk * T, along, scale, head, keys[b], threshold, kept)
             later = query > start
             multiply_packed(work, dm_columns + across, by_column, s, KEYS, n, work, dv, KEYS, D, KEYS, later)
             multiply_packed(work, q_columns + across, by_column, ds, KEYS, n, work, dk, KEYS, D, KEYS, later)
@@ -157,10 +155,9 @@ def _backward(
 
 def backward_size(T: int, D: int) -> int:
     """Numbers that a thread works in: they grow with T, not with T²."""
-    size = panels_size.py_func
     wide = -(-D // TILE_COLUMNS) * TILE_COLUMNS
-    small = 2 * QUERIES * KEYS + size(QUERIES, KEYS) + 4 * D * KEYS + KEYS * wide
-    used = small + 2 * size(T, D) + 2 * size(D, T) + T
+    small = 2 * QUERIES * KEYS + panels_size(QUERIES, KEYS) + 4 * D * KEYS + KEYS * wide
+    used = small + 2 * panels_size(T, D) + 2 * panels_size(D, T) + T
     return -(-used // LANES) * LANES
 
 

@@ -47,13 +47,13 @@ inline_kernel = functools.partial(kernel, inline=True)
 ENTRIES: list[Any] = []  # what Python calls: every kernel that ``entry`` has made
 
 
-def entry(*kinds: Any) -> Callable[[Function], Function]:
+def entry(*kinds: Any) -> Callable[[Function], Any]:
     """A kernel that Python calls, compiled once, at its first call, for these types of arguments alone.
 
     Without them Numba would compile one form for each combination of contiguous, strided and read-only arrays.
     """
 
-    def decorate(function: Function) -> Function:
+    def decorate(function: Function) -> Any:
         dispatcher: Any = kernel(function)
 
         def compile_form(*arguments: Any, **_: Any) -> Any:
@@ -64,7 +64,7 @@ def entry(*kinds: Any) -> Callable[[Function], Function]:
 
         dispatcher._compile_for_args = compile_form  # what Numba calls when it has no form that fits
         ENTRIES.append(dispatcher)
-        return dispatcher  # type: ignore[no-any-return]
+        return dispatcher
 
     return decorate
 

@@ -33,9 +33,7 @@ def _product(
     example, head = chunk // a.shape[1], chunk % a.shape[1]
     left, right, out = a[example, head], b[example, head], c[example, head]
     every_row, every_column = (0, out.shape[0]), (0, out.shape[1])
-    multiply_block(
-        left, right, out, every_row, every_column, False, NOTHING, numbers, rows, rows_out, packs[thread]
-    )
+    multiply_block(left, right, out, every_row, every_column, False, NOTHING, numbers, rows, rows_out, packs[thread])
 
 
 @entry(POOL, HEADS, HEADS, HEADS_OUT, FLOATS, ROWS, ROWS_OUT, ROWS_OUT)

@@ -5,7 +5,7 @@ from typing import Any
 from numba import types
 
 
-def _array(number: Any, n_axes: int, layout: str, written: bool) -> Any:
+def _array(number: Any, n_axes: int, layout: Any, written: bool) -> Any:
     return types.Array(number, n_axes, layout, readonly=not written)
 
 

@@ -168,7 +168,9 @@ def multiply_block(
                 for column in range(0, width, TILE_COLUMNS):
                     here, of_c = of_a + panel * (depth * TILE_ROWS + GAP), i * c_row + j + column
                     n = min(TILE_COLUMNS, width - column)
-                    multiply_tile(packed, here, column * depth, TILE_COLUMNS, depth, c, of_c, c_row, height, n, add or k > 0)
+                    multiply_tile(
+                        packed, here, column * depth, TILE_COLUMNS, depth, c, of_c, c_row, height, n, add or k > 0
+                    )
                 if how != NOTHING and k + depth == K:
                     for row in range(i, i + height):
                         _finish(how, c, row * c_row + j, row, j, width, N, bias, other, slope)

@@ -153,7 +153,8 @@ class Pool:
         if self.n_threads == 1:
             return
         self.pipe = self.words[[PIPE_OUT, PIPE_IN]] = os.pipe()
-        _work.compile("void(int64[::1], int64)")  # by one thread, before several ask for it
+        work: Any = _work
+        work.compile("void(int64[::1], int64)")  # by one thread, before several ask for it
         for number in range(1, self.n_threads):
             worker = threading.Thread(target=_work, args=(self.words, number), name=f"npgpt-{number}", daemon=True)
             worker.start()

@@ -132,8 +132,8 @@ def multiply_tile(
         packed: the memory in which the panels of a and b begin at the items ``a`` and ``b``.
         b_row: items from one k to the next in b, at least TILE_COLUMNS; in a it is TILE_ROWS.
         c, at, stride: the array of the output, the item of its first number, items from row to row.
-        n_rows, n_columns: how many there are; at least 1, at most TILE_ROWS and TILE_COLUMNS. A tile that is cut off below is
-            computed whole; its rows from n_rows on land on the last row before that is written itself.
+        n_rows, n_columns: how many there are; at least 1, at most TILE_ROWS and TILE_COLUMNS. A tile that is cut off
+            below is computed whole; its rows from n_rows on land on the last row before that is written itself.
     """
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -154,7 +154,17 @@ def multiply_tile(
 
 
 def _tile(
-    builder: Any, vectors: int, a: Any, b: Any, b_row: Any, n_k: Any, c: Any, stride: Any, n_rows: Any, n_columns: Any, add: Any
+    builder: Any,
+    vectors: int,
+    a: Any,
+    b: Any,
+    b_row: Any,
+    n_k: Any,
+    c: Any,
+    stride: Any,
+    n_rows: Any,
+    n_columns: Any,
+    add: Any,
 ) -> None:
     """The tile with one or two registers a row: one, where the matrix ends within the first."""
     width = _I64(vectors * TILE_LANES)

@@ -5,7 +5,8 @@ bits on every CPU. Here the sixteen lanes are part of the program: a CPU with AV
 with AVX2 in two, an old one in four or sixteen, and each of them gives the same bits. Products are only ever fused with
 sums where ``fma`` says so, for the same reason (where there is no such instruction, the C library computes it).
 
-``load`` and ``store`` check nothing, as all in ``bits.py``. A number mixed with lanes is rounded to float32 and repeated.
+``load`` and ``store`` check nothing, as all in ``bits.py``. A number mixed with lanes is rounded to float32, and
+repeated.
 """
 
 import operator

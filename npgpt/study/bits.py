@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -24,7 +25,7 @@ from npgpt.train import accumulate
 
 # No size is a multiple of another's, so that tiles and registers are cut off at their ends. The MLP of the first is as
 # wide (528) as two blocks of a product and some, so that threads share it and blocks are joined.
-_SIZES = {"vocab_size": 37, "context_length": 11, "n_head": 3}
+_SIZES: dict[str, Any] = {"vocab_size": 37, "context_length": 11, "n_head": 3}
 MODELS = (
     GPTConfig(**_SIZES, n_layer=2, n_embd=132, dropout=0.1, activation="gelu_tanh"),
     GPTConfig(**_SIZES, n_layer=2, n_embd=24, dropout=0.2, activation="gelu", tie_weights=False),
