@@ -1,6 +1,7 @@
 """``npgpt train``: from a text to a run folder."""
 
 import argparse
+import contextlib
 import dataclasses
 import io
 import math
@@ -124,7 +125,7 @@ def fit(
     steps, every = config.train.steps, config.train.eval_every
     rows: list[dict[str, Any]] = []
     bar = tqdm(total=steps, unit="step", disable=not sys.stderr.isatty(), leave=False)
-    losses: list[float] = [evaluate(model, ids[: 1 + 16 * config.model.context_length])]
+    losses: list[float] = []
     tokens, started = 0.0, time.perf_counter()
 
     def report(step: int) -> None:
@@ -154,7 +155,8 @@ def fit(
         losses.clear()
         tokens, started = 0.0, time.perf_counter()
 
-    with bar:
+    with bar, compilation_shown(bar):
+        losses.append(evaluate(model, ids[: 1 + 16 * config.model.context_length]))
         report(0)
         try:
             for step in training:
@@ -168,6 +170,20 @@ def fit(
             bar.write(f"{_shown(folder.path)} holds the weights of step {rows[-1]['step']}", file=sys.stdout)
             raise
     return rows
+
+
+@contextlib.contextmanager
+def compilation_shown(bar: Any) -> Iterator[None]:
+    """Name on a progress line the kernels that are being compiled, which takes a while the first time."""
+    from npgpt.kernels.cache import PROGRESS  # Numba takes a while to import: not before help is shown
+
+    shown = [] if bar.disable else [bar.set_description]
+    PROGRESS.extend(shown)
+    try:
+        yield
+    finally:
+        for show in shown:
+            PROGRESS.remove(show)
 
 
 def sample_line(model: GPT, tokenizer: Tokenizer, seed: int) -> str:

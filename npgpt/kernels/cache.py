@@ -44,7 +44,7 @@ def kernel(function: Function, inline: bool = False) -> Function:
 
 inline_kernel = functools.partial(kernel, inline=True)
 
-ENTRIES: list[Any] = []  # what Python calls: every kernel that ``entry`` has made
+ENTRIES: list[Any] = []  # what Python calls: every kernel that ``entry`` has made, with ``compile_form()``
 
 
 def entry(*kinds: Any) -> Callable[[Function], Any]:
@@ -62,7 +62,7 @@ def entry(*kinds: Any) -> Callable[[Function], Any]:
                 dispatcher.disable_compile()
             return machine_code  # which is then called with the arguments
 
-        dispatcher._compile_for_args = compile_form  # what Numba calls when it has no form that fits
+        dispatcher._compile_for_args = dispatcher.compile_form = compile_form  # Numba calls it when no form fits
         ENTRIES.append(dispatcher)
         return dispatcher
 
@@ -70,6 +70,7 @@ def entry(*kinds: Any) -> Callable[[Function], Any]:
 
 
 _compiling = threading.RLock()
+PROGRESS: list[Callable[[str], Any]] = []  # who shows a progress line is told here what is being compiled; "" if nothing
 
 
 @functools.cache
@@ -106,15 +107,25 @@ def _announce_compilation() -> None:
 
 
 class _Announcement(event.Listener):
-    """A word on the screen when the first of our kernels is compiled, not found on disk."""
+    """A word on the screen when kernels of ours are compiled, not found on disk: on a progress line, or once."""
 
     said = False
 
+    def __init__(self) -> None:
+        self.names: list[str] = []  # of what is being compiled, and within it, and so on
+
     def on_start(self, event: event.Event) -> None:
-        dispatcher = event.data.get("dispatcher")
-        if not self.said and dispatcher is not None and dispatcher.py_func.__module__.startswith(__package__):
+        module = event.data["dispatcher"].py_func.__module__ if event.data.get("dispatcher") else ""
+        self.names.append(f"compiling {module.rpartition('.')[2]}" if module.startswith(__package__) else "")
+        if self.names[-1] and not PROGRESS and not self.said:
             self.said = True
             print("npgpt: compiling kernels for this machine; the next start finds them ready ...", file=sys.stderr)
+        self._show()
 
     def on_end(self, event: event.Event) -> None:
-        pass
+        self.names.pop()
+        self._show()
+
+    def _show(self) -> None:
+        for show in PROGRESS:
+            show(next(filter(None, self.names), ""))  # the outermost of ours

@@ -12,9 +12,10 @@ and back, with xhat = (x - mean) * rstd and dxhat = dy * gain::
     dgain += dy * xhat                                  # over all rows
     dbias += dy
 
-Each row is a chunk of three passes, all but the first from the nearest cache. xhat is not kept but computed again: it
-takes two operations, and keeping it as much memory as the whole output. What all rows add up, gain and bias, is summed
-for each GROUP of rows by itself (``columns.py``), and then over the groups in their order, whoever did which.
+Each row takes three passes, all but the first from the nearest cache; in two of them the numbers go by turns to two
+sums, since an addition has to wait for the one before it. xhat is not kept but computed again: it takes two operations,
+and keeping it as much memory as the whole output. What all rows add up, gain and bias, is summed for each GROUP of rows
+by itself (``columns.py``), and then over the groups in their order, whoever did which.
 """
 
 from typing import Any
@@ -36,18 +37,25 @@ def _forward(thread: int, chunk: int, x: Any, gain: Any, bias: Any, eps: float, 
     n, C = x.shape
     whole = C - C % LANES
     rest = C - whole
+    pairs = whole - whole % (2 * LANES)
     for row in range(chunk * GROUP, min(n, (chunk + 1) * GROUP)):
         at = row * C
-        total = load_some(x, at + whole, rest, 0.0)
-        for c in range(0, whole, LANES):
-            total += load(x, at + c)
-        mean_of_row = sum_lanes(total) / np.float32(C)
+        even, odd = load_some(x, at + whole, rest, 0.0), splat(0.0)
+        for c in range(0, pairs, 2 * LANES):
+            even += load(x, at + c)
+            odd += load(x, at + c + LANES)
+        for c in range(pairs, whole, LANES):
+            odd += load(x, at + c)
+        mean_of_row = sum_lanes(even + odd) / np.float32(C)
         centred = load_some(x, at + whole, rest, mean_of_row) - mean_of_row
-        squares = centred * centred
-        for c in range(0, whole, LANES):
+        even, odd = centred * centred, splat(0.0)
+        for c in range(0, pairs, 2 * LANES):
+            centred, other = load(x, at + c) - mean_of_row, load(x, at + c + LANES) - mean_of_row
+            even, odd = fma(centred, centred, even), fma(other, other, odd)
+        for c in range(pairs, whole, LANES):
             centred = load(x, at + c) - mean_of_row
-            squares = fma(centred, centred, squares)
-        variance = sum_lanes(squares) / np.float32(C)
+            odd = fma(centred, centred, odd)
+        variance = sum_lanes(even + odd) / np.float32(C)
         scale = np.float32(1) / np.sqrt(variance + np.float32(eps))
         mean[row], rstd[row] = mean_of_row, scale
         for c in range(0, whole, LANES):

@@ -60,8 +60,7 @@ def exp_or_zero(x: Any, lowest: Any) -> Any:
 @inline_kernel
 def largest_of_row(x: Any, at: int, whole: int, rest: int) -> Any:
     """The largest of the ``whole + rest`` numbers from ``x[at]`` on that is not NaN, else -inf."""
-    largest = load_some(x, at + whole, rest, -_INF)
-    largest = maximum(largest, splat(-_INF))
+    largest = maximum(load_some(x, at + whole, rest, -_INF), splat(-_INF))  # the second where the first is NaN
     for c in range(0, whole, LANES):
         largest = maximum(load(x, at + c), largest)
     return max_lanes(largest)
@@ -71,7 +70,7 @@ def largest_of_row(x: Any, at: int, whole: int, rest: int) -> Any:
 def exp_row(x: Any, at: int, C: int, lowest: Any, out: Any) -> Any:
     """Of the C numbers from ``x[at]`` on, e^(x - max) into the same place of ``out``; returns (max, sum).
 
-    The sum is NaN if one of the numbers is NaN or inf, or all are -inf.
+    The sum is NaN if one of the numbers is NaN or inf, or all are -inf. ``out`` may be x.
     """
     whole = C - C % LANES
     rest = C - whole

@@ -57,8 +57,11 @@ def text(n: int = 400) -> Array:
     return ids
 
 
-def train(config: GPTConfig, steps: int) -> tuple[GPT, AdamW]:
-    """A compiled GPT after so many steps, and the optimizer with its moments. (``npgpt.train`` does not show those.)"""
+def train(config: GPTConfig, steps: int) -> tuple[GPT, AdamW, list[float]]:
+    """A compiled GPT after so many steps, the optimizer with its moments, which ``npgpt.train`` does not show, and what
+    is float64 on the way: learning rates, norms of gradients, powers of beta. When they are rounded to float32, their
+    last bits are mostly lost, and so would not be seen in the weights.
+    """
     settings = training(steps)
     model = make_gpt(config, kernels="compiled", seed=settings.seed)
     optimizer = make_optimizer(model, settings.beta1, settings.beta2, settings.eps, settings.weight_decay)
@@ -68,23 +71,27 @@ def train(config: GPTConfig, steps: int) -> tuple[GPT, AdamW]:
         text(), config.context_length, batch_size=settings.batch_size, shuffle=True, seed=settings.seed
     )
     cache = Cache(training=True, seed=settings.seed)
+    numbers = []
     for number in range(1, steps + 1):
         accumulate(model, *windows.batch(number - 1), cache, settings.micro_batches, step=number)
-        optimizer.step(schedule(number - 1), clip_scale(optimizer.grad_norm(), settings.grad_clip))
-    return model, optimizer
+        learning_rate, norm = schedule(number - 1), optimizer.grad_norm()
+        optimizer.step(learning_rate, clip_scale(norm, settings.grad_clip))
+        numbers += [learning_rate, norm, optimizer.power1, optimizer.power2]
+    return model, optimizer, numbers
 
 
 def weights_hash(steps: int = STEPS, threads: int | None = None) -> str:
-    """SHA-256 of the weights and both moments of all ``MODELS``, each trained for so many steps by so many threads."""
+    """SHA-256 of what ``train`` returns for each of ``MODELS``, after so many steps by so many threads."""
     from npgpt.kernels.pool import get_num_threads, set_num_threads  # imports Numba
 
     code, before = hashlib.sha256(), get_num_threads()
     set_num_threads(threads or before)
     try:
         for config in MODELS:
-            model, optimizer = train(config, steps)
-            for numbers in (model.flat.values, optimizer.mean, optimizer.square):
-                code.update(numbers.astype("<f4", copy=False).tobytes())
+            model, optimizer, numbers = train(config, steps)
+            for vector in (model.flat.values, optimizer.mean, optimizer.square):
+                code.update(vector.astype("<f4", copy=False).tobytes())
+            code.update(np.array(numbers, "<f8").tobytes())
     finally:
         set_num_threads(before)
     return code.hexdigest()

@@ -24,7 +24,7 @@ SETTINGS = st.tuples(
 def test_squared_norm(run_twice: Any, n: int, seed: int, exponent: int) -> None:
     g = (10.0**exponent * np.random.default_rng(seed).standard_normal(n)).astype(np.float32)
 
-    def run(guards: Any) -> float:
+    def run(guards: Any) -> Any:
         partial = guards.empty(optimizer.chunks(n), dtype=np.float64)
         return optimizer.squared_norm(pool(), guards.copy(g), partial)
 

@@ -1,0 +1,91 @@
+"""How many multiplications and additions could this CPU do at most? The limit of every matrix product.
+
+    python benchmarks/peak.py [threads]
+
+A loop of fused multiply-adds on registers alone, in as many independent chains as the matrix product's tile has: 24 of
+16 numbers with AVX-512. No program that multiplies matrices is faster than that.
+"""
+
+import sys
+import time
+from typing import Any
+
+import numba
+import numpy as np
+from llvmlite import ir
+from numba import extending, types
+from numba.core import cgutils
+
+from npgpt import set_num_threads
+from npgpt.kernels.atomics import job
+from npgpt.kernels.pool import get_num_threads, launch, pool
+from npgpt.kernels.tile import TILE
+
+CHAINS = 2 * TILE.rows
+CHUNKS = 8  # for each thread: one that the system puts aside leaves its share to the others
+_FLOAT, _I32, _I64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
+_VECTOR = ir.VectorType(_FLOAT, TILE.lanes)
+
+
+@extending.intrinsic
+def chains(typing_context: Any, n: Any, x: Any) -> Any:
+    """n times ``c = fma(c, x, x)`` in each chain, from different c on; what is left of all of them, in one number."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        undefined = ir.Constant(_VECTOR, ir.Undefined)
+        first = builder.insert_element(undefined, args[1], _I32(0))
+        x = builder.shuffle_vector(first, first, ir.Constant(ir.VectorType(_I32, TILE.lanes), [_I32(0)] * TILE.lanes))
+        kind = ir.FunctionType(_VECTOR, [_VECTOR] * 3)
+        fma = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fma.v{TILE.lanes}f32")
+        sums = [cgutils.alloca_once(builder, _VECTOR) for _ in range(CHAINS)]
+        value = x
+        for total in sums:
+            value = builder.fadd(value, x)
+            builder.store(value, total)
+        with cgutils.for_range(builder, n_times := args[0]):
+            assert n_times.type == _I64
+            for total in sums:
+                builder.store(builder.call(fma, [builder.load(total), x, x]), total)
+        value = builder.load(sums[0])
+        for total in sums[1:]:
+            value = builder.fadd(value, builder.load(total))
+        return builder.extract_element(value, _I32(0))
+
+    return types.float32(types.int64, types.float32), generate
+
+
+@numba.njit(nogil=True)
+def _chunk(thread: int, chunk: int, n: int, x: Any, out: Any) -> None:
+    out[chunk] = chains(n, x)
+
+
+@numba.njit(nogil=True)
+def _run(pool: Any, n: int, x: Any, out: Any) -> None:
+    launch(pool, len(out), *job(_chunk, (n, x, out)))
+
+
+class Peak:
+    """The peak of all threads of npgpt's pool together."""
+
+    def __init__(self) -> None:
+        self.out = np.empty(CHUNKS * get_num_threads(), np.float32)
+        self.n = 1000
+        self._seconds()  # compiles
+        while self._seconds() < 2e-3:
+            self.n *= 2
+
+    def _seconds(self) -> float:
+        start = time.perf_counter()
+        _run(pool(), self.n, np.float32(0.5), self.out)
+        return time.perf_counter() - start
+
+    def measure(self, times: int = 11) -> float:
+        """GF/s: the median of several runs of a few milliseconds; a multiply-add counts as two."""
+        seconds = sorted(self._seconds() for _ in range(times))[times // 2]
+        return 2 * CHAINS * TILE.lanes * self.n * len(self.out) / seconds / 1e9
+
+
+if __name__ == "__main__":
+    for threads in map(int, sys.argv[1:] or ["1"]):
+        set_num_threads(threads)
+        print(f"{TILE.name}, {threads} threads: {Peak().measure():.1f} GF/s")

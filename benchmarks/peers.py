@@ -1,0 +1,265 @@
+"""What the benchmarks share: contestants in processes of their own that take turns, and the ratio of their medians.
+
+Two thread pools in one process disturb each other, and so do two processes that compute at once. So each contestant is
+a child process that waits on a pipe until it is asked; the others sleep meanwhile, and a pause before each turn lets
+the threads of the one before stop spinning. Whoever was first in one round is last in the next.
+"""
+
+import argparse
+import importlib
+import importlib.util
+import json
+import math
+import os
+import statistics
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Self
+
+PAUSE = 0.05  # seconds before each turn
+GROUP = 0.3e-3  # calls that take less are timed several at once
+HAS_TORCH = importlib.util.find_spec("torch") is not None
+
+
+class Contestant:
+    """A child process that makes one object and answers with what its methods return.
+
+    Args
+        factory: "module:class", of a module in this folder; the object is ``class(threads=threads, **settings)``.
+        environment: variables to set for it; those that are None are taken away.
+    """
+
+    def __init__(
+        self,
+        label: str,
+        factory: str,
+        threads: int,
+        environment: dict[str, str | None] | None = None,
+        **settings: Any,
+    ) -> None:
+        self.label = label
+        names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NPGPT_NUM_THREADS")
+        wanted: dict[str, str | None] = {**os.environ, **dict.fromkeys(names, str(threads)), **(environment or {})}
+        self.process = subprocess.Popen(
+            [sys.executable, __file__, factory, json.dumps({"threads": threads, **settings})],
+            env={name: value for name, value in wanted.items() if value is not None},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            encoding="utf-8",
+        )
+
+    def ask(self, method: str, **arguments: Any) -> Any:
+        """What the child's method returns; SystemExit with its traceback if it raises."""
+        assert self.process.stdin and self.process.stdout
+        try:
+            print(json.dumps([method, arguments]), file=self.process.stdin, flush=True)
+            answer = json.loads(self.process.stdout.readline() or "{}")
+        except BrokenPipeError:
+            answer = {}
+        if "answer" not in answer:
+            raise SystemExit(f"{self.label}, {method}: {answer.get('error', 'the process died')}")
+        return answer["answer"]
+
+    def close(self) -> None:
+        assert self.process.stdin and self.process.stdout
+        self.process.stdin.close()
+        self.process.wait()
+        self.process.stdout.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def serve(factory: str, settings: str) -> None:
+    """A contestant's life. What it prints goes to the standard error, so that answers stay alone on the pipe."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    contestant = None
+    for line in sys.stdin:
+        method, arguments = json.loads(line)
+        try:
+            if contestant is None:
+                module, _, name = factory.partition(":")
+                contestant = getattr(importlib.import_module(module), name)(**json.loads(settings))
+            answer = {"answer": getattr(contestant, method)(**arguments)}
+        except Exception:
+            answer = {"error": traceback.format_exc()}
+        print(json.dumps(answer), file=answers, flush=True)
+
+
+def take_turns(contestants: Iterable[Contestant], rounds: int, method: str, **arguments: Any) -> dict[str, list[Any]]:
+    """Ask all of them in turns; label -> answers, one a round."""
+    order = list(contestants)
+    answers: dict[str, list[Any]] = {contestant.label: [] for contestant in order}
+    for _ in range(rounds):
+        for contestant in order:
+            time.sleep(PAUSE)
+            answers[contestant.label].append(contestant.ask(method, **arguments))
+        order.reverse()
+    return answers
+
+
+def seconds_per_call(function: Callable[[], Any], seconds: float, at_least: int = 3) -> float:
+    """The median of several timings, after a call that finds the caches cold and the other threads asleep.
+
+    Args
+        seconds: about how long to go on.
+        at_least: how many timings, however long they take.
+    """
+    clock = time.perf_counter
+    function()
+    start = clock()
+    function()
+    calls = max(1, math.ceil(GROUP / max(clock() - start, 1e-9)))
+    times: list[float] = []
+    begun = clock()
+    while len(times) < at_least or clock() - begun < seconds:
+        start = clock()
+        for _ in range(calls):
+            function()
+        times.append((clock() - start) / calls)
+    return statistics.median(times)
+
+
+def compare(ours: list[float], theirs: list[float]) -> dict[str, Any]:
+    """How many times faster we are: the ratio of medians, and the quartiles of the ratios of single rounds."""
+    rounds = [b / a for a, b in zip(ours, theirs, strict=True)]
+    low, _, high = statistics.quantiles(rounds, n=4, method="inclusive") if len(rounds) > 1 else rounds * 3
+    return {"ratio": statistics.median(theirs) / statistics.median(ours), "quartiles": [low, high]}
+
+
+def shown(ratio: dict[str, Any]) -> str:
+    low, high = ratio["quartiles"]
+    return f"{ratio['ratio']:5.2f} ({low:.2f}-{high:.2f})"
+
+
+def geometric_mean(values: Iterable[float]) -> float:
+    return math.exp(statistics.fmean(map(math.log, values)))
+
+
+def parse(description: str, rounds: int, *more: tuple[str, dict[str, Any]]) -> argparse.Namespace:
+    """The options that all of these benchmarks have, and some of their own."""
+    parser = argparse.ArgumentParser(description=description)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    default = [1, 2] if cores > 1 else [1]
+    parser.add_argument("--threads", type=int, nargs="+", default=default, help="numbers of threads (1 2)")
+    parser.add_argument("--rounds", type=int, help=f"turns of each contestant ({rounds}; with --quick 3)")
+    parser.add_argument("--quick", action="store_true", help="less of everything: to see that it runs")
+    parser.add_argument("--json", metavar="FILE", help="write all figures there")
+    for name, settings in more:
+        parser.add_argument(name, **settings)
+    options = parser.parse_args()
+    options.rounds = options.rounds or (3 if options.quick else rounds)
+    return options
+
+
+class Report:
+    """The rows of a benchmark and the machine they were measured on."""
+
+    def __init__(self) -> None:
+        from npgpt.cli.doctor import about_machine
+
+        self.environment: dict[str, Any] = {"date": time.strftime("%Y-%m-%d"), **about_machine()}
+        self.rows: list[dict[str, Any]] = []
+        print("#", ", ".join(f"{name} {value}" for name, value in self.environment.items()))
+
+    def introduce(self, contestants: Iterable[Contestant]) -> None:
+        """Ask each who it is, and print what was not said before."""
+        for contestant in contestants:
+            about = contestant.ask("about")
+            if self.environment.get(contestant.label) != about:
+                self.environment[contestant.label] = about
+                print(f"# {contestant.label}:", ", ".join(f"{name} {value}" for name, value in about.items()))
+        sys.stdout.flush()
+
+    def write(self, path: str | None) -> None:
+        if path:
+            Path(path).write_text(json.dumps({"environment": self.environment, "rows": self.rows}, indent=1))
+
+
+class Npgpt:
+    """The side of npgpt, for contestants to build on; it also knows the machine's peak."""
+
+    def __init__(self, threads: int) -> None:
+        from npgpt import set_num_threads
+
+        set_num_threads(threads)
+        self._peak: Any = None
+
+    def about(self) -> dict[str, Any]:
+        import numba
+        import numpy as np
+
+        from npgpt import __version__
+        from npgpt.kernels.tile import TILE
+
+        return {"version": __version__, "numba": numba.__version__, "numpy": np.__version__, "tile": TILE.name}
+
+    def peak(self) -> float:
+        """The FMA peak of all threads together, in GF/s, measured now."""
+        if self._peak is None:
+            from peak import Peak
+
+            self._peak = Peak()
+        return float(self._peak.measure())
+
+
+class Numpy:
+    """The side of NumPy and the BLAS that it comes with."""
+
+    # Nobody's choice of a kernel but its own.
+    ENVIRONMENT: dict[str, str | None] = {"OPENBLAS_CORETYPE": None, "OPENBLAS_L2_SIZE": None}
+
+    def __init__(self, threads: int) -> None:
+        pass  # the environment has said it
+
+    def about(self) -> dict[str, Any]:
+        from npgpt.cli.doctor import about_versions
+
+        versions = about_versions()
+        return {"version": versions["numpy"], "blas": versions["blas"].partition(";")[0]}
+
+
+class Torch:
+    """The side of PyTorch."""
+
+    def __init__(self, threads: int) -> None:
+        import torch
+
+        torch.set_num_threads(threads)
+        torch.manual_seed(0)
+
+    def about(self) -> dict[str, Any]:
+        import torch
+
+        config = [line.strip(" -") for line in torch.__config__.show().splitlines()]
+        libraries = [line.partition(" for Intel")[0] for line in config if "Kernel Library" in line or "MKL-DNN" in line]
+        return {
+            "version": torch.__version__,
+            "with": "; ".join(libraries),
+            "vectors": torch.backends.cpu.get_cpu_capability(),
+        }
+
+
+def peak_memory(since_reset: bool = True) -> float:
+    """MB that this process had in memory at most, since it started or since ``reset_peak_memory``; Linux only."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) / 1024
+    raise OSError("no VmHWM in /proc/self/status")
+
+
+def reset_peak_memory() -> None:
+    """From now on the peak counts from what is in memory now: imports, compilers and first steps are forgotten."""
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+if __name__ == "__main__":
+    serve(*sys.argv[1:])
