@@ -20,5 +20,6 @@ def test_example(path: Path, tmp_path: Path) -> None:
         encoding="utf-8",
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    assert ran.stderr == ""
+    said = [line for line in ran.stderr.splitlines() if not line.startswith("npgpt: compiling kernels")]
+    assert said == []  # but for the one word where nothing has been compiled yet
     assert path.read_text(encoding="utf-8").splitlines()[0].count("?"), "the first line asks the question"

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from npgpt import __version__
+from npgpt.build import compiled_layers
 from npgpt.core import Cache
 from npgpt.study.bits import MODELS, PLAIN_LIBRARIES, STEPS, hash_elsewhere, text, train, weights_hash
 from npgpt.study.cases import make_case
@@ -56,6 +57,7 @@ def run(options: argparse.Namespace) -> int:
                 print(_row(f"  {name}", str(fact)))
         print("promises", flush=True)
     promises = []
+    warnings.simplefilter("ignore", UserWarning)  # that kernels cannot be compiled, if so, has been said
     for name, check in CHECKS.items():
         promises.append(Promise.check(name, check))
         if not options.json:
@@ -148,14 +150,16 @@ def _blas() -> str:
 
 
 def about_kernels() -> dict[str, Any]:
-    try:
-        from llvmlite import binding
+    with warnings.catch_warnings(record=True) as said_why:
+        warnings.simplefilter("always", UserWarning)
+        if compiled_layers() is None:
+            return {"layers": str(said_why[-1].message)}
+    from llvmlite import binding
 
-        from npgpt.kernels import matmul, tile
-        from npgpt.kernels.cache import cache_folder, config
-        from npgpt.kernels.pool import get_num_threads
-    except (ImportError, OSError) as error:
-        return {"layers": f"the textbook's alone: kernels cannot be loaded ({_said(error)})"}
+    from npgpt.kernels import matmul, tile
+    from npgpt.kernels.cache import cache_folder, config
+    from npgpt.kernels.pool import get_num_threads
+
     cpu = {"NUMBA_CPU_NAME": config.CPU_NAME, "NUMBA_CPU_FEATURES": config.CPU_FEATURES}
     overridden = [f"{name} is {value!r}" for name, value in cpu.items() if value is not None]
     said = os.environ.get("NPGPT_NUM_THREADS")

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from npgpt.build import make_gpt, make_optimizer
+from npgpt.build import compiled_layers, make_gpt, make_optimizer
 from npgpt.config import GPTConfig, TrainConfig
 from npgpt.core import Array, Cache
 from npgpt.data import SlidingWindows
@@ -57,11 +57,22 @@ def text(n: int = 400) -> Array:
     return ids
 
 
+def need_kernels() -> None:
+    """Refuse to go on where textbook layers would compute instead, whose bits are nobody's promise.
+
+    Raises
+        NpgptError, after the warning that says why.
+    """
+    if compiled_layers() is None:
+        raise NpgptError("kernels cannot be compiled here")
+
+
 def train(config: GPTConfig, steps: int) -> tuple[GPT, AdamW, list[float]]:
     """A compiled GPT after so many steps, the optimizer with its moments, which ``npgpt.train`` does not show, and what
     is float64 on the way: learning rates, norms of gradients, powers of beta. When they are rounded to float32, their
     last bits are mostly lost, and so would not be seen in the weights.
     """
+    need_kernels()
     settings = training(steps)
     model = make_gpt(config, kernels="compiled", seed=settings.seed)
     optimizer = make_optimizer(model, settings.beta1, settings.beta2, settings.eps, settings.weight_decay)
@@ -81,8 +92,13 @@ def train(config: GPTConfig, steps: int) -> tuple[GPT, AdamW, list[float]]:
 
 
 def weights_hash(steps: int = STEPS, threads: int | None = None) -> str:
-    """SHA-256 of what ``train`` returns for each of ``MODELS``, after so many steps by so many threads."""
-    from npgpt.kernels.pool import get_num_threads, set_num_threads  # imports Numba
+    """SHA-256 of what ``train`` returns for each of ``MODELS``, after so many steps by so many threads.
+
+    Raises
+        NpgptError if kernels cannot be compiled here.
+    """
+    need_kernels()
+    from npgpt.kernels.pool import get_num_threads, set_num_threads
 
     code, before = hashlib.sha256(), get_num_threads()
     set_num_threads(threads or before)
