@@ -22,6 +22,8 @@ from typing import Any, Self
 
 PAUSE = 0.05  # seconds before each turn
 GROUP = 0.3e-3  # calls that take less are timed several at once
+Variables = dict[str, str | None]  # of a child's environment; None takes one away
+OWN_CHOICE: Variables = {"OPENBLAS_CORETYPE": None, "OPENBLAS_L2_SIZE": None}  # OpenBLAS chooses its kernel itself
 HAS_TORCH = importlib.util.find_spec("torch") is not None
 
 
@@ -30,7 +32,7 @@ class Contestant:
 
     Args
         factory: "module:class", of a module in this folder; the object is ``class(threads=threads, **settings)``.
-        environment: variables to set for it; those that are None are taken away.
+        environment: variables to set for it.
     """
 
     def __init__(
@@ -38,12 +40,12 @@ class Contestant:
         label: str,
         factory: str,
         threads: int,
-        environment: dict[str, str | None] | None = None,
+        environment: Variables | None = None,
         **settings: Any,
     ) -> None:
         self.label = label
         names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NPGPT_NUM_THREADS")
-        wanted: dict[str, str | None] = {**os.environ, **dict.fromkeys(names, str(threads)), **(environment or {})}
+        wanted: Variables = {**os.environ, **dict.fromkeys(names, str(threads)), **(environment or {})}
         self.process = subprocess.Popen(
             [sys.executable, __file__, factory, json.dumps({"threads": threads, **settings})],
             env={name: value for name, value in wanted.items() if value is not None},
@@ -214,9 +216,6 @@ class Npgpt:
 class Numpy:
     """The side of NumPy and the BLAS that it comes with."""
 
-    # Nobody's choice of a kernel but its own.
-    ENVIRONMENT: dict[str, str | None] = {"OPENBLAS_CORETYPE": None, "OPENBLAS_L2_SIZE": None}
-
     def __init__(self, threads: int) -> None:
         pass  # the environment has said it
 
@@ -240,7 +239,9 @@ class Torch:
         import torch
 
         config = [line.strip(" -") for line in torch.__config__.show().splitlines()]
-        libraries = [line.partition(" for Intel")[0] for line in config if "Kernel Library" in line or "MKL-DNN" in line]
+        libraries = [
+            line.partition(" for Intel")[0] for line in config if "Kernel Library" in line or "MKL-DNN" in line
+        ]
         return {
             "version": torch.__version__,
             "with": "; ".join(libraries),
@@ -248,7 +249,7 @@ class Torch:
         }
 
 
-def peak_memory(since_reset: bool = True) -> float:
+def peak_memory() -> float:
     """MB that this process had in memory at most, since it started or since ``reset_peak_memory``; Linux only."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("VmHWM:"):

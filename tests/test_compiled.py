@@ -99,7 +99,17 @@ def test_after_the_first_step_nothing_is_allocated_that_grows_with_the_model(fac
 
 def test_nan_and_infinity_come_through() -> None:
     for wrong in (math.nan, math.inf):
-        for name in ("Linear", "LayerNorm", "Softmax", "TanhGELU", "GELU", "Attention", "MLP", "Block", "VocabularyHead"):
+        for name in (
+            "Linear",
+            "LayerNorm",
+            "Softmax",
+            "TanhGELU",
+            "GELU",
+            "Attention",
+            "MLP",
+            "Block",
+            "VocabularyHead",
+        ):
             case = compile_case(make_case(name))
             x = next(iter(case.inputs.values())).copy()
             x[0, 0] = wrong  # of the first example, which the others must not feel
@@ -203,7 +213,9 @@ def test_unknown_kernels() -> None:
 
 
 def test_without_compilation_the_textbook_computes_and_says_so() -> None:
-    code = "from npgpt.build import *; from npgpt.config import *; print(type(make_gpt(GPTConfig(5)).lm_head).__module__)"
+    code = (
+        "from npgpt.build import *; from npgpt.config import *; print(type(make_gpt(GPTConfig(5)).lm_head).__module__)"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code], env={"NUMBA_DISABLE_JIT": "1"}, capture_output=True, text=True, check=True
     )

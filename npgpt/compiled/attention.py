@@ -134,7 +134,5 @@ class Attention(CompiledComposite, textbook.Attention):
 
 
 def _works(cache: Cache, size: int) -> Array:
-    """What the threads work in, each register within a cache line."""
-    memory = cache.scratch("attention", (get_num_threads() * size + 16,), np.float32)
-    first = -memory.ctypes.data // 4 % 16
-    return memory[first : first + get_num_threads() * size].reshape(-1, size)
+    """What the threads work in."""
+    return cache.scratch("attention", (get_num_threads(), size), np.float32)

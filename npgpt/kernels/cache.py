@@ -70,7 +70,9 @@ def entry(*kinds: Any) -> Callable[[Function], Any]:
 
 
 _compiling = threading.RLock()
-PROGRESS: list[Callable[[str], Any]] = []  # who shows a progress line is told here what is being compiled; "" if nothing
+PROGRESS: list[
+    Callable[[str], Any]
+] = []  # who shows a progress line is told here what is being compiled; "" if nothing
 
 
 @functools.cache

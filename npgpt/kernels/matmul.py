@@ -101,7 +101,7 @@ def pack_panels(
 
     Eight k at a time across all panels, so that memory is read along its rows, and what lies in a cache line at once.
     """
-    step = n_k if k_stride == 1 else 8
+    step = max(1, n_k) if k_stride == 1 else 8
     for k in range(0, n_k, step):
         for first in range(0, n, width):
             _pack(
@@ -237,13 +237,15 @@ def matmul(
             ACTIVATION + kind: f(z + bias), its derivative into ``slope``. All but NOTHING want out's columns together.
         bias: (N,). other, slope: (M, N), contiguous.
     """
-    if out.strides[1] != 4 and out.shape[1] > 1:
-        if out.strides[0] != 4 or how != NOTHING:
-            out[...] = matmul(a, b, np.array(out), add, how, bias, other, slope)
-            return out
+    if not out.size:
+        return out
+    in_rows, in_columns = (along == 4 or n == 1 for along, n in zip(out.strides[::-1], out.shape[::-1], strict=True))
+    if in_rows and not out.strides[0] & 3:
+        _multiply(pool(), packable(a), packable(b), out, add, how, bias, other, slope, workspace())
+    elif in_columns and not out.strides[1] & 3 and how == NOTHING:
         _multiply(pool(), packable(b.T), packable(a.T), out.T, add, how, bias, other, slope, workspace())
     else:
-        _multiply(pool(), packable(a), packable(b), out, add, how, bias, other, slope, workspace())
+        out[...] = matmul(a, b, np.array(out, order="C"), add, how, bias, other, slope)
     return out
 
 
@@ -262,6 +264,6 @@ def workspace() -> Floats:
     n = get_num_threads()
     if len(_workspace) < n:
         memory = np.empty(n * PACK + 16, np.float32)
-        first = -memory.ctypes.data // 4 % 16  # a register that lies across two cache lines takes twice as long
+        first = -memory.ctypes.data // 4 % 16  # to begin with a cache line, as each panel then does
         _workspace = memory[first : first + n * PACK].reshape(n, PACK)
     return _workspace

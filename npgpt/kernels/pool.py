@@ -60,7 +60,7 @@ def launch(pool: Any, n_chunks: int, body: int, arguments: int) -> None:
     """Do all chunks of a job, with the workers' help if there are several: ``launch(pool, n, *job(body, arguments))``.
 
     Raises
-        IndexError if a chunk raised; it can only have been a bounds check (NUMBA_BOUNDSCHECK=1).
+        IndexError if a chunk raised, as a bounds check does (NUMBA_BOUNDSCHECK=1).
     """
     looks = 0
     while not compare_and_swap(pool, LOCK, 0, 1):  # another Python thread has a job under way
@@ -84,7 +84,7 @@ def launch(pool: Any, n_chunks: int, body: int, arguments: int) -> None:
         raised = atomic_load(pool, RAISED)
     atomic_store(pool, LOCK, 0)
     if raised:
-        raise IndexError("a chunk of a kernel is out of bounds")
+        raise IndexError("a chunk of a kernel raised an error: an index is out of bounds")
 
 
 @kernel

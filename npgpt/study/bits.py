@@ -9,7 +9,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
@@ -23,13 +22,12 @@ from npgpt.optim import AdamW, WarmupCosine, clip_scale
 from npgpt.rng import make_key, random_bits
 from npgpt.train import accumulate
 
-# No size is a multiple of another's, so that tiles and registers are cut off at their ends. The MLP of the first is as
-# wide (528) as two blocks of a product and some, so that threads share it and blocks are joined.
-_SIZES: dict[str, Any] = {"vocab_size": 37, "context_length": 11, "n_head": 3}
+# Sizes at which tiles and registers are cut off at their ends. The first has an MLP so wide (528) that a product goes
+# through more than one block of k, and threads share it; the second a context of several tiles of attention.
 MODELS = (
-    GPTConfig(**_SIZES, n_layer=2, n_embd=132, dropout=0.1, activation="gelu_tanh"),
-    GPTConfig(**_SIZES, n_layer=2, n_embd=24, dropout=0.2, activation="gelu", tie_weights=False),
-    GPTConfig(**_SIZES, n_layer=1, n_embd=21, dropout=0.3, activation="relu"),
+    GPTConfig(37, 11, n_layer=2, n_head=3, n_embd=132, dropout=0.1, activation="gelu_tanh"),
+    GPTConfig(37, 75, n_layer=2, n_head=3, n_embd=24, dropout=0.2, activation="gelu", tie_weights=False),
+    GPTConfig(37, 11, n_layer=1, n_head=3, n_embd=21, dropout=0.3, activation="relu"),
 )
 STEPS = 20
 
@@ -117,8 +115,9 @@ def hash_elsewhere(steps: int, threads: int, variables: Mapping[str, str]) -> tu
     """(tile, hash) of ``weights_hash`` in a process of its own, with other environment variables.
 
     Raises
-        NpgptError if that process fails: with the end of what it said.
+        NpgptError if kernels cannot be compiled here, or that process fails: with the end of what it said.
     """
+    need_kernels()
     program = (
         "from npgpt.kernels.tile import TILE; from npgpt.study.bits import weights_hash; "
         f"print(TILE.name, weights_hash({steps}, {threads}), sep='\\n')"

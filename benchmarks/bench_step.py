@@ -1,0 +1,271 @@
+"""How long does a training step take, beside PyTorch's, and how near is it to what the CPU could do at most?
+
+    python benchmarks/bench_step.py [--shapes A C D B] [--threads 1 2] [--modes eager ...] [--rounds N] [--quick] [--json FILE]
+
+A step is forward, loss, backward, clipping and AdamW, from the same weights (GPT-2's initialisation) and on the same
+batches, whose ids are as unequally frequent as words are. PyTorch is taken at its best: eager and compiled, each with
+the allocator as it is and tuned; scaled_dot_product_attention and the fused AdamW. Its modes play against each other
+first, and the winner is the peer. Losses are compared first. Everyone has a process of his own, and they take turns.
+
+The ratio is that of the medians, the peer's time over ours (more than 1: we are ahead), in brackets the quartiles of
+single rounds. The share of the peak counts the multiplications and additions that forward and backward need.
+"""
+
+import ctypes.util
+import math
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from peers import (
+    HAS_TORCH,
+    Contestant,
+    Npgpt,
+    Report,
+    Torch,
+    Variables,
+    compare,
+    parse,
+    peak_memory,
+    reset_peak_memory,
+    shown,
+    take_turns,
+)
+
+
+class Shape(NamedTuple):
+    """What a model and its batch are made of: layers, heads, width, time, batch, vocabulary."""
+
+    L: int
+    H: int
+    C: int
+    T: int
+    B: int
+    V: int
+
+
+SHAPES = {
+    "A": Shape(4, 4, 128, 64, 12, 65),  # nanoGPT's recipe for a CPU
+    "C": Shape(6, 6, 384, 256, 8, 65),
+    "D": Shape(6, 6, 384, 128, 8, 8192),
+    "B": Shape(12, 12, 768, 64, 4, 50257),  # GPT-2, the smallest
+}
+MODES = {
+    "eager": (False, False),
+    "eager, tuned": (False, True),
+    "compiled": (True, False),
+    "compiled, tuned": (True, True),
+}
+BATCHES = 64
+WARM_UP = 6  # steps, whose losses are compared
+LEARNING_RATE = 3e-4
+TURN = 0.4  # seconds of steps in a turn, about
+
+
+def flops(shape: Shape) -> float:
+    """Of forward and backward: each product of a linear layer, of the head and of attention, the visible half alone."""
+    L, _, C, T, B, V = shape
+    of_token = L * 2 * 12 * C * C + 2 * C * V
+    of_attention = L * 2 * 2 * C * T * (T + 1) / 2  # q·k and w·v, with the keys that are not in the future
+    return 3 * B * (T * of_token + of_attention)
+
+
+def batches(shape: Shape) -> NDArray[np.int64]:
+    """(BATCHES, B, T + 1) ids: the k-th is as frequent as 1/(k + 3)."""
+    rng = np.random.default_rng(0)
+    weights = 1 / (np.arange(shape.V) + 3)
+    return rng.choice(shape.V, (BATCHES, shape.B, shape.T + 1), p=weights / weights.sum())
+
+
+class Steps:
+    """What both sides share: batches in turn, and the clock."""
+
+    def __init__(self, shape: Shape) -> None:
+        self.batches, self.number = batches(shape), 0
+
+    def warm_up(self) -> dict[str, Any]:
+        """The first losses, and the seconds of a step then."""
+        losses, seconds = [], []
+        for _ in range(WARM_UP):
+            start = time.perf_counter()
+            losses.append(self.step())
+            seconds.append(time.perf_counter() - start)
+        self.whole_peak = peak_memory()
+        reset_peak_memory()
+        return {"losses": losses, "seconds": min(seconds[1:])}
+
+    def measure(self, steps: int) -> float:
+        times = []
+        for _ in range(steps + (steps > 2)):  # a first one, not counted, where there are many
+            start = time.perf_counter()
+            self.step()
+            times.append(time.perf_counter() - start)
+        return median(times[-steps:])
+
+    def memory(self) -> dict[str, float]:
+        """MB at most, in the steps and since the process started."""
+        peak = peak_memory()
+        return {"steps": peak, "whole": max(peak, self.whole_peak)}
+
+    def next_batch(self) -> NDArray[np.int64]:
+        self.number += 1
+        return self.batches[self.number % BATCHES]
+
+    def step(self) -> float:
+        raise NotImplementedError
+
+
+class NpgptStep(Npgpt, Steps):
+    def __init__(self, threads: int, shape: list[int], weights: str) -> None:
+        from npgpt.build import make_gpt, make_optimizer
+        from npgpt.config import GPTConfig
+        from npgpt.core import Cache
+
+        Npgpt.__init__(self, threads)
+        Steps.__init__(self, of := Shape(*shape))
+        self.model = make_gpt(GPTConfig(of.V, of.T, of.L, of.H, of.C))
+        self.optimizer = make_optimizer(self.model, 0.9, 0.95, 1e-8, 0.1)
+        self.cache = Cache(training=True)
+        if not Path(weights).exists():
+            np.savez(weights, **{path: param.value for path, param in self.model.parameters().items()})
+
+    def step(self) -> float:
+        from npgpt.optim import clip_scale
+        from npgpt.train import accumulate
+
+        ids = self.next_batch()
+        loss = accumulate(self.model, ids[:, :-1], ids[:, 1:], self.cache, step=self.number)
+        self.optimizer.step(LEARNING_RATE, clip_scale(self.optimizer.grad_norm(), 1.0))
+        return loss
+
+
+class TorchStep(Torch, Steps):
+    def __init__(self, threads: int, shape: list[int], weights: str, compiled: bool) -> None:
+        import torch
+        from torch_gpt import GPT, make_optimizer
+
+        Torch.__init__(self, threads)
+        Steps.__init__(self, of := Shape(*shape))
+        model = GPT(of.V, of.T, of.L, of.H, of.C)
+        with np.load(weights) as arrays:
+            model.load(arrays)
+        self.params = list(model.parameters())
+        self.optimizer = make_optimizer(model, LEARNING_RATE)
+        self.loss = torch.compile(model) if compiled else model
+        self.as_tensor, self.clip = torch.from_numpy, torch.nn.utils.clip_grad_norm_
+
+    def step(self) -> float:
+        ids = self.as_tensor(self.next_batch())
+        self.optimizer.zero_grad()
+        loss = self.loss(ids[:, :-1], ids[:, 1:])
+        loss.backward()
+        self.clip(self.params, 1.0)
+        self.optimizer.step()
+        return float(loss)
+
+
+def tuned_allocator() -> tuple[str, Variables]:
+    """Another allocator if one is installed, else glibc's, told to keep what is freed and to ask for huge pages."""
+    for name in ("jemalloc", "tcmalloc", "tcmalloc_minimal"):
+        if library := ctypes.util.find_library(name):
+            return name, {"LD_PRELOAD": library, "MALLOC_CONF": "dirty_decay_ms:-1,muzzy_decay_ms:-1,metadata_thp:auto"}
+    settings = {"mmap_max": 0, "trim_threshold": 2**40, "top_pad": 2**26, "hugetlb": 1}
+    return "glibc " + " ".join(f"{name}={value}" for name, value in settings.items()), {
+        "GLIBC_TUNABLES": ":".join(f"glibc.malloc.{name}={value}" for name, value in settings.items())
+    }
+
+
+def require_equal(mode: str, ours: list[float], theirs: list[float]) -> None:
+    """The losses of the first steps: rounding alone may tell them apart, more from step to step."""
+    if abs(ours[0] / theirs[0] - 1) > 1e-4 or abs(ours[-1] / theirs[-1] - 1) > 1e-2:
+        raise SystemExit(f"{mode}: losses {theirs}, ours {ours}; a benchmark of different things says nothing")
+
+
+def best_mode(
+    modes: list[str], shape: Shape, threads: int, weights: str, losses: list[float], steps: int, report: Report
+) -> tuple[Contestant, dict[str, float]]:
+    """PyTorch's fastest mode, still running, and the medians of all. Two at a time, who loses goes: they take memory."""
+    best: Contestant | None = None
+    seconds: dict[str, float] = {}
+    for mode in modes:
+        compiled, tuned = MODES[mode]
+        environment = tuned_allocator()[1] if tuned else {}
+        other = Contestant(
+            "PyTorch", "bench_step:TorchStep", threads, environment, shape=shape, weights=weights, compiled=compiled
+        )
+        report.introduce([other])
+        other.label = mode
+        require_equal(mode, losses, other.ask("warm_up")["losses"])
+        times = take_turns([best, other] if best else [other], 3, "measure", steps=steps)
+        seconds |= {label: median(of_mode) for label, of_mode in times.items()}
+        if best and seconds[best.label] < seconds[other.label]:
+            best, other = other, best
+        if best:
+            best.close()
+        best = other
+    assert best
+    return best, seconds
+
+
+def bench(name: str, threads: int, options: Any, report: Report) -> dict[str, Any]:
+    shape = SHAPES[name]
+    with tempfile.TemporaryDirectory() as folder:
+        weights = str(Path(folder, "weights.npz"))
+        ours = Contestant("npgpt", "bench_step:NpgptStep", threads, shape=shape, weights=weights)
+        report.introduce([ours])
+        first = ours.ask("warm_up")
+        steps = 2 if options.quick else max(2, math.ceil(TURN / first["seconds"]))
+        peer, modes = None, {}
+        if HAS_TORCH:
+            peer, modes = best_mode(options.modes, shape, threads, weights, first["losses"], steps, report)
+    contestants = [ours, peer] if peer else [ours]
+    times = take_turns(contestants, options.rounds, "measure", steps=steps)
+    peak = max(take_turns([ours], 3, "peak")["npgpt"])
+    memory = {contestant.label: contestant.ask("memory") for contestant in contestants}
+    for contestant in contestants:
+        contestant.close()
+    seconds = median(times["npgpt"])
+    row = {"shape": name, "threads": threads, "seconds": times, "flops": flops(shape), "peak": peak, "memory": memory}
+    row |= {"share_of_peak": flops(shape) / seconds / 1e9 / peak, "losses": first["losses"], "modes": modes}
+    line = f"{name:<6}{threads:<8}{seconds * 1e3:9.2f} {row['share_of_peak']:8.0%} {memory['npgpt']['steps']:9.0f}"
+    if peer:
+        row |= compare(times["npgpt"], times[peer.label]) | {"best_mode": peer.label}
+        row["memory_ratio"] = memory[peer.label]["steps"] / memory["npgpt"]["steps"]
+        beside = f"{median(times[peer.label]) * 1e3:9.2f}  {shown(row)}  {memory[peer.label]['steps']:7.0f}"
+        line += f"   {peer.label:<17}{beside} {row['memory_ratio']:6.2f}   "
+        line += ", ".join(f"{mode} {of_mode * 1e3:.2f}" for mode, of_mode in modes.items())
+    print(line, flush=True)
+    return row
+
+
+def main() -> None:
+    options = parse(
+        "How long does a training step take, beside PyTorch's?",
+        7,
+        ("--shapes", {"nargs": "+", "choices": SHAPES, "help": "(A C D B; with --quick A)"}),
+        ("--modes", {"nargs": "+", "choices": MODES, "help": "of PyTorch (all; with --quick the eager ones)"}),
+    )
+    options.shapes = options.shapes or (["A"] if options.quick else list(SHAPES))
+    options.modes = options.modes or list(MODES)[: 2 if options.quick else 4]
+    report = Report()
+    report.environment["tuned allocator"] = tuned_allocator()[0]
+    print(f"# tuned allocator: {tuned_allocator()[0]}" if HAS_TORCH else "# PyTorch is not installed: no peer")
+    for name in options.shapes:
+        print(f"# shape {name}: {', '.join(f'{key} {value}' for key, value in SHAPES[name]._asdict().items())}")
+    beside = f"   {'best PyTorch':<20}{'ms':>6}   ratio             MB over ours   ms of each mode" if HAS_TORCH else ""
+    heading = f"{'shape':<6}{'threads':<8}{'npgpt ms':>9} {'of peak':>8} {'MB':>9}{beside}"
+    for name in options.shapes:
+        for threads in options.threads:
+            if not report.rows:
+                report.rows.append({"flops": {name: flops(shape) for name, shape in SHAPES.items()}})
+                print(heading)
+            report.rows.append(bench(name, threads, options, report))
+    report.write(options.json)
+
+
+if __name__ == "__main__":
+    main()

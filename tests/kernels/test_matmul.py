@@ -1,0 +1,164 @@
+"""The matrix product: to the last bit the chain of the plain loop, for any shape, strides, threads and tile."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from npgpt import layers
+from npgpt.core import Cache
+from npgpt.kernels import elementwise, matmul, tile
+from npgpt.kernels.cache import kernel
+from npgpt.kernels.pool import get_num_threads, set_num_threads
+from npgpt.kernels.vector import fma, splat, store
+
+Floats = np.ndarray[Any, np.dtype[np.float32]]
+
+
+@pytest.fixture(autouse=True)
+def threads() -> Iterator[None]:
+    n = get_num_threads()
+    yield
+    set_num_threads(n)
+
+
+@kernel
+def plain(a: Any, b: Any, c: Any, one: Any, add: bool) -> None:
+    """The loop at the top of matmul.py; ``one`` is room for 16 numbers, all equal, in which a sum grows."""
+    for i in range(a.shape[0]):
+        for j in range(b.shape[1]):
+            total = c[i, j] if add else np.float32(0)
+            for k in range(a.shape[1]):
+                store(one, 0, fma(splat(a[i, k]), splat(b[k, j]), splat(total)))
+                total = one[0]
+            c[i, j] = total
+
+
+def expected(a: Floats, b: Floats, c: Floats, add: bool) -> Floats:
+    c = np.array(c)
+    plain(np.ascontiguousarray(a), np.ascontiguousarray(b), c, np.zeros(16, np.float32), add)
+    return c
+
+
+def laid_out(random: np.random.Generator, shape: tuple[int, int], how: str) -> Floats:
+    """A random matrix: rows in order, transposed, or every other number of a larger one, backwards."""
+    n, m = shape
+    numbers = random.normal(size=(n, m)).astype(np.float32)
+    room = {"rows": (n, m), "columns": (m, n), "slice": (n, m + 5), "gaps": (2 * n, 3 * m)}[how]
+    memory = np.full(room, np.nan, np.float32)
+    view = {
+        "rows": memory,
+        "columns": memory.T,
+        "slice": memory[:, 2 : 2 + m],
+        "gaps": memory[::-2, ::-3][:n, :m],
+    }[how]
+    view[...] = numbers
+    return view
+
+
+layouts = st.sampled_from(["rows", "columns", "slice", "gaps"])
+length = st.one_of(st.integers(0, 40), st.sampled_from([64, 65, 97]))
+
+
+@settings(max_examples=120)
+@given(
+    M=length, K=st.one_of(length, st.just(600)), N=length, how=st.tuples(layouts, layouts, layouts), add=st.booleans(),
+    threads=st.integers(1, 3), seed=st.integers(0, 99),
+)  # fmt: skip
+def test_it_is_the_chain_of_the_plain_loop(
+    M: int, K: int, N: int, how: tuple[str, str, str], add: bool, threads: int, seed: int
+) -> None:
+    random = np.random.default_rng(seed)
+    a, b, c = (laid_out(random, shape, how) for shape, how in zip([(M, K), (K, N), (M, N)], how, strict=True))
+    wanted = expected(a, b, c, add)
+    set_num_threads(threads)
+    assert matmul.matmul(a, b, c, add) is c
+    assert np.array_equal(c, wanted)
+
+
+@pytest.mark.parametrize(("M", "K", "N"), [(700, 70, 30), (30, 1100, 700), (200, 513, 97), (3, 2, 2000), (1, 1, 1)])
+def test_large_ones_on_several_threads(M: int, K: int, N: int) -> None:
+    random = np.random.default_rng(0)
+    a, b = laid_out(random, (M, K), "columns"), laid_out(random, (K, N), "columns")
+    wanted = expected(a, b, np.zeros((M, N), np.float32), False)
+    for threads in (1, 2, 3):
+        set_num_threads(threads)
+        assert np.array_equal(matmul.matmul(a, b, np.full((M, N), np.nan, np.float32)), wanted)
+
+
+def test_it_writes_nothing_but_the_result() -> None:
+    random = np.random.default_rng(0)
+    for M, N in ((1, 1), (11, 31), (13, 33), (25, 65)):
+        memory = np.full((M + 2, N + 40), 7, np.float32)
+        out = memory[1:-1, 20 : 20 + N]
+        a, b = laid_out(random, (M, 9), "rows"), laid_out(random, (9, N), "rows")
+        matmul.matmul(a, b, out)
+        assert np.array_equal(out, expected(a, b, out, False))
+        out[:] = 7
+        assert (memory == 7).all()
+
+
+@given(M=length, N=length, K=st.integers(0, 30), seed=st.integers(0, 99))
+def test_what_is_done_with_the_result(M: int, N: int, K: int, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    a, b = laid_out(random, (M, K), "rows"), laid_out(random, (K, N), "columns")
+    other, bias = laid_out(random, (M, N), "rows"), random.normal(size=N).astype(np.float32)
+    z, out = expected(a, b, other, False), np.empty((M, N), np.float32)
+    assert np.array_equal(matmul.matmul(a, b, out, how=matmul.BIAS, bias=bias), z + bias)
+    assert np.array_equal(matmul.matmul(a, b, out, how=matmul.RESIDUAL, bias=bias, other=other), z + bias + other)
+    assert np.array_equal(matmul.matmul(a, b, out, how=matmul.FACTOR, other=other), z * other)
+    for kind, layer in ((elementwise.TANH_GELU, layers.TanhGELU()), (elementwise.RELU, layers.ReLU())):
+        slope, cache = np.empty((M, N), np.float32), Cache()
+        y = layer.forward((z + bias).astype(np.float64), cache)
+        matmul.matmul(a, b, out, how=matmul.ACTIVATION + kind, bias=bias, slope=slope)
+        assert np.allclose(out, y, rtol=1e-5, atol=1e-6)
+        assert np.allclose(slope, layer.backward(np.ones_like(y), cache), rtol=1e-5, atol=1e-5)
+
+
+def test_nan_and_infinity_stay_where_they_belong() -> None:
+    a, b = np.ones((30, 40), np.float32), np.ones((40, 50), np.float32)
+    a[3, 5], a[7, 1], b[2, 9] = np.nan, np.inf, -np.inf
+    with np.errstate(invalid="ignore"):
+        assert np.array_equal(np.isnan(matmul.matmul(a, b, np.empty((30, 50), np.float32))), np.isnan(a @ b))
+
+
+def test_a_tile_is_chosen_that_the_processor_has() -> None:
+    assert tile.chosen_tile() in (tile.WIDE, tile.MIDDLE, tile.NEON, tile.NARROW)
+    for one in (tile.WIDE, tile.MIDDLE, tile.NEON, tile.NARROW):
+        assert 24 % one.rows == 0  # blocks of attention are cut at multiples of 24 and 96
+        assert 32 % one.columns == 0
+
+
+BITS = """
+import hashlib
+import numpy as np
+from npgpt.kernels import matmul, tile
+random = np.random.default_rng(0)
+code = hashlib.sha256()
+for M, K, N in ((1, 1, 1), (5, 9, 33), (30, 70, 40), (26, 600, 65)):
+    for a in (random.normal(size=(M, K)), random.normal(size=(K, M)).T):
+        for b in (random.normal(size=(K, N)), random.normal(size=(N, K)).T):
+            a, b = (x.astype(np.float32, order="K") for x in (a, b))
+            code.update(matmul.matmul(a, b, np.empty((M, N), np.float32)).tobytes())
+print(tile.TILE.name, code.hexdigest(), sep="|")
+"""
+
+
+@pytest.mark.skipif(tile.TILE is tile.NEON, reason="the names of processors are those of x86-64")
+def test_every_tile_gives_the_same_bits() -> None:
+    found = {}
+    for processor in ("generic", "haswell", "skylake-avx512"):
+        if processor == "skylake-avx512" and tile.chosen_tile() is not tile.WIDE:
+            continue
+        variables = os.environ | {"NUMBA_CPU_NAME": processor, "NUMBA_CPU_FEATURES": ""}
+        done = subprocess.run([sys.executable, "-c", BITS], env=variables, capture_output=True, text=True, check=True)
+        name, digest = done.stdout.strip().split("|")
+        found[name] = digest
+    assert len(found) >= 2
+    assert len(set(found.values())) == 1, found
