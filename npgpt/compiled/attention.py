@@ -4,7 +4,8 @@ import math
 import numpy as np
 
 from npgpt import layers as textbook
-from npgpt.compiled.base import CompiledComposite, CompiledLayer, check_float32, flat, gradient, output, rows
+from npgpt.compiled.base import CompiledComposite, CompiledLayer, add, check_float32, flat, gradient, output, rows
+from npgpt.compiled.linear import Linear
 from npgpt.core import Array, Cache, check_array
 from npgpt.kernels import attention, attention_backward, softmax
 from npgpt.kernels.attention import forward_size
@@ -85,9 +86,10 @@ class Attention(CompiledComposite, textbook.Attention):
     No (T, T) array is made; backward computes the weights again.
     """
 
-    KEEPS = ("q", "k", "v", "mixed", "projected")
+    KEEPS = ("q", "k", "v", "mixed")
+    projection: Linear
 
-    def forward(self, x: Array, cache: Cache) -> Array:
+    def forward(self, x: Array, cache: Cache, residual: Array | None = None) -> Array:
         n_embd = len(self.qkv.weight.value)
         check_array("Attention", "x", x, ("B", "T", n_embd), like=self.qkv.weight.value)
         B, T, C = x.shape
@@ -98,12 +100,14 @@ class Attention(CompiledComposite, textbook.Attention):
         works = _works(cache, forward_size(T, C // self.n_head))
         attention.forward(pool(), rows(qkv), self.n_head, T, rows(mixed), flat(sums), *self._dropping(B, cache), works)
         cache.keep("mixed", self._cut(mixed))
-        projected = cache.keep("projected", self.projection.forward(mixed, cache.scope("projection")))
-        return self.residual_dropout.forward(projected, cache.scope("residual_dropout"))
+        if self.residual_dropout.drops(cache):
+            projected = self.projection.forward(mixed, cache.scope("projection"))
+            dropped = self.residual_dropout.forward(projected, cache.scope("residual_dropout"))
+            return dropped if residual is None else add(residual, dropped, output(cache, x.shape))
+        return self.projection.forward(mixed, cache.scope("projection"), residual)
 
     def backward(self, dy: Array, cache: Cache) -> Array:
         dprojected = self.residual_dropout.backward(dy, cache.scope("residual_dropout"))  # 1.
-        cache.note("projected", dprojected)
         dmixed = self.projection.backward(dprojected, cache.scope("projection"))
         cache.note("mixed", self._cut(dmixed))
         B, T, C = dmixed.shape
@@ -127,10 +131,10 @@ class Attention(CompiledComposite, textbook.Attention):
 
     def _dropping(self, B: int, cache: Cache) -> tuple[Array, int, float]:
         """The keys of the examples, the threshold, and what is kept is multiplied by; 1 if nothing is dropped."""
-        p = self.dropout.p
-        if not cache.training or p == 0:
+        if not self.dropout.drops(cache):
             return np.zeros(B, np.int64), 0, 1.0
-        return self.dropout.keys(B, cache.scope("dropout")).view(np.int64), self.dropout.threshold, 1 / (1 - p)
+        keys = self.dropout.keys(B, cache.scope("dropout")).view(np.int64)
+        return keys, self.dropout.threshold, 1 / (1 - self.dropout.p)
 
 
 def _works(cache: Cache, size: int) -> Array:

@@ -8,6 +8,8 @@ import numpy as np
 
 from npgpt.core import Array, Cache, Layer, Param, check_array
 from npgpt.errors import ShapeError
+from npgpt.kernels import elementwise
+from npgpt.kernels.pool import pool
 
 
 class CompiledLayer(Layer):
@@ -50,6 +52,12 @@ def gradient(cache: Cache, shape: tuple[int, ...], *alive: Array, name: str = "d
     if any(memory.base is array.base for array in alive):
         memory = cache.scratch(f"{cache.role}.{name}'", shape, np.float32)
     return memory
+
+
+def add(a: Array, b: Array, out: Array) -> Array:
+    """out = a + b."""
+    elementwise.add(pool(), flat(a), flat(b), flat(out))
+    return out
 
 
 def rows(x: Array) -> Array:

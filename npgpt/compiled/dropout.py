@@ -14,7 +14,7 @@ class Dropout(CompiledLayer, textbook.Dropout):
     """The compiled twin of ``npgpt.layers.Dropout``: the same bits, computed again on the way back, not stored."""
 
     def forward(self, x: Array, cache: Cache) -> Array:
-        if not cache.training or self.p == 0:
+        if not self.drops(cache):
             return x
         check_float32("Dropout", "x", x)
         keys = cache.buffer("keys", x.shape[:1], np.int64)
@@ -22,7 +22,7 @@ class Dropout(CompiledLayer, textbook.Dropout):
         return self._drop(x, output(cache, x.shape), keys)
 
     def backward(self, dy: Array, cache: Cache) -> Array:
-        if not cache.training or self.p == 0:
+        if not self.drops(cache):
             return dy
         check_float32("Dropout", "dy", dy)
         return self._drop(dy, gradient(cache, dy.shape, dy), cache.buffer("keys", dy.shape[:1], np.int64))  # 1.

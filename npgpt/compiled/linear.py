@@ -5,21 +5,24 @@ from npgpt import layers as textbook
 from npgpt.compiled.base import CompiledLayer, gradient, output, rows
 from npgpt.core import Array, Cache, check_array
 from npgpt.kernels import columns
-from npgpt.kernels.matmul import BIAS, matmul
+from npgpt.kernels.matmul import BIAS, RESIDUAL, matmul
 from npgpt.kernels.pool import pool
 
 
 class Linear(CompiledLayer, textbook.Linear):
-    """The compiled twin of ``npgpt.layers.Linear``: the bias is added while the product is in the cache."""
+    """The compiled twin of ``npgpt.layers.Linear``: the bias is added while the product is in the cache.
+
+    So is ``residual``, if a block hands in what the result is to be added to: that spares it a pass over three arrays.
+    """
 
     KEEPS = ("x",)
 
-    def forward(self, x: Array, cache: Cache) -> Array:
+    def forward(self, x: Array, cache: Cache, residual: Array | None = None) -> Array:
         weight = self.weight.value
         check_array("Linear", "x", x, (..., weight.shape[0]), like=weight)
         x = cache.keep("x", x)
         y = output(cache, (*x.shape[:-1], weight.shape[1]))
-        matmul(rows(x), weight, rows(y), how=BIAS, bias=self.bias.value)
+        multiply_onto(rows(x), self, rows(y), residual)
         return y
 
     def backward(self, dy: Array, cache: Cache) -> Array:
@@ -30,6 +33,14 @@ class Linear(CompiledLayer, textbook.Linear):
         dx = gradient(cache, x.shape, dy)
         matmul(rows(dy), weight.T, rows(dx))  # 3.
         return cache.note("x", dx)
+
+
+def multiply_onto(x: Array, linear: textbook.Linear, y: Array, residual: Array | None) -> None:
+    """y = x·W + b, and the residual, if there is one."""
+    if residual is None:
+        matmul(x, linear.weight.value, y, how=BIAS, bias=linear.bias.value)
+    else:
+        matmul(x, linear.weight.value, y, how=RESIDUAL, bias=linear.bias.value, other=rows(residual))
 
 
 def add_column_sums(dy: Array, grad: Array, add: bool, cache: Cache) -> None:

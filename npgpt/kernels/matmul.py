@@ -50,8 +50,8 @@ GAP = TILE_LANES  # between panels of a: rows of TILE_ROWS numbers are stored in
 PACK = DEPTH * (WIDTH + PANELS) + 8 * GAP  # float32 of one thread
 SMALL = 500_000  # multiplications: less of them, 10 µs, are not handed to another thread
 
-# What is done with the result: z = a·b + bias, then one of these.
-NOTHING, BIAS, RESIDUAL, FACTOR, ACTIVATION = range(5)  # ACTIVATION + kind: see elementwise.py
+# What is done with the result; ACTIVATION + kind, SLOPE + kind: see elementwise.py.
+NOTHING, BIAS, RESIDUAL, ACTIVATION, SLOPE = 0, 1, 2, 3, 6
 
 
 @kernel
@@ -120,7 +120,7 @@ def pack_panels(
 
 @kernel
 def _finish(
-    how: int, c: Any, at: int, row: int, first: int, n: int, width: int, bias: Any, other: Any, slope: Any
+    how: int, c: Any, at: int, row: int, first: int, n: int, width: int, bias: Any, other: Any, second: Any
 ) -> None:
     """What comes after the product, for n numbers of a row, which are still in the first cache."""
     beside = row * width + first
@@ -128,27 +128,42 @@ def _finish(
         left = min(LANES, n - j)
         whole = left == LANES
         z = load(c, at + j) if whole else load_some(c, at + j, left, 0.0)
-        if how != FACTOR:
+        beyond = z
+        if how < SLOPE:
             z += load(bias, first + j) if whole else load_some(bias, first + j, left, 0.0)
+        if how == RESIDUAL or how >= SLOPE:
+            beyond = load(other, beside + j) if whole else load_some(other, beside + j, left, 0.0)
         if how == RESIDUAL:
-            z += load(other, beside + j) if whole else load_some(other, beside + j, left, 0.0)
-        elif how == FACTOR:
-            z *= load(other, beside + j) if whole else load_some(other, beside + j, left, 0.0)
+            z += beyond
+        elif how >= SLOPE:
+            beyond, slope = activation(how - SLOPE, beyond)
+            z *= slope
         elif how >= ACTIVATION:
-            z, derivative = activation(how - ACTIVATION, z)
-            if whole:
-                store(slope, beside + j, derivative)
-            else:
-                store_some(slope, beside + j, left, derivative)
+            beyond = z
+            z, _ = activation(how - ACTIVATION, z)
         if whole:
             store(c, at + j, z)
+            if how >= ACTIVATION:
+                store(second, beside + j, beyond)
         else:
             store_some(c, at + j, left, z)
+            if how >= ACTIVATION:
+                store_some(second, beside + j, left, beyond)
 
 
 @kernel
 def multiply_block(
-    a: Any, b: Any, c: Any, rows: Any, columns: Any, add: bool, how: int, bias: Any, other: Any, slope: Any, packed: Any
+    a: Any,
+    b: Any,
+    c: Any,
+    rows: Any,
+    columns: Any,
+    add: bool,
+    how: int,
+    bias: Any,
+    other: Any,
+    second: Any,
+    packed: Any,
 ) -> None:
     """Some rows and columns (each: from, to) of ``c = a·b``, by one thread; ``matmul`` says what the rest is."""
     (M, K), N, c_row = a.shape, b.shape[1], c.strides[0] // 4
@@ -173,7 +188,7 @@ def multiply_block(
                     )
                 if how != NOTHING and k + depth == K:
                     for row in range(i, i + height):
-                        _finish(how, c, row * c_row + j, row, j, width, N, bias, other, slope)
+                        _finish(how, c, row * c_row + j, row, j, width, N, bias, other, second)
 
 
 @kernel
@@ -189,18 +204,18 @@ def _chunk(
     how: int,
     bias: Any,
     other: Any,
-    slope: Any,
+    second: Any,
     packs: Any,
 ) -> None:
     M, N = c.shape
     part = chunk * size, min((M if by_rows else N), (chunk + 1) * size)
     rows, columns = (part, (0, N)) if by_rows else ((0, M), part)
-    multiply_block(a, b, c, rows, columns, add, how, bias, other, slope, packs[thread])
+    multiply_block(a, b, c, rows, columns, add, how, bias, other, second, packs[thread])
 
 
 @entry(POOL, MATRIX, MATRIX, MATRIX_OUT, FLAG, INT, FLOATS, ROWS, ROWS_OUT, ROWS_OUT)
 def _multiply(
-    pool: Any, a: Any, b: Any, c: Any, add: bool, how: int, bias: Any, other: Any, slope: Any, packs: Any
+    pool: Any, a: Any, b: Any, c: Any, add: bool, how: int, bias: Any, other: Any, second: Any, packs: Any
 ) -> None:
     """Cut the longer side of c into two parts for each thread: each packs what it needs, and nobody waits for anybody.
 
@@ -211,7 +226,7 @@ def _multiply(
     longer, unit = (M, TILE_ROWS) if by_rows else (N, TILE_COLUMNS)
     parts = 1 if pool[THREADS] == 1 or M * N * K < SMALL else 2 * pool[THREADS]
     size = max(1, (longer + parts * unit - 1) // (parts * unit)) * unit
-    arguments = (a, b, c, by_rows, size, add, how, bias, other, slope, packs)
+    arguments = (a, b, c, by_rows, size, add, how, bias, other, second, packs)
     launch(pool, (longer + size - 1) // size, *job(_chunk, arguments))
 
 
@@ -226,26 +241,26 @@ def matmul(
     how: int = NOTHING,
     bias: Floats = NO_NUMBERS,
     other: Floats = NO_ROWS,
-    slope: Floats = NO_ROWS,
+    second: Floats = NO_ROWS,
 ) -> Floats:
-    """``out = a @ b``, or ``+=``; on the way out z = a·b is made into what ``how`` says. Returns out.
+    """``out = a @ b``, or ``+=``; on the way out it is made into what ``how`` says, which spares passes over memory.
 
     Args
         a, b, out: (M, K), (K, N), (M, N) of float32, of any strides; out does not overlap the others.
         add: go on from what is in ``out``.
-        how: NOTHING: z. BIAS: z + bias. RESIDUAL: z + bias + other. FACTOR: z ⊙ other.
-            ACTIVATION + kind: f(z + bias), its derivative into ``slope``. All but NOTHING want out's columns together.
-        bias: (N,). other, slope: (M, N), contiguous.
+        how: NOTHING. BIAS: out = z = a·b + bias. RESIDUAL: out = z + other. ACTIVATION + kind: out = f(z), second = z.
+            SLOPE + kind, on the way back: out = a·b ⊙ f′(other), second = f(other), where other is that z.
+        bias: (N,). other, second: (M, N), contiguous.
     """
     if not out.size:
         return out
     in_rows, in_columns = (along == 4 or n == 1 for along, n in zip(out.strides[::-1], out.shape[::-1], strict=True))
     if in_rows and not out.strides[0] & 3:
-        _multiply(pool(), packable(a), packable(b), out, add, how, bias, other, slope, workspace())
+        _multiply(pool(), packable(a), packable(b), out, add, how, bias, other, second, workspace())
     elif in_columns and not out.strides[1] & 3 and how == NOTHING:
-        _multiply(pool(), packable(b.T), packable(a.T), out.T, add, how, bias, other, slope, workspace())
+        _multiply(pool(), packable(b.T), packable(a.T), out.T, add, how, bias, other, second, workspace())
     else:
-        out[...] = matmul(a, b, np.array(out, order="C"), add, how, bias, other, slope)
+        out[...] = matmul(a, b, np.array(out, order="C"), add, how, bias, other, second)
     return out
 
 

@@ -35,15 +35,19 @@ class Dropout(Layer):
         self.p = p
 
     def forward(self, x: Array, cache: Cache) -> Array:
-        if not cache.training or self.p == 0:
+        if not self.drops(cache):
             return x
         mask = cache.keep("mask", self.mask(x.shape, cache))
         return x * mask / (1 - self.p)
 
     def backward(self, dy: Array, cache: Cache) -> Array:
-        if not cache.training or self.p == 0:
+        if not self.drops(cache):
             return dy
         return dy * cache["mask"] / (1 - self.p)  # 1.
+
+    def drops(self, cache: Cache) -> bool:
+        """Whether anything is dropped in this pass."""
+        return cache.training and self.p > 0
 
     def mask(self, shape: tuple[int, ...], cache: Cache) -> Array:
         """True where a number is kept, for a batch of this shape."""

@@ -112,13 +112,15 @@ def test_what_is_done_with_the_result(M: int, N: int, K: int, seed: int) -> None
     z, out = expected(a, b, other, False), np.empty((M, N), np.float32)
     assert np.array_equal(matmul.matmul(a, b, out, how=matmul.BIAS, bias=bias), z + bias)
     assert np.array_equal(matmul.matmul(a, b, out, how=matmul.RESIDUAL, bias=bias, other=other), z + bias + other)
-    assert np.array_equal(matmul.matmul(a, b, out, how=matmul.FACTOR, other=other), z * other)
     for kind, layer in ((elementwise.TANH_GELU, layers.TanhGELU()), (elementwise.RELU, layers.ReLU())):
-        slope, cache = np.empty((M, N), np.float32), Cache()
-        y = layer.forward((z + bias).astype(np.float64), cache)
-        matmul.matmul(a, b, out, how=matmul.ACTIVATION + kind, bias=bias, slope=slope)
-        assert np.allclose(out, y, rtol=1e-5, atol=1e-6)
-        assert np.allclose(slope, layer.backward(np.ones_like(y), cache), rtol=1e-5, atol=1e-5)
+        second, cache = np.empty((M, N), np.float32), Cache()
+        matmul.matmul(a, b, out, how=matmul.ACTIVATION + kind, bias=bias, second=second)
+        assert np.array_equal(second, z + bias)
+        assert np.allclose(out, layer.forward(second.astype(np.float64), cache), rtol=1e-5, atol=1e-6)
+        matmul.matmul(a, b, out, how=matmul.SLOPE + kind, other=other, second=second)
+        y = layer.forward(other.astype(np.float64), cache.reset())
+        assert np.allclose(second, y, rtol=1e-5, atol=1e-6)
+        assert np.allclose(out, layer.backward(z.astype(np.float64), cache), rtol=1e-5, atol=1e-5)
 
 
 def test_nan_and_infinity_stay_where_they_belong() -> None:
