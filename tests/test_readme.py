@@ -21,7 +21,7 @@ def test_the_example_runs_and_a_wrong_sign_is_seen(capsys: pytest.CaptureFixture
 
 
 def test_every_layer_stands_in_the_table() -> None:
-    table = README[README.index("| layer | derivation") : README.index("## How it is built")]
+    table = README[README.index("| layer | derivation") : README.index("## Textbook and compiled")]
     kinds = [name for name, kind in vars(layers).items() if isinstance(kind, type) and issubclass(kind, Layer)]
     assert not [name for name in kinds if f"`{name}`" not in table]
     laws = " ".join(table.split())
