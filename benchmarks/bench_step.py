@@ -12,7 +12,6 @@ The ratio is that of the medians, the peer's time over ours (more than 1: we are
 single rounds. The share of the peak counts the multiplications and additions that forward and backward need.
 """
 
-import ctypes.util
 import math
 import tempfile
 import time
@@ -28,13 +27,13 @@ from peers import (
     Npgpt,
     Report,
     Torch,
-    Variables,
     compare,
     parse,
     peak_memory,
     reset_peak_memory,
     shown,
     take_turns,
+    tuned_allocator,
 )
 
 
@@ -167,17 +166,6 @@ class TorchStep(Torch, Steps):
         self.clip(self.params, 1.0)
         self.optimizer.step()
         return loss.item()
-
-
-def tuned_allocator() -> tuple[str, Variables]:
-    """Another allocator if one is installed, else glibc's, told to keep what is freed and to ask for huge pages."""
-    for name in ("jemalloc", "tcmalloc", "tcmalloc_minimal"):
-        if library := ctypes.util.find_library(name):
-            return name, {"LD_PRELOAD": library, "MALLOC_CONF": "dirty_decay_ms:-1,muzzy_decay_ms:-1,metadata_thp:auto"}
-    settings = {"mmap_max": 0, "trim_threshold": 2**40, "top_pad": 2**26, "hugetlb": 1}
-    return "glibc " + " ".join(f"{name}={value}" for name, value in settings.items()), {
-        "GLIBC_TUNABLES": ":".join(f"glibc.malloc.{name}={value}" for name, value in settings.items())
-    }
 
 
 def require_equal(mode: str, ours: list[float], theirs: list[float]) -> None:

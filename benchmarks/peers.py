@@ -6,6 +6,7 @@ the threads of the one before stop spinning. Whoever was first in one round is l
 """
 
 import argparse
+import ctypes.util
 import importlib
 import importlib.util
 import json
@@ -144,6 +145,21 @@ def shown(ratio: dict[str, Any]) -> str:
 
 def geometric_mean(values: Iterable[float]) -> float:
     return math.exp(statistics.fmean(map(math.log, values)))
+
+
+def tuned_allocator() -> tuple[str, Variables]:
+    """Another allocator if one is installed, else glibc's, told to keep what is freed and to ask for huge pages."""
+    for name in ("jemalloc", "tcmalloc", "tcmalloc_minimal"):
+        if library := ctypes.util.find_library(name):
+            return name, {"LD_PRELOAD": library, "MALLOC_CONF": "dirty_decay_ms:-1,muzzy_decay_ms:-1,metadata_thp:auto"}
+    settings = {"mmap_max": 0, "trim_threshold": 2**40, "top_pad": 2**26, "hugetlb": 1}
+    return "glibc " + " ".join(f"{name}={value}" for name, value in settings.items()), {
+        "GLIBC_TUNABLES": ":".join(f"glibc.malloc.{name}={value}" for name, value in settings.items())
+    }
+
+
+def fastest(times: dict[str, list[float]], labels: Iterable[str]) -> str:
+    return min(labels, key=lambda label: statistics.median(times[label]))
 
 
 def parse(description: str, rounds: int, *more: tuple[str, dict[str, Any]]) -> argparse.Namespace:

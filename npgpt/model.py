@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from npgpt import layers as textbook
 from npgpt.config import GPTConfig
-from npgpt.core import Array, Cache, FlatParams, Layer, check_array, check_ids
+from npgpt.core import Array, Cache, FlatParams, Layer
 from npgpt.errors import ShapeError
 from npgpt.layers import (
     Block,
@@ -19,6 +19,7 @@ from npgpt.layers import (
     LearnedPositions,
     VocabularyHead,
 )
+from npgpt.shapes import check_array, check_ids
 
 INITIAL_STD = 0.02
 

@@ -65,7 +65,8 @@ class AdamW:
 def clip_grad_norm(flat: FlatParams, max_norm: float) -> float:
     """Scale all gradients by one factor if their common norm is above max_norm. Returns the norm that they had.
 
-    Training does without this pass over memory: ``AdamW.step`` takes the factor.
+    Training does without this pass over memory: ``AdamW.step`` takes the factor. (And without NumPy's sum, whose last
+    bits depend on the machine, if ``AdamW`` is the compiled one.)
 
     >>> from npgpt.core import Param
     >>> flat = FlatParams([Param(np.zeros(2))], np.float64)

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from npgpt import layers
 from npgpt.config import GPTConfig
-from npgpt.core import Cache, FlatParams, Layer, Param, check_array, check_ids
+from npgpt.core import Cache, FlatParams, Layer, Param
 from npgpt.errors import ShapeError
 from npgpt.model import GPT
+from npgpt.shapes import check_array, check_ids
 
 TINY = GPTConfig(vocab_size=7, context_length=4, n_layer=2, n_head=2, n_embd=6)
 IDS = np.array([[1, 2, 3], [4, 5, 6]])

@@ -1,9 +1,10 @@
 # every layer here works on any shape
 from npgpt import layers as textbook
 from npgpt.compiled.base import CompiledLayer, check_float32, flat, gradient, output
-from npgpt.core import Array, Cache, Layer, check_array
+from npgpt.core import Array, Cache, Layer
 from npgpt.kernels import elementwise
 from npgpt.kernels.pool import pool
+from npgpt.shapes import check_array
 
 
 class _Activation(CompiledLayer):

@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from npgpt.core import Array, Cache, Layer, Param, check_array
+from npgpt.core import Array, Cache, Layer, Param
 from npgpt.errors import ShapeError
 from npgpt.kernels import elementwise
 from npgpt.kernels.pool import pool
+from npgpt.shapes import check_array
 
 
 class CompiledLayer(Layer):

@@ -3,9 +3,10 @@ import numpy as np
 
 from npgpt import layers as textbook
 from npgpt.compiled.base import CompiledLayer, output, rows
-from npgpt.core import Array, Cache, check_array, check_ids
+from npgpt.core import Array, Cache
 from npgpt.kernels import embedding
 from npgpt.kernels.pool import pool
+from npgpt.shapes import check_array, check_ids
 
 
 class Embedding(CompiledLayer, textbook.Embedding):

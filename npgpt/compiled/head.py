@@ -1,8 +1,9 @@
 # B batch, T time, C channels, V vocabulary
 from npgpt import layers as textbook
 from npgpt.compiled.base import CompiledLayer, gradient, output, rows
-from npgpt.core import Array, Cache, check_array
+from npgpt.core import Array, Cache
 from npgpt.kernels.matmul import matmul
+from npgpt.shapes import check_array
 
 
 class VocabularyHead(CompiledLayer, textbook.VocabularyHead):

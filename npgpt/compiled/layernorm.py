@@ -3,9 +3,10 @@ import numpy as np
 
 from npgpt import layers as textbook
 from npgpt.compiled.base import CompiledLayer, gradient, output, rows
-from npgpt.core import Array, Cache, check_array
+from npgpt.core import Array, Cache
 from npgpt.kernels import layernorm
 from npgpt.kernels.pool import pool
+from npgpt.shapes import check_array
 
 
 class LayerNorm(CompiledLayer, textbook.LayerNorm):

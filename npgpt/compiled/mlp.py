@@ -3,8 +3,9 @@ from npgpt import layers as textbook
 from npgpt.compiled.activations import kind_of
 from npgpt.compiled.base import CompiledComposite, add, gradient, output, rows
 from npgpt.compiled.linear import add_column_sums, multiply_onto
-from npgpt.core import Array, Cache, check_array
+from npgpt.core import Array, Cache
 from npgpt.kernels.matmul import ACTIVATION, SLOPE, matmul
+from npgpt.shapes import check_array
 
 
 class MLP(CompiledComposite, textbook.MLP):

@@ -1,4 +1,4 @@
-"""What threads need and Numba has no words for: atomic reads and writes, a pause, calls by address.
+"""What threads need and Numba has no words for: atomic reads and writes, a pause, a way to round, calls by address.
 
 An atomic operation here is sequentially consistent: all threads see all of them in one order, and what was written
 before one of them is seen by whoever sees it.
@@ -79,15 +79,71 @@ def compare_and_swap(typing_context: Any, array: Any, index: Any, expected: Any,
 @intrinsic
 def pause(typing_context: Any) -> Any:
     """Wait for a few dozen cycles."""
-    name, numbers = _PAUSE.get(binding.get_process_triple().split("-")[0], (None, []))
+    name, numbers = _PAUSE.get(_machine(), (None, []))
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         if name:
-            kind = ir.FunctionType(ir.VoidType(), [number.type for number in numbers])
-            builder.call(cgutils.get_or_insert_function(builder.module, kind, name), numbers)
+            _call_llvm(builder, name, ir.VoidType(), *numbers)
         return context.get_dummy_value()
 
     return types.void(), generate
+
+
+_FLOAT_MODES = {"x86_64": 0x1F80, "aarch64": 0, "arm64": 0}  # round to nearest, subnormal numbers as they are
+
+
+@intrinsic
+def standard_floats(typing_context: Any) -> Any:
+    """Let this thread compute as IEEE 754 says; returns how it did before, for ``restore_floats``.
+
+    Libraries set a thread to take subnormal numbers for zero: workers and caller would then give different bits.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        before = _float_mode(builder)
+        _set_float_mode(builder, _I64(_FLOAT_MODES.get(_machine(), 0)))
+        return before
+
+    return types.int64(), generate
+
+
+@intrinsic
+def restore_floats(typing_context: Any, mode: Any) -> Any:
+    """Compute again as before ``standard_floats``."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        _set_float_mode(builder, args[0])
+        return context.get_dummy_value()
+
+    return types.void(types.int64), generate
+
+
+def _machine() -> str:
+    return str(binding.get_process_triple().split("-")[0])
+
+
+def _float_mode(builder: Any) -> Any:
+    if _machine() == "x86_64":
+        slot = cgutils.alloca_once(builder, _I32)
+        _call_llvm(builder, "llvm.x86.sse.stmxcsr", ir.VoidType(), builder.bitcast(slot, _I8.as_pointer()))
+        return builder.zext(builder.load(slot), _I64)
+    if _machine() in _FLOAT_MODES:
+        return _call_llvm(builder, "llvm.aarch64.get.fpcr", _I64)
+    return _I64(0)
+
+
+def _set_float_mode(builder: Any, mode: Any) -> None:
+    if _machine() == "x86_64":
+        slot = cgutils.alloca_once(builder, _I32)
+        builder.store(builder.trunc(mode, _I32), slot)
+        _call_llvm(builder, "llvm.x86.sse.ldmxcsr", ir.VoidType(), builder.bitcast(slot, _I8.as_pointer()))
+    elif _machine() in _FLOAT_MODES:
+        _call_llvm(builder, "llvm.aarch64.set.fpcr", ir.VoidType(), mode)
+
+
+def _call_llvm(builder: Any, name: str, result: Any, *args: Any) -> Any:
+    kind = ir.FunctionType(result, [arg.type for arg in args])
+    return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), args)
 
 
 @intrinsic

@@ -41,6 +41,8 @@ from npgpt.kernels.atomics import (
     compare_and_swap,
     exchange,
     pause,
+    restore_floats,
+    standard_floats,
 )
 from npgpt.kernels.cache import kernel
 
@@ -66,7 +68,7 @@ def launch(pool: Any, n_chunks: int, body: int, arguments: int) -> None:
     while not compare_and_swap(pool, LOCK, 0, 1):  # another Python thread has a job under way
         looks += 1
         _wait(pool, looks)
-    raised = 0
+    raised, mode = 0, standard_floats()
     if n_chunks == 1 or pool[THREADS] == 1:
         for chunk in range(n_chunks):
             raised |= call_chunk(body, arguments, 0, chunk)
@@ -82,6 +84,7 @@ def launch(pool: Any, n_chunks: int, body: int, arguments: int) -> None:
             looks += 1
             _wait(pool, looks)
         raised = atomic_load(pool, RAISED)
+    restore_floats(mode)
     atomic_store(pool, LOCK, 0)
     if raised:
         raise IndexError("a chunk of a kernel raised an error: an index is out of bounds")
@@ -112,6 +115,7 @@ def _wait(pool: Any, looks: int) -> None:
 @kernel
 def _work(pool: Any, thread: int) -> None:
     """A worker's life: until the pool has fewer threads than its number."""
+    standard_floats()
     looks = 0
     while atomic_load(pool, THREADS) > thread:
         if _do_chunks(pool, thread):

@@ -5,10 +5,11 @@ from types import ModuleType
 
 import numpy as np
 
-from npgpt.core import Array, Cache, Layer, check_array
+from npgpt.core import Array, Cache, Layer
 from npgpt.errors import ConfigError
 from npgpt.layers.dropout import Dropout
 from npgpt.layers.linear import Linear
+from npgpt.shapes import check_array
 
 
 class Scores(Layer):

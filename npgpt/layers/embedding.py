@@ -1,7 +1,8 @@
 # B batch, T time, C channels, V vocabulary
 import numpy as np
 
-from npgpt.core import Array, Cache, Layer, Param, check_array, check_ids
+from npgpt.core import Array, Cache, Layer, Param
+from npgpt.shapes import check_array, check_ids
 
 
 class Embedding(Layer):

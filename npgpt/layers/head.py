@@ -1,8 +1,9 @@
 # B batch, T time, C channels, V vocabulary
 import numpy as np
 
-from npgpt.core import Array, Cache, Layer, Param, check_array
+from npgpt.core import Array, Cache, Layer, Param
 from npgpt.layers.linear import rows
+from npgpt.shapes import check_array
 
 
 class VocabularyHead(Layer):

@@ -1,7 +1,8 @@
 # B batch, T time, C channels in, F channels out
 import numpy as np
 
-from npgpt.core import Array, Cache, Layer, Param, check_array
+from npgpt.core import Array, Cache, Layer, Param
+from npgpt.shapes import check_array
 
 
 class Linear(Layer):

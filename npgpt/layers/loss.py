@@ -1,8 +1,9 @@
 # B batch, T time, V vocabulary
 import numpy as np
 
-from npgpt.core import Array, Cache, Layer, check_array, check_ids
+from npgpt.core import Array, Cache, Layer
 from npgpt.errors import DataError, ShapeError
+from npgpt.shapes import check_array, check_ids
 
 IGNORE_INDEX = -100  # a target that is not counted
 

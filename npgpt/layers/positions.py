@@ -1,8 +1,9 @@
 # B batch, T time, C channels
 import numpy as np
 
-from npgpt.core import Array, Cache, Layer, Param, check_array
+from npgpt.core import Array, Cache, Layer, Param
 from npgpt.errors import ShapeError
+from npgpt.shapes import check_array
 
 
 class LearnedPositions(Layer):

@@ -218,3 +218,30 @@ def write_too_much() -> None:
 
 def test_a_chunk_out_of_bounds_is_an_error_of_the_caller() -> None:
     run_alone("test_pool.write_too_much()", NUMBA_BOUNDSCHECK="1")
+
+
+def test_subnormal_numbers_are_numbers_whatever_the_caller_takes_them_for() -> None:
+    """A library that was loaded may have told the calling thread to take them for zero, and not the workers."""
+    code = """
+import numba
+import numpy as np
+from npgpt.kernels import elementwise
+from npgpt.kernels.atomics import restore_floats
+from npgpt.kernels.pool import pool, set_num_threads
+
+@numba.njit
+def flush(mode):
+    restore_floats(mode)
+
+set_num_threads(2)
+x = np.full(1_000_000, 2.0**-126, np.float32)
+out = np.empty_like(x)
+pool()
+flush(0x9FC0 if __import__("platform").machine() == "x86_64" else 1 << 24)
+assert float(x[0] * np.float32(0.5)) == 0, "this machine flushes nothing"
+for _ in range(5):
+    elementwise.scale(pool(), x, 0.5, out)
+    assert (out.view(np.int32) == 2**22).all()
+assert float(x[0] * np.float32(0.5)) == 0, "the caller's way was not restored"
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
