@@ -252,14 +252,12 @@ def matmul(
             SLOPE + kind, on the way back: out = a·b ⊙ f′(other), second = f(other), where other is that z.
         bias: (N,). other, second: (M, N), contiguous.
     """
-    if not out.size:
-        return out
-    in_rows, in_columns = (along == 4 or n == 1 for along, n in zip(out.strides[::-1], out.shape[::-1], strict=True))
-    if in_rows and not out.strides[0] & 3:
+    across, along = out.strides
+    if (along == 4 or out.shape[1] == 1) and not across & 3:
         _multiply(pool(), packable(a), packable(b), out, add, how, bias, other, second, workspace())
-    elif in_columns and not out.strides[1] & 3 and how == NOTHING:
+    elif (across == 4 or out.shape[0] == 1) and not along & 3 and how == NOTHING:
         _multiply(pool(), packable(b.T), packable(a.T), out.T, add, how, bias, other, second, workspace())
-    else:
+    elif out.size:
         out[...] = matmul(a, b, np.array(out, order="C"), add, how, bias, other, second)
     return out
 
