@@ -129,7 +129,7 @@ CASES = {
         lambda layers, s: layers.Softmax(), _normal("B", "H", "T", "T"), lambda p, s, x: _functional().softmax(x, -1)
     ),
     "Attention": Case(lambda layers, s: layers.Attention(s.C, s.H), _normal("B", "T", "C"), _attention),
-    "MLP": Case(lambda layers, s: layers.MLP(s.C, 4 * s.C), _normal("B", "T", "C"), _mlp),
+    "MLP": Case(lambda layers, s: layers.MLP(s.C), _normal("B", "T", "C"), _mlp),
     "Block": Case(lambda layers, s: layers.Block(s.C, s.H), _normal("B", "T", "C"), _block),
     "CrossEntropy": Case(lambda layers, s: layers.CrossEntropy(), _with_targets("B", "T", "V"), _cross_entropy),
     "HeadLoss": Case(
@@ -274,8 +274,7 @@ class TorchSide(Side, Torch):
             for path, param in params.items():
                 value = np.ascontiguousarray(param.grad.T if path in self.turned else param.grad)
                 self.params[path].grad = torch.from_numpy(value.copy())
-            model = torch.nn.ParameterList(self.params.values())
-            self.optimizer = make_optimizer(model, 1e-4)
+            self.optimizer = make_optimizer(list(self.params.values()), 1e-4)
             return
         arrays = CASES[name].inputs(np.random.default_rng(0), self.shape)
         self.inputs = [torch.from_numpy(array).requires_grad_(array.dtype == np.float32) for array in arrays]
@@ -324,7 +323,7 @@ def bench(contestants: list[Contestant], threads: int, options: Any, report: Rep
     ours, others = contestants[1].label, [contestant.label for contestant in contestants[2:]]
     print(f"\n{threads} thread{'s' * (threads > 1)}; milliseconds forward + backward")
     columns = f"{'textbook':>19} {'compiled':>17} {'PyTorch' if others else '':>17}"
-    print(f"{'layer':<17}{'size':<5}{columns}   textbook / compiled{'    PyTorch / compiled' if others else ''}")
+    print(f"{'layer':<17}{'size':<5}{columns}   textbook / compiled{'     PyTorch / compiled' if others else ''}")
     ratios = []
     for name in [name for name in [*CASES, STEP] if name in options.only]:
         for size in ("A",) if options.quick else ("A", "C", "D") if name in OF_VOCABULARY else ("A", "C"):
@@ -340,7 +339,7 @@ def bench(contestants: list[Contestant], threads: int, options: Any, report: Rep
                 best = fastest(both, others)
                 row["PyTorch"] = compare(both[ours], both[best]) | {"best": best}
                 ratios.append(row["PyTorch"]["ratio"])
-                line += f" {_parts(answers[best]):>17}   {shown(row['textbook']):<20}{shown(row['PyTorch'])}  {best}"
+                line += f" {_parts(answers[best]):>17}   {shown(row['textbook']):<24}{shown(row['PyTorch'])}  {best}"
             else:
                 line += f"   {shown(row['textbook'])}"
             report.rows.append(row)

@@ -120,7 +120,7 @@ class Steps:
 
 
 class NpgptStep(Npgpt, Steps):
-    def __init__(self, threads: int, shape: list[int], weights: str) -> None:
+    def __init__(self, threads: int, shape: list[int], weights: str = "") -> None:
         from npgpt.build import make_gpt, make_optimizer
         from npgpt.config import GPTConfig
         from npgpt.core import Cache
@@ -130,7 +130,7 @@ class NpgptStep(Npgpt, Steps):
         self.model = make_gpt(GPTConfig(of.V, of.T, of.L, of.H, of.C))
         self.optimizer = make_optimizer(self.model, 0.9, 0.95, 1e-8, 0.1)
         self.cache = Cache(training=True)
-        if not Path(weights).exists():
+        if weights and not Path(weights).exists():
             np.savez(weights, **{path: param.value for path, param in self.model.parameters().items()})
 
     def step(self) -> float:
@@ -154,7 +154,7 @@ class TorchStep(Torch, Steps):
         with np.load(weights) as arrays:
             model.load(arrays)
         self.params = list(model.parameters())
-        self.optimizer = make_optimizer(model, LEARNING_RATE)
+        self.optimizer = make_optimizer(self.params, LEARNING_RATE)
         self.loss = torch.compile(model) if compiled else model
         self.as_tensor, self.clip = torch.from_numpy, torch.nn.utils.clip_grad_norm_
 

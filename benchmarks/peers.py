@@ -25,6 +25,7 @@ PAUSE = 0.05  # seconds before each turn
 GROUP = 0.3e-3  # calls that take less are timed several at once
 Variables = dict[str, str | None]  # of a child's environment; None takes one away
 OWN_CHOICE: Variables = {"OPENBLAS_CORETYPE": None, "OPENBLAS_L2_SIZE": None}  # OpenBLAS chooses its kernel itself
+QUIET = 0.05  # of a core, that others may take while we measure
 HAS_TORCH = importlib.util.find_spec("torch") is not None
 
 
@@ -178,6 +179,16 @@ def parse(description: str, rounds: int, *more: tuple[str, dict[str, Any]]) -> a
     return options
 
 
+def other_seconds() -> tuple[float, float]:
+    """Processor seconds so far of other programs than this one and the children that it has closed; of the host."""
+    try:
+        numbers = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]
+    except OSError:
+        return 0.0, 0.0
+    user, nice, system, _, _, interrupts, soft, stolen = (int(number) / os.sysconf("SC_CLK_TCK") for number in numbers)
+    return user + nice + system + interrupts + soft - sum(os.times()[:4]), stolen
+
+
 class Report:
     """The rows of a benchmark and the machine they were measured on."""
 
@@ -186,18 +197,27 @@ class Report:
 
         self.environment: dict[str, Any] = {"date": time.strftime("%Y-%m-%d"), **about_machine()}
         self.rows: list[dict[str, Any]] = []
+        self.begun = time.monotonic()
+        self.before = other_seconds()
         print("#", ", ".join(f"{name} {value}" for name, value in self.environment.items()))
 
     def introduce(self, contestants: Iterable[Contestant]) -> None:
         """Ask each who it is, and print what was not said before."""
         for contestant in contestants:
             about = contestant.ask("about")
-            if self.environment.get(contestant.label) != about:
-                self.environment[contestant.label] = about
+            known = about in self.environment.values()
+            self.environment[contestant.label] = about
+            if not known:
                 print(f"# {contestant.label}:", ", ".join(f"{name} {value}" for name, value in about.items()))
         sys.stdout.flush()
 
     def write(self, path: str | None) -> None:
+        """Say how undisturbed the run was, when all contestants are closed, and write the file if one is wanted."""
+        elapsed = time.monotonic() - self.begun
+        busy, stolen = ((now - before) / elapsed for now, before in zip(other_seconds(), self.before, strict=True))
+        self.environment["cores used by others"] = {"here": busy, "on the host": stolen}
+        trust = "" if busy + stolen < QUIET else "; with so much of it, do not trust the figures"
+        print(f"# {elapsed:.0f} s; other programs took {busy:.2f} of a core, the host {stolen:.2f}{trust}", flush=True)
         if path:
             Path(path).write_text(json.dumps({"environment": self.environment, "rows": self.rows}, indent=1))
 

@@ -77,9 +77,8 @@ class GPT(nn.Module):
                 param.copy_(torch.from_numpy(value.T if isinstance(owner, nn.Linear) and value.ndim == 2 else value))
 
 
-def make_optimizer(model: nn.Module, learning_rate: float) -> torch.optim.Optimizer:
+def make_optimizer(params: list[Tensor], learning_rate: float) -> torch.optim.Optimizer:
     """AdamW with npgpt's settings: in one fused pass, weight decay on matrices alone."""
-    params = list(model.parameters())
     groups = [
         {"params": [param for param in params if param.ndim >= 2], "weight_decay": 0.1},
         {"params": [param for param in params if param.ndim < 2], "weight_decay": 0.0},
