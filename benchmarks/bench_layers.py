@@ -168,7 +168,7 @@ class Side:
         """Seconds forward, backward and both."""
         clock, begun = time.perf_counter, 0.0
         times: list[tuple[float, float]] = []
-        while len(times) < 5 or clock() - begun < seconds:
+        while len(times) < 3 or clock() - begun < seconds:
             start = clock()
             self.forward()
             middle = clock()

@@ -147,17 +147,15 @@ def _call_llvm(builder: Any, name: str, result: Any, *args: Any) -> Any:
 
 
 @intrinsic
-def call_c(typing_context: Any, address: Any, number: Any, array: Any, size: Any) -> Any:
-    """Call a C function (int, void *, size_t) by its address with the memory of an array: ``read`` or ``write``."""
+def call_c(typing_context: Any, address: Any, number: Any, one: Any, other: Any) -> Any:
+    """Call a C function (int, word, word) -> int by its address; a word is a number or an address."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        kind = ir.FunctionType(_I64, [_I32, _I8.as_pointer(), _I64])
-        memory = context.make_array(signature.args[2])(context, builder, args[2]).data
-        pointer = builder.bitcast(memory, _I8.as_pointer())
-        builder.call(builder.inttoptr(args[0], kind.as_pointer()), [builder.trunc(args[1], _I32), pointer, args[3]])
-        return context.get_dummy_value()
+        kind = ir.FunctionType(_I32, [_I32, _I64, _I64])
+        function = builder.inttoptr(args[0], kind.as_pointer())
+        return builder.sext(builder.call(function, [builder.trunc(args[1], _I32), *args[2:]]), _I64)
 
-    return types.void(types.int64, types.int64, array, types.int64), generate
+    return types.int64(*(types.int64,) * 4), generate
 
 
 _CHUNK = ir.FunctionType(_I32, [_I8.as_pointer(), _I64, _I64])  # arguments, thread, chunk -> 1 if it raised

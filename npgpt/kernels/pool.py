@@ -17,8 +17,10 @@ that run one kernel (``_work``) for as long as they live, and each kernel is com
 The protocol, on words of one array, each on a cache line of its own: the caller takes LOCK, writes what is to be
 called, and sets LEFT to the number of chunks. Whoever subtracts 1 from LEFT and finds that it was above 0 has claimed a
 chunk, and until it has added 1 to FINISHED the job cannot end: so what it reads of the job is right, however late it
-comes. A worker that has found nothing for a while adds 1 to SLEEPING and reads a byte from a pipe; a caller that finds
-sleepers writes as many bytes.
+comes. A worker that has found nothing for a while adds 1 to SLEEPING and waits for a token; a caller that finds
+sleepers writes as many tokens. (They go through an eventfd where there is one: Linux starts who waits for a pipe on the
+core of the one who writes to it.) A worker that finds itself on the caller's core moves away: a system may leave two
+threads that never sleep on one core for seconds, beside one that is idle.
 """
 
 import atexit
@@ -47,14 +49,16 @@ from npgpt.kernels.atomics import (
 from npgpt.kernels.cache import kernel
 
 LINE = 8  # int64 on a cache line
-LOCK, LEFT, FINISHED, SLEEPING, BODY, ARGUMENTS, CHUNKS, RAISED, THREADS, READ, WRITE, YIELD, PIPE_OUT, PIPE_IN = (
-    LINE * i for i in range(14)
-)
-BYTES = LINE * 14  # where the bytes of the pipe are read to and written from
-WORDS = BYTES + 2 * LINE
-SPINS = 8000  # looks at LEFT before a worker sleeps, about 0.2 ms: longer than Python takes from one kernel to the next
+LOCK, LEFT, FINISHED, SLEEPING, BODY, ARGUMENTS, CHUNKS, RAISED, THREADS = (LINE * i for i in range(9))
+READ, WRITE, YIELD, TAKE_FROM, GIVE_TO, TOKEN, CORE, GET_CORE, SET_CORES = (LINE * i for i in range(9, 18))
+SELF = LINE * 18  # the address of the words
+TOKENS = LINE * 19  # where tokens are written from, and on the next line read to
+CORES, OTHERS = LINE * 21, LINE * 23  # sets of cores, a bit each: all that this process may use, and but the caller's
+WORDS = LINE * 25
+SPINS = 20_000  # looks at LEFT before a worker sleeps, about 0.5 ms: longer than Python takes between kernels
 PATIENCE = 2000  # looks at a word before a waiting thread offers its core to others, again and again
 MAX_THREADS = 64
+SET_WORDS = 16  # of a set of cores: 1,024 of them
 
 
 @kernel
@@ -74,10 +78,13 @@ def launch(pool: Any, n_chunks: int, body: int, arguments: int) -> None:
             raised |= call_chunk(body, arguments, 0, chunk)
     else:
         pool[BODY], pool[ARGUMENTS], pool[CHUNKS], pool[RAISED] = body, arguments, n_chunks, 0
+        pool[CORE] = _core(pool)
         atomic_store(pool, FINISHED, 0)
         atomic_store(pool, LEFT, n_chunks)
         if atomic_load(pool, SLEEPING) > 0:
-            call_c(pool[WRITE], pool[PIPE_IN], pool[BYTES:], exchange(pool, SLEEPING, 0))
+            n = exchange(pool, SLEEPING, 0)
+            pool[TOKENS] = n  # what an eventfd takes: a number of 8 bytes; a pipe takes any n bytes
+            call_c(pool[WRITE], pool[GIVE_TO], pool[SELF] + 8 * TOKENS, 8 if pool[TOKEN] == 8 else n)
         _do_chunks(pool, 0)
         looks = 0
         while atomic_load(pool, FINISHED) < n_chunks:
@@ -109,7 +116,7 @@ def _do_chunks(pool: Any, thread: int) -> int:
 def _wait(pool: Any, looks: int) -> None:
     pause()
     if looks % PATIENCE == 0:
-        call_c(pool[YIELD], 0, pool[BYTES:], 0)
+        call_c(pool[YIELD], 0, 0, 0)
 
 
 @kernel
@@ -118,6 +125,8 @@ def _work(pool: Any, thread: int) -> None:
     standard_floats()
     looks = 0
     while atomic_load(pool, THREADS) > thread:
+        if atomic_load(pool, LEFT) > 0 and pool[CORE] >= 0 and _core(pool) == pool[CORE]:
+            _move_away(pool, pool[CORE])
         if _do_chunks(pool, thread):
             looks = 0
         looks += 1
@@ -128,8 +137,28 @@ def _work(pool: Any, thread: int) -> None:
 
 
 @kernel
+def _core(pool: Any) -> int:
+    """The number of the core that this thread runs on; -1 where the system does not tell."""
+    return call_c(pool[GET_CORE], 0, 0, 0) if pool[GET_CORE] else -1
+
+
+@kernel
+def _move_away(pool: Any, core: int) -> None:
+    """Leave a core to the caller, if there are others."""
+    left = 0
+    for word in range(SET_WORDS):
+        cores = pool[CORES + word]
+        if core // 64 == word:
+            cores &= ~(1 << core % 64)
+        left |= cores
+        pool[OTHERS + word] = cores
+    if left:
+        call_c(pool[SET_CORES], 0, 8 * SET_WORDS, pool[SELF] + 8 * OTHERS)
+
+
+@kernel
 def _sleep(pool: Any, thread: int) -> None:
-    """Wait for a byte, unless there is work after all. Who was counted as a sleeper must read the byte meant for it."""
+    """Wait for a token, unless there is work after all. Who was counted as a sleeper must take what is meant for it."""
     atomic_add(pool, SLEEPING, 1)
     while atomic_load(pool, LEFT) > 0 or atomic_load(pool, THREADS) <= thread:
         sleeping = atomic_load(pool, SLEEPING)
@@ -137,7 +166,7 @@ def _sleep(pool: Any, thread: int) -> None:
             break
         if compare_and_swap(pool, SLEEPING, sleeping, sleeping - 1):
             return
-    call_c(pool[READ], pool[PIPE_OUT], pool[BYTES + LINE :], 1)
+    call_c(pool[READ], pool[TAKE_FROM], pool[SELF] + 8 * (TOKENS + LINE), pool[TOKEN])
 
 
 class Pool:
@@ -148,7 +177,12 @@ class Pool:
         self.words: NDArray[np.int64] = np.zeros(WORDS + LINE, np.int64)
         first = -self.words.ctypes.data // 8 % LINE
         self.words = self.words[first : first + WORDS]
-        self.words[[READ, WRITE, YIELD]] = _addresses()
+        self.words[[READ, WRITE, YIELD, GET_CORE, SET_CORES]] = _addresses()
+        self.words[SELF] = self.words.ctypes.data
+        if self.words[GET_CORE]:
+            for core in os.sched_getaffinity(0):
+                if core < 64 * SET_WORDS:
+                    self.words[CORES : CORES + SET_WORDS].view(np.uint64)[core // 64] |= np.uint64(1 << core % 64)
         self.words[THREADS] = n_threads
         self.workers: list[threading.Thread] = []
 
@@ -156,7 +190,12 @@ class Pool:
         """Start the workers."""
         if self.n_threads == 1:
             return
-        self.pipe = self.words[[PIPE_OUT, PIPE_IN]] = os.pipe()
+        if hasattr(os, "eventfd"):
+            both = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_SEMAPHORE)
+            self.ends, self.words[TOKEN] = (both, both), 8
+        else:
+            self.ends, self.words[TOKEN] = os.pipe(), 1
+        self.words[[TAKE_FROM, GIVE_TO]] = self.ends
         work: Any = _work
         work.compile("void(int64[::1], int64)")  # by one thread, before several ask for it
         for number in range(1, self.n_threads):
@@ -168,23 +207,27 @@ class Pool:
         """End the workers. Nobody may be calling a kernel."""
         self.words[THREADS] = 1
         if self.workers:
-            os.write(self.pipe[1], bytes(len(self.workers)))
+            n = len(self.workers)
+            os.write(self.ends[1], n.to_bytes(8, sys.byteorder) if self.words[TOKEN] == 8 else bytes(n))
             for worker in self.workers:
                 worker.join()
-            for end in self.pipe:
+            for end in set(self.ends):
                 os.close(end)
         self.workers.clear()
 
 
-def _addresses() -> list[int | None]:
-    """Where the C library has ``read``, ``write`` and the function that offers a core to others."""
+def _addresses() -> list[int]:
+    """Where the C library has the functions that the kernels call; 0 for what it does not have."""
     if sys.platform == "win32":
         library = ctypes.CDLL("ucrtbase")
-        functions = library._read, library._write, ctypes.windll.kernel32.SwitchToThread
+        functions = [library._read, library._write, ctypes.windll.kernel32.SwitchToThread]
     else:
         library = ctypes.CDLL(None)
-        functions = library.read, library.write, library.sched_yield
-    return [ctypes.cast(function, ctypes.c_void_p).value for function in functions]
+        functions = [library.read, library.write, library.sched_yield]
+        if sys.platform == "linux":
+            functions += [library.sched_getcpu, library.sched_setaffinity]
+    addresses = [ctypes.cast(function, ctypes.c_void_p).value or 0 for function in functions]
+    return addresses + [0] * (5 - len(addresses))
 
 
 _pool: Pool | None = None

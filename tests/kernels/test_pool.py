@@ -245,3 +245,28 @@ for _ in range(5):
 assert float(x[0] * np.float32(0.5)) == 0, "the caller's way was not restored"
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system does not say on which core a thread runs")
+def test_a_worker_leaves_the_core_of_the_caller() -> None:
+    """In a process of its own, whose main thread may use one core alone, and a worker the same one at first."""
+    code = """
+import os
+import numpy as np
+from npgpt.kernels import elementwise, pool
+
+cores = os.sched_getaffinity(0)
+core = min(cores)
+pool.set_num_threads(2)
+pool.pool()
+worker = pool._pool.workers[0].native_id
+os.sched_setaffinity(0, {core})
+os.sched_setaffinity(worker, {core})
+x = np.ones(2_000_000, np.float32)
+for _ in range(2000):
+    elementwise.scale(pool.pool(), x, 0.5, x)
+    if os.sched_getaffinity(worker) != {core}:
+        break
+assert os.sched_getaffinity(worker) == (cores - {core} or cores), os.sched_getaffinity(worker)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
