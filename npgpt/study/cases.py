@@ -91,8 +91,8 @@ def of_order_one(layer: Layer, random: Random) -> Layer:
     """Draw every parameter, biases and gains too, with standard deviation 1/2: small weights hide mistakes.
 
     With twice as much, softmax saturates after a few layers, and the curvature spoils central differences.
-    Layer norms get a large ε: so it is seen, and a few channels that happen to be nearly equal do not make every rounding
-    error as many times larger as they are near.
+    Layer norms get a large ε: so it is seen, and a few channels that happen to be nearly equal do not enlarge every
+    rounding error.
     """
     for param in layer.parameters().values():
         param.value[...] = 0.5 * random.normal(size=param.value.shape)
