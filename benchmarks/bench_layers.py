@@ -168,14 +168,14 @@ class Side:
         """Seconds forward, backward and both."""
         clock, begun = time.perf_counter, 0.0
         times: list[tuple[float, float]] = []
-        while len(times) < 3 or clock() - begun < seconds:
+        while len(times) < 2 or clock() - begun < seconds:
             start = clock()
             self.forward()
             middle = clock()
             self.backward()
             times.append((middle - start, clock() - middle))
-            if len(times) == 2 and not begun:
-                times.clear()  # the first ones warm up
+            if not begun:
+                times.clear()  # the first one warms up
                 begun = clock()
         forward, backward = zip(*times, strict=True)
         return [median(forward), median(backward), median(map(sum, times))]
@@ -330,7 +330,7 @@ def bench(contestants: list[Contestant], threads: int, options: Any, report: Rep
             for contestant in contestants:
                 contestant.ask("prepare", name=name, shape=SHAPES[size])
             check(contestants, name)
-            answers = take_turns(contestants, options.rounds, "measure", seconds=0.02 if options.quick else 0.06)
+            answers = take_turns(contestants, options.rounds, "measure", seconds=0.02 if options.quick else 0.05)
             both = {label: [times[2] for times in turns] for label, turns in answers.items()}
             row: dict[str, Any] = {"threads": threads, "layer": name, "size": size, "seconds": answers}
             row["textbook"] = compare(both[ours], both["textbook"])
