@@ -47,9 +47,9 @@ class Softmax(CompiledLayer, textbook.Softmax):
 
     def forward(self, s: Array, cache: Cache) -> Array:
         check_float32("Softmax", "s", s)
-        w = output(cache, s.shape)
+        w = cache.keep("weights", output(cache, s.shape))  # first: a second forward must not write over it
         softmax.forward(pool(), rows(s), rows(w))
-        return cache.keep("weights", w)
+        return w
 
     def backward(self, dw: Array, cache: Cache) -> Array:
         w = cache["weights"]

@@ -1,15 +1,10 @@
-"""What attention does in each head of each example by itself.
+"""What the twins of Scores and Mixing do in each head of each example; attention itself needs neither.
 
-As code, for (B, H, n, m) arrays of any strides::
+As code, for (B, H, T, T)::
 
-    for b in range(B):
-        for h in range(H):
-            c[b, h] = left[b, h] @ right[b, h]          # multiply_heads
-            for i in range(T):
-                for j in range(T):                      # mask_scores
-                    s[b, h, i, j] = s[b, h, i, j]*factor if j <= i else hidden
-
-Each head is a chunk: one small product by one thread, with the blocks and the tile of ``matmul.py``.
+    for i in range(T):
+        for j in range(T):
+            out[b, h, i, j] = s[b, h, i, j]*factor if j <= i else hidden        # mask_scores
 """
 
 from typing import Any
@@ -19,31 +14,17 @@ from numpy.typing import NDArray
 
 from npgpt.kernels.atomics import job
 from npgpt.kernels.cache import entry, kernel
-from npgpt.kernels.kinds import FLOAT, FLOATS, HEADS, HEADS_OUT, POOL, ROWS, ROWS_OUT
-from npgpt.kernels.matmul import NO_NUMBERS, NO_ROWS, NOTHING, multiply_block, packable, workspace
-from npgpt.kernels.pool import launch, pool
+from npgpt.kernels.kinds import FLOAT, POOL, ROWS, ROWS_OUT
+from npgpt.kernels.matmul import matmul
+from npgpt.kernels.pool import launch
 
 Floats = NDArray[np.float32]
 
 
-@kernel
-def _product(
-    thread: int, chunk: int, a: Any, b: Any, c: Any, numbers: Any, rows: Any, rows_out: Any, packs: Any
-) -> None:
-    example, head = chunk // a.shape[1], chunk % a.shape[1]
-    left, right, out = a[example, head], b[example, head], c[example, head]
-    every_row, every_column = (0, out.shape[0]), (0, out.shape[1])
-    multiply_block(left, right, out, every_row, every_column, False, NOTHING, numbers, rows, rows_out, packs[thread])
-
-
-@entry(POOL, HEADS, HEADS, HEADS_OUT, FLOATS, ROWS, ROWS_OUT, ROWS_OUT)
-def _products(pool: Any, a: Any, b: Any, c: Any, numbers: Any, rows: Any, rows_out: Any, packs: Any) -> None:
-    launch(pool, a.shape[0] * a.shape[1], *job(_product, (a, b, c, numbers, rows, rows_out, packs)))
-
-
 def multiply_heads(a: Floats, b: Floats, out: Floats) -> Floats:
-    """``out = a @ b`` in each head: (B, H, n, k) times (B, H, k, m) -> (B, H, n, m), whose last axis is contiguous."""
-    _products(pool(), packable(a), packable(b), out, NO_NUMBERS, NO_ROWS, NO_ROWS, workspace())
+    """``out = a @ b`` in each head: (B, H, n, k) times (B, H, k, m) -> (B, H, n, m), of any strides."""
+    for of_head in np.ndindex(out.shape[:2]):
+        matmul(a[of_head], b[of_head], out[of_head])
     return out
 
 

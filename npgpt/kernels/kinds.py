@@ -19,5 +19,3 @@ ROWS = _array(types.float32, 2, "C", written=False)  # one row after another
 ROWS_OUT = _array(types.float32, 2, "C", written=True)
 MATRIX = _array(types.float32, 2, "A", written=False)  # any strides
 MATRIX_OUT = _array(types.float32, 2, "A", written=True)
-HEADS = _array(types.float32, 4, "A", written=False)  # (B, H, T, D) of any strides
-HEADS_OUT = _array(types.float32, 4, "A", written=True)

@@ -113,6 +113,17 @@ def _do_chunks(pool: Any, thread: int) -> int:
 
 
 @kernel
+def _retire(pool: Any) -> None:
+    """Let the workers end. Under the lock: nobody may write a token afterwards, to a file that is closed by then."""
+    looks = 0
+    while not compare_and_swap(pool, LOCK, 0, 1):
+        looks += 1
+        _wait(pool, looks)
+    atomic_store(pool, THREADS, 1)
+    atomic_store(pool, LOCK, 0)
+
+
+@kernel
 def _wait(pool: Any, looks: int) -> None:
     pause()
     if looks % PATIENCE == 0:
@@ -204,8 +215,8 @@ class Pool:
             self.workers.append(worker)
 
     def stop(self) -> None:
-        """End the workers. Nobody may be calling a kernel."""
-        self.words[THREADS] = 1
+        """End the workers. A kernel that another Python thread calls meanwhile is done by that thread alone."""
+        _retire(self.words)
         if self.workers:
             n = len(self.workers)
             os.write(self.ends[1], n.to_bytes(8, sys.byteorder) if self.words[TOKEN] == 8 else bytes(n))
@@ -231,13 +242,14 @@ def _addresses() -> list[int]:
 
 
 _pool: Pool | None = None
+_after_fork: int | None = None  # the number of threads that the parent process had
 _starting = threading.Lock()
 
 
 def pool() -> NDArray[np.int64]:
     """The words that a kernel with chunks takes first. Starts the workers at the first call, and after a fork."""
     if _pool is None:
-        set_num_threads(default_num_threads())
+        set_num_threads(get_num_threads())
         assert _pool is not None
     return _pool.words
 
@@ -274,14 +286,14 @@ def set_num_threads(n: int) -> None:
 
 def get_num_threads() -> int:
     """The number of threads that kernels use."""
-    return default_num_threads() if _pool is None else _pool.n_threads
+    return _pool.n_threads if _pool else _after_fork or default_num_threads()
 
 
 def _forget_after_fork() -> None:
     """A child process has none of the workers; it starts its own when it needs them."""
-    global _pool, _starting
-    n_threads, _pool, _starting = get_num_threads(), None, threading.Lock()
-    os.environ["NPGPT_NUM_THREADS"] = str(n_threads)
+    global _pool, _after_fork, _starting
+    _after_fork = _pool.n_threads if _pool else _after_fork
+    _pool, _starting = None, threading.Lock()
 
 
 def _stop_at_exit() -> None:
