@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Self
 
-PAUSE = 0.05  # seconds before each turn
+PAUSE = 0.2  # seconds before each turn: OpenBLAS was seen to spin for 90 ms after its last call
 GROUP = 0.3e-3  # calls that take less are timed several at once
 Variables = dict[str, str | None]  # of a child's environment; None takes one away
 OWN_CHOICE: Variables = {"OPENBLAS_CORETYPE": None, "OPENBLAS_L2_SIZE": None}  # OpenBLAS chooses its kernel itself
