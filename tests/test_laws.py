@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from npgpt.kernels.pool import get_num_threads, set_num_threads
 from npgpt.study.cases import CASES, Sizes, compile_case, make_case
-from npgpt.testing import LAWS, LAWS_OF_COMPILED, Law, sizes
+from npgpt.study.laws import LAWS, LAWS_OF_COMPILED, Law
+from npgpt.testing import sizes
 
 
 @pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)

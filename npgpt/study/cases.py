@@ -3,7 +3,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -40,6 +40,7 @@ class Case:
         wrong: the same with a shape that the layer must refuse; None if it takes any shape.
         time_axis: the axis of inputs and output along which nothing may flow backwards; None if there is none.
         training: whether dropout drops. Its masks are the same in every pass of a case.
+        sizes: letter -> size.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Case:
     wrong: dict[str, Any] | None = None
     time_axis: int | None = None
     training: bool = False
+    sizes: dict[str, int] = field(default_factory=dict)
 
     def float_inputs(self) -> dict[str, Array]:
         return {name: x for name, x in self.inputs.items() if isinstance(x, np.ndarray) and x.dtype.kind == "f"}
@@ -230,7 +232,8 @@ SMALL = Sizes(B=2, T=3, H=2, D=3, V=7)
 def make_case(name: str, sizes: Sizes | None = None, seed: int = 0) -> Case:
     """The case of this name; without sizes, with those that the checker uses."""
     sizes = sizes or (SMALL if name.startswith(("Block", "GPT")) else Sizes())
-    return CASES[name](sizes, np.random.default_rng(seed))
+    case = CASES[name](sizes, np.random.default_rng(seed))
+    return dataclasses.replace(case, sizes={letter: getattr(sizes, letter) for letter in "BTHDVC"})
 
 
 def compile_case(case: Case) -> Case:

@@ -1,0 +1,78 @@
+# B batch, T time, C channels
+"""Facts about the gradients of particular layers that need no second computation: each follows from what a layer is.
+
+Each takes a layer, in float64, its input, and an upstream gradient, and raises AssertionError if it does not hold.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from npgpt.core import Array, Cache, Layer
+
+SMALL = 1e-10
+
+
+def rows_of_dlogits_sum_to_zero(loss: Layer, logits: Array, targets: Array) -> None:
+    """Adding one number to all logits of a token changes no loss, so the sum of its gradients is zero."""
+    cache = Cache()
+    loss.forward(logits, targets, None, cache)
+    sums = loss.backward(1.0, cache).sum(-1)
+    assert np.abs(sums).max(initial=0) < SMALL, f"a row of dlogits sums to {np.abs(sums).max():.1e}"
+
+
+def layer_norm_sends_nothing_along_ones_and_xhat(norm: Layer, x: Array, dy: Array) -> None:
+    """Moving or stretching a row changes nothing (if ε is 0), so dx is orthogonal to 1 and to x̂."""
+    cache = Cache()
+    norm.forward(x, cache)
+    dx = norm.backward(dy, cache)
+    scale = 1 + np.abs(dx).sum(-1)
+    xhat = (x - x.mean(-1, keepdims=True)) / x.std(-1, keepdims=True)
+    for name, along in (("1", np.ones_like(x)), ("x̂", xhat)):
+        product = np.abs((dx * along).sum(-1)) / scale
+        assert product.max(initial=0) < 1e-8, f"dx·{name} is {product.max():.1e}"
+
+
+def key_bias_has_no_gradient(attention: Layer, x: Array, dy: Array) -> None:
+    """The bias of the keys adds the same to every score of a row."""
+    cache = Cache()
+    attention.zero_grad()
+    attention.forward(x, cache)
+    attention.backward(dy, cache)
+    q, k, v = np.split(attention.parameters()["qkv.bias"].grad, 3)
+    size = 1 + np.abs(np.concatenate([q, v])).max()
+    assert np.abs(k).max() < SMALL * size, f"the gradient of the keys' bias is {np.abs(k).max():.1e}, not 0"
+
+
+def nothing_reaches_the_future(layer: Layer, x: Array, dy: Array) -> None:
+    """An output sends no gradient to inputs that come later."""
+    T = x.shape[1]
+    for t in range(T - 1):
+        cache, upstream = Cache(), np.zeros_like(dy)
+        layer.forward(x, cache)
+        upstream[:, t] = dy[:, t]
+        dx = layer.backward(upstream, cache)
+        assert not dx[:, t + 1 :].any(), f"output {t} sends a gradient to a later input"
+
+
+def softmax_does_not_see_a_shift(softmax: Layer, s: Array, dw: Array) -> None:
+    """Adding one number to all scores of a row changes neither the weights nor the gradients; these sum to zero."""
+    cache, shifted = Cache(), Cache()
+    w, again = softmax.forward(s, cache), softmax.forward(s + 2.5, shifted)
+    ds, ds_again = softmax.backward(dw, cache), softmax.backward(dw, shifted)
+    assert np.allclose(w, again, rtol=0, atol=SMALL) and np.allclose(ds, ds_again, rtol=0, atol=SMALL), (
+        "a shift is seen"
+    )
+    assert np.abs(ds.sum(-1)).max(initial=0) < SMALL, "a row of ds does not sum to zero"
+
+
+INVARIANTS: dict[str, Callable[..., None]] = {
+    function.__name__: function
+    for function in (
+        rows_of_dlogits_sum_to_zero,
+        layer_norm_sends_nothing_along_ones_and_xhat,
+        key_bias_has_no_gradient,
+        nothing_reaches_the_future,
+        softmax_does_not_see_a_shift,
+    )
+}

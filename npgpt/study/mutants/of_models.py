@@ -1,0 +1,58 @@
+"""Mistakes in the layers that hold others, and in the whole model."""
+
+from npgpt.study.mutants.plant import Mutant
+
+ATTENTION = "npgpt.layers.attention:Attention.backward"
+MLP = "npgpt.layers.mlp:MLP.backward"
+BLOCK = "npgpt.layers.block:Block.backward"
+GPT = "npgpt.model:GPT._backward_from_head"
+HEAD_LOSS = "npgpt.layers.head_loss:HeadLoss.backward"
+
+# fmt: off
+MUTANTS = [
+    Mutant("attention-swaps-q-and-k", ATTENTION, '("q", dq), ("k", dk)', '("q", dk), ("k", dq)',
+           "put dk where dq belongs", "swapped", "Attention"),
+    Mutant("attention-forgets-v", ATTENTION, '("v", dv)', '("v", 0 * dv)',
+           "forgot that the values come from x too", "zero", "Attention"),
+    Mutant("attention-skips-the-softmax", ATTENTION, 'self.softmax.backward(dweights, cache.scope("softmax"))', "dweights",
+           "went around the softmax", "lost factor", "Attention"),
+    Mutant("attention-mixes-heads", ATTENTION, "self._put_together(cache.note(name, d))", "cache.note(name, d).reshape(dy.shape)",
+           "reshaped the heads together without moving their axis back", "transposed", "Attention"),
+    Mutant("attention-forgets-what-was-dropped", ATTENTION, 'self.dropout.backward(ddropped, cache.scope("dropout"))', "ddropped",
+           "went around the dropout of the weights", "mask", "Attention-dropout"),
+    Mutant("attention-forgets-the-residual-dropout", ATTENTION, 'self.residual_dropout.backward(dy, cache.scope("residual_dropout"))', "dy",
+           "went around the dropout of the output", "mask", "Attention-dropout"),
+    Mutant("attention-averages-the-heads", ATTENTION, "np.concatenate(dqkv, axis=-1)", "np.concatenate(dqkv, axis=-1) / self.n_head",
+           "divided by the number of heads", "factor", "Attention"),
+    Mutant("attention-notes-dmixed-flat", ATTENTION, 'cache.note("mixed", dmixed)', 'cache.note("mixed", dmixed[:, ::-1])',
+           "noted the heads in the wrong order", "transposed", "Attention"),
+    Mutant("mlp-skips-the-activation", MLP, 'self.activation.backward(dactive, cache.scope("activation"))', "dactive",
+           "went around the activation", "lost factor", "MLP"),
+    Mutant("mlp-forgets-what-was-dropped", MLP, 'self.dropout.backward(dy, cache.scope("dropout"))', "dy",
+           "went around the dropout", "mask", "Block-dropout"),
+    Mutant("mlp-hidden-of-active", MLP, 'cache.note("hidden", self', 'cache.note("hidden", dactive * self',
+           "multiplied by dy once more", "upstream", "MLP"),
+    Mutant("block-loses-the-residual", BLOCK, 'cache.note("x", dmiddle + dbranch)', 'cache.note("x", dbranch)',
+           "lost the way around attention", "lost term", "Block"),
+    Mutant("block-loses-attention", BLOCK, 'cache.note("x", dmiddle + dbranch)', 'cache.note("x", dmiddle)',
+           "lost the way through attention", "lost term", "Block"),
+    Mutant("block-loses-the-second-residual", BLOCK, "dy + self.mlp_norm.backward(", "0 + self.mlp_norm.backward(",
+           "lost the way around the MLP", "lost term", "Block"),
+    Mutant("block-adds-dy-twice", BLOCK, 'cache.note("x", dmiddle + dbranch)', 'cache.note("x", dmiddle + dbranch + dy)',
+           "added the upstream gradient once too often", "lost term", "Block"),
+    Mutant("block-attends-to-dy", BLOCK, 'cache.note("attended", dmiddle)', 'cache.note("attended", dy)',
+           "handed attention the gradient of the block's output, not of the middle", "lost term", "Block"),
+    Mutant("block-skips-the-norm", BLOCK, 'self.attention_norm.backward(dattention_input, cache.scope("attention_norm"))', "dattention_input",
+           "went around the first layer norm", "lost term", "Block"),
+    Mutant("gpt-skips-the-last-norm", GPT, 'self.norm.backward(dnormed, cache.scope("norm"))', "dnormed",
+           "went around the last layer norm", "lost factor", "GPT"),
+    Mutant("gpt-blocks-in-forward-order", GPT, "reversed(list(enumerate(self.blocks)))", "list(enumerate(self.blocks))",
+           "went back through the blocks from the first to the last", "lost factor", "GPT-tied"),
+    Mutant("gpt-forgets-what-was-dropped", GPT, 'self.dropout.backward(dx, cache.scope("dropout"))', "dx",
+           "went around the dropout of the embeddings", "mask", "GPT-dropout"),
+    Mutant("gpt-forgets-the-embedding", GPT, 'self.embedding.backward(dembedded, cache.scope("embedding"))', "pass",
+           "stopped before the embedding", "zero", "GPT-untied"),
+    Mutant("head-loss-halves", HEAD_LOSS, "self.cross_entropy.backward(dloss,", "self.cross_entropy.backward(0.5 * dloss,",
+           "a stray ½", "factor", "HeadLoss"),
+]
+# fmt: on

@@ -1,0 +1,74 @@
+"""What training does, once more: in plain numbers, from the papers, and by the tape. It shares no code with npgpt."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from npgpt import optim, train
+from npgpt.config import GPTConfig
+from npgpt.core import Array, Cache, FlatParams, Param
+from npgpt.layers import IGNORE_INDEX
+from npgpt.model import GPT
+from npgpt.study.cases import Case, TrainingLoss, of_order_one
+from npgpt.study.subjects import LayerSubject
+from npgpt.study.tape import gradients, taped
+
+
+def adamw_number(
+    theta: float, grads: list[float], rate: float, betas: tuple[float, float], eps: float, decay: float
+) -> float:
+    """One weight after a few steps, as Loshchilov and Hutter 2017, algorithm 2, says it (with η_t = 1)."""
+    m = v = 0.0
+    for t, g in enumerate(grads, start=1):
+        m = betas[0] * m + (1 - betas[0]) * g
+        v = betas[1] * v + (1 - betas[1]) * g * g
+        m_hat, v_hat = m / (1 - betas[0] ** t), v / (1 - betas[1] ** t)
+        theta = theta - rate * m_hat / (math.sqrt(v_hat) + eps) - rate * decay * theta
+    return theta
+
+
+def adamw_is_right(kind: Any = None, dtype: Any = np.float64, tolerance: float = 1e-12) -> bool:
+    """Four steps of clipped gradients on a matrix and a vector; ε and decay are large, so that they are seen."""
+    rng = np.random.default_rng(0)
+    start = [rng.normal(size=(3, 2)), rng.normal(size=4)]
+    flat = FlatParams([Param(x.copy()) for x in start], dtype)
+    adamw = (kind or optim.AdamW)(flat, 0.8, 0.95, 0.3, 0.2)
+    history = []
+    for _ in range(4):
+        grads = rng.normal(size=flat.values.size)
+        flat.grads[:] = grads
+        scale = min(1.0, 2.0 / math.sqrt((grads**2).sum()))
+        adamw.step(0.1, scale)
+        history.append(grads * scale)
+    right = [
+        adamw_number(theta, [float(g[i]) for g in history], 0.1, (0.8, 0.95), 0.3, 0.2 if i < 6 else 0.0)
+        for i, theta in enumerate(np.concatenate([x.ravel() for x in start]))
+    ]
+    return bool(np.abs(flat.values - np.array(right)).max() < tolerance)
+
+
+def clipping_is_right() -> bool:
+    """A long gradient becomes as long as is allowed, a short one stays."""
+    return all(optim.clip_scale(norm, 2.0) * norm == min(norm, 2.0) for norm in (0.5, 1.0, 8.0))
+
+
+def accumulation_is_right() -> bool:
+    """Three parts, unequal in what they ignore, with dropout, twice: against the tape's gradient of the whole batch."""
+    rng = np.random.default_rng(0)
+    config = GPTConfig(7, 3, n_layer=1, n_head=1, n_embd=2, dropout=0.3)
+    gpt = of_order_one(GPT(config, dtype=np.float64), rng)
+    assert isinstance(gpt, GPT)
+    ids, targets = rng.integers(0, 7, (2, 5, 3))
+    targets[1:3, 1:] = IGNORE_INDEX
+    subject = LayerSubject(Case("whole", TrainingLoss(gpt), {"ids": ids, "targets": targets}, training=True))
+    names = [name for name in subject.tensors if name.startswith("param ")]
+    nudges = {name: taped(np.zeros(subject.tensors[name].shape)) for name in names}
+    # the same dropout: the seed and the step of the cases, and the path without the wrapper's ``gpt``
+    cache = Cache(training=True, seed=1)
+    for _ in range(2):
+        train.accumulate(gpt, ids, targets, cache, micro_batches=3, step=2)
+    right = gradients(subject.forward(nudges), np.array(1.0), nudges)
+    params = gpt.parameters()
+    found: list[tuple[Array, Array]] = [(params[name.removeprefix("param gpt.")].grad, right[name]) for name in names]
+    return all(np.abs(ours - theirs).max() < 1e-12 for ours, theirs in found)

@@ -1,0 +1,160 @@
+"""Which check kills a mutant, and is it called by its name?"""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from npgpt.core import Array
+from npgpt.errors import NpgptError
+from npgpt.study.cases import Case, compile_case, make_case
+from npgpt.study.diagnosis import diagnose
+from npgpt.study.doctor import Doctor
+from npgpt.study.gradcheck import MANY_WRONG, Report, check_case, on_the_way_back, upstream
+from npgpt.study.laws import LAWS, LAWS_OF_COMPILED, equals_its_textbook_twin
+from npgpt.study.mutants.plant import Mutant, planted
+from npgpt.study.mutants.references import accumulation_is_right, adamw_is_right, clipping_is_right
+from npgpt.study.subjects import LayerSubject
+from npgpt.study.tape import gradients, taped
+
+FLOAT32 = 2e-5  # how far float32 may be off
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of a mutant.
+
+    Attributes
+        killed_by: the methods and laws that saw it; empty if it lives.
+        diagnosis: what was said of it.
+        diagnosed: whether that is what was planted.
+        held_out: whether the diagnosis was written without looking at it.
+    """
+
+    name: str
+    says: str
+    killed_by: list[str]
+    diagnosis: str
+    diagnosed: bool
+    held_out: bool
+
+
+def try_mutant(mutant: Mutant) -> Verdict:
+    """Plant it, and ask everybody."""
+    with planted(mutant):
+        if mutant.kind == "reference":
+            killed_by, kind, says = _by_reference(mutant)
+        else:
+            killed_by, kind, says = judge(mutant.case, mutant.compiled)
+    return Verdict(mutant.name, mutant.says, killed_by, says, kind == mutant.kind, mutant.held_out)
+
+
+def judge(name: str, compiled: bool = False) -> tuple[list[str], str, str]:
+    """Who says that a case is wrong; what kind of mistake it is called; the sentence."""
+    case = make_case(name)
+    try:
+        if compiled:
+            killed_by, findings = check_compiled(case)
+        else:
+            report = check_case(case)
+            killed_by = list(dict.fromkeys(check.method for check in report if not check.passed))
+            findings = first_on_the_way_back(report)
+    except (ValueError, IndexError, TypeError, KeyError, NpgptError) as error:
+        return ["crash"], "crash", f"{type(error).__name__}: {error}"
+    broken = _broken_laws(compile_case(case) if compiled else case, compiled)
+    killed_by += broken
+    if findings:
+        return killed_by, *findings[0]
+    return killed_by, "law" if broken else "", f"breaks the law {broken[0]}" if broken else ""
+
+
+def first_on_the_way_back(report: Report) -> list[tuple[str, str]]:
+    """The findings in the order in which backward meets them, those that explain something first."""
+    ordered = list(report.findings)
+    ordered.sort(key=lambda found: found.kind in ("unknown", "not noted", "follows"))  # stable
+    return [(found.kind, found.says) for found in ordered]
+
+
+def check_compiled(case: Case) -> tuple[list[str], list[tuple[str, str]]]:
+    """A compiled layer against the tape of the textbook's forward, and against a difference of its own forward."""
+    subject = LayerSubject(case)
+    nudges = {name: taped(np.zeros(x.shape)) for name, x in subject.tensors.items()}
+    y = subject.forward(nudges)
+    dy = upstream(y)
+    truth = gradients(y, dy, nudges)
+    compiled = LayerSubject(compile_case(case))
+    got = {name: np.asarray(grad, float) for name, grad in compiled.gradients(dy.astype(np.float32)).items()}
+    wrong = [name for name in on_the_way_back(got) if name in truth and not _close(got[name], truth[name], dy)]
+    killed_by = ["tape"] if wrong else []
+    if not _difference_agrees(compiled, got, dy):
+        killed_by.append("differences in float32")
+    doctor = Doctor(subject, dy, got, truth, lambda dy: compiled.gradients(dy.astype(np.float32)), close=1e-4)
+    answers = [diagnose(doctor, name) for name in wrong[:MANY_WRONG]]
+    answers.sort(key=lambda answer: answer[0] == "unknown")
+    return killed_by, answers
+
+
+def _close(got: Array, right: Array, dy: Array) -> bool:
+    size = max(float(np.linalg.norm(right)), float(np.linalg.norm(dy)))
+    return got.shape == right.shape and bool(np.linalg.norm(got - right) <= FLOAT32 * size)
+
+
+def _difference_agrees(subject: LayerSubject, got: dict[str, Array], dy: Array, h: float = 2.0**-7) -> bool:
+    """⟨dx, v⟩ against (L(x + hv) − L(x − hv))/2h, computed in float32 but for the sum: right to a few per cent."""
+    rng = np.random.default_rng(5)
+    for name, grad in got.items():
+        if name.startswith("kept "):
+            continue
+        v = (rng.normal(size=grad.shape) / np.sqrt(max(1, grad.size))).astype(np.float32)
+        above, below = (subject.forward({name: np.float32(sign * h) * v}).astype(float) for sign in (1, -1))
+        rise = np.subtract(above, below, where=above != below, out=np.zeros(above.shape))
+        slope, said = (dy * rise).sum() / (2 * h), (grad * v).sum()
+        if not abs(slope - said) <= 0.02 * (np.linalg.norm(grad) * np.linalg.norm(v) + np.linalg.norm(dy)):
+            return False
+    return True
+
+
+def _broken_laws(case: Case, compiled: bool) -> list[str]:
+    broken = []
+    for law in LAWS_OF_COMPILED if compiled else LAWS:
+        if law is equals_its_textbook_twin:
+            continue  # a comparison with our own code is no proof
+        try:
+            law(dataclasses.replace(case))
+        except (AssertionError, ValueError, IndexError, TypeError, KeyError):
+            broken.append(law.__name__)
+    return broken
+
+
+def _by_reference(mutant: Mutant) -> tuple[list[str], str, str]:
+    if mutant.compiled:
+        from npgpt.compiled.optim import AdamW
+
+        right = adamw_is_right(AdamW, np.float32, 1e-5)
+    else:
+        judges = {"AdamW": adamw_is_right, "clip_scale": clipping_is_right, "accumulate": accumulation_is_right}
+        right = judges[mutant.case]()
+    return ([] if right else ["reference in plain numbers"]), "" if right else "reference", "differs from the paper's"
+
+
+def verdict_text(verdict: Verdict) -> str:
+    """Three lines: the mistake, who killed it, and what was said."""
+    by = ", ".join(verdict.killed_by) or "NOBODY: it lives"
+    mark = "=" if verdict.diagnosed else "≠"
+    return f"{verdict.name}: “{verdict.says}”\n  killed by {by}\n  {mark} {verdict.diagnosis or 'no diagnosis'}"
+
+
+def scores(verdicts: Sequence[Verdict], drawn: Sequence[Verdict] = ()) -> list[str]:
+    """How many were killed and how many were named, of each half, and of those that were drawn at random."""
+    killed = sum(bool(verdict.killed_by) for verdict in [*verdicts, *drawn])
+    lines = [f"{killed} of {len(verdicts) + len(drawn)} mutants killed"]
+    halves = {
+        "the half that was looked at": [verdict for verdict in verdicts if not verdict.held_out],
+        "the half that was held out": [verdict for verdict in verdicts if verdict.held_out],
+        "those drawn at random": drawn,
+    }
+    lines += [
+        f"named right: {sum(v.diagnosed for v in of)} of {len(of)}, {which}" for which, of in halves.items() if of
+    ]
+    return lines

@@ -1,0 +1,132 @@
+"""The kit for people's own layers, tried on layers that are right and on layers that are not."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from npgpt import layers
+from npgpt.core import Array, Cache, Layer, Param
+from npgpt.layers import IGNORE_INDEX
+from npgpt.study.cases import of_order_one
+from npgpt.study.jacobian import jacobian, of_gelu, of_layer_norm, of_softmax, side_by_side
+from npgpt.testing import (
+    INVARIANTS,
+    Sizes,
+    arrays,
+    assert_obeys_laws,
+    extreme_values,
+    shapes,
+    sizes,
+    token_ids,
+    upstream_gradients,
+)
+
+
+class Gate(Layer):
+    """y = x·tanh(a·x), a for each channel."""
+
+    def __init__(self, n: int) -> None:
+        self.slope = Param(np.ones(n))
+
+    def forward(self, x: Array, cache: Cache) -> Array:
+        x = cache.keep("x", x)
+        t = cache.keep("t", np.tanh(self.slope.value * x))
+        y: Array = x * t
+        return y
+
+    def backward(self, dy: Array, cache: Cache) -> Array:
+        x, t = cache["x"], cache["t"]
+        dt = cache.note("t", dy * x)
+        dz = dt * (1 - t * t)
+        self.slope.grad += (dz * x).sum((0, 1))
+        return cache.note("x", dy * t + dz * self.slope.value)
+
+
+class Overwriting(Gate):
+    def backward(self, dy: Array, cache: Cache) -> Array:
+        self.slope.grad[...] = 0
+        return super().backward(dy, cache)
+
+
+class Lossy(Gate):
+    def backward(self, dy: Array, cache: Cache) -> Array:
+        x, t = cache["x"], cache["t"]
+        dt = cache.note("t", dy * x)
+        self.slope.grad += (dt * (1 - t * t) * x).sum((0, 1))
+        return cache.note("x", dy * t)
+
+
+def test_a_right_layer_passes() -> None:
+    assert_obeys_laws(lambda sizes: Gate(sizes.C), time_axis=1, examples=5)
+    assert_obeys_laws(
+        lambda sizes: layers.Embedding(sizes.V, sizes.C),
+        lambda sizes, rng: {"ids": rng.integers(0, sizes.V, (sizes.B, sizes.T))},
+        examples=5,
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [(Overwriting, "two_backwards_double"), (Lossy, "noted_gradients_are_right")],
+)
+def test_a_wrong_layer_fails_with_the_name_of_the_law(kind: type[Gate], said: str) -> None:
+    with pytest.raises(AssertionError, match=said):
+        assert_obeys_laws(lambda sizes: kind(sizes.C), examples=5)
+
+
+def test_the_diagnosis_is_in_the_message() -> None:
+    with pytest.raises(AssertionError, match="lacks the share that comes through t"):
+        assert_obeys_laws(lambda sizes: Lossy(sizes.C), laws=[], examples=5)
+
+
+@given(st.data())
+def test_strategies_give_what_they_say(data: Any) -> None:
+    shape = data.draw(shapes(empty=True))
+    x = data.draw(arrays(shape))
+    assert x.shape == shape and np.isfinite(x).all() and x.dtype in (np.float32, np.float64)
+    assert data.draw(upstream_gradients(shape)).shape == shape
+    ids = data.draw(token_ids(7, shape))
+    assert ids.shape == shape and ((ids >= 0) & (ids < 7)).all()
+    assert np.isfinite(data.draw(extreme_values(shape))).all()
+
+
+@given(sizes(), st.integers(0, 1000))
+def test_invariants_hold(drawn: Sizes, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    B, T, C, V = drawn.B, drawn.T, drawn.C, drawn.V
+    x, dy = rng.normal(size=(2, B, T, C))
+    targets = rng.integers(0, V, (B, T))
+    targets[0, 1:] = IGNORE_INDEX
+    attention = of_order_one(layers.Attention(C, drawn.H), rng)
+    INVARIANTS["rows_of_dlogits_sum_to_zero"](layers.CrossEntropy(), rng.normal(size=(B, T, V)), targets)
+    INVARIANTS["key_bias_has_no_gradient"](attention, x, dy)
+    INVARIANTS["nothing_reaches_the_future"](attention, x, dy)
+    INVARIANTS["softmax_does_not_see_a_shift"](layers.Softmax(), x, dy)
+    if C > 2:
+        wide = rng.normal(size=(B, T, C)) + 3 * np.arange(C)
+        norm = layers.LayerNorm(C, eps=0)
+        INVARIANTS["layer_norm_sends_nothing_along_ones_and_xhat"](norm, wide, dy)
+
+
+def test_an_invariant_is_seen_to_be_broken() -> None:
+    class Unseeing(layers.Softmax):
+        def backward(self, dw: Array, cache: Cache) -> Array:
+            return cache["weights"] * dw
+
+    x, dy = np.random.default_rng(0).normal(size=(2, 2, 3, 4))
+    with pytest.raises(AssertionError, match="does not sum to zero"):
+        INVARIANTS["softmax_does_not_see_a_shift"](Unseeing(), x, dy)
+
+
+def test_jacobians_are_those_of_the_books() -> None:
+    x = np.array([0.5, -1.0, 2.0])
+    w = layers.Softmax().forward(x, Cache())
+    norm = layers.LayerNorm(3, eps=0.1)
+    norm.gain.value[:] = [1, 2, 3]
+    assert np.allclose(jacobian(layers.Softmax(), x), of_softmax(w), atol=1e-12)
+    assert np.allclose(jacobian(norm, x), of_layer_norm(x, norm.gain.value, 0.1), atol=1e-12)
+    assert np.allclose(jacobian(layers.GELU(), x), of_gelu(x), atol=1e-12)
+    assert "largest difference" in side_by_side(layers.GELU(), x, of_gelu(x))
