@@ -29,7 +29,8 @@ def jacobian(layer: Layer, x: Array) -> Array:
 
 def of_softmax(w: Array) -> Array:
     """diag(w) − w·wᵀ, of one row of weights."""
-    return np.diag(w) - np.outer(w, w)
+    matrix: Array = np.diag(w) - np.outer(w, w)
+    return matrix
 
 
 def of_layer_norm(x: Array, gain: Array, eps: float) -> Array:
@@ -44,7 +45,8 @@ def of_layer_norm(x: Array, gain: Array, eps: float) -> Array:
 def of_gelu(x: Array) -> Array:
     """diag(Φ(x) + x·φ(x)), of the exact form."""
     density = np.exp(-0.5 * x * x) / math.sqrt(2 * math.pi)
-    return np.diag(0.5 * (1 + erf(x / math.sqrt(2))) + x * density)
+    matrix: Array = np.diag(0.5 * (1 + erf(x / math.sqrt(2))) + x * density)
+    return matrix
 
 
 def side_by_side(layer: Layer, x: Array, formula: Array, digits: int = 4) -> str:
