@@ -6,6 +6,7 @@
     model.safetensors  the weights, one tensor a parameter; replaced as a whole at each checkpoint
     metrics.jsonl      a line for each evaluation
     loss.png           the loss over the steps, if matplotlib is installed
+    ledger.jsonl       gradients and updates of each layer over the steps, with --ledger-every
 
 Nothing in it is executed when it is read.
 """
@@ -29,13 +30,14 @@ from npgpt.model import GPT
 from npgpt.tokenizer import END_OF_TEXT, Tokenizer
 
 FORMAT, VERSION = "npgpt-run", 1
-MANIFEST, CONFIG, TOKENIZER, MODEL, METRICS, PICTURE = FILES = (
+MANIFEST, CONFIG, TOKENIZER, MODEL, METRICS, PICTURE, LEDGER = FILES = (
     "run.json",
     "config.toml",
     "tokenizer.json",
     "model.safetensors",
     "metrics.jsonl",
     "loss.png",
+    "ledger.jsonl",
 )
 
 

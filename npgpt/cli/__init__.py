@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(arguments: Sequence[str] | None) -> int:
     import numpy as np
 
-    from npgpt.cli import doctor, gradcheck, sample, tokenize, train
+    from npgpt.cli import doctor, gradcheck, sample, tokenize, trace, train
 
     parser = Parser(
         prog="npgpt",
@@ -60,11 +60,11 @@ def _run(arguments: Sequence[str] | None) -> int:
     )
     parser.add_argument("--version", action="version", version=f"npgpt {__version__}")
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
-    for command in (train, sample, tokenize, gradcheck, doctor):
+    for command in (train, sample, tokenize, trace, gradcheck, doctor):
         command.add_parser(subparsers)
     options, unknown = parser.parse_known_args(arguments)
     if unknown:
-        flags = {f"--{name.replace('_', '-')}" for name in vars(options)} - {"--run"}
+        flags = {f"--{name.replace('_', '-')}" for name in vars(options)} - {"--run-folder"}
         raise ConfigError(f"unknown argument {unknown[0]!r}; {did_you_mean(unknown[0].split('=')[0], flags)}")
     with np.errstate(all="ignore"):  # what is not finite is looked for where it matters, and reported
         return int(options.run(options))

@@ -203,7 +203,7 @@ class Promise:
 
 def gradients_are_right() -> tuple[bool, str]:
     checks = [check for name in LAYERS for check in check_case(make_case(name))]
-    numbers = {method: [check.number for check in checks if check.method == method] for method in METHODS}
+    numbers = {method: [check.error for check in checks if check.method == method] for method in METHODS}
     errors = (f"{method} {max(of):.0e}" for method, of in numbers.items() if method != "Taylor")
     right = all(check.passed for check in checks)
     return right, f"{len(checks)} checks of {', '.join(LAYERS)}; largest error, {', '.join(errors)}"

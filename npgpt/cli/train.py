@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import dataclasses
 import io
+import json
 import math
 import shlex
 import sys
@@ -16,7 +17,7 @@ from tqdm import tqdm
 
 from npgpt.baselines import bigram_loss, unigram_loss
 from npgpt.build import make_gpt
-from npgpt.checkpoint import FILES, PICTURE, RunFolder
+from npgpt.checkpoint import FILES, LEDGER, PICTURE, RunFolder
 from npgpt.cli.options import add_config_flags, config_from
 from npgpt.config import DataConfig, RunConfig
 from npgpt.core import Array
@@ -26,6 +27,7 @@ from npgpt.files import read_text, write_atomically
 from npgpt.generate import generate
 from npgpt.memory import keep_freed_memory
 from npgpt.model import GPT
+from npgpt.study.over_time import Recorder
 from npgpt.terminal import escape_controls
 from npgpt.tokenizer import END_OF_TEXT, BPETokenizer, CharTokenizer, Tokenizer, WordTokenizer
 from npgpt.train import Step, evaluate, training_steps
@@ -41,6 +43,9 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("--out", metavar="DIR", help="the run folder (the first of runs/1, runs/2, ... that is free)")
     parser.add_argument("--overwrite", action="store_true", help="replace the run in DIR; its own files only")
+    parser.add_argument(
+        "--ledger-every", type=int, metavar="K", help="record gradients and updates of each layer every K steps"
+    )
     add_config_flags(parser)
     parser.set_defaults(run=run)
 
@@ -77,7 +82,9 @@ def run(options: argparse.Namespace) -> int:
     )
     out = Path(options.out) if options.out else RunFolder.next_free()
     folder = RunFolder.create(out, config, tokenizer, options.overwrite)
-    rows = fit(training, config, model, tokenizer, ids, validation_ids, folder, baselines)
+    every = options.ledger_every or 0
+    recorded = record_every(every, training, model, validation_ids, out / LEDGER) if every > 0 else training
+    rows = fit(recorded, config, model, tokenizer, ids, validation_ids, folder, baselines)
     draw_losses(out / PICTURE, rows)
     better = baselines["bigram_loss"] - rows[-1]["val_loss"]
     print(
@@ -86,6 +93,19 @@ def run(options: argparse.Namespace) -> int:
         f"next: npgpt sample {_shown(shlex.quote(str(out)))} --prompt The"
     )
     return 0
+
+
+def record_every(every: int, training: Iterator[Step], model: GPT, ids: Array, path: Path) -> Iterator[Step]:
+    """The steps of a training, of which each ``every``-th one is looked at: a line of JSON each."""
+    recorder = Recorder(model, ids)
+    with path.open("a", encoding="utf-8") as file:
+        for step in training:
+            if step.number % every == 0 or every == 1:
+                file.write(json.dumps(recorder.record(step.number)) + "\n")
+                file.flush()
+            if (step.number + 1) % every == 0 or every == 1:
+                recorder.before()
+            yield step
 
 
 def read_texts(config: DataConfig) -> tuple[list[str], list[str]]:

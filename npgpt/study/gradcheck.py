@@ -47,7 +47,7 @@ class Check:
 
     Attributes
         tensor: ``input x``, ``param weight`` or ``kept xhat``, the last two with their path.
-        number: the relative error over the whole tensor; of Taylor the slope.
+        error: relative, over the whole tensor; of Taylor the slope.
         worst: the cell that is off most, with what was expected there and got; None of methods that look at no cells.
         skipped: why the method could not be asked, if so.
     """
@@ -56,7 +56,7 @@ class Check:
     tensor: str
     shape: tuple[int, ...]
     method: str
-    number: float
+    error: float
     passed: bool
     worst: tuple[int, ...] | None = None
     expected: float | None = None

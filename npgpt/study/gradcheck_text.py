@@ -38,7 +38,7 @@ def rows(report: Report) -> list[str]:
 def _number(check: Check) -> str:
     if check.skipped:
         return "-"
-    said = f"{check.number:.2f}" if check.method == "Taylor" else f"{check.number:.0e}"
+    said = f"{check.error:.2f}" if check.method == "Taylor" else f"{check.error:.0e}"
     return said if check.passed else f"{said}!"
 
 
@@ -61,7 +61,7 @@ def summary(checks: Sequence[Check]) -> list[str]:
     """The worst number of each method, and what it may be."""
     lines = []
     for method in METHODS:
-        numbers = [check.number for check in checks if check.method == method and not check.skipped]
+        numbers = [check.error for check in checks if check.method == method and not check.skipped]
         if not numbers:
             continue
         if method == "Taylor":

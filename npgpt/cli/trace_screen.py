@@ -1,0 +1,198 @@
+"""One tensor at a time on a terminal: a heat map of its numbers, a cursor, and the terms of the gradient under it."""
+
+import contextlib
+import os
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from npgpt.core import Array
+from npgpt.errors import ConfigError
+from npgpt.study.trace import Trace
+from npgpt.terminal import escape_controls
+
+KEYS = "arrows move · n/p next/previous tensor · [ ] slice · g gradient/value · t table · q quit"
+BLUES_TO_REDS = (21, 33, 39, 75, 111, 153, 255, 224, 217, 210, 203, 196, 160)  # of the 256 colours
+NUMBER = 8  # columns that a number takes
+
+
+@dataclass
+class View:
+    """What the screen shows.
+
+    Attributes
+        tensor: its number in the trace; −1 is the table.
+        row: of the table.
+        cursor: of each tensor, the cell.
+        gradient: whether gradients are shown, or values.
+    """
+
+    tensor: int = -1
+    row: int = 0
+    cursor: dict[int, list[int]] = field(default_factory=dict)
+    gradient: bool = False
+
+
+def walk(trace: Trace, tokens: list[str]) -> None:
+    """Show the trace until q is pressed."""
+    view, colour = View(), "NO_COLOR" not in os.environ
+    with _raw_terminal():
+        while True:
+            width, height = shutil.get_terminal_size()
+            lines = screen(trace, view, tokens, width, height, colour)
+            sys.stdout.write("\x1b[H" + "\n".join(line + "\x1b[K" for line in lines) + "\x1b[J")
+            sys.stdout.flush()
+            for key in _keys():
+                if not press(trace, view, key, height):
+                    return
+
+
+def press(trace: Trace, view: View, key: str, height: int) -> bool:
+    """Change the view as a key says; False ends."""
+    if key in ("q", "\x03", "\x04", ""):
+        return False
+    if view.tensor < 0:
+        step = {"down": 1, "up": -1, "right": height - 4, "left": 4 - height, " ": height - 4}.get(key, 0)
+        view.row = min(max(0, view.row + step), len(trace) - 1)
+        if key in ("\r", "\n", "n"):
+            view.tensor = view.row
+        return True
+    shape = list(trace)[view.tensor].value.shape
+    cursor = view.cursor.setdefault(view.tensor, [0] * len(shape))
+    if key == "t":
+        view.tensor, view.row = -1, view.tensor
+    elif key == "g":
+        view.gradient = not view.gradient
+    elif key in ("n", "p"):
+        view.tensor = (view.tensor + (1 if key == "n" else -1)) % len(trace)
+    elif key in ("[", "]"):
+        _next_slice(cursor, shape, 1 if key == "]" else -1)
+    else:
+        axis = {"left": -1, "right": -1, "up": -2, "down": -2}.get(key)
+        if axis is not None and len(shape) >= -axis:
+            step = 1 if key in ("right", "down") else -1
+            cursor[axis] = min(max(0, cursor[axis] + step), shape[axis] - 1)
+    return True
+
+
+def _next_slice(cursor: list[int], shape: tuple[int, ...], step: int) -> None:
+    outer = shape[:-2]
+    if outer:
+        flat = int(np.ravel_multi_index(cursor[:-2], outer))
+        cursor[:-2] = [int(i) for i in np.unravel_index((flat + step) % int(np.prod(outer)), outer)]
+
+
+def screen(trace: Trace, view: View, tokens: list[str], width: int, height: int, colour: bool) -> list[str]:
+    """The lines of the screen, none longer than it is wide."""
+    if view.tensor < 0:
+        return _table(trace, view, width, height)
+    tensor = list(trace)[view.tensor]
+    shape = tensor.value.shape
+    cursor = view.cursor.setdefault(view.tensor, [0] * len(shape))
+    gradient = view.gradient and tensor.grad is not None
+    numbers = tensor.grad if gradient and tensor.grad is not None else tensor.value
+    what = "gradient of " if gradient else ""
+    lines = [
+        f"{view.tensor + 1}/{len(trace)}  {what}{tensor.name}  {'×'.join(map(str, shape)) or 'scalar'}  "
+        f"{tensor.layer.__name__}",
+        f"slice [{', '.join(map(str, cursor[:-2]))}, :, :]" if len(shape) > 2 else "",
+    ]
+    room = max(1, height - 12)
+    lines += _heat_map(numbers, cursor, width, room, colour)
+    lines += [
+        "",
+        *_about_cell(trace, tensor.name, tensor.grad, numbers, cursor, width, max(2, height - len(lines) - 3)),
+    ]
+    shown_tokens = " ".join(f"{i}:{escape_controls(token, keep='')!r}" for i, token in enumerate(tokens))
+    lines = [line if "\x1b" in line else line[:width] for line in lines]
+    return [*lines[: height - 2], f"tokens {shown_tokens}"[:width], KEYS[:width]]
+
+
+def _table(trace: Trace, view: View, width: int, height: int) -> list[str]:
+    rows = [[row[0], *row[2:]] for row in (list(trace.HEADER), *trace.rows())]  # the layer's class stands inside
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = [" ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
+    room = max(1, height - 3)
+    top = min(max(0, view.row - room // 2), max(0, len(trace) - room))
+    shown = [("> " if top + i == view.row else "  ") + line for i, line in enumerate(lines[1 + top : 1 + top + room])]
+    foot = f"{view.row + 1} of {len(trace)} · arrows move · enter opens · q quits"
+    return [line[:width] for line in ("  " + lines[0], *shown, "", foot)]
+
+
+def _heat_map(numbers: Array, cursor: list[int], width: int, room: int, colour: bool) -> list[str]:
+    matrix = np.atleast_2d(numbers[tuple(cursor[:-2])] if numbers.ndim > 2 else numbers)
+    row, column = [0, 0, *cursor][-2:] if numbers.ndim > 1 else (0, cursor[-1] if cursor else 0)
+    across = max(1, (width - 5) // NUMBER)
+    left = min(max(0, column - across // 2), max(0, matrix.shape[1] - across))
+    top = min(max(0, row - room // 2), max(0, matrix.shape[0] - room))
+    part = matrix[top : top + room, left : left + across]
+    largest = float(np.abs(matrix[np.isfinite(matrix)]).max(initial=0)) or 1.0
+    head = "     " + "".join(f"{left + j:>{NUMBER}}" for j in range(part.shape[1]))
+    lines = [head]
+    for i, line in enumerate(part):
+        cells = [_cell_text(x, largest, (top + i, left + j) == (row, column), colour) for j, x in enumerate(line)]
+        lines.append(f"{top + i:>4} " + "".join(cells))
+    hidden = [
+        f"{n - shown} more {what}"
+        for n, shown, what in zip(matrix.shape, part.shape, ("rows", "columns"), strict=True)
+        if n > shown
+    ]
+    return [*lines, "     " + ", ".join(hidden)] if hidden else lines
+
+
+def _cell_text(x: float, largest: float, here: bool, colour: bool) -> str:
+    text = "−∞" if x == -np.inf else f"{x:.3g}" if abs(x) < 1e-2 and x else f"{x:.3f}".rstrip("0").rstrip(".")
+    text = f"{text[: NUMBER - 1]:>{NUMBER - 1}}"
+    text = f"[{text.strip():>{NUMBER - 2}}]" if here else f"{text} "
+    if not colour or not np.isfinite(x):
+        return text
+    shade = BLUES_TO_REDS[round((x / largest + 1) / 2 * (len(BLUES_TO_REDS) - 1))]
+    return f"\x1b[48;5;{shade}m\x1b[38;5;16m{text}\x1b[0m"
+
+
+def _about_cell(
+    trace: Trace, name: str, grad: Array | None, numbers: Array, cursor: list[int], width: int, room: int
+) -> list[str]:
+    """The value under the cursor, and what its gradient is the sum of."""
+    cell = tuple(cursor)
+    lines = [f"{name}[{','.join(map(str, cell))}] = {float(numbers[cell]):.6g}"]
+    if grad is not None:
+        try:
+            lines += str(trace.ledger(name, cell)).splitlines()
+        except ConfigError as error:  # too large for a ledger, or what holds no floats
+            lines.append(f"gradient {grad[cell]:.6g}; {error}")
+    return [line[: width - 1] + "…" if len(line) > width else line for line in lines[:room]]
+
+
+@contextlib.contextmanager
+def _raw_terminal() -> Iterator[None]:
+    """Keys one by one and a screen of our own; the old one comes back, whatever happens."""
+    try:
+        import termios
+        import tty
+    except ImportError:  # Windows
+        raise ConfigError("walking through a trace needs a Unix terminal; use --plain, --page or --json") from None
+    descriptor = sys.stdin.fileno()
+    before = termios.tcgetattr(descriptor)
+    try:
+        tty.setcbreak(descriptor)
+        sys.stdout.write("\x1b[?1049h\x1b[?25l")
+        yield
+    finally:
+        termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
+        sys.stdout.write("\x1b[?25h\x1b[?1049l")
+        sys.stdout.flush()
+
+
+def _keys() -> list[str]:
+    """The keys that were pressed since: characters, or "up", "down", "left", "right". Several may come at once."""
+    found = []
+    arrows = {"A": "up", "B": "down", "C": "right", "D": "left"}
+    pressed = os.read(sys.stdin.fileno(), 1024).decode("utf-8", "replace")
+    for part in re.findall(r"\x1b[\[O][\d;]*.|.", pressed, re.DOTALL):
+        found.append(arrows.get(part[-1], "other") if len(part) > 1 else part)
+    return found or [""]  # the terminal is gone
