@@ -31,3 +31,9 @@ def test_every_layer_stands_in_the_table() -> None:
 def test_links_lead_to_files() -> None:
     root = Path(__file__).parents[1]
     assert not [link for link in re.findall(r"\]\(([^)#:]+)\)", README) if not (root / link).exists()]
+
+
+def test_the_table_of_layers_is_the_one_that_is_made() -> None:
+    from npgpt.study.table import table
+
+    assert table() in README

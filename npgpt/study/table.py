@@ -1,0 +1,38 @@
+"""The README's table of layers, made from what there is: ``python -m npgpt.study.table``."""
+
+import inspect
+from pathlib import Path
+
+import npgpt
+from npgpt import layers
+from npgpt.core import Layer
+from npgpt.model import GPT
+from npgpt.study.cases import CASES
+from npgpt.study.exercises import EXERCISES, LayerExercise
+from npgpt.study.mutants import MUTANTS
+
+HEADER = "| layer | derivation | checked as | planted mistakes, all killed | exercise |\n|---|---|---|---|---|"
+
+
+def table() -> str:
+    """Markdown: layer, where it is derived, the cases it is checked in, its mutants, its exercise."""
+    kinds = [kind for kind in vars(layers).values() if isinstance(kind, type) and issubclass(kind, Layer)]
+    return "\n".join([HEADER, *(_row(kind) for kind in [*kinds, GPT])])
+
+
+def _row(kind: type[Layer]) -> str:
+    root = Path(npgpt.__file__).parent
+    file = Path(inspect.getsourcefile(kind) or "").relative_to(root)
+    name = kind.__name__
+    cases = [case for case in CASES if case == name or case.startswith(f"{name}-")]
+    mutants = [mutant for mutant in MUTANTS if f":{name}." in mutant.target]
+    compiled = sum(mutant.compiled for mutant in mutants)
+    exercise = next((e.name for e in EXERCISES.values() if isinstance(e, LayerExercise) and e.kind is kind), "")
+    says = f"{len(mutants)}" + (f" ({compiled} of them compiled)" if compiled else "")
+    example = f", as “{mutants[0].says}”" if mutants else ""
+    link = f"[{file.name}](npgpt/{file.as_posix()})"
+    return f"| `{name}` | {link} | {', '.join(cases)} | {says}{example} | {f'`{exercise}`' if exercise else ''} |"
+
+
+if __name__ == "__main__":
+    print(table())
