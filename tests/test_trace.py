@@ -21,6 +21,7 @@ from npgpt.model import GPT
 from npgpt.study.cases import CASES, Case, TrainingLoss, make_case, of_order_one
 from npgpt.study.gradcheck import upstream
 from npgpt.study.ledger import Ledger
+from npgpt.study.local_ledger import LocalLedger
 from npgpt.study.page import page
 from npgpt.study.trace import Trace, trace
 
@@ -160,11 +161,29 @@ def test_a_ledger_of_a_readers_layer() -> None:
         trace(Square())
 
 
-def test_a_large_pass_is_refused_with_a_reason() -> None:
-    gpt = make_gpt(GPTConfig(50, 64, 4, 4, 128), kernels="textbook")
-    made = trace(gpt, *np.random.default_rng(0).integers(0, 50, (2, 2, 64)))
+def test_a_large_pass_has_a_ledger_of_one_tensor_at_a_time() -> None:
+    gpt = make_gpt(GPTConfig(50, 64, 2, 4, 128), kernels="textbook")
+    made = trace(gpt, *np.random.default_rng(0).integers(0, 50, (2, 1, 20)))
+    for name in ("positioned", "blocks.0.attention.q", "blocks.1.attention.scores", "blocks.1.mlp.hidden", "norm.xhat"):
+        grad = made[name].grad
+        assert grad is not None
+        cell = tuple(n // 2 for n in grad.shape)
+        entry = made.ledger(name, cell)
+        assert abs(sum(term.share for term in entry.terms) - grad[cell]) < 1e-12, name
+    assert set(made.paths("blocks.1.x")) == {"blocks.1.attention_norm", "blocks.1.middle"}
+    with pytest.raises(ConfigError, match="small passes"):
+        made.ledger("positioned", (0, 0, 0)).where()
     with pytest.raises(ConfigError, match="take fewer tokens"):
-        made.ledger("embedded", (0, 0, 0))
+        page(made, "")
+
+
+@pytest.mark.parametrize("tensor", ["positioned", "blocks.0.attention.k", "logits", "embedding.weight", "norm.gain"])
+def test_both_ledgers_say_the_same(traced: Trace, tensor: str) -> None:
+    local = LocalLedger(traced.case, traced.dy, {t.name: t.grad for t in traced if t.grad is not None})
+    for cell in list(np.ndindex(traced[tensor].value.shape))[:20]:
+        one, other = traced.ledger(tensor, cell), local.entry(tensor, cell)
+        assert {(t.tensor, t.cell) for t in one.terms} == {(t.tensor, t.cell) for t in other.terms}
+        assert abs(one.grad - other.grad) < 1e-12
 
 
 def test_the_page_holds_every_term_and_runs_no_text(traced: Trace) -> None:

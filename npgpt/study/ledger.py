@@ -107,7 +107,7 @@ class Ledger:
 
     def __init__(self, case: Case, dy: Array) -> None:
         subject = LayerSubject(case)
-        if (n := _operations(subject)) > LARGEST:
+        if (n := operations(subject)) > LARGEST:
             raise ConfigError(
                 f"a ledger of this pass would hold about {n:,} numbers, more than {LARGEST:,}: take fewer tokens, "
                 "or a smaller model"
@@ -135,7 +135,7 @@ class Ledger:
         self._up: dict[Cell, list[tuple[Cell, float]]] = {}
         self._down: dict[Cell, list[tuple[Cell, float]]] = defaultdict(list)
         for cell_made, node in made:
-            self._up[cell_made] = self._contracted(node)
+            self._up[cell_made] = contracted(node, self.cells)
             for source, slope in self._up[cell_made]:
                 self._down[source].append((cell_made, slope))
         self.grads = self._add_up(np.asarray(dy), [cell for cell, _ in made])
@@ -147,7 +147,7 @@ class Ledger:
         if len(index) != len(shape) or not all(-n <= i < n for i, n in zip(index, shape, strict=True)):
             raise ConfigError(f"{tensor} has the shape {shape}; there is no cell {list(index)}")
         index = tuple(i % n for i, n in zip(index, shape, strict=True))
-        terms = [Term(slope, self._grad(to), *to) for to, slope in self._down.get((tensor, index), [])]
+        terms = [Term(slope, self._grad(to), *to) for to, slope in self._feeds(tensor).get((tensor, index), [])]
         terms.sort(key=lambda term: -abs(term.share))
         return Entry(self, tensor, index, self._grad((tensor, index)), terms)
 
@@ -161,8 +161,9 @@ class Ledger:
         scopes = {name.rpartition(".")[0] for name in self.values}
         inner = {scope for scope in scopes if scope and not any(other.startswith(f"{scope}.") for other in scopes)}
         shares: dict[str, Array] = {}
+        feeds = self._feeds(tensor)
         for cell in np.ndindex(self.values[tensor].shape):
-            for (to, to_cell), slope in self._down.get((tensor, cell), []):
+            for (to, to_cell), slope in feeds.get((tensor, cell), []):
                 scope = to.rpartition(".")[0]
                 part = scope if scope in inner else to
                 share = shares.setdefault(part, np.zeros(self.values[tensor].shape))
@@ -180,31 +181,12 @@ class Ledger:
             raise ConfigError(f"there is no tensor {tensor!r}; {did_you_mean(tensor, [*self.values, *self.aliases])}")
         return tensor
 
+    def _feeds(self, tensor: str) -> dict[Cell, list[tuple[Cell, float]]]:
+        """Cell of a tensor -> the cells that it feeds, with the slopes."""
+        return self._down
+
     def _grad(self, cell: Cell) -> float:
         return float(self.grads[cell[0]][cell[1]])
-
-    def _contracted(self, node: Taped) -> list[tuple[Cell, float]]:
-        """∂node/∂(named cell), along all ways that meet no other named cell."""
-        slopes = {node.number: 1.0}
-        nodes = {node.number: node}
-        waiting = [node]
-        while waiting:
-            current = waiting.pop()
-            if current.number not in self.cells:
-                for parent, _ in current.parents:
-                    if parent.number not in nodes:
-                        nodes[parent.number] = parent
-                        waiting.append(parent)
-        found: list[tuple[Cell, float]] = []
-        for number in sorted(nodes, reverse=True):
-            slope = slopes.get(number, 0.0)
-            if number in self.cells:
-                if slope:
-                    found.append((self.cells[number], slope))
-                continue
-            for parent, local in nodes[number].parents:
-                slopes[parent.number] = slopes.get(parent.number, 0.0) + local * slope
-        return found
 
     def _add_up(self, dy: Array, made: list[Cell]) -> dict[str, Array]:
         """All gradients, from the loss to the inputs: what was made later first."""
@@ -216,12 +198,36 @@ class Ledger:
         return grads
 
 
+def contracted(node: Taped, cells: Mapping[int, Cell]) -> list[tuple[Cell, float]]:
+    """∂node/∂(named cell), along all ways that meet no other named cell."""
+    slopes = {node.number: 1.0}
+    nodes = {node.number: node}
+    waiting = [node]
+    while waiting:
+        current = waiting.pop()
+        if current.number not in cells:
+            for parent, _ in current.parents:
+                if parent.number not in nodes:
+                    nodes[parent.number] = parent
+                    waiting.append(parent)
+    found: list[tuple[Cell, float]] = []
+    for number in sorted(nodes, reverse=True):
+        slope = slopes.get(number, 0.0)
+        if number in cells:
+            if slope:
+                found.append((cells[number], slope))
+            continue
+        for parent, local in nodes[number].parents:
+            slopes[parent.number] = slopes.get(parent.number, 0.0) + local * slope
+    return found
+
+
 def short(name: str) -> str:
     """``kept q`` and ``param weight`` without what they are, nor the wrapper that makes a model's loss a layer."""
     return name.split(" ", 1)[1].removeprefix("gpt.")
 
 
-def _operations(subject: LayerSubject) -> int:
+def operations(subject: LayerSubject) -> int:
     """About how many numbers the tape will hold: each weight meets each row, twice."""
     rows = max((x.size // max(1, x.shape[-1]) for n, x in subject.tensors.items() if n.startswith("kept")), default=1)
     weights = sum(x.size for name, x in subject.tensors.items() if name.startswith("param "))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from npgpt.study.ledger import LOSS
+from npgpt.study.ledger import LOSS, Ledger
 from npgpt.study.trace import Trace
 from npgpt.terminal import escape_controls
 
@@ -17,7 +17,7 @@ def page(trace: Trace, text: str) -> str:
     Args
         text: what was read; shown escaped.
     """
-    books = trace.books
+    books = Ledger(trace.case, trace.dy)  # refuses a pass that is too large for a page
     names = [*books.values, LOSS]
     number = {name: i for i, name in enumerate(names)}
     tensors = []

@@ -25,7 +25,9 @@ from npgpt.errors import ConfigError, did_you_mean
 from npgpt.model import GPT
 from npgpt.study.cases import Case, TrainingLoss
 from npgpt.study.gradcheck import upstream
-from npgpt.study.ledger import Entry, Ledger
+from npgpt.study.ledger import LARGEST, Entry, Ledger, operations
+from npgpt.study.local_ledger import LocalLedger
+from npgpt.study.subjects import LayerSubject
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,9 @@ class Trace:
 
     @functools.cached_property
     def books(self) -> Ledger:
-        """The ledger of the whole pass. It takes a second for a few thousand weights, and refuses large passes."""
+        """The ledger of the whole pass; of a large one, of a tensor at a time, with the gradients of backward."""
+        if operations(LayerSubject(self.case)) > LARGEST:
+            return LocalLedger(self.case, self.dy, {t.name: t.grad for t in self if t.grad is not None})
         return Ledger(self.case, self.dy)
 
     def ledger(self, name: str, cell: Sequence[int]) -> Entry:
