@@ -218,6 +218,27 @@ def test_an_object_that_saves_on_itself() -> None:
     assert [(found.tensor, found.kind) for found in wrong.findings] == [("param W", "sign")]
 
 
+class NoLayer:
+    """With a cache, but of no class of ours."""
+
+    def __init__(self) -> None:
+        self.gain = Param(np.ones(3))
+
+    def forward(self, x: Array, cache: Cache) -> Array:
+        return cache.keep("x", x) * self.gain.value
+
+    def backward(self, dy: Array, cache: Cache) -> Array:
+        self.gain.grad += (dy * cache["x"]).sum(0)
+        return cache.note("x", dy * self.gain.value)
+
+
+def test_an_object_with_a_cache_that_is_no_layer() -> None:
+    made = NoLayer()
+    report = gradcheck(made, np.random.default_rng(0).normal(size=(2, 3)))
+    assert report.passed and {check.tensor for check in report} == {"input x", "param gain", "kept x"}
+    assert type(made) is NoLayer and not made.gain.grad.any()
+
+
 def test_a_pair_of_functions() -> None:
     def forward(a: Array, b: Array) -> Array:
         y: Array = a * np.sin(b)  # a taped number has no sin: that method is left out, and the report says so
