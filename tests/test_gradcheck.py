@@ -271,3 +271,11 @@ def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert "is missing" in shown and "mutants killed" in shown
     assert main(["gradcheck", "softmx"]) == 2
     assert "did you mean" in capsys.readouterr().err
+
+
+def test_the_names_that_readers_call() -> None:
+    import npgpt.study
+
+    assert npgpt.study.gradcheck(layers.Softmax(), np.array([[0.0, 1.0]])).passed
+    assert npgpt.study.jacobian(layers.Softmax(), np.array([0.0, 1.0])).shape == (2, 2)
+    assert len(npgpt.study.trace(layers.Softmax(), np.array([[0.0, 1.0]]))) == 2
