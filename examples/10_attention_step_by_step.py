@@ -1,0 +1,400 @@
+"""How does an average become attention, one small step at a time?
+
+Ten layers: each the one before with one thing added, each with a backward pass. Then the climb: all gradients are
+checked, and each rung is compared with the one before where the two must agree. Last, what 1/√D and the causal mask do
+to the gradients, and what a rung costs. Name a file on the command line, and the numbers are drawn into it as well.
+"""
+
+# B batch, T time, C channels, H heads, D head size (C = H·D), p probability of dropping
+import math
+import os
+import sys
+import timeit
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+os.environ["OPENBLAS_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"  # NumPy's, read when it is imported
+import numpy as np
+
+from npgpt.core import Array, Cache, Layer
+from npgpt.layers import Attention, Dropout, Linear, visible
+from npgpt.pictures import pyplot
+from npgpt.study.cases import Case, of_order_one
+from npgpt.study.gradcheck import check_case, gradcheck, upstream
+
+
+class LoopAverage(Layer):
+    """Each token gets the mean of all tokens.
+
+    Forward   y_i = Σ_j x_j/T
+    Backward  1. x_j went into every y_i with the factor 1/T    ⇒ dx_j = Σ_i dy_i/T
+    Shapes    x, y, dx, dy (B, T, C)
+    """
+
+    def forward(self, x: Array, cache: Cache) -> Array:
+        T, y = x.shape[1], np.empty_like(x)
+        for b, i, c in np.ndindex(x.shape):
+            y[b, i, c] = sum(x[b, j, c] for j in range(T)) / T
+        return y
+
+    def backward(self, dy: Array, cache: Cache) -> Array:
+        T, dx = dy.shape[1], np.empty_like(dy)
+        for b, j, c in np.ndindex(dy.shape):
+            dx[b, j, c] = sum(dy[b, i, c] / T for i in range(T))  # 1.
+        return dx
+
+
+class MatrixAverage(Layer):
+    """The same as a product with a matrix of weights, all of them 1/T.
+
+    Forward   y = w·x, that is y_i = Σ_j w_ij x_j
+    Backward  1. w_ij stands in y_i of every example, with the factor x_j    ⇒ dw = Σ_b dy·xᵀ
+              2. x_j goes into every y_i, with the factor w_ij               ⇒ dx = wᵀ·dy
+    Shapes    x, y, dx, dy (B, T, C); w, dw (T, T)
+    Keeps     x, weights (that is w)
+    """
+
+    def forward(self, x: Array, cache: Cache) -> Array:
+        T, x = x.shape[1], cache.keep("x", x)
+        return cache.keep("weights", np.full((T, T), 1 / T, x.real.dtype)) @ x
+
+    def backward(self, dy: Array, cache: Cache) -> Array:
+        cache.note("weights", (dy @ cache["x"].swapaxes(-1, -2)).sum(0))  # 1.
+        return cache.note("x", cache["weights"].T @ dy)  # 2.
+
+
+class DotScores(Layer):
+    """The weight of token j for token i is the dot product of what i asks (q) and what j offers (k), over T.
+
+    Forward   s = q·kᵀ,  y = s·v/T
+    Backward  1. y_i = Σ_j s_ij v_j/T    ⇒ ds = dy·vᵀ/T,  dv = sᵀ·dy/T
+              2. s_ij = q_i·k_j          ⇒ dq = ds·k,  dk = dsᵀ·q
+    Shapes    q, k (..., T, D); v, y (..., T, any); s (..., T, T); each gradient as what it belongs to
+    Keeps     q, k, v, scores (that is s)
+    """
+
+    def forward(self, q: Array, k: Array, v: Array, cache: Cache) -> Array:
+        q, k, v = cache.keep("q", q), cache.keep("k", k), cache.keep("v", v)
+        return np.asarray(cache.keep("scores", q @ k.swapaxes(-1, -2)) @ v / v.shape[-2])
+
+    def backward(self, dy: Array, cache: Cache) -> tuple[Array, Array, Array]:
+        q, k, v, dy = cache["q"], cache["k"], cache["v"], dy / dy.shape[-2]
+        ds, dv = cache.note("scores", dy @ v.swapaxes(-1, -2)), cache["scores"].swapaxes(-1, -2) @ dy  # 1.
+        return cache.note("q", ds @ k), cache.note("k", ds.swapaxes(-1, -2) @ q), cache.note("v", dv)  # 2.
+
+
+class ScaledSoftmax(Layer):
+    """The scores become weights that are positive and sum to 1.
+
+    Forward   s = q·kᵀ/√D,  w_ij = e^(s_ij)/Σ_k e^(s_ik),  y = w·v
+    Backward  1. y_i = Σ_j w_ij v_j       ⇒ dw = dy·vᵀ,  dv = wᵀ·dy
+              2. s_ij is above the line in w_ij, below it in all of its row    ⇒ ds_ij = w_ij·(dw_ij − Σ_k dw_ik w_ik)
+              3. s_ij = q_i·k_j/√D        ⇒ dq = ds·k/√D,  dk = dsᵀ·q/√D
+    Shapes    as before; w, dw (..., T, T)
+    Keeps     q, k, v, scores, weights, dropped (the same as weights, until rung 7)
+    Source    Vaswani et al. 2017, arXiv:1706.03762, section 3.2.1
+    """
+
+    def forward(self, q: Array, k: Array, v: Array, cache: Cache) -> Array:
+        q, k, v = cache.keep("q", q), cache.keep("k", k), cache.keep("v", v)
+        s = cache.keep("scores", self.scores(q, k))
+        e = np.exp(s - s.real.max(-1, keepdims=True))  # less the maximum: that cancels, and nothing overflows
+        w = cache.keep("weights", e / e.sum(-1, keepdims=True))
+        return cache.keep("dropped", self.drop(w, cache)) @ v
+
+    def backward(self, dy: Array, cache: Cache) -> tuple[Array, Array, Array]:
+        q, k, v, w = cache["q"], cache["k"], cache["v"], cache["weights"]
+        dr, dv = cache.note("dropped", dy @ v.swapaxes(-1, -2)), cache["dropped"].swapaxes(-1, -2) @ dy  # 1.
+        dw = cache.note("weights", self.drop(dr, cache))
+        ds = cache.note("scores", w * (dw - (dw * w).sum(-1, keepdims=True))) / math.sqrt(q.shape[-1])  # 2., 3.
+        return cache.note("q", ds @ k), cache.note("k", ds.swapaxes(-1, -2) @ q), cache.note("v", dv)
+
+    def scores(self, q: Array, k: Array) -> Array:
+        return np.asarray(q @ k.swapaxes(-1, -2) / math.sqrt(q.shape[-1]))
+
+    def drop(self, w: Array, cache: Cache) -> Array:
+        return w  # rung 7 does otherwise
+
+
+class Head(Layer):
+    """Self-attention: queries, keys and values are made of x by weights that are trained.
+
+    Forward   q = x·W_q + b_q,  k = x·W_k + b_k,  v = x·W_v + b_v,  y = attend(q, k, v)
+    Backward  1. attend gives dq, dk, dv; Linear derives what follows for its weights, dW_q = xᵀ·dq, db_q = Σ dq
+              2. x fed all three    ⇒ dx = dq·W_qᵀ + dk·W_kᵀ + dv·W_vᵀ
+    Shapes    x, dx (B, T, C); q, k, v, y (B, T, D)
+    """
+
+    def __init__(self, C: int, D: int, attend: Layer) -> None:
+        self.q, self.k, self.v, self.attend = Linear(C, D), Linear(C, D), Linear(C, D), attend
+
+    def forward(self, x: Array, cache: Cache) -> Array:
+        q, k, v = (getattr(self, name).forward(x, cache.scope(name)) for name in "qkv")
+        return self.attend.forward(q, k, v, cache.scope("attend"))
+
+    def backward(self, dy: Array, cache: Cache) -> Any:
+        parts = zip("qkv", self.attend.backward(dy, cache.scope("attend")), strict=True)  # 1.
+        return sum(getattr(self, name).backward(d, cache.scope(name)) for name, d in parts)  # 2.
+
+
+class Causal(ScaledSoftmax):
+    """A query does not see keys that are still to come.
+
+    Forward   s_ij = q_i·k_j/√D where i sees j, else −∞; the rest as before
+    Backward  1. where s = −∞, w = 0 whatever q and k are    ⇒ ds_ij = w_ij·(...) = 0: no line need be written
+    """
+
+    sees: Callable[[int], Array] = staticmethod(visible)  # T -> (T, T), which keys (columns) a query (row) may see
+
+    def scores(self, q: Array, k: Array) -> Array:
+        return np.where(self.sees(q.shape[-2]), super().scores(q, k), -np.inf)
+
+
+class Dropping(Causal):
+    """While training, some weights are set to 0 and the others scaled up.
+
+    Forward   r = w ⊙ f,  f = 1/(1 − p) with probability 1 − p, else 0;  y = r·v
+    Backward  1. y = r·v: values are told through the weights that were used    ⇒ dr = dy·vᵀ,  dv = rᵀ·dy
+              2. f does not depend on w                                         ⇒ dw = dr ⊙ f; w goes on, not r
+    """
+
+    def __init__(self, p: float) -> None:
+        self.dropout = Dropout(p)
+
+    def drop(self, w: Array, cache: Cache) -> Array:
+        p, own = self.dropout.p, cache.scope("dropout")  # whose mask is the same on the way back
+        return w * self.dropout.mask(w.shape, own) / (1 - p) if self.dropout.drops(own) else w
+
+
+class SideBySide(Layer):
+    """Several heads of C/H channels, each with weights of its own, and a projection that mixes what they found.
+
+    Forward   y = [head_1(x) | ... | head_H(x)]·W_p + b_p
+    Backward  1. each head gets the gradient of its columns; x fed all heads    ⇒ dx = Σ_h dx_h
+    """
+
+    def __init__(self, C: int, H: int, p: float) -> None:
+        self.heads, self.projection = [Head(C, C // H, Dropping(p)) for _ in range(H)], Linear(C, C)
+
+    def forward(self, x: Array, cache: Cache) -> Array:
+        mixed = [head.forward(x, cache.scope(f"heads.{h}")) for h, head in enumerate(self.heads)]
+        return self.projection.forward(np.concatenate(mixed, -1), cache.scope("projection"))
+
+    def backward(self, dy: Array, cache: Cache) -> Any:
+        parts = np.split(self.projection.backward(dy, cache.scope("projection")), len(self.heads), -1)
+        return sum(head.backward(parts[h], cache.scope(f"heads.{h}")) for h, head in enumerate(self.heads))  # 1.
+
+
+class Fused(Layer):
+    """The same with one product that makes the queries, keys and values of all heads; the heads become an axis.
+
+    Forward   (q, k, v) = x·W_qkv + b_qkv, each cut into heads;  y = attend(q, k, v), put together, ·W_p + b_p
+    Backward  1. cutting and putting together only move numbers, and undo each other
+              2. W_qkv = [W_q | W_k | W_v]: the product of Linear's dx sums the shares of the three
+    Shapes    x, y, dx, dy (B, T, C); q, k, v (B, H, T, D)
+    """
+
+    def __init__(self, C: int, H: int, attend: Layer) -> None:
+        self.H, self.attend, self.qkv, self.projection = H, attend, Linear(C, 3 * C), Linear(C, C)
+
+    def forward(self, x: Array, cache: Cache) -> Array:
+        qkv = self.qkv.forward(x, cache.scope("qkv")).reshape(*x.shape[:2], 3, self.H, -1)
+        mixed = self.attend.forward(*qkv.transpose(2, 0, 3, 1, 4), cache.scope("attend"))  # (B, H, T, D)
+        return self.projection.forward(mixed.swapaxes(1, 2).reshape(x.shape), cache.scope("projection"))
+
+    def backward(self, dy: Array, cache: Cache) -> Array:
+        dmixed = self.projection.backward(dy, cache.scope("projection")).reshape(*dy.shape[:2], self.H, -1)  # 1.
+        dqkv = np.stack(self.attend.backward(dmixed.swapaxes(1, 2), cache.scope("attend")))  # (3, B, H, T, D)
+        return self.qkv.backward(dqkv.transpose(1, 3, 0, 2, 4).reshape(*dy.shape[:2], -1), cache.scope("qkv"))  # 2.
+
+
+class Tiled(Layer):
+    """Causal attention that never holds (T, T) numbers: keys come in tiles, and what was found is put right as they do.
+
+    Forward   over the tiles so far each query has M = max s, l = Σ_j e^(s_j − M), a = Σ_j e^(s_j − M) v_j; if a tile
+              raises M to M', what was summed before shrinks by e^(M − M'). At the end λ = M + log l, y = a·e^(M − λ)
+    Backward  each tile of weights is made again, w_ij = e^(s_ij − λ_i):
+              1. y_i = Σ_j e^(s_ij − λ_i) v_j                   ⇒ dλ_i = −dy_i·y_i;  dw = dy·vᵀ,  dv = wᵀ·dy
+              2. s_ij is in w_ij, and in λ_i with the slope w_ij    ⇒ ds_ij = w_ij·(dw_ij + dλ_i), which is rung 4's
+    Shapes    as before; λ, dλ (..., T, 1)
+    Keeps     q, k, v, y, lse (that is λ, the logarithm of Σ e^s)
+    Source    Milakov and Gimelshein 2018, arXiv:1805.02867; Dao et al. 2022, arXiv:2205.14135
+    """
+
+    def __init__(self, keys: int) -> None:
+        self.keys = keys  # in a tile; tiles in the future are made in vain here, kernels/attention.py skips them
+
+    def forward(self, q: Array, k: Array, v: Array, cache: Cache) -> Array:
+        q, k, v = cache.keep("q", q), cache.keep("k", k), cache.keep("v", v)
+        top, total, mixed = np.array((-np.inf, 0, 0), q.real.dtype)
+        for tile, s in self.tiles(q, k):
+            top, last = np.maximum(top, s.real.max(-1, keepdims=True)), top
+            e, shrink = np.exp(s - top), np.exp(last - top)
+            total, mixed = total * shrink + e.sum(-1, keepdims=True), mixed * shrink + e @ v[..., tile, :]
+        lse = cache.keep("lse", top + np.log(total))
+        return cache.keep("y", mixed * np.exp(top - lse))
+
+    def backward(self, dy: Array, cache: Cache) -> tuple[Array, Array, Array]:
+        q, k, v, lse = cache["q"], cache["k"], cache["v"], cache["lse"]
+        dq, dk, dv = np.zeros_like(q), np.empty_like(k), np.empty_like(v)
+        dlse = cache.note("lse", -(cache.note("y", dy) * cache["y"]).sum(-1, keepdims=True))  # 1.
+        for tile, s in self.tiles(q, k):
+            w = np.exp(s - lse)
+            ds = w * (dy @ v[..., tile, :].swapaxes(-1, -2) + dlse) / math.sqrt(q.shape[-1])  # 2.
+            dq += ds @ k[..., tile, :]
+            dk[..., tile, :], dv[..., tile, :] = ds.swapaxes(-1, -2) @ q, w.swapaxes(-1, -2) @ dy
+        return cache.note("q", dq), cache.note("k", dk), cache.note("v", dv)
+
+    def tiles(self, q: Array, k: Array) -> Iterator[tuple[slice, Array]]:
+        for first in range(0, k.shape[-2], self.keys):
+            tile = slice(first, first + self.keys)
+            s = q @ k[..., tile, :].swapaxes(-1, -2) / math.sqrt(q.shape[-1])
+            yield tile, np.where(np.tri(s.shape[-2], s.shape[-1], -first, dtype=bool), s, -np.inf)
+
+
+rng, names = np.random.default_rng(0), list[str]()
+B, T, C, H = 2, 5, 4, 2
+x, q, k, v = rng.normal(size=(4, B, T, C))
+
+
+def rung(name: str, adds: str, layer: Layer, *inputs: Array, training: bool = False) -> None:
+    """Say what a rung adds, and have all its gradients checked."""
+    report = check_case(Case(name, layer, {"x": x}, training=True)) if training else gradcheck(layer, *inputs)
+    assert report.passed and not any(check.skipped for check in report), report
+    names.append(name)
+    print(f"\n{len(names)}. {name}\n   adds: {adds}")
+    worst = [f"{m} {max(c.error for c in report if c.method == m):.0e}" for m in ("differences", "complex", "tape")]
+    print(f"   gradcheck: all right (tensors: {len({c.tensor for c in report})}); at most off: {', '.join(worst)}")
+
+
+def run(layer: Layer, *inputs: Array, cache: Cache | None = None, at: int | slice = slice(None)) -> list[Array]:
+    """The output; and, under a random gradient of it (at some positions), those of the inputs and the parameters."""
+    layer.zero_grad()
+    y = layer.forward(*inputs, cache := cache or Cache())
+    dy = np.zeros_like(y)
+    dy[:, at] = upstream(y)[:, at]
+    dinputs = layer.backward(dy, cache)
+    grads = [param.grad.copy() for param in layer.parameters().values()]
+    return [y, *(dinputs if isinstance(dinputs, tuple) else [dinputs]), *grads]
+
+
+def same(what: str, got: Sequence[Array], expected: Sequence[Array]) -> None:
+    off = max(float(np.abs(a - b).max()) for a, b in zip(got, expected, strict=True))
+    assert off < 1e-12, f"{what}: off by {off}"
+    print(f"   the same as {what}: off by {off:.0e}")
+
+
+def like(layer: Layer, other: Any, change: Callable[[list[Array]], list[Array]] = list) -> Any:
+    """The other layer, with the weights of this one."""
+    values = change([param.value for param in layer.parameters().values()])
+    for param, value in zip(other.parameters().values(), values, strict=True):
+        param.value[...] = value
+    return other
+
+
+def fuse(p: list[Array]) -> list[Array]:
+    """W_qkv, b_qkv, W_p, b_p out of the parameters of two heads side by side (q, k, v of each), or their gradients."""
+    return [*(np.concatenate([p[i + kind] for i in (0, 6, 2, 8, 4, 10)], -1) for kind in (0, 1)), *p[-2:]]
+
+
+loops, matrix, dots, scaled = LoopAverage(), MatrixAverage(), DotScores(), ScaledSoftmax()
+rung("averaging with loops", "tokens learn of each other; backward is an average as well", loops, x)
+rung("averaging as a matrix", "weights, whose gradient says of whom a token should get more", matrix, x)
+same("rung 1 in y, dx", run(matrix, x), run(loops, x))
+unit, none = np.eye(C)[np.zeros((B, T), int)], np.zeros_like(q)
+rung("dot-product scores", "who gets what from whom depends on the tokens; but it is no mean any more", dots, q, k, v)
+same("rung 2 in y, dv, where every q·k is 1", run(dots, unit, unit, v)[::3], run(matrix, v)[:2])
+rung("scaled softmax", "a mean again, with more of what fits: positive weights, of sum 1", scaled, q, k, v)
+same("rung 2 in y, dv, where q = 0", run(scaled, none, k, v)[::3], run(matrix, v)[:2])
+got, expected = run(scaled, none, k, v)[1:3], run(dots, none, k, v - v.mean(1, keepdims=True))[1:3]
+same("rung 3 in √D·dq, √D·dk, where q = 0 and v has mean 0", [math.sqrt(C) * d for d in got], expected)
+
+head = of_order_one(Head(C, C, scaled), rng)
+plain = like(head, Head(C, C, scaled), lambda _: [np.eye(C), np.zeros(C)] * 3)
+rung("trainable q, k, v", "what is asked, offered and handed over is learned, each on its own", head, x)
+y, *fed = run(scaled, x, x, x)
+same("rung 4 fed x three times, in y and dx = dq + dk + dv, where W = 1", run(plain, x)[:2], [y, np.sum(fed, 0)])
+bq, bk, bv = (np.abs(grad).max() for grad in run(head, x)[3::2])
+assert bk < 1e-14 < 1e-3 < min(bq, bv)
+print(f"   found: largest of db_q {bq:.2f}, db_k {bk:.0e}, db_v {bv:.2f}: b_k adds one number to all scores of a query")
+
+causal, unmasked = like(head, Head(C, C, Causal())), like(head, Head(C, C, Causal()))
+unmasked.attend.sees = lambda T: np.ones((T, T), bool)
+rung("causal", "nothing comes from later tokens, so that one pass trains all T predictions", causal, x)
+same("rung 5 in y, dx, dW, db, if the mask is all ones", run(unmasked, x), run(head, x))
+dropping, zero = like(head, Head(C, C, Dropping(0.3))), like(head, Head(C, C, Dropping(0)))
+rung("dropout", "no token can lean on one other alone", dropping, x, training=True)
+got = run(zero, x, cache=Cache(training=True)) + run(dropping, x)
+same("rung 6 in y, dx, dW, db, if p = 0, and if not training", got, run(causal, x) * 2)
+
+heads = of_order_one(SideBySide(C, H, 0.3), rng)
+single = like(dropping, SideBySide(C, 1, 0.3), lambda weights: [*weights, np.eye(C), np.zeros(C)])
+rung("several heads side by side", "a token asks several things at once, each in C/H channels", heads, x, training=True)
+expected = run(dropping, x, cache=Cache(training=True).scope("heads.0"))  # a mask depends on the path
+same("rung 7 in y, dx, dW, db, if H = 1 and W_p = 1", run(single, x, cache=Cache(training=True))[:-2], expected)
+fused = like(heads, Fused(C, H, Dropping(0.3)), fuse)
+attention = like(fused, Attention(C, H, 0.3))
+attention.residual_dropout = Dropout(0)  # rung 9 drops weights alone
+rung("one fused projection", "nothing: it is one product instead of 3·H small ones", fused, x, training=True)
+same("rung 8 in y, dx, dW, db, put side by side", run(fused, x), run(heads, x)[:2] + fuse(run(heads, x)[2:]))
+expected = run(attention, x, cache=Cache(training=True).scope("attend"))
+same("npgpt.layers.Attention in y, dx, dW, db while training", run(fused, x, cache=Cache(training=True)), expected)
+tiled = like(fused, Fused(C, H, Tiled(2)))
+rung("tiles, online softmax", "memory that grows with T, not T² (dropout is left out)", tiled, x)
+same("rung 9 and Attention in y, dx, dW, db", run(tiled, x) * 2, run(fused, x) + run(attention, x))
+
+T, v = 64, rng.normal(size=(64, 64, 16))  # from here on 64 examples of 64 tokens
+print(f"""
+What 1/√D does, with random q and k of D channels: entropy of a query's weights (all alike:
+{math.log(T):.2f} nats), mean; norm of the gradient of its scores, median, mean, and how often it is below 0.05.
+           with 1/√D                             without
+    D   entropy  median    mean  < 0.05    entropy  median    mean  < 0.05""")
+sizes, found = (4, 16, 64, 256), np.zeros((4, 2, 4))
+for row, D in enumerate(sizes):
+    q, k = rng.normal(size=(2, 64, T, D))
+    for column, factor in enumerate((1, math.sqrt(D))):  # the second undoes the division
+        run(scaled, q * factor, k, v, cache=(cache := Cache(trace=True)))
+        grads = {name: np.asarray(grad) for name, _, grad in cache.walk()}
+        w, ds = cache["weights"], np.linalg.norm(grads["scores"], axis=-1)
+        found[row, column] = -(w * np.log(w)).sum(-1).mean(), np.median(ds), ds.mean(), (ds < 0.05).mean()
+    print(f"{D:5}" + "  ".join("{:10.2f}{:8.3f}{:8.3f}{:8.0%}".format(*numbers) for numbers in found[row]))
+assert np.ptp(found[:, 0, 0]) < 0.05 and found[3, 1, 0] < 0.3 and found[3, 1, 1] < 0.1 and found[3, 1, 3] > 0.45
+print("""Without, half of the queries at D = 256 have hardened on one token, and learn next to nothing.
+
+What the mask does: where the gradient of output t (row) arrives: position j (column); a dot is 0.
+   dq                 dk                 dv""")
+few, may = [a[:1, :6] for a in (q, k, v)], np.tri(6, dtype=bool)
+grids = np.array([[grad[0].any(-1) for grad in run(Causal(), *few, at=t)[1:]] for t in range(6)])  # (t, which, j)
+assert np.array_equal(grids.swapaxes(0, 1), [np.diag(np.arange(6)) > 0, may * np.arange(6)[:, None] > 0, may])
+for line in grids:
+    print("   " + "        ".join(" ".join("·█"[int(cell)] for cell in cells) for cells in line))
+print("""Output 0 moves neither q nor k: its only weight is 1 anyway. Nothing goes to later tokens.
+
+The norm of dv at position j, over that of dy at one: an early value is used by all who come later.""")
+falls, at = {}, (0, 1, 3, 7, 15, 31, 63)
+print(f"{'j':>22}" + "".join(f"{j:8}" for j in at))
+for name, core, factor in (("no mask", scaled, 1), ("causal", Causal(), 1), ("causal, weights alike", Causal(), 0)):
+    falls[name] = np.sqrt((run(core, factor * q, k, v)[3] ** 2).mean((0, 2)))
+    print(f"{name:>22}" + "".join(f"{falls[name][j]:8.3f}" for j in at))
+exact = np.sqrt(np.cumsum(1 / np.arange(T, 0, -1) ** 2)[::-1])
+print(f"{'√Σ_(i>=j) 1/(i + 1)²':>22}" + "".join(f"{exact[j]:8.3f}" for j in at) + "   says the same")
+assert np.allclose(falls["causal, weights alike"], exact, rtol=0.1) and np.ptp(falls["no mask"]) < 0.1
+
+C, H, x, drop = 32, 4, rng.normal(size=(1, T, 32)), Dropping(0.1)
+ladder: list[Layer] = [loops, matrix, dots, scaled, *(Head(C, C, core) for core in (scaled, Causal(), drop))]
+ladder += [SideBySide(C, H, 0.1), Fused(C, H, drop), Fused(C, H, Tiled(16))]
+print(f"\nforward and backward, T = {T}, C = {C}, H = {H}        ms   numbers kept for backward")
+for name, layer in zip(names, ladder, strict=True):
+    inputs, cache = [x] * (3 if layer in (dots, scaled) else 1), Cache(training=True)
+    both = "layer.backward(layer.forward(*inputs, cache.reset()), cache)"
+    ms = 1e3 * np.median(timeit.repeat(both, globals=globals(), number=1, repeat=7))
+    print(f"{name:43}{ms:10.2f}{sum({id(a): a.size for _, a, _ in cache.walk()}.values()):11,}")
+
+if sys.argv[1:]:
+    figure, (left, right) = pyplot().subplots(1, 2, figsize=(10, 4), layout="constrained")
+    left.plot([str(D) for D in sizes], found[:, :, 1], "o-", label=["with 1/√D", "without"])
+    right.semilogy(np.transpose(list(falls.values())), label=list(falls))
+    left.set(title="median norm of the gradient of a query's scores", xlabel="D", ylim=0)
+    right.set(title="norm of the gradient of a value", xlabel="position of the value")
+    left.legend(), right.legend()
+    figure.savefig(sys.argv[1], dpi=120)
