@@ -1,0 +1,156 @@
+# B batch, T time, C channels, V vocabulary, n number of ids
+"""A lookup is one-hot times a matrix: that product as a layer, and four ways to its gradient.
+
+Each way adds what ``y = table[ids]`` owes to the table, and all give the same but for rounding::
+
+    by_one_hot           onehotᵀ·dy              n·V·C multiply-adds, and memory for n·V numbers and V·C
+    by_add_at            np.add.at               n·C additions, one id after another
+    by_sorted_segments   sort, np.add.reduceat   n·log n to sort, n·C additions; memory for two times n·C numbers
+    by_kernel            compiled                n·C additions, columns shared among threads; no memory
+
+Only the first takes longer the larger the vocabulary is. benchmarks/bench_lookup.py measures them.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from npgpt.core import Array, Cache, Layer, Param
+from npgpt.errors import ShapeError
+from npgpt.layers.linear import rows
+from npgpt.shapes import check_array, check_ids
+
+
+def one_hot(ids: Array, vocab_size: int, dtype: type[np.floating] | np.dtype[np.floating] = np.float64) -> Array:
+    """For each id a row of zeros with a one at its place.
+
+    Raises
+        ShapeError if ids are not integers, or one of them is not in 0 to vocab_size - 1.
+
+    >>> one_hot(np.array([2, 0]), 3)
+    array([[0., 0., 1.],
+           [1., 0., 0.]])
+    """
+    check_ids("one_hot", "ids", ids, vocab_size, "vocabulary")
+    onehot = np.zeros((*ids.shape, vocab_size), dtype)
+    np.put_along_axis(onehot, ids[..., None], 1, axis=-1)
+    return onehot
+
+
+class OneHotEmbedding(Layer):
+    """What ``npgpt.layers.Embedding`` computes, with all the multiplications by 0.
+
+    Forward   o_bt = onehot(ids_bt),  y = o·W, in numbers y_btc = Σ_v o_btv W_vc
+    Backward  given dy = ∂L/∂y:
+      1. W_vc meets every place: y_btc has it with the factor o_btv    ⇒ dW = Σ_bt o_btᵀ·dy_bt = oᵀ·dy over all places
+         o_btv is 1 where the id is v and 0 elsewhere: row v gets the sum of dy over the places whose id is v, which is
+         what the lookup adds up.
+      2. o_btv reaches every y_btc, with the factor W_vc               ⇒ do = dy·Wᵀ
+         A number that the lookup does not have: how the loss would change with a little of token v mixed in.
+      3. o is made of ids, which cannot be nudged                      ⇒ there is no gradient to hand back
+    Shapes    ids any shape of integers; y, dy (*ids.shape, n_embd); onehot (*ids.shape, vocab_size);
+              weight (vocab_size, n_embd)
+    Keeps     onehot
+    Raises    ShapeError if ids are not integers, or one of them is not in 0 to vocab_size - 1
+
+    One weight that is infinite or NaN spoils its column for all ids, as 0·∞ is NaN; a lookup would not see it.
+
+    >>> embedding, cache = OneHotEmbedding(3, 2), Cache()
+    >>> embedding.weight.value[:] = [[1, 2], [3, 4], [5, 6]]
+    >>> embedding.forward(np.array([2, 0, 2]), cache)   # 0·1 + 0·3 + 1·5, ...
+    array([[5., 6.],
+           [1., 2.],
+           [5., 6.]])
+    >>> embedding.backward(np.array([[1., 1.], [5., 5.], [2., 2.]]), cache)
+    >>> embedding.weight.grad                           # row 2: 1·1 + 0·5 + 1·2
+    array([[5., 5.],
+           [0., 0.],
+           [3., 3.]])
+    """
+
+    def __init__(self, vocab_size: int, n_embd: int, std: float = 0.02) -> None:
+        self.weight = Param(np.zeros((vocab_size, n_embd)), std)
+
+    def forward(self, ids: Array, cache: Cache) -> Array:
+        weight = self.weight.value
+        check_ids("OneHotEmbedding", "ids", ids, len(weight), "vocabulary")
+        real = np.finfo(weight.dtype).dtype if weight.dtype.kind in "fc" else np.dtype(np.float64)
+        onehot = cache.keep("onehot", one_hot(ids, len(weight), real))
+        y = rows(onehot) @ weight
+        return y.reshape(*ids.shape, weight.shape[1])
+
+    def backward(self, dy: Array, cache: Cache) -> None:
+        onehot, weight = cache["onehot"], self.weight.value
+        check_array("OneHotEmbedding", "dy", dy, (*onehot.shape[:-1], weight.shape[1]), like=weight)
+        self.weight.grad += rows(onehot).T @ rows(dy)  # 1.
+        cache.note("onehot", (rows(dy) @ weight.T).reshape(onehot.shape))  # 2. and nothing to return: 3.
+
+
+def by_one_hot(dy: Array, ids: Array, dtable: Array) -> None:
+    """dtable += onehot(ids)ᵀ·dy: nearly all of it is multiplied by 0.
+
+    Shapes    dy (*ids.shape, C); ids any shape of integers; dtable (V, C), in the precision of dy
+    Raises    ShapeError if they do not fit, or an id is not in 0 to V - 1; so do the other ways
+    """
+    _check("by_one_hot", dy, ids, dtable)
+    dtable += one_hot(ids.reshape(-1), len(dtable), dy.dtype).T @ rows(dy)
+
+
+def by_add_at(dy: Array, ids: Array, dtable: Array) -> None:
+    """dtable[ids[i]] += dy[i] for one i after another, which is what the lookup's backward in npgpt.layers does.
+
+    ``dtable[ids] += dy`` reads all rows, adds, and writes all rows: of an id that stands several times the last counts.
+    """
+    _check("by_add_at", dy, ids, dtable)
+    np.add.at(dtable, ids, dy)
+
+
+def by_sorted_segments(dy: Array, ids: Array, dtable: Array) -> None:
+    """Rows of equal ids brought together, summed, and each sum added once.
+
+    The sort is a stable one, so that the rows of one id stay in their order.
+    """
+    _check("by_sorted_segments", dy, ids, dtable)
+    flat = ids.reshape(-1)
+    order = np.argsort(flat, kind="stable")
+    in_order = flat[order]
+    is_first = np.ones(len(flat), bool)
+    is_first[1:] = in_order[1:] != in_order[:-1]
+    starts = np.flatnonzero(is_first)
+    # No id stands twice among those of the starts: here += is right.
+    dtable[in_order[starts]] += np.add.reduceat(rows(dy)[order], starts, axis=0)
+
+
+def by_kernel(dy: Array, ids: Array, dtable: Array) -> None:
+    """npgpt/kernels/embedding.py's loop over ids, cut by columns; float32 alone, and a dtable without gaps.
+
+    Raises    ShapeError also for another precision, or for a dtable that is a view with gaps
+    """
+    from npgpt.compiled import base  # Numba takes a while to import: only when it is needed
+    from npgpt.kernels import embedding
+    from npgpt.kernels.pool import pool
+
+    _check("by_kernel", dy, ids, dtable)
+    base.check_float32("by_kernel", "dtable", dtable)
+    if not dtable.flags.c_contiguous:
+        raise ShapeError(
+            f"by_kernel: dtable {dtable.shape} has gaps or another order of axes, expected row after row; "
+            "add to an array of np.zeros(shape, np.float32), and then that to it"
+        )
+    flat = np.ascontiguousarray(ids, np.int64).reshape(-1)
+    embedding.scatter_add(pool(), base.rows(dy), flat, dtable, True)
+
+
+Way = Callable[[Array, Array, Array], None]
+WAYS: dict[str, Way] = {
+    "one-hot": by_one_hot,
+    "add.at": by_add_at,
+    "sorted segments": by_sorted_segments,
+    "compiled": by_kernel,
+}
+
+
+def _check(who: str, dy: Array, ids: Array, dtable: Array) -> None:
+    check_array(who, "dtable", dtable, ("V", "C"), like=dtable)
+    check_ids(who, "ids", ids, len(dtable), "vocabulary")
+    check_array(who, "dy", dy, (*ids.shape, dtable.shape[1]), like=dtable)
