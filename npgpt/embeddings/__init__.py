@@ -1,0 +1,1 @@
+"""Vectors of words and documents: word2vec, analogies, search."""

@@ -1,0 +1,234 @@
+# V vocabulary, C channels
+"""word2vec: vectors of words, learned by telling a word's neighbours from words drawn as noise.
+
+The text is gone through ``epochs`` times. Frequent words are left out at random (sub-sampling), each word looks a
+random number of words to both sides (dynamic window), the noise is drawn with probability count^0.75, and the rate
+falls from sentence to sentence in a straight line. All randomness is a hash of seed, epoch and place, and one thread
+goes through the text: the same vectors, bit for bit, for any number of threads and on any CPU.
+
+Source    Mikolov et al. 2013, arXiv:1301.3781 and arXiv:1310.4546
+"""
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from npgpt.core import Array, Cache
+from npgpt.embeddings.negative_sampling import NegativeSampling
+from npgpt.embeddings.vectors import WordVectors
+from npgpt.errors import ConfigError, DataError
+from npgpt.rng import make_key, random_bits
+
+LANES = 16  # numbers in a register: the tables' width is a multiple of it
+MOST_NOISE = LANES - 1
+
+
+@dataclass(frozen=True)
+class Word2VecConfig:
+    """How vectors are learned; the defaults are those of word2vec and gensim.
+
+    Attributes
+        n_embd: the width of the vectors.
+        window: words to each side, at most.
+        min_count: rarer words are left out.
+        negative: words of noise for each pair.
+        sample: words more frequent than this are sub-sampled; 0 keeps all.
+        algorithm: "skip-gram" (each neighbour foretells the word) or "cbow" (their mean does).
+    """
+
+    n_embd: int = 100
+    window: int = 5
+    min_count: int = 5
+    negative: int = 5
+    sample: float = 1e-3
+    epochs: int = 5
+    learning_rate: float = 0.025
+    min_learning_rate: float = 1e-4
+    algorithm: str = "skip-gram"
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        if self.algorithm not in ("skip-gram", "cbow"):
+            raise ConfigError(f'algorithm is {self.algorithm!r}; it must be "skip-gram" or "cbow"')
+        for name in ("n_embd", "window", "min_count", "epochs"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if not 1 <= self.negative <= MOST_NOISE:
+            raise ConfigError(f"negative is {self.negative}; it must be 1 to {MOST_NOISE}")
+        if not 0 <= self.sample < 1:
+            raise ConfigError(f"sample is {self.sample}; it must be at least 0 and below 1")
+
+
+class Corpus:
+    """Sentences as numbers, and what is drawn with.
+
+    Attributes
+        words, counts: (V,) the vocabulary, the most frequent first.
+        ids, starts: all sentences one after another, and where each begins (and the last one ends).
+    """
+
+    def __init__(self, sentences: Iterable[Sequence[str]], config: Word2VecConfig) -> None:
+        texts = [list(sentence) for sentence in sentences]
+        counter = Counter(word for sentence in texts for word in sentence)
+        frequent = sorted(
+            (word for word, n in counter.items() if n >= config.min_count), key=lambda w: (-counter[w], w)
+        )
+        if len(frequent) < 2:
+            raise DataError(
+                f"only {len(frequent)} of {len(counter)} different words stand there {config.min_count} times or more "
+                "(min_count); give a longer text, or lower it"
+            )
+        self.words = frequent
+        self.counts = np.array([counter[word] for word in frequent], np.int64)
+        number = {word: i for i, word in enumerate(frequent)}
+        numbered = [[number[word] for word in sentence if word in number] for sentence in texts]
+        numbered = [sentence for sentence in numbered if sentence]
+        self.ids = np.array([i for sentence in numbered for i in sentence], np.int64)
+        self.starts = np.cumsum([0, *map(len, numbered)]).astype(np.int64)
+
+    def keep_thresholds(self, sample: float) -> Array:
+        """Word -> of 2³² equally likely numbers, the largest that keeps it: √(t/f) + t/f for a share f of the text."""
+        if not sample:
+            return np.full(len(self.words), 2**32 - 1, np.uint32)
+        ratio = sample * self.counts.sum() / self.counts
+        thresholds: Array = np.minimum((np.sqrt(ratio) + ratio) * 2.0**32, 2**32 - 1).astype(np.uint32)
+        return thresholds
+
+    def alias_table(self) -> tuple[Array, Array]:
+        """The noise, count^0.75, as (threshold, other word): draw a word, and keep it or take the other one.
+
+        Source    Vose 1991: each place is filled up to 1/V with the surplus of one that has more.
+        """
+        # count^¾ as √(count·√count): square roots are the same on every machine, powers are not
+        share = np.sqrt(self.counts * np.sqrt(self.counts.astype(float)))
+        weight = share / share.sum() * len(share)
+        keep, other = np.full(len(share), 2**32 - 1, np.uint32), np.arange(len(share))
+        small, large = [i for i, w in enumerate(weight) if w < 1], [i for i, w in enumerate(weight) if w >= 1]
+        while small and large:
+            i, j = small.pop(), large[-1]
+            keep[i], other[i] = min(weight[i] * 2.0**32, 2**32 - 1), j
+            weight[j] -= 1 - weight[i]
+            if weight[j] < 1:
+                small.append(large.pop())
+        return keep, other
+
+
+def train_word2vec(
+    sentences: Iterable[Sequence[str]], config: Word2VecConfig | None = None, kernels: str = "compiled"
+) -> WordVectors:
+    """Learn a vector for each word.
+
+    Args
+        kernels: "compiled", or "textbook": a step at a time in NumPy, some thousand times slower, to compare with.
+    Raises
+        DataError if too few words are frequent enough.
+    """
+    config = config or Word2VecConfig()
+    corpus = Corpus(sentences, config)
+    width = -(-config.n_embd // LANES) * LANES
+    inputs, outputs = np.zeros((len(corpus.words), width), np.float32), np.zeros((len(corpus.words), width), np.float32)
+    key = make_key("word2vec", config.seed)
+    bits = random_bits(key, np.arange(len(corpus.words) * config.n_embd, dtype=np.uint32))
+    inputs[:, : config.n_embd] = ((bits / 2.0**31 - 1.0) / config.n_embd).reshape(-1, config.n_embd)
+    for epoch in range(config.epochs):
+        train = _compiled_epoch if kernels == "compiled" else textbook_epoch
+        train(inputs, outputs, corpus, config, epoch)
+    return WordVectors(corpus.words, np.ascontiguousarray(inputs[:, : config.n_embd]))
+
+
+def _compiled_epoch(inputs: Array, outputs: Array, corpus: Corpus, config: Word2VecConfig, epoch: int) -> None:
+    from npgpt.kernels.word2vec import train_epoch
+
+    work = np.zeros(2 * LANES + inputs.shape[1], np.float32)
+    work[LANES] = 1  # the label of the target
+    longest = int(np.diff(corpus.starts).max())
+    total = float(config.epochs * len(corpus.ids))
+    train_epoch(
+        inputs,
+        outputs,
+        corpus.ids,
+        corpus.starts,
+        np.zeros(longest + LANES, np.int64),
+        corpus.keep_thresholds(config.sample),
+        *corpus.alias_table(),
+        np.int64(np.uint64(_key(config, epoch))),
+        config.window,
+        config.negative,
+        epoch * len(corpus.ids),
+        config.algorithm == "cbow",
+        np.array([config.learning_rate, config.min_learning_rate, total], np.float32),
+        work,
+        np.zeros(inputs.shape[1], np.float32),
+    )
+
+
+def _key(config: Word2VecConfig, epoch: int) -> int:
+    return make_key("word2vec", config.seed, epoch) >> 1  # it must fit into an int64
+
+
+@dataclass(frozen=True)
+class Example:
+    """What one step learns from: the rows that make h, the target and its noise, and the rate."""
+
+    rows: list[int]
+    words: list[int]
+    rate: float
+
+
+def examples(corpus: Corpus, config: Word2VecConfig, epoch: int) -> Iterator[Example]:
+    """All steps of an epoch, in order: the same that the kernel takes."""
+    low, high = (lambda key: (key & 0xFFFFFFFF, key >> 32))(_key(config, epoch))
+    swapped, twice = low << 32 | high, high << 32 | high
+    keep, (noise_keep, noise_other) = corpus.keep_thresholds(config.sample), corpus.alias_table()
+    total, counter, pairs = config.epochs * len(corpus.ids), 0, 0
+
+    def bits(key: int, at: int) -> int:
+        return int(random_bits(key, np.array([at & 0xFFFFFFFF], np.uint32))[0])
+
+    def noise(target: int) -> list[int]:
+        words = [target]
+        for k in range(config.negative):
+            at = pairs * 2 * MOST_NOISE + 2 * k
+            word = bits(twice, at) * len(noise_keep) >> 32
+            word = word if bits(high << 32 | low, at + 1) < noise_keep[word] else int(noise_other[word])
+            words += [word] if word != target else []
+        return words
+
+    for first, last in zip(corpus.starts, corpus.starts[1:], strict=False):
+        done = np.float32((epoch * len(corpus.ids) + first) / np.float32(total))
+        fall = np.float32(config.learning_rate) - np.float32(config.min_learning_rate)
+        rate = max(float(np.float32(config.min_learning_rate)), float(np.float32(config.learning_rate) - fall * done))
+        places = np.arange(first, last).astype(np.uint32)
+        sentence = corpus.ids[first:last]
+        kept = sentence[random_bits(high << 32 | low, places) <= keep[sentence]]
+        for i, target in enumerate(kept):
+            counter += 1
+            reach = config.window - (bits(swapped, counter) * config.window >> 32)
+            around = [int(kept[j]) for j in range(max(0, i - reach), min(len(kept), i + reach + 1)) if j != i]
+            for rows in [around] if config.algorithm == "cbow" and around else [[row] for row in around]:
+                pairs += 1
+                yield Example(rows, noise(int(target)), rate)
+
+
+def textbook_epoch(inputs: Array, outputs: Array, corpus: Corpus, config: Word2VecConfig, epoch: int) -> None:
+    """The same epoch by the layer whose gradients are derived in ``negative_sampling.py``, a step at a time."""
+    layer = NegativeSampling(*inputs.shape)
+    layer.inputs.value, layer.outputs.value = inputs, outputs
+    cache = Cache()
+    for example in examples(corpus, config, epoch):
+        labels = np.array([[1] + [0] * (len(example.words) - 1)])
+        layer.inputs.grad, layer.outputs.grad = np.zeros_like(inputs), np.zeros_like(outputs)
+        layer.forward(np.array([example.rows]), np.array([example.words]), labels, cache.reset())
+        layer.backward(1.0, cache)
+        rate = np.float32(example.rate)
+        outputs -= rate * layer.outputs.grad
+        # word2vec gives each of n neighbours the whole gradient of their mean, not 1/n of it: a rate n times as large
+        inputs -= rate * len(example.rows) * layer.inputs.grad
+
+
+def with_seed(config: Word2VecConfig, seed: int) -> Word2VecConfig:
+    """The same with another seed."""
+    return dataclasses.replace(config, seed=seed)
