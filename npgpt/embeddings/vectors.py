@@ -1,0 +1,215 @@
+# V vocabulary, C channels, the width of a vector
+"""Words as vectors: which are near each other, and what a difference of two says.
+
+A word is a row of a table. Two words are compared by the angle between their rows, not by their distance: the length of
+a row has more to do with how often a word stands in a text than with what it means.
+"""
+
+import difflib
+import functools
+import heapq
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import numpy as np
+
+from npgpt.core import Array
+from npgpt.errors import DataError, ShapeError
+
+SIMILAR_SPELLINGS = 3  # offered for a word that is not there
+LONGEST_SPELLING = 60  # letters of a word for which like spellings are looked for
+CANDIDATES = 300  # words that are compared letter by letter with one that is not there
+
+
+class WordVectors:
+    """A vector for each word.
+
+    cosine(u, v) = u·v / (|u|·|v|): 1 for the same direction, 0 for a right angle, −1 for the opposite one. A vector of
+    zeros has no direction; its cosine with anything is taken as 0.
+
+    Args
+        words: all different; those of others come with the most frequent word first.
+        vectors: (V, C), kept as float32.
+    Attributes
+        words, vectors: as given.
+        index: word -> its row.
+    Raises
+        ShapeError if there is not one row a word; DataError if a word stands twice, or a number is infinite or NaN.
+
+    >>> vectors = WordVectors(["man", "woman", "king", "queen"], [[1, 0], [1, 1], [4, 0], [4, 1]])
+    >>> round(vectors.similarity("man", "woman"), 3)
+    0.707
+    >>> vectors.analogy("man", "king", "woman", n=1)[0][0]  # man is to king as woman is to ...
+    'queen'
+    """
+
+    def __init__(self, words: Sequence[str], vectors: Array | Sequence[Sequence[float]]) -> None:
+        with np.errstate(over="ignore"):  # too large for float32 becomes infinite, and is refused below
+            table = np.ascontiguousarray(vectors, np.float32)
+        if table.ndim != 2 or len(table) != len(words) or table.size == 0:
+            raise ShapeError(
+                f"vectors are {table.shape}; expected (V, C): a row for each of {len(words)} words, at least one, of C "
+                "numbers"
+            )
+        self.words, self.vectors = list(words), table
+        self.index = {word: row for row, word in enumerate(self.words)}
+        if len(self.index) != len(self.words):
+            twice = next(word for row, word in enumerate(self.words) if self.index[word] != row)
+            raise DataError(f"the word {twice!r} stands more than once; each word has one vector")
+        if not np.isfinite(table.sum(dtype=np.float64)):  # without an array of V·C truths
+            row = int(np.argmin(np.isfinite(table).all(1)))
+            raise DataError(f"the vector of {self.words[row]!r} holds a number that is infinite or NaN (row {row})")
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    def __contains__(self, word: str) -> bool:
+        return word in self.index
+
+    def __getitem__(self, word: str) -> Array:
+        """The vector of a word, (C,).
+
+        Raises
+            DataError, with words of like spelling, if it is not there.
+        """
+        vector: Array = self.vectors[self._row(word)]
+        return vector
+
+    @property
+    def width(self) -> int:
+        """C, how many numbers a vector has."""
+        return int(self.vectors.shape[1])
+
+    @functools.cached_property
+    def units(self) -> Array:
+        """(V, C): each vector divided by its length, so that a product with another one is the cosine."""
+        # The squares in float64: those of large float32 numbers overflow, those of small ones vanish.
+        length = np.sqrt(np.einsum("vc,vc->v", self.vectors, self.vectors, dtype=np.float64))
+        length[length == 0] = 1
+        units: Array = np.empty_like(self.vectors)
+        np.divide(self.vectors, length[:, None], out=units, casting="same_kind")
+        return units
+
+    def unit(self, word: str) -> Array:
+        """The vector of a word divided by its length, (C,) in float64."""
+        unit: Array = self.units[self._row(word)].astype(np.float64)
+        return unit
+
+    def similarity(self, a: str, b: str) -> float:
+        """The cosine of two words."""
+        return cosine(self[a], self[b])
+
+    def most_similar(self, word: str | Array, n: int = 10, exclude: Iterable[str] = ()) -> list[tuple[str, float]]:
+        """The n nearest words and their cosines, the nearest first; of equal ones the first in the table.
+
+        Args
+            word: a word, which is itself left out, or any vector (C,), for which nothing is.
+            exclude: more words to leave out.
+        Raises
+            DataError if a word is not there, or a number is not finite; ShapeError if a vector is of another width.
+        """
+        left_out = {self._row(other) for other in exclude}
+        if isinstance(word, str):
+            left_out.add(self._row(word))
+            return self._nearest(self[word], n, left_out)
+        vector = np.asarray(word)
+        if vector.shape != (self.width,):
+            raise ShapeError(
+                f"the vector is {vector.shape}; the words here have ({self.width},): compare vectors of one table"
+            )
+        if not np.isfinite(vector).all():
+            raise DataError("the vector holds a number that is infinite or NaN; nothing is near to that")
+        return self._nearest(vector, n, left_out)
+
+    def analogy(self, a: str, b: str, c: str, n: int = 10, exclude_inputs: bool = True) -> list[tuple[str, float]]:
+        """ "a is to b as c is to ?": the words nearest to b − a + c, the nearest first.
+
+        If a difference of vectors stands for a relation, d − c = b − a, and d = b − a + c: the fourth corner of a
+        parallelogram. The three are taken as unit vectors, so that a frequent word does not outweigh the others.
+
+        Args
+            exclude_inputs: leave out a, b and c, as nearly everyone does without saying so. Kept, c itself comes first
+                wherever b − a is short beside the way to the next word.
+        Source
+            Mikolov, Yih, Zweig 2013, aclanthology.org/N13-1090; on leaving out: Linzen 2016, arXiv:1606.07736.
+        """
+        corner = self.unit(b) - self.unit(a) + self.unit(c)
+        return self._nearest(corner, n, {self._row(word) for word in (a, b, c)} if exclude_inputs else set())
+
+    def _nearest(self, vector: Array, n: int, left_out: set[int]) -> list[tuple[str, float]]:
+        cosines = self.units @ _unit(vector).astype(np.float32)
+        cosines[list(left_out)] = -np.inf
+        n = min(max(n, 0), len(self) - len(left_out))
+        if n == 0:
+            return []
+        # All that are as near as the n-th, and only those, are put in order.
+        last = np.partition(cosines, len(self) - n)[len(self) - n]
+        rows = np.flatnonzero(cosines >= last)
+        rows = rows[np.lexsort((rows, -cosines[rows]))][:n]
+        return [(self.words[row], float(cosines[row])) for row in rows]
+
+    def _row(self, word: str) -> int:
+        row = self.index.get(word)
+        if row is None:
+            near = similar_spellings(word, self.index)
+            hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "no word here is spelt like it"
+            raise DataError(f"the word {word[:LONGEST_SPELLING]!r} is not among these {len(self):,} words; {hint}")
+        return row
+
+
+def cosine(u: Array, v: Array) -> float:
+    """The cosine of two vectors, in float64.
+
+    >>> cosine([1, 0], [1, 1])
+    0.7071067811865475
+    """
+    return float(np.clip(_unit(u) @ _unit(v), -1, 1))
+
+
+def _unit(vector: Array) -> Array:
+    vector = np.asarray(vector, np.float64)
+    largest = np.abs(vector).max()
+    if largest == 0:
+        return vector
+    vector = vector / largest  # so that no square overflows or vanishes
+    unit: Array = vector / np.sqrt(vector @ vector)
+    return unit
+
+
+def similar_spellings(word: str, index: Mapping[str, int], n: int = SIMILAR_SPELLINGS) -> list[str]:
+    """The words of an index that are spelt most like a word, or none.
+
+    First those that one slip of a finger, or another case, makes of it, the most frequent first. Then what difflib,
+    which compares letter by letter, finds alike; for 400,000 words that takes seconds, so the pairs of neighbouring
+    letters are counted before, and only the words that share most of them are compared.
+
+    >>> similar_spellings("Quene", {"king": 0, "queen": 1, "queue": 2, "queens": 3})
+    ['queen', 'queue', 'queens']
+    """
+    if len(word) > LONGEST_SPELLING:
+        return []
+    small = word.lower()
+    slips = {slip for spelt in (word, small, word.title(), word.upper()) for slip in _one_slip(spelt)}
+    found = sorted(slips & index.keys(), key=lambda other: (other.lower() != small, index[other]))
+    if len(found) < n:
+        wanted, slack, ends = _pairs(small), 1 + len(word) // 4, (small[:1], small[-1:])
+        alike = (w for w in index if abs(len(w) - len(word)) <= slack and (w[:1] in ends or w[-1:] in ends))
+        most = heapq.nlargest(CANDIDATES, alike, key=lambda other: len(wanted & _pairs(other.lower())))
+        found += [near for near in difflib.get_close_matches(small, most, n + len(found)) if near not in found]
+    return found[:n]
+
+
+def _one_slip(word: str) -> Iterator[str]:
+    """The word, and what it is with a letter lost, swapped with the next, replaced, or put in."""
+    yield word
+    letters = {*" abcdefghijklmnopqrstuvwxyz", *word}  # a space: tokens of a GPT begin with one
+    for k in range(len(word) + 1):
+        before, after = word[:k], word[k:]
+        yield before + after[1:]
+        yield before + after[1:2] + after[:1] + after[2:]
+        for letter in letters:
+            yield before + letter + after[1:]
+            yield before + letter + after
+
+
+def _pairs(word: str) -> set[str]:
+    return {word[k : k + 2] for k in range(len(word) - 1)}
