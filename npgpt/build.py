@@ -1,5 +1,6 @@
 """Where a model is made, and where it is decided by which layers it computes."""
 
+import functools
 import struct
 import sys
 import warnings
@@ -19,6 +20,8 @@ def make_gpt(config: GPTConfig, kernels: str = "compiled", seed: int = 0) -> GPT
         kernels: which layers compute it: "compiled" (Numba, fast, the same bits on every machine) or "textbook"
             (plain NumPy). The first weights are the same.
         seed: decides the first weights.
+    Warns
+        once, if the kernel of attention does not know the positions, so that a slower way is gone.
     Raises
         ConfigError if there are no such kernels.
     """
@@ -26,7 +29,21 @@ def make_gpt(config: GPTConfig, kernels: str = "compiled", seed: int = 0) -> GPT
         raise ConfigError(f"kernels {kernels!r} are unknown; {did_you_mean(kernels, KERNELS)}")
     model = GPT(config, textbook, seed)
     layers = compiled_layers() if kernels == "compiled" else None
-    return model.twin(layers) if layers else model
+    if layers is None:
+        return model
+    model = model.twin(layers)
+    if not model.blocks[0].attention.in_tiles:  # type: ignore[attr-defined]  # compiled attention has it
+        _say_that_it_is_slower(config.positions)
+    return model
+
+
+@functools.cache
+def _say_that_it_is_slower(positions: str) -> None:
+    warnings.warn(
+        f"compiled attention has no kernel for {positions} positions (for rotary it has): its parts compute one after "
+        "the other, with whole (T, T) scores, which takes more time and memory",
+        stacklevel=4,
+    )
 
 
 def compiled_layers() -> ModuleType | None:

@@ -17,6 +17,10 @@ from npgpt.errors import ConfigError, did_you_mean
 TOKENIZERS = ("bpe", "word", "char")
 KERNELS = ("compiled", "textbook")
 ACTIVATIONS = ("gelu_tanh", "gelu", "relu")
+POSITIONS = ("learned", "sinusoidal", "relative-bias", "relative-keys", "rotary", "alibi", "none")
+IN_THE_STREAM = ("learned", "sinusoidal")  # the other positions enter in the scores
+COMBINE = ("add", "concatenate", "concatenate-unprojected")
+LATER = {"positions", "combine", "n_position"}  # fields that runs of npgpt 0.1 do not have: they are of the defaults
 LIMITS = {"at_least": operator.ge, "above": operator.gt, "at_most": operator.le, "below": operator.lt}
 LARGEST = 2**31 - 1  # of every whole number but the seed: beyond it, arrays cannot be indexed anyway
 MAX_FILE_BYTES = 65536  # of a configuration; tomllib is slow on hostile ones
@@ -59,8 +63,11 @@ class DataConfig(Options):
 class GPTConfig(Options):
     """The shape of a GPT.
 
+    Attributes
+        any_length: whether the model may see more than context_length tokens: all positions allow it but learned ones.
     Raises
-        ConfigError if a value is out of its limits, or n_head does not divide n_embd.
+        ConfigError if a value is out of its limits, n_head does not divide n_embd, or the choices for positions do not
+        go together.
 
     >>> GPTConfig(n_embd=100, n_head=3)
     Traceback (most recent call last):
@@ -75,11 +82,44 @@ class GPTConfig(Options):
     dropout: float = option(0.0, "probability of dropping a number while training", at_least=0, below=1)
     tie_weights: bool = option(True, "one matrix for the token embedding and the vocabulary head")
     activation: str = option("gelu_tanh", "the bend in the MLP", one_of=ACTIVATIONS)
+    positions: str = option(
+        "learned", "how the model knows the order of its tokens: vectors, or something in the scores", one_of=POSITIONS
+    )
+    combine: str = option(
+        "add", "how the vectors of learned or sinusoidal positions join those of the tokens", one_of=COMBINE
+    )
+    n_position: int = option(32, "channels of a position's vector, where it is concatenated", at_least=1)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.n_embd % self.n_head:
             raise ConfigError(f"n_embd {self.n_embd} cannot be divided among n_head {self.n_head} heads")
+        if self.positions == "rotary" and self.n_embd == self.n_head:
+            raise ConfigError(
+                f"positions 'rotary' turn pairs of channels, but n_embd {self.n_embd} among n_head {self.n_head} heads "
+                "is one channel each; take fewer heads"
+            )
+        if self.combine == "add":
+            return
+        if self.positions not in IN_THE_STREAM:
+            raise ConfigError(
+                f"combine {self.combine!r} needs positions that are vectors, {' or '.join(IN_THE_STREAM)}; "
+                f"{self.positions!r} has none: take combine 'add', which adds nothing then"
+            )
+        if self.combine == "concatenate-unprojected" and self.tie_weights:
+            raise ConfigError(
+                "combine 'concatenate-unprojected' makes the token embedding narrower than the vocabulary head, so "
+                "they cannot be one matrix: set tie_weights to false (--no-tie-weights), or take combine 'concatenate'"
+            )
+        if self.combine == "concatenate-unprojected" and self.n_position >= self.n_embd:
+            raise ConfigError(
+                f"n_position {self.n_position} leaves nothing of n_embd {self.n_embd} for the token; "
+                "take fewer channels"
+            )
+
+    @property
+    def any_length(self) -> bool:
+        return self.positions != "learned"
 
 
 @dataclass(frozen=True)
@@ -123,7 +163,7 @@ class RunConfig:
         """Read a TOML file.
 
         Args
-            complete: whether every field must be there, as in the file of a run.
+            complete: whether every field must be there, as in the file of a run (but those that came later).
         Raises
             ConfigError that names the file and the field: it is no TOML, or a field is unknown or makes no sense.
         """
@@ -148,7 +188,7 @@ class RunConfig:
                 hint = home or did_you_mean(field_name, kind.names())
                 raise ConfigError(f"unknown field {field_name!r} in [{name}]; {hint}")
         for name, kind in TABLES.items():
-            if complete and (missing := sorted(kind.names() - tables.get(name, {}).keys())):
+            if complete and (missing := sorted(kind.names() - tables.get(name, {}).keys() - LATER)):
                 raise ConfigError(f"the field {missing[0]} is missing in [{name}]")
         return cls(**{name: kind(**tables.get(name, {})) for name, kind in TABLES.items()})  # type: ignore[arg-type]
 

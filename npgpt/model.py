@@ -9,16 +9,7 @@ from npgpt import layers as textbook
 from npgpt.config import GPTConfig
 from npgpt.core import Array, Cache, FlatParams, Layer
 from npgpt.errors import ShapeError
-from npgpt.layers import (
-    Block,
-    CrossEntropy,
-    Dropout,
-    Embedding,
-    HeadLoss,
-    LayerNorm,
-    LearnedPositions,
-    VocabularyHead,
-)
+from npgpt.layers import Block, CrossEntropy, Dropout, Embedding, HeadLoss, LayerNorm, Scores, VocabularyHead
 from npgpt.shapes import check_array, check_ids
 
 INITIAL_STD = 0.02
@@ -30,7 +21,7 @@ class GPT(Layer):
     Forward   x = Dropout(Embedding(ids) + positions);  x = Block(x), n_layer times;  logits = VocabularyHead(norm(x))
     Backward  given dlogits: the same road in reverse, a chain without a fork, but for
       1. the tied matrix, which is used at both ends: both ends add into its one gradient
-    Shapes    ids (B, T) of integers, T <= context_length; logits, dlogits (B, T, V)
+    Shapes    ids (B, T) of integers, with learned positions T <= context_length; logits, dlogits (B, T, V)
     Keeps     embedded, positioned, stream (what the last block gives), normed, and (in loss) logits
     Raises    ShapeError if ids are of another shape or out of range
     Source    Radford et al. 2019 (GPT-2), whose initialisation it has: every weight with standard deviation 0.02, but
@@ -44,6 +35,9 @@ class GPT(Layer):
     Attributes
         flat: all parameters in one vector, all gradients in another.
 
+    Positions enter at two seams: after the embedding, and in the scores of attention. ``config.positions`` decides what
+    stands there; nothing else knows of it.
+
     ``loss`` and ``loss_backward`` are what training calls; ``forward`` and ``backward`` stop at the logits.
     """
 
@@ -55,11 +49,13 @@ class GPT(Layer):
         self.config = config
         C, V = config.n_embd, config.vocab_size
         residual_std = INITIAL_STD / math.sqrt(2 * config.n_layer)  # sqrt is the same on every machine; ** is not
-        self.embedding: Embedding = layers.Embedding(V, C, INITIAL_STD)
-        self.positions: LearnedPositions = layers.LearnedPositions(config.context_length, C, INITIAL_STD)
+        of_position = config.n_position if config.combine == "concatenate-unprojected" else 0
+        self.embedding: Embedding = layers.Embedding(V, C - of_position, INITIAL_STD)
+        self.positions: Layer = _positions(config, layers)
         self.dropout: Dropout = layers.Dropout(config.dropout)
+        settings = config.dropout, config.activation, residual_std
         self.blocks: list[Block] = [
-            layers.Block(C, config.n_head, config.dropout, config.activation, residual_std, layers=layers)
+            layers.Block(C, config.n_head, *settings, layers=layers, score=_score(config, layers))
             for _ in range(config.n_layer)
         ]
         self.norm: LayerNorm = layers.LayerNorm(C)
@@ -82,10 +78,11 @@ class GPT(Layer):
         weight = self.embedding.weight.value
         check_ids("GPT", "ids", ids, len(weight), "vocabulary")
         check_array("GPT", "ids", ids, ("B", "T"), like=ids)
-        if not 1 <= ids.shape[1] <= self.config.context_length:
+        T, most = ids.shape[1], self.config.context_length
+        if T < 1 or (most < T and not self.config.any_length):
             raise ShapeError(
-                f"GPT: ids has {ids.shape[1]} tokens in a row, but the model sees 1 to {self.config.context_length} "
-                "(context_length); hand in the last ones only"
+                f"GPT: ids has {T} tokens in a row, but the model sees 1 to {most} (context_length); "
+                "hand in the last ones only"
             )
         embedded = cache.keep("embedded", self.embedding.forward(ids, cache.scope("embedding")))  # (B, T, C)
         positioned = cache.keep("positioned", self.positions.forward(embedded, cache.scope("positions")))
@@ -117,3 +114,52 @@ class GPT(Layer):
     def loss_backward(self, dloss: Array | float, cache: Cache) -> None:
         """Add to every parameter's gradient, given that of the loss (1 if the loss is what is minimised)."""
         self._backward_from_head(self.head_loss.backward(dloss, cache), cache)
+
+
+def _positions(config: GPTConfig, layers: ModuleType) -> Layer:
+    """What stands after the embedding. Sinusoids are made as large as learned vectors begin."""
+    C, P = config.n_embd, config.n_position
+    added, projected = config.combine == "add", config.combine == "concatenate"
+    made: Layer = layers.NoPositions()
+    if config.positions == "learned":
+        made = layers.LearnedPositions(config.context_length, C if added else P, INITIAL_STD)
+    elif config.positions == "sinusoidal":
+        made = layers.SinusoidalPositions(C if added else P, INITIAL_STD * math.sqrt(2))
+    return made if added else layers.ConcatenatedPositions(made, C if projected else C - P, P, projected, layers=layers)
+
+
+def _score(config: GPTConfig, layers: ModuleType) -> Scores:
+    """How queries ask for keys."""
+    made: Scores = layers.Scores()
+    if config.positions == "relative-bias":
+        made = layers.RelativeBiasScores(config.n_head, config.context_length)
+    elif config.positions == "relative-keys":
+        made = layers.RelativeKeyScores(config.context_length, config.n_embd // config.n_head, INITIAL_STD)
+    elif config.positions == "rotary":
+        made = layers.RotaryScores()
+    elif config.positions == "alibi":
+        made = layers.AlibiScores()
+    return made
+
+
+def deciding_shapes(config: GPTConfig) -> dict[str, tuple[int, ...]]:
+    """Tensor -> shape, of those that all other sizes follow from: to look at in a file before a model is made.
+
+    >>> deciding_shapes(GPTConfig(vocab_size=65))
+    {'embedding.weight': (65, 128), 'positions.weight': (64, 128)}
+    """
+    V, C, P, N = config.vocab_size, config.n_embd, config.n_position, config.context_length
+    unprojected = config.combine == "concatenate-unprojected"
+    found: dict[str, tuple[int, ...]] = {"embedding.weight": (V, C - P if unprojected else C)}
+    if config.positions == "learned":
+        added = config.combine == "add"
+        found |= {"positions.weight": (N, C)} if added else {"positions.vectors.weight": (N, P)}
+    if config.combine == "concatenate":
+        found["positions.projection.weight"] = (C + P, C)
+    elif unprojected:
+        found["lm_head.weight"] = (V, C)
+    if config.positions == "relative-bias":
+        found["blocks.0.attention.score.weight"] = (config.n_head, N)
+    elif config.positions == "relative-keys":
+        found["blocks.0.attention.score.weight"] = (N, C // config.n_head)
+    return found

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from npgpt.config import ACTIVATIONS, DataConfig, GPTConfig, RunConfig, TrainConfig
+from npgpt.config import ACTIVATIONS, LATER, DataConfig, GPTConfig, RunConfig, TrainConfig
 from npgpt.errors import ConfigError
 from npgpt.layers.activations import ACTIVATIONS as CLASSES
 
@@ -68,7 +68,7 @@ def test_file_that_is_no_text(tmp_path: Path) -> None:
 def test_a_run_needs_every_field(tmp_path: Path) -> None:
     lines = RunConfig().dumps().splitlines()
     for line in lines:
-        if " = " in line:
+        if " = " in line and line.split()[0] not in LATER:
             (tmp_path / "config.toml").write_text("\n".join(other for other in lines if other != line))
             RunConfig.load(tmp_path / "config.toml")
             with pytest.raises(ConfigError, match=f"the field {line.split()[0]} is missing"):

@@ -7,7 +7,7 @@ from typing import Any
 
 from npgpt.checkpoint import load_run
 from npgpt.errors import DataError
-from npgpt.generate import generate
+from npgpt.generate import check_context, generate
 from npgpt.terminal import given_text, write_text
 from npgpt.tokenizer import END_OF_TEXT, UNKNOWN
 
@@ -26,6 +26,13 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("--top-k", type=int, metavar="N", help="draw from the N likeliest tokens only (all)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="the same seed, the same text (0)")
+    parser.add_argument(
+        "--context",
+        type=int,
+        metavar="N",
+        help="how many tokens the model sees at once (what it was trained with); more, up to 4 times, if its positions "
+        "are not learned",
+    )
     parser.set_defaults(run=run)
 
 
@@ -39,7 +46,9 @@ def run(options: argparse.Namespace) -> int:
         print(f"note: {n_unknown} of the {len(prompt)} tokens of the prompt are unknown to this model", file=sys.stderr)
     end = tokenizer.special_tokens[END_OF_TEXT]
     settings = options.max_tokens, options.temperature, options.top_k, options.seed
-    ids = generate(loaded.model, prompt or [end], *settings, stop=end)
+    if options.context is not None:
+        check_context(loaded.config.model, options.context)  # before anything is written
+    ids = generate(loaded.model, prompt or [end], *settings, stop=end, context=options.context)
     write_text(text)
     # The prompt goes through the decoder too, so that words know whether a space goes before them.
     for piece in itertools.islice(tokenizer.stream(itertools.chain(prompt, ids)), len(prompt), None):

@@ -16,13 +16,16 @@ from npgpt.compiled.layernorm import LayerNorm
 from npgpt.compiled.linear import Linear
 from npgpt.compiled.loss import CrossEntropy
 from npgpt.compiled.mlp import MLP
-from npgpt.compiled.positions import LearnedPositions
+from npgpt.compiled.positions import ConcatenatedPositions, LearnedPositions, NoPositions, SinusoidalPositions
+from npgpt.compiled.scores import AlibiScores, RelativeBiasScores, RelativeKeyScores, RotaryScores
 
 __all__ = [
     "GELU",
     "MLP",
+    "AlibiScores",
     "Attention",
     "Block",
+    "ConcatenatedPositions",
     "CrossEntropy",
     "Dropout",
     "Embedding",
@@ -31,8 +34,13 @@ __all__ = [
     "LearnedPositions",
     "Linear",
     "Mixing",
+    "NoPositions",
     "ReLU",
+    "RelativeBiasScores",
+    "RelativeKeyScores",
+    "RotaryScores",
     "Scores",
+    "SinusoidalPositions",
     "Softmax",
     "TanhGELU",
     "VocabularyHead",

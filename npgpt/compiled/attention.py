@@ -16,9 +16,15 @@ from npgpt.shapes import check_array
 
 
 class Scores(CompiledLayer, textbook.Scores):
-    """The compiled twin of ``npgpt.layers.Scores``: one product a head, then scaled and masked in place."""
+    """The compiled twin of ``npgpt.layers.Scores``: one product a head, then scaled and masked in place.
 
-    KEEPS = ("q", "k")
+    Attributes
+        IN_TILES: whether attention's kernel, which knows the scaled dot product alone, can do the work of this layer.
+        TURNS: whether queries and keys are turned before it, where they lie.
+    """
+
+    KEEPS: tuple[str, ...] = ("q", "k")
+    IN_TILES, TURNS = True, False
 
     def forward(self, q: Array, k: Array, cache: Cache) -> Array:
         check_float32("Scores", "q", q)
@@ -38,6 +44,12 @@ class Scores(CompiledLayer, textbook.Scores):
         dq = cache.note("q", multiply_heads(visible, k, gradient(cache, q.shape, ds, name="dq")))  # 2.
         dk = multiply_heads(visible.swapaxes(-1, -2), q, gradient(cache, k.shape, ds, name="dk"))  # 3.
         return dq, cache.note("k", dk)
+
+    def turn(self, q: Array, k: Array, cache: Cache) -> None:
+        """Turn queries and keys where they lie, and keep them, if it ``TURNS``."""
+
+    def turn_back(self, dq: Array, dk: Array, cache: Cache) -> None:
+        """Make, of the gradients of what was turned, those of what was there before, in the same place."""
 
 
 class Softmax(CompiledLayer, textbook.Softmax):
@@ -84,22 +96,25 @@ class Mixing(CompiledLayer, textbook.Mixing):
 class Attention(CompiledComposite, textbook.Attention):
     """The compiled twin of ``npgpt.layers.Attention``: scores, softmax and mixing are one kernel, tile by tile.
 
-    No (T, T) array is made; backward computes the weights again.
+    No (T, T) array is made; backward computes the weights again. That kernel knows the scaled dot product alone (of
+    queries and keys that were turned, too). With other scores the sub-layers compute, one after the other, with
+    (B, H, T, T) arrays as in the textbook: more slowly, as ``make_gpt`` says.
     """
 
     KEEPS = ("q", "k", "v", "mixed")
     projection: Linear
+    score: Scores
+
+    @property
+    def in_tiles(self) -> bool:
+        """Whether one kernel computes it all. A reader's own score layer is none that it could know."""
+        return getattr(self.score, "IN_TILES", False)
 
     def forward(self, x: Array, cache: Cache, residual: Array | None = None) -> Array:
         n_embd = len(self.qkv.weight.value)
         check_array("Attention", "x", x, ("B", "T", n_embd), like=self.qkv.weight.value)
-        B, T, C = x.shape
         qkv = self.qkv.forward(x, cache.scope("qkv"))
-        for name, part in zip("qkv", self._parts(qkv), strict=True):
-            cache.keep(name, part)
-        mixed, sums = output(cache, (B, T, C), "mixed"), output(cache, (B, self.n_head, T), "sums")
-        works = _works(cache, forward_size(T, C // self.n_head))
-        attention.forward(pool(), rows(qkv), self.n_head, T, rows(mixed), flat(sums), *self._dropping(B, cache), works)
+        mixed = self._mix_in_tiles(qkv, cache) if self.in_tiles else self._mix(qkv, cache)
         cache.keep("mixed", self._cut(mixed))
         if self.residual_dropout.drops(cache):
             projected = self.projection.forward(mixed, cache.scope("projection"))
@@ -112,17 +127,54 @@ class Attention(CompiledComposite, textbook.Attention):
         dmixed = self.projection.backward(dprojected, cache.scope("projection"))
         cache.note("mixed", self._cut(dmixed))
         B, T, C = dmixed.shape
+        dqkv = gradient(cache, (B, T, 3 * C), name="dqkv")
+        if not self.in_tiles:
+            self._mix_back(dmixed, dqkv, cache)  # 2.
+            return self.qkv.backward(dqkv, cache.scope("qkv"))  # 3.
         mixed, sums = output(cache, (B, T, C), "mixed"), output(cache, (B, self.n_head, T), "sums")
         qkv = output(cache.scope("qkv"), (B, T, 3 * C))
-        dqkv = gradient(cache, (B, T, 3 * C), name="dqkv")
         works = _works(cache, backward_size(T, C // self.n_head))
         attention_backward.backward(  # 2.
             pool(), rows(dmixed), rows(qkv), rows(mixed), flat(sums), self.n_head, T, rows(dqkv),
             *self._dropping(B, cache), works,
         )  # fmt: skip
-        for name, part in zip("qkv", self._parts(dqkv), strict=True):
+        dq, dk, dv = self._parts(dqkv)
+        self.score.turn_back(dq, dk, cache.scope("score"))
+        for name, part in self._kept_parts(dq, dk, dv):
             cache.note(name, part)
         return self.qkv.backward(dqkv, cache.scope("qkv"))  # 3.
+
+    def _mix_in_tiles(self, qkv: Array, cache: Cache) -> Array:
+        """mixed (B, T, C) of qkv (B, T, 3C), by one kernel."""
+        B, T, C = qkv.shape[0], qkv.shape[1], qkv.shape[2] // 3
+        q, k, v = self._parts(qkv)
+        for name, part in self._kept_parts(q, k, v):
+            cache.keep(name, part)
+        self.score.turn(q, k, cache.scope("score"))
+        mixed, sums = output(cache, (B, T, C), "mixed"), output(cache, (B, self.n_head, T), "sums")
+        works = _works(cache, forward_size(T, C // self.n_head))
+        attention.forward(pool(), rows(qkv), self.n_head, T, rows(mixed), flat(sums), *self._dropping(B, cache), works)
+        return mixed
+
+    def _mix(self, qkv: Array, cache: Cache) -> Array:
+        """The same by the sub-layers."""
+        q, k, v = (cache.keep(name, part) for name, part in zip("qkv", self._parts(qkv), strict=True))
+        scores = self.score.forward(q, k, cache.scope("score"))  # (B, H, T, T)
+        weights = self.softmax.forward(scores, cache.scope("softmax"))
+        dropped = self.dropout.forward(weights, cache.scope("dropout"))
+        return self._put_together(self.mixing.forward(dropped, v, cache.scope("mixing")))
+
+    def _mix_back(self, dmixed: Array, dqkv: Array, cache: Cache) -> None:
+        ddropped, dv = self.mixing.backward(self._cut(dmixed), cache.scope("mixing"))
+        dweights = self.dropout.backward(ddropped, cache.scope("dropout"))
+        dscores = self.softmax.backward(dweights, cache.scope("softmax"))
+        dq, dk = self.score.backward(dscores, cache.scope("score"))
+        for name, part, d in zip("qkv", self._parts(dqkv), (dq, dk, dv), strict=True):
+            part[...] = cache.note(name, d)
+
+    def _kept_parts(self, q: Array, k: Array, v: Array) -> list[tuple[str, Array]]:
+        """What is turned is written over: then the score layer keeps queries and keys as they are afterwards."""
+        return [("v", v)] if self.score.TURNS else [("q", q), ("k", k), ("v", v)]
 
     def _parts(self, qkv: Array) -> list[Array]:
         """q, k and v, each (B, H, T, D), where they lie."""

@@ -1,6 +1,8 @@
-# B batch, T time, C channels
+# B batch, T time, C channels, P channels of a position
+import numpy as np
+
 from npgpt import layers as textbook
-from npgpt.compiled.base import CompiledLayer, flat, output
+from npgpt.compiled.base import CompiledComposite, CompiledLayer, check_float32, flat, gradient, output
 from npgpt.compiled.linear import add_column_sums
 from npgpt.core import Array, Cache
 from npgpt.kernels import columns
@@ -12,13 +14,61 @@ class LearnedPositions(CompiledLayer, textbook.LearnedPositions):
 
     def forward(self, x: Array, cache: Cache) -> Array:
         self.check(x)
-        B, T, C = x.shape
-        y = output(cache, x.shape)
-        columns.add_to_rows(pool(), flat(x).reshape(B, T * C), flat(self.weight.value[:T]), y.reshape(B, T * C))
-        return y
+        return _add_to_each(x, self.weight.value[: x.shape[1]], cache)
 
     def backward(self, dy: Array, cache: Cache) -> Array:
         B, T, C = dy.shape
         used = self.weight.grad[:T].reshape(T * C)
         add_column_sums(flat(dy).reshape(B, T * C), used, True, cache)  # 1.
         return dy  # 2.
+
+
+class SinusoidalPositions(CompiledLayer, textbook.SinusoidalPositions):
+    """The compiled twin of ``npgpt.layers.SinusoidalPositions``."""
+
+    def forward(self, x: Array, cache: Cache) -> Array:
+        check_float32("SinusoidalPositions", "x", x)
+        self.check(x)
+        return _add_to_each(x, self.table(x), cache)
+
+
+class ConcatenatedPositions(CompiledComposite, textbook.ConcatenatedPositions):
+    """The compiled twin of ``npgpt.layers.ConcatenatedPositions``."""
+
+    KEEPS = ("beside", "both")
+
+    def forward(self, x: Array, cache: Cache) -> Array:
+        check_float32("ConcatenatedPositions", "x", x)
+        self.check(x)
+        B, T, C = x.shape
+        nothing = cache.scratch("nothing", (B, T, self.n_position), np.float32)
+        nothing[...] = 0
+        beside = cache.keep("beside", self.vectors.forward(nothing, cache.scope("vectors")))
+        both = cache.keep("both", output(cache, (B, T, C + self.n_position), "both"))
+        both[..., :C], both[..., C:] = x, beside
+        return self.projection.forward(both, cache.scope("projection")) if self.projection else both
+
+    def backward(self, dy: Array, cache: Cache) -> Array:
+        dboth = self.projection.backward(dy, cache.scope("projection")) if self.projection else dy  # 1.
+        cache.note("both", dboth)
+        B, T, _ = dy.shape
+        dx = gradient(cache, (B, T, self.n_embd), dboth)
+        dbeside = gradient(cache, (B, T, self.n_position), dboth, name="dbeside")
+        dx[...], dbeside[...] = dboth[..., : self.n_embd], dboth[..., self.n_embd :]  # 2.
+        self.vectors.backward(cache.note("beside", dbeside), cache.scope("vectors"))  # 3.
+        return dx
+
+
+class NoPositions(CompiledLayer, textbook.NoPositions):
+    """The compiled twin of ``npgpt.layers.NoPositions``: there is nothing to compute."""
+
+    def forward(self, x: Array, cache: Cache) -> Array:
+        return x
+
+
+def _add_to_each(x: Array, vectors: Array, cache: Cache) -> Array:
+    """x (B, T, C) + vectors (T, C), an example being one long row."""
+    B, T, C = x.shape
+    y = output(cache, x.shape)
+    columns.add_to_rows(pool(), flat(x).reshape(B, T * C), flat(vectors), y.reshape(B, T * C))
+    return y

@@ -93,7 +93,7 @@ class BagOfWords:
         V = len(self.words)
         if len(self.index) != V:
             raise DataError("BagOfWords: a word stands twice; each has one row")
-        C = V if vectors is None else vectors.shape[-1]
+        C = V if vectors is None else vectors.shape[-1] if vectors.ndim else 0
         for name, array, shape in (
             ("weights", weights, (V,)),
             ("vectors", vectors, (V, C)),

@@ -141,9 +141,8 @@ def train_pv_dbow(texts: Sequence[str], config: PVConfig | None = None, kernels:
     layer.initialise(config.seed)
     optimizer = _optimizer(layer, compiled=layers is not None)
     steps = config.epochs * -(-int(keep[standing].sum()) // BATCH)
-    rate, cumulative, cache, step = (
-        WarmupCosine(config.learning_rate, 0.0, steps // 20, steps), noise.cumsum(), Cache(), 0
-    )  # fmt: skip
+    rate = WarmupCosine(config.learning_rate, 0.0, steps // 20, steps)
+    cumulative, cache, step = noise.cumsum(), Cache(), 0
     for epoch in range(config.epochs):
         key = partial(make_key, "pv-dbow", config.seed, epoch)
         kept = np.flatnonzero(_uniform(key("sub-sample"), len(standing)) < keep[standing])
@@ -196,27 +195,40 @@ class PVModel:
         if not all(np.isfinite(array).all() for array in (table, keep, noise)) or not pull > 0:
             raise DataError("PVModel: table, keep and noise must be finite, and pull above 0")
 
+    def loss(self, d: Array, share: Array) -> Array:
+        """f, for each row of d (D, C) with its row of shares (D, V)."""
+        s = d @ self.table.T  # (D, V)
+        of_words, of_noise = share * np.logaddexp(0, -s), self.noise * np.logaddexp(0, s)
+        losses: Array = (of_words + self.negative * of_noise).sum(1) + self.pull / 2 * (d**2).sum(1)
+        return losses
+
+    def gradient(self, d: Array, share: Array) -> Array:
+        """∇f, (D, C)."""
+        weights = (share + self.negative * self.noise) * sigmoid(d @ self.table.T) - share
+        slopes: Array = weights @ self.table + self.pull * d  # 1.
+        return slopes
+
+    def shares(self, texts: Sequence[str]) -> Array:
+        """P, (D, V): rows that add up to 1, or to 0 if no word is known."""
+        V = len(self.words)
+        counts = np.stack([np.bincount(numbers_of(text, self.index), minlength=V) for text in texts]) * self.keep
+        total = counts.sum(1, keepdims=True)
+        share: Array = (counts / np.where(total > 0, total, 1)).astype(np.float32)
+        return share
+
     def encode(self, texts: Sequence[str], steps: int = 50) -> Array:
         """(D, C) in float32; zeros for a text without a known word."""
-        parts = [self._encode(texts[first : first + 256], steps) for first in range(0, len(texts), 256)]
+        parts = [self._best(self.shares(texts[first : first + 256]), steps) for first in range(0, len(texts), 256)]
         return np.concatenate(parts) if parts else np.zeros((0, self.table.shape[1]), np.float32)
 
-    def _encode(self, texts: Sequence[str], steps: int) -> Array:
-        V, B = len(self.words), self.table
-        share = np.stack(
-            [np.bincount(numbers_of(text, self.index), minlength=V) * self.keep for text in texts]
-        )  # (D, V)
-        total = share.sum(1, keepdims=True)
-        share = (share / np.where(total > 0, total, 1)).astype(np.float32)
-        both = share + np.float32(self.negative) * self.noise
-        of_noise = np.linalg.eigvalsh((B.T * self.noise) @ B)[-1]
-        L = (share @ (B**2).sum(1, keepdims=True) + self.negative * of_noise) / 4 + np.float32(self.pull)  # 2., (D, 1)
-        d = ahead = np.zeros((len(texts), B.shape[1]), np.float32)
+    def _best(self, share: Array, steps: int) -> Array:
+        of_noise = float(np.linalg.eigvalsh((self.table.T * self.noise) @ self.table)[-1])
+        L = (share @ (self.table**2).sum(1, keepdims=True) + self.negative * of_noise) / 4 + self.pull  # 2.
+        d = ahead = np.zeros((len(share), self.table.shape[1]), np.float32)
         for step in range(steps):
-            gradient = (both * sigmoid(ahead @ B.T) - share) @ B + np.float32(self.pull) * ahead  # 1.
-            before, d = d, ahead - gradient / L
-            ahead = d + np.float32(step / (step + 3)) * (d - before)
-        return np.where(total > 0, d, 0).astype(np.float32)
+            before, d = d, ahead - self.gradient(ahead, share) / L
+            ahead = d + step / (step + 3) * (d - before)
+        return np.where(share.any(1, keepdims=True), d, 0).astype(np.float32)
 
     def state(self) -> State:
         settings = {"words": self.words, "negative": self.negative, "pull": self.pull}

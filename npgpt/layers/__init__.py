@@ -11,14 +11,17 @@ from npgpt.layers.layernorm import LayerNorm
 from npgpt.layers.linear import Linear
 from npgpt.layers.loss import IGNORE_INDEX, CrossEntropy
 from npgpt.layers.mlp import MLP
-from npgpt.layers.positions import LearnedPositions
+from npgpt.layers.positions import ConcatenatedPositions, LearnedPositions, NoPositions, SinusoidalPositions
+from npgpt.layers.scores import AlibiScores, RelativeBiasScores, RelativeKeyScores, RotaryScores
 
 __all__ = [
     "GELU",
     "IGNORE_INDEX",
     "MLP",
+    "AlibiScores",
     "Attention",
     "Block",
+    "ConcatenatedPositions",
     "CrossEntropy",
     "Dropout",
     "Embedding",
@@ -27,8 +30,13 @@ __all__ = [
     "LearnedPositions",
     "Linear",
     "Mixing",
+    "NoPositions",
     "ReLU",
+    "RelativeBiasScores",
+    "RelativeKeyScores",
+    "RotaryScores",
     "Scores",
+    "SinusoidalPositions",
     "Softmax",
     "TanhGELU",
     "VocabularyHead",

@@ -110,7 +110,7 @@ class Attention(Layer):
     """Causal self-attention with several heads: each token gathers what it asks for from itself and those before it.
 
     Forward   (q, k, v) = x·W_qkv + b_qkv, cut into three and each into H heads of D channels;
-              scores = Scores(q, k),  weights = Softmax(scores),  mixed = Mixing(Dropout(weights), v);
+              scores = Score(q, k),  weights = Softmax(scores),  mixed = Mixing(Dropout(weights), v);
               y = Dropout(heads put side by side · W_p + b_p)
     Backward  given dy = ∂L/∂y: the same road in reverse. Cutting and putting together only move numbers, and undo each
       other:
@@ -127,8 +127,10 @@ class Attention(Layer):
         dropout: probability, for the weights and for the output.
         residual_std: standard deviation of the projection's weight when it is initialised.
         layers: where the classes of the sub-layers come from (npgpt.layers, if not said).
+        score: the scaled dot product, ``Scores``, if not said; those in which positions count are in ``scores.py``.
 
-    The bias of the keys has the gradient zero, whatever happens: it adds the same to every score of a row.
+    The bias of the keys has the gradient zero, whatever happens: it adds the same to every score of a row. (Unless keys
+    are turned, as ``RotaryScores`` does.)
     """
 
     def __init__(
@@ -138,13 +140,14 @@ class Attention(Layer):
         dropout: float = 0.0,
         residual_std: float = 0.02,
         layers: ModuleType | None = None,
+        score: Scores | None = None,
     ) -> None:
         if n_head < 1 or n_embd % n_head:
             raise ConfigError(f"Attention: n_embd {n_embd} cannot be divided among {n_head} heads (n_head)")
         layers = layers or sys.modules["npgpt.layers"]
         self.n_head = n_head
         self.qkv: Linear = layers.Linear(n_embd, 3 * n_embd)
-        self.score: Scores = layers.Scores()
+        self.score: Scores = score or layers.Scores()
         self.softmax: Softmax = layers.Softmax()
         self.dropout: Dropout = layers.Dropout(dropout)
         self.mixing: Mixing = layers.Mixing()

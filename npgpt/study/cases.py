@@ -132,9 +132,17 @@ def _embedding(sizes: Sizes, random: Random) -> Case:
     return Case("Embedding", layer, {"ids": ids}, {"ids": ids + sizes.V}, time_axis=1)
 
 
-def _scores(sizes: Sizes, random: Random) -> Case:
-    q, k = random.normal(size=(2, sizes.B, sizes.H, sizes.T, sizes.D))
-    return Case("Scores", layers.Scores(), {"q": q, "k": k}, {"q": q, "k": k[..., :0]}, time_axis=2)
+def _scores(name: str, make: Callable[[Sizes], Layer]) -> Make:
+    def case(sizes: Sizes, random: Random) -> Case:
+        q, k = random.normal(size=(2, sizes.B, sizes.H, sizes.T, sizes.D))
+        return Case(name, of_order_one(make(sizes), random), {"q": q, "k": k}, {"q": q, "k": k[..., :0]}, time_axis=2)
+
+    return case
+
+
+def _fewer(sizes: Sizes) -> int:
+    """Distances that a score layer tells apart: fewer than there are, if there are some, so that the last is shared."""
+    return max(1, sizes.T - 1)
 
 
 def _softmax(sizes: Sizes, random: Random) -> Case:
@@ -169,16 +177,17 @@ def _gpt(name: str, n_layer: int = 1, loss: bool = True, ignored: bool = False, 
     """A whole model; its logits, or its loss."""
 
     def case(sizes: Sizes, random: Random) -> Case:
-        config = GPTConfig(sizes.V, sizes.T + 1, n_layer, n_head=sizes.H, n_embd=sizes.C, **options)
+        D = max(sizes.D, 2) if options.get("positions") == "rotary" else sizes.D  # a pair, to be turned
+        config = GPTConfig(sizes.V, sizes.T + 1, n_layer, n_head=sizes.H, n_embd=sizes.H * D, **options)
         gpt = of_order_one(GPT(config, dtype=np.float64), random)
         assert isinstance(gpt, GPT)
         ids = _ids(sizes, random)
-        too_long = np.zeros((sizes.B, sizes.T + 2), dtype=int)
+        wrong = ids[:, :0] if config.any_length else np.zeros((sizes.B, sizes.T + 2), dtype=int)  # or too long
         training = "dropout" in options
         if not loss:
-            return Case(name, gpt, {"ids": ids}, {"ids": too_long}, time_axis=1, training=training)
+            return Case(name, gpt, {"ids": ids}, {"ids": wrong}, time_axis=1, training=training)
         inputs = {"ids": ids, "targets": _targets(sizes, random, ignored)}
-        return Case(name, TrainingLoss(gpt), inputs, {"ids": too_long, "targets": too_long}, training=training)
+        return Case(name, TrainingLoss(gpt), inputs, {"ids": wrong, "targets": wrong}, training=training)
 
     return case
 
@@ -201,16 +210,38 @@ CASES: dict[str, Make] = {
     "Linear": _on_tokens("Linear", lambda s: layers.Linear(s.C, s.C + 1)),
     "Embedding": _embedding,
     "LearnedPositions": _on_tokens("LearnedPositions", lambda s: layers.LearnedPositions(s.T + 1, s.C)),
+    "SinusoidalPositions": _on_tokens("SinusoidalPositions", lambda s: layers.SinusoidalPositions(s.C, 0.5)),
+    "ConcatenatedPositions": _on_tokens(
+        "ConcatenatedPositions",
+        lambda s: layers.ConcatenatedPositions(layers.LearnedPositions(s.T + 1, s.D), s.C, s.D),
+    ),
+    "ConcatenatedPositions-unprojected": _on_tokens(
+        "ConcatenatedPositions-unprojected",
+        lambda s: layers.ConcatenatedPositions(layers.LearnedPositions(s.T + 1, s.D), s.C, s.D, projected=False),
+    ),
+    "NoPositions": _on_tokens("NoPositions", lambda s: layers.NoPositions(), any_shape=True),
     "LayerNorm": _on_tokens("LayerNorm", lambda s: layers.LayerNorm(s.C)),
     "ReLU": _relu,
     "TanhGELU": _on_tokens("TanhGELU", lambda s: layers.TanhGELU(), any_shape=True),
     "GELU": _on_tokens("GELU", lambda s: layers.GELU(), any_shape=True),
     "Dropout": _on_tokens("Dropout", lambda s: layers.Dropout(0.3), any_shape=True, training=True),
-    "Scores": _scores,
+    "Scores": _scores("Scores", lambda s: layers.Scores()),
+    "RelativeBiasScores": _scores("RelativeBiasScores", lambda s: layers.RelativeBiasScores(s.H, _fewer(s))),
+    "RelativeKeyScores": _scores("RelativeKeyScores", lambda s: layers.RelativeKeyScores(_fewer(s), s.D)),
+    "RotaryScores": _scores("RotaryScores", lambda s: layers.RotaryScores()),
+    "AlibiScores": _scores("AlibiScores", lambda s: layers.AlibiScores()),
     "Softmax": _softmax,
     "Mixing": _mixing,
     "Attention": _on_tokens("Attention", lambda s: layers.Attention(s.C, s.H)),
     "Attention-dropout": _on_tokens("Attention-dropout", lambda s: layers.Attention(s.C, s.H, 0.3), training=True),
+    "Attention-rotary": _on_tokens(
+        "Attention-rotary", lambda s: layers.Attention(s.C, s.H, 0.3, score=layers.RotaryScores()), training=True
+    ),
+    "Attention-relative-bias": _on_tokens(
+        "Attention-relative-bias",
+        lambda s: layers.Attention(s.C, s.H, 0.3, score=layers.RelativeBiasScores(s.H, _fewer(s))),
+        training=True,
+    ),
     "MLP": _on_tokens("MLP", lambda s: layers.MLP(s.C)),
     "Block": _on_tokens("Block", lambda s: layers.Block(s.C, s.H)),
     "Block-dropout": _on_tokens("Block-dropout", lambda s: layers.Block(s.C, s.H, 0.3, "gelu"), training=True),
@@ -223,6 +254,13 @@ CASES: dict[str, Make] = {
     "GPT-untied": _gpt("GPT-untied", tie_weights=False),
     "GPT-dropout": _gpt("GPT-dropout", dropout=0.3),
     "GPT-ignore": _gpt("GPT-ignore", ignored=True),
+    "GPT-sinusoidal": _gpt("GPT-sinusoidal", positions="sinusoidal"),
+    "GPT-concatenated": _gpt("GPT-concatenated", combine="concatenate", n_position=2),
+    "GPT-relative-bias": _gpt("GPT-relative-bias", positions="relative-bias"),
+    "GPT-relative-keys": _gpt("GPT-relative-keys", positions="relative-keys"),
+    "GPT-rotary": _gpt("GPT-rotary", positions="rotary", n_layer=2),
+    "GPT-alibi": _gpt("GPT-alibi", positions="alibi"),
+    "GPT-none": _gpt("GPT-none", positions="none"),
 }
 
 # A block and a whole model have many tensors; smaller ones keep the check of each cell of each short.

@@ -1,0 +1,145 @@
+"""Why are positions added to the tokens, not set beside them, and does it matter which positions a model has?
+
+First the algebra: to set beside and multiply by a matrix *is* to add, each of the two having gone through a matrix of
+its own. Then small models on Python's documentation, in a minute: what either way costs and learns; and every other way
+to tell a model the order of its tokens, on the length that it was trained on and on twice that. With the name of a
+file, and matplotlib: a picture of the sinusoids, and of how alike the learned vectors became.
+"""
+
+import math
+import sys
+import time
+import tracemalloc
+import warnings
+from typing import Any
+
+import numpy as np
+
+from npgpt.build import make_gpt
+from npgpt.config import POSITIONS, GPTConfig, TrainConfig
+from npgpt.core import Array, Cache
+from npgpt.data import builtin_texts, encode_texts, split_text
+from npgpt.layers import ConcatenatedPositions, LearnedPositions, SinusoidalPositions
+from npgpt.model import GPT
+from npgpt.study.cases import of_order_one
+from npgpt.tokenizer import BPETokenizer
+from npgpt.train import training_steps
+
+T, C, SHORT, LONG = 32, 48, 500, 1200  # the last two: steps of training
+
+# 1. The algebra. W has a row for each channel of x, and below them one for each of P: W_x and W_p.
+rng = np.random.default_rng(0)
+layer = of_order_one(ConcatenatedPositions(LearnedPositions(6, 3), n_embd=5, n_position=3), rng)
+weight = {name: param.value for name, param in layer.parameters().items()}
+W, b, P = weight["projection.weight"], weight["projection.bias"], weight["vectors.weight"]
+x = rng.normal(size=(2, 6, 5))
+concatenated, added = layer.forward(x, Cache()), x @ W[:5] + (P @ W[5:] + b)
+assert np.abs(concatenated - added).max() < 1e-14
+print("(x, P)·W + b = x·W_x + (P·W_p + b): concatenating adds, and W_x is a matrix that the embedding has no need of,")
+print(f"for it can learn x·W_x itself. The two are equal to {np.abs(concatenated - added).max():.0e} here.\n")
+
+# 2. What to learn, and a part of the text that is kept apart.
+parts = [split_text(text, validation_fraction=0.1) for text in builtin_texts()]
+tokenizer = BPETokenizer.train([train for train, _ in parts], vocab_size=300)
+ids = encode_texts(tokenizer, [train for train, _ in parts])
+validation_ids = encode_texts(tokenizer, [end for _, end in parts])[: 256 * T + 1]
+
+
+def validation_loss(model: GPT, length: int) -> float:
+    """In nats per token, over windows of a length that may be more than the model was trained on."""
+    x, y = validation_ids[:-1].reshape(-1, length), validation_ids[1:].reshape(-1, length)
+    parts = zip(np.array_split(x, 8), np.array_split(y, 8), strict=True)
+    return float(np.mean([model.loss(x, y, Cache(record=False)) for x, y in parts]))
+
+
+class Trained:
+    """A model after ``SHORT`` steps of training or more: its losses, what a step takes, and what memory at most.
+
+    Attributes
+        losses: number of steps -> validation loss, of windows as long as those of training and of twice that length
+            (NaN where the model cannot see so far).
+    """
+
+    def __init__(self, steps: int = SHORT, **choices: Any) -> None:
+        tracemalloc.start()
+        self.model = make_gpt(GPTConfig(tokenizer.vocab_size, T, n_layer=2, n_head=4, n_embd=C, **choices))
+        self.losses: dict[int, tuple[float, float]] = {}
+        config = TrainConfig(steps=steps, batch_size=12, learning_rate=3e-3, warmup_steps=20)
+        times = [time.perf_counter()]
+        for step in training_steps(self.model, ids, config):
+            times.append(time.perf_counter())
+            if step.number == 2:
+                self.megabytes = tracemalloc.get_traced_memory()[1] / 1e6
+                tracemalloc.stop()  # it takes time
+            if step.number in (SHORT, steps):
+                twice = validation_loss(self.model, 2 * T) if self.model.config.any_length else math.nan
+                self.losses[step.number] = validation_loss(self.model, T), twice
+        self.milliseconds = 1e3 * float(np.median(np.diff(times)))
+
+
+# 3. Added or concatenated.
+Trained(steps=2)  # kernels are compiled, or read from where they are kept, before anything is measured
+print(f"how positions join tokens        parameters  ms a step   MB  validation loss at {SHORT}, at {LONG} steps")
+found = {}
+for name in ("learned, add", "learned, concatenate", "learned, concatenate-unprojected"):
+    positions, combine = name.split(", ")
+    tied = combine != "concatenate-unprojected"  # whose embedding is too narrow to be the vocabulary head as well
+    one = found[name] = Trained(LONG, positions=positions, combine=combine, n_position=16, tie_weights=tied)
+    costs = f"{one.model.flat.values.size:>9,} {one.milliseconds:>10.1f} {one.megabytes:>4.1f}"
+    print(f"{name:<33} {costs} {one.losses[SHORT][0]:>23.3f} {one.losses[LONG][0]:>14.3f}")
+added, beside = found["learned, add"], found["learned, concatenate"]
+more = beside.model.flat.values.size - added.model.flat.values.size
+assert more == (C + 16) * C + C - T * (C - 16)  # W and b, less what the vectors are shorter
+early, late = (added.losses[n][0] - beside.losses[n][0] for n in (SHORT, LONG))
+print(
+    f"W costs {more:,} parameters more than short vectors spare. Both can be the same function, but do not come to it\n"
+    f"at the same pace: added vectors are {early:.2f} nats behind after {SHORT} steps, {late:.2f} after {LONG}.\n"
+)
+assert abs(late) < 0.3
+
+# 4. Every scheme, on the length that it was trained on and on twice that.
+with warnings.catch_warnings(record=True) as said:
+    warnings.simplefilter("always")
+    print(f"{SHORT} steps        loss at {T} tokens, as trained   at {2 * T}")
+    table = {}
+    for positions in POSITIONS:
+        table[positions] = Trained(positions=positions).losses[SHORT]
+        seen = "refused: there is no vector" if positions == "learned" else f"{table[positions][1]:.3f}"
+        print(f"{positions:<20} {table[positions][0]:>20.3f}   {seen:>15}")
+for note in sorted({str(warning.message).split(":")[0] for warning in said}):
+    print(f"(said once: {note})")
+best, farther = (min(table, key=lambda p: np.nan_to_num(table[p][i], nan=np.inf)) for i in (0, 1))
+print(
+    f"\nBest as trained: {best}; at twice the length: {farther}. The four that know distances are ahead of the vectors,"
+)
+print(f"which begin no better than a model without any ({table['none'][0]:.3f}): who sees whom tells it something.")
+in_scores = [table[p][0] for p in ("relative-bias", "relative-keys", "rotary", "alibi")]
+assert max(in_scores) < min(table[p][0] for p in ("learned", "sinusoidal", "none"))
+assert table["alibi"][1] < table["alibi"][0] + 0.03  # farther out its scores see nothing new
+
+
+def similarity(vectors: Array) -> Array:
+    """The cosine of the angle between each two."""
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return unit @ unit.T
+
+
+learned = added.model.parameters()["positions.weight"].value
+near, far = (float(np.mean(np.diagonal(similarity(learned), n))) for n in (1, 16))
+print(f"Learned vectors of neighbours have a cosine of {near:.2f}, 16 apart of {far:.2f}: nobody told them the order.")
+assert near > far
+
+if sys.argv[1:]:
+    from npgpt.pictures import pyplot
+
+    plt = pyplot()
+    figure, axes = plt.subplots(1, 3, figsize=(13, 4), layout="constrained")
+    sinusoids = SinusoidalPositions(C).table(np.zeros((1, T, C)))
+    for ax, matrix, title in (
+        (axes[0], sinusoids, "sinusoids: position down, channel across"),
+        (axes[1], similarity(sinusoids), "how alike sinusoids are"),
+        (axes[2], similarity(learned), "how alike learned positions became"),
+    ):
+        figure.colorbar(ax.imshow(matrix, aspect="auto", cmap="RdBu", vmin=-1, vmax=1), ax=ax)
+        ax.set_title(title, fontsize=10)
+    figure.savefig(sys.argv[1], dpi=110)

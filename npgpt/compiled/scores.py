@@ -1,0 +1,168 @@
+# B batch, T time, H heads, D head size, N distances
+import functools
+import math
+
+import numpy as np
+
+from npgpt import layers as textbook
+from npgpt.compiled.attention import Scores
+from npgpt.compiled.base import add, check_float32, flat, gradient, output, rows
+from npgpt.compiled.linear import add_column_sums
+from npgpt.core import Array, Cache
+from npgpt.kernels import columns
+from npgpt.kernels.heads import mask_scores, multiply_heads
+from npgpt.kernels.matmul import matmul
+from npgpt.kernels.pool import pool
+from npgpt.layers.scores import check_queries_and_keys, distances, slopes, turning
+
+
+class RelativeBiasScores(Scores, textbook.RelativeBiasScores):
+    """The compiled twin of ``npgpt.layers.RelativeBiasScores``. The kernel of attention does not know it."""
+
+    IN_TILES = False
+
+    def forward(self, q: Array, k: Array, cache: Cache) -> Array:
+        weight, T = self.weight.value, q.shape[-2]
+        check_float32("RelativeBiasScores", "q", q)
+        check_queries_and_keys("RelativeBiasScores", q, k, weight, H=len(weight))
+        bias = cache.scratch("bias", (len(weight), T, T), np.float32)
+        np.take(weight, distances(T, weight.shape[1]), axis=1, out=bias, mode="clip")
+        return _add_to_each(Scores.forward(self, q, k, cache), bias)
+
+    def backward(self, ds: Array, cache: Cache) -> tuple[Array, Array]:
+        (H, N), T = self.weight.value.shape, ds.shape[-1]
+        sums = cache.scratch("bias", (H, T, T), np.float32)  # over the batch
+        add_column_sums(flat(ds).reshape(len(ds), sums.size), flat(sums), False, cache)
+        seen = np.tril_indices(T)  # 1.
+        n = distances(T, N)[seen]
+        for h in range(H):  # 2. bincount adds one number after the other, in float64
+            self.weight.grad[h] += np.bincount(n, sums[h][seen], N).astype(np.float32)
+        return Scores.backward(self, ds, cache)  # 3.
+
+
+class RelativeKeyScores(Scores, textbook.RelativeKeyScores):
+    """The compiled twin of ``npgpt.layers.RelativeKeyScores``. The kernel of attention does not know it.
+
+    The products of queries and distances are made for all of them at once; then diagonal n of the scores gets column n.
+    """
+
+    IN_TILES = False
+
+    def forward(self, q: Array, k: Array, cache: Cache) -> Array:
+        weight, T = self.weight.value, q.shape[-2]
+        check_float32("RelativeKeyScores", "q", q)
+        check_queries_and_keys("RelativeKeyScores", q, k, weight, D=weight.shape[1])
+        q, k = cache.keep("q", q), cache.keep("k", k)
+        p = cache.scratch("products", (*q.shape[:-1], len(weight)), np.float32)
+        matmul(rows(q), weight.T, rows(p))
+        s = output(cache, (*q.shape[:3], T))  # (B, H, T, T)
+        multiply_heads(q, k.swapaxes(-1, -2), s)
+        for n in range(T):
+            diagonal(s, n)[...] += p[:, :, n:, min(n, len(weight) - 1)]
+        mask_scores(pool(), rows(s), 1 / math.sqrt(q.shape[-1]), -math.inf, rows(s))
+        return s
+
+    def backward(self, ds: Array, cache: Cache) -> tuple[Array, Array]:
+        q, k, weight = cache["q"], cache["k"], self.weight.value
+        N, T = len(weight), q.shape[2]
+        visible = gradient(cache, ds.shape, ds, name="ds")
+        mask_scores(pool(), rows(ds), 1 / math.sqrt(q.shape[-1]), 0.0, rows(visible))  # 1.
+        dp = cache.scratch("products", (*q.shape[:-1], N), np.float32)
+        dp[...] = 0
+        for n in range(T):  # 2.
+            dp[:, :, n:, min(n, N - 1)] += diagonal(visible, n)
+        matmul(rows(dp).T, rows(q), *self.weight.grad_to_fill())  # 3.
+        dq, dk = (gradient(cache, q.shape, ds, name=name) for name in ("dq", "dk"))
+        share = cache.scratch("share", q.shape, np.float32)
+        matmul(rows(dp), weight, rows(share))
+        add(multiply_heads(visible, k, dq), share, dq)  # 4.
+        multiply_heads(visible.swapaxes(-1, -2), q, dk)
+        return cache.note("q", dq), cache.note("k", dk)
+
+
+class RotaryScores(Scores, textbook.RotaryScores):
+    """The compiled twin of ``npgpt.layers.RotaryScores``: queries and keys are turned where they lie.
+
+    What is left is the scaled dot product, which the kernel of attention computes.
+    """
+
+    KEEPS = ("q", "k", "turned_q", "turned_k")
+    TURNS = True
+
+    def forward(self, q: Array, k: Array, cache: Cache) -> Array:
+        check_float32("RotaryScores", "q", q)
+        check_queries_and_keys("RotaryScores", q, k, q)
+        q, k = cache.keep("q", q), cache.keep("k", k)
+        turned_q, turned_k = output(cache, q.shape, "turned_q"), output(cache, k.shape, "turned_k")
+        turned_q[...], turned_k[...] = q, k
+        self.turn(turned_q, turned_k, cache)
+        s = output(cache, (*q.shape[:3], q.shape[2]))
+        multiply_heads(turned_q, turned_k.swapaxes(-1, -2), s)
+        mask_scores(pool(), rows(s), 1 / math.sqrt(q.shape[-1]), -math.inf, rows(s))
+        return s
+
+    def backward(self, ds: Array, cache: Cache) -> tuple[Array, Array]:
+        q, k = cache["turned_q"], cache["turned_k"]
+        visible = gradient(cache, ds.shape, ds, name="ds")
+        mask_scores(pool(), rows(ds), 1 / math.sqrt(q.shape[-1]), 0.0, rows(visible))  # 1.
+        dq = multiply_heads(visible, k, gradient(cache, q.shape, ds, name="dq"))  # 2.
+        dk = multiply_heads(visible.swapaxes(-1, -2), q, gradient(cache, k.shape, ds, name="dk"))
+        self.turn_back(dq, dk, cache)  # 3.
+        return cache.note("q", dq), cache.note("k", dk)
+
+    def turn(self, q: Array, k: Array, cache: Cache) -> None:
+        _turn(q, cache, back=False)
+        _turn(k, cache, back=False)
+        cache.keep("turned_q", q), cache.keep("turned_k", k)
+
+    def turn_back(self, dq: Array, dk: Array, cache: Cache) -> None:
+        _turn(cache.note("turned_q", dq), cache, back=True)
+        _turn(cache.note("turned_k", dk), cache, back=True)
+
+
+class AlibiScores(Scores, textbook.AlibiScores):
+    """The compiled twin of ``npgpt.layers.AlibiScores``. The kernel of attention does not know it."""
+
+    IN_TILES = False
+
+    def forward(self, q: Array, k: Array, cache: Cache) -> Array:
+        check_float32("AlibiScores", "q", q)
+        check_queries_and_keys("AlibiScores", q, k, q)
+        H, T = q.shape[1:3]
+        bias = cache.scratch("bias", (H, T, T), np.float32)
+        np.multiply(-slopes(H)[:, None, None], distances(T, T), out=bias, casting="same_kind")
+        return _add_to_each(Scores.forward(self, q, k, cache), bias)
+
+    def backward(self, ds: Array, cache: Cache) -> tuple[Array, Array]:
+        return Scores.backward(self, ds, cache)  # 1.
+
+
+def _add_to_each(s: Array, bias: Array) -> Array:
+    """Add (H, T, T) to the scores of each example; −∞ stays −∞."""
+    of_example = s.reshape(len(s), bias.size)
+    columns.add_to_rows(pool(), of_example, flat(bias), of_example)
+    return s
+
+
+def diagonal(s: Array, n: int) -> Array:
+    """The scores (B, H, T − n) of all keys that lie n before their query: a view."""
+    view: Array = np.einsum("bhii->bhi", s[:, :, n:, : s.shape[-1] - n])
+    return view
+
+
+def _turn(x: Array, cache: Cache, back: bool) -> None:
+    """Turn (B, H, T, D) in place: products and sums of NumPy, which are the same on every machine."""
+    _, _, T, D = x.shape
+    own, partners = _turning(T, D, back)
+    pairs = D // 2 * 2
+    other = cache.scratch("partners", (x.shape[0], T, x.shape[1], D), np.float32).transpose(0, 2, 1, 3)
+    other[..., 0:pairs:2], other[..., 1:pairs:2], other[..., pairs:] = x[..., 1:pairs:2], x[..., 0:pairs:2], 0
+    other *= partners
+    x *= own
+    x += other
+
+
+@functools.lru_cache(maxsize=8)
+def _turning(T: int, D: int, back: bool) -> tuple[Array, Array]:
+    own, partners = turning(T, D, back)
+    return own.astype(np.float32), partners.astype(np.float32)

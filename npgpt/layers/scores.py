@@ -1,0 +1,241 @@
+# B batch, T time, H heads, D head size, N distances
+"""Positions in the scores: what a query asks of a key also depends on how far back the key lies.
+
+Each class here is a ``Scores`` with something more, and takes its place in attention. All of them see the distance
+i − j alone, so there is no position beyond which they have nothing to say. With s° the scaled dot product of
+``Scores``:
+
+    RelativeBiasScores     s_ij = s°_ij + b_h,i−j              a trained number for each head and distance
+    RelativeKeyScores      s_ij = s°_ij + q_i·a_i−j/√D         a trained key for each distance
+    RotaryScores           s_ij = (R_i q_i)·(R_j k_j)/√D       queries and keys are turned, the further on the more
+    AlibiScores            s_ij = s°_ij − m_h·(i − j)          a fixed slope for each head
+"""
+
+import functools
+import math
+from typing import Any
+
+import numpy as np
+
+from npgpt.core import Array, Cache, Param
+from npgpt.layers.attention import Scores, visible
+from npgpt.layers.positions import as_real, cos_and_sin, exponential
+from npgpt.shapes import check_array
+
+
+class RelativeBiasScores(Scores):
+    """Scores to which each head adds what it thinks of a distance.
+
+    Forward   s_ij = (q_i · k_j)/√D + b_hn with n = min(i − j, N − 1), for j <= i, else −∞
+    Backward  given ds = ∂L/∂s:
+      1. where j > i, s is −∞ whatever q, k and b are        ⇒ ds counts as 0 there
+      2. b_hn is added wherever a key lies n back, in every example and at every query
+                                                             ⇒ db_hn = Σ_b Σ_{min(i−j, N−1) = n} ds_bhij
+      3. the rest is the scaled dot product                  ⇒ dq and dk as of Scores
+    Shapes    q, k, dq, dk (B, H, T, D); s, ds (B, H, T, T); weight (b) (H, N)
+    Keeps     q, k
+    Raises    ShapeError if q and k differ in shape or precision, or have not H heads
+    Source    Raffel et al. 2019, arXiv:1910.10683 (T5), whose distances share a bias from 16 on, in growing groups
+
+    Args
+        n_distances: N; keys that lie further back than N − 1 share the last bias.
+
+    b starts at 0, where no distance is preferred.
+
+    >>> scores = RelativeBiasScores(1, 2)
+    >>> scores.weight.value[:] = [[5, 7]]               # for a token itself, and for all before it
+    >>> q = k = np.zeros((1, 1, 3, 1))
+    >>> scores.forward(q, k, Cache())[0, 0]
+    array([[  5., -inf, -inf],
+           [  7.,   5., -inf],
+           [  7.,   7.,   5.]])
+    """
+
+    def __init__(self, n_head: int, n_distances: int) -> None:
+        self.weight = Param(np.zeros((n_head, n_distances)))
+
+    def forward(self, q: Array, k: Array, cache: Cache) -> Array:
+        weight, T = self.weight.value, q.shape[-2]
+        check_queries_and_keys("RelativeBiasScores", q, k, weight, H=len(weight))
+        q, k = cache.keep("q", q), cache.keep("k", k)
+        bias = weight[:, distances(T, weight.shape[1])]  # (H, T, T)
+        return np.where(visible(T), q @ k.swapaxes(-1, -2) / math.sqrt(q.shape[-1]) + bias, -np.inf)
+
+    def backward(self, ds: Array, cache: Cache) -> tuple[Array, Array]:
+        T, N = ds.shape[-1], self.weight.value.shape[1]
+        db = (ds * visible(T)).sum(0)  # 1.
+        np.add.at(self.weight.grad.T, distances(T, N), db.transpose(1, 2, 0))  # 2.
+        return Scores.backward(self, ds, cache)  # 3.
+
+
+class RelativeKeyScores(Scores):
+    """Scores with a key for each distance beside that of each token: what a query asks for may lie so far back.
+
+    Forward   s_ij = q_i · (k_j + a_n)/√D with n = min(i − j, N − 1), for j <= i, else −∞
+      The products p_in = q_i·a_n are made for all n at once, and each s_ij takes its own.
+    Backward  given ds = ∂L/∂s:
+      1. where j > i, s is −∞ whatever q, k and a are        ⇒ ds counts as 0 there
+      2. p_in is added at every key that lies n back         ⇒ dp_in = Σ_{min(i−j, N−1) = n} ds_ij/√D
+      3. p_in = q_i·a_n                                      ⇒ da_n = Σ_bhi dp_in q_i;  q_i gets Σ_n dp_in a_n from here
+      4. the rest is the scaled dot product                  ⇒ dk as of Scores; dq_i has both shares
+    Shapes    q, k, dq, dk (B, H, T, D); p (B, H, T, N); s, ds (B, H, T, T); weight (a) (N, D), one for all heads
+    Keeps     q, k, products (p)
+    Raises    ShapeError if q and k differ in shape or precision, or have not D channels
+    Source    Shaw et al. 2018, arXiv:1803.02155; p at once: Huang et al. 2018, arXiv:1809.04281
+
+    Args
+        n_distances: N; keys that lie further back than N − 1 share the last of a.
+        std: standard deviation of a when it is initialised.
+    """
+
+    def __init__(self, n_distances: int, head_size: int, std: float = 0.02) -> None:
+        self.weight = Param(np.zeros((n_distances, head_size)), std)
+
+    def forward(self, q: Array, k: Array, cache: Cache) -> Array:
+        weight, T = self.weight.value, q.shape[-2]
+        check_queries_and_keys("RelativeKeyScores", q, k, weight, D=weight.shape[1])
+        q, k = cache.keep("q", q), cache.keep("k", k)
+        p = cache.keep("products", q @ weight.T)  # (B, H, T, N)
+        scores = (q @ k.swapaxes(-1, -2) + p[own_product(T, len(weight))]) / math.sqrt(q.shape[-1])
+        return np.where(visible(T), scores, -np.inf)
+
+    def backward(self, ds: Array, cache: Cache) -> tuple[Array, Array]:
+        q, k, weight = cache["q"], cache["k"], self.weight.value
+        T, N = q.shape[-2], len(weight)
+        ds = ds * visible(T) / math.sqrt(q.shape[-1])  # 1.
+        dp = np.zeros((*q.shape[:-1], N), q.dtype)
+        np.add.at(dp, own_product(T, N), ds)  # 2.
+        cache.note("products", dp)
+        self.weight.grad += dp.reshape(-1, N).T @ q.reshape(-1, q.shape[-1])  # 3.
+        dq = cache.note("q", ds @ k + dp @ weight)  # 4.
+        dk = cache.note("k", ds.swapaxes(-1, -2) @ q)
+        return dq, dk
+
+
+class RotaryScores(Scores):
+    """Scores of queries and keys that were turned by an angle which grows with their position.
+
+    Forward   q̃_i = R_i q_i,  k̃_j = R_j k_j,  s_ij = (q̃_i · k̃_j)/√D for j <= i, else −∞
+      R_t turns the channels 2c and 2c + 1, as a point of a plane, by t·ω_c, ω_c = 10000^(−2c/D):
+      (x, x') becomes (x cos − x' sin, x' cos + x sin). As R_iᵀR_j = R_j−i, s_ij = q_iᵀ R_j−i k_j/√D: of the two
+      positions only their distance is left.
+    Backward  given ds = ∂L/∂s:
+      1. where j > i, s is −∞ whatever q and k are           ⇒ ds counts as 0 there
+      2. s is the scaled dot product of q̃ and k̃             ⇒ dq̃ = ds·k̃/√D,  dk̃ = dsᵀ·q̃/√D
+      3. q̃_i = R_i q_i                                       ⇒ dq_i = R_iᵀ dq̃_i, turned back by the same angle; dk too
+    Shapes    q, k, q̃, k̃ and their gradients (B, H, T, D); s, ds (B, H, T, T). Of an odd D the last channel stays
+    Keeps     q, k, turned_q (q̃), turned_k
+    Raises    ShapeError if q and k differ in shape or precision
+    Source    Su et al. 2021, arXiv:2104.09864
+
+    >>> q = k = np.array([[[[1., 0.], [1., 0.], [1., 0.]]]])          # three times the same token
+    >>> RotaryScores().forward(q, k, Cache())[0, 0].round(3)          # cos(i − j)/√2
+    array([[ 0.707,   -inf,   -inf],
+           [ 0.382,  0.707,   -inf],
+           [-0.294,  0.382,  0.707]])
+    """
+
+    def forward(self, q: Array, k: Array, cache: Cache) -> Array:
+        check_queries_and_keys("RotaryScores", q, k, q)
+        q, k = cache.keep("q", q), cache.keep("k", k)
+        turned_q, turned_k = cache.keep("turned_q", turn(q)), cache.keep("turned_k", turn(k))
+        scores = turned_q @ turned_k.swapaxes(-1, -2) / math.sqrt(q.shape[-1])
+        return np.where(visible(q.shape[-2]), scores, -np.inf)
+
+    def backward(self, ds: Array, cache: Cache) -> tuple[Array, Array]:
+        q, k = cache["turned_q"], cache["turned_k"]
+        ds = ds * visible(q.shape[-2]) / math.sqrt(q.shape[-1])  # 1.
+        dturned_q = cache.note("turned_q", ds @ k)  # 2.
+        dturned_k = cache.note("turned_k", ds.swapaxes(-1, -2) @ q)
+        dq = cache.note("q", turn(dturned_q, back=True))  # 3.
+        dk = cache.note("k", turn(dturned_k, back=True))
+        return dq, dk
+
+
+class AlibiScores(Scores):
+    """Scores that fall with the distance, in each head at a rate of its own: attention with linear biases.
+
+    Forward   s_ij = (q_i · k_j)/√D − m_h·(i − j) for j <= i, else −∞, with m_h = 2^(−8h/H) for head h = 1 ... H
+    Backward  given ds = ∂L/∂s:
+      1. what is taken away depends on neither q nor k    ⇒ it sends nothing; dq and dk as of Scores
+    Shapes    q, k, dq, dk (B, H, T, D); s, ds (B, H, T, T)
+    Keeps     q, k
+    Raises    ShapeError if q and k differ in shape or precision
+    Source    Press et al. 2021, arXiv:2108.12409 (there, of a number of heads that is no power of two, another m)
+
+    >>> q = k = np.zeros((1, 2, 3, 1))                  # m is 1/16 and 1/256
+    >>> AlibiScores().forward(q, k, Cache())[0, 0]
+    array([[ 0.    ,    -inf,    -inf],
+           [-0.0625,  0.    ,    -inf],
+           [-0.125 , -0.0625,  0.    ]])
+    """
+
+    def forward(self, q: Array, k: Array, cache: Cache) -> Array:
+        check_queries_and_keys("AlibiScores", q, k, q)
+        q, k = cache.keep("q", q), cache.keep("k", k)
+        H, T = q.shape[1:3]
+        lower = as_real(slopes(H)[:, None, None] * distances(T, T), q)  # (H, T, T)
+        return np.where(visible(T), q @ k.swapaxes(-1, -2) / math.sqrt(q.shape[-1]) - lower, -np.inf)
+
+    def backward(self, ds: Array, cache: Cache) -> tuple[Array, Array]:
+        return Scores.backward(self, ds, cache)  # 1.
+
+
+@functools.lru_cache(maxsize=8)
+def distances(T: int, N: int) -> Array:
+    """How far each key (column) lies before each query (row), N − 1 at most; 0 for keys that are still to come.
+
+    >>> distances(3, 2)
+    array([[0, 0, 0],
+           [1, 0, 0],
+           [1, 1, 0]])
+    """
+    found: Array = np.clip(np.arange(T)[:, None] - np.arange(T), 0, N - 1)
+    return found
+
+
+def own_product(T: int, N: int) -> Any:
+    """Which of the products (..., T, N) of queries and distances each of the scores (..., T, T) takes: an index."""
+    return ..., np.arange(T)[:, None], distances(T, N)
+
+
+def slopes(H: int) -> Array:
+    """2^(−8h/H) for h = 1 ... H.
+
+    >>> slopes(4).tolist()
+    [0.25, 0.0625, 0.015625, 0.00390625]
+    """
+    found = []
+    for h in range(1, H + 1):
+        whole, rest = divmod(8 * h, H)
+        found.append(math.ldexp(exponential(-rest / H * LN_2), -whole))
+    return np.array(found)
+
+
+LN_2 = 0.6931471805599453
+
+
+def turn(x: Array, back: bool = False) -> Array:
+    """Turn each pair of channels of x (..., T, D) by its angle at each position; ``back`` undoes it."""
+    cos, sin = turning(x.shape[-2], x.shape[-1], back)
+    partner = np.arange(x.shape[-1])
+    partner[: len(partner) // 2 * 2] ^= 1  # 1, 0, 3, 2, ...
+    turned: Array = x * as_real(cos, x) + x[..., partner] * as_real(sin, x)
+    return turned
+
+
+def turning(T: int, D: int, back: bool = False) -> tuple[Array, Array]:
+    """What a channel is multiplied by, and what its partner is: twice (T, D). Of an odd D the last one stays."""
+    cos, sin = cos_and_sin(T, D)
+    own, partners = np.ones((T, D)), np.zeros((T, D))
+    for first, sign in ((0, -1.0), (1, 1.0)):  # x cos − x' sin, x' cos + x sin
+        pairs = D // 2
+        own[:, first : 2 * pairs : 2] = cos[:, :pairs]
+        partners[:, first : 2 * pairs : 2] = sin[:, :pairs] * (-sign if back else sign)
+    return own, partners
+
+
+def check_queries_and_keys(who: str, q: Array, k: Array, like: Array, H: int | str = "H", D: int | str = "D") -> None:
+    """Refuse queries that are not (B, H, T, D), and keys of another shape."""
+    check_array(who, "q", q, ("B", H, "T", D), like=like)
+    check_array(who, "k", k, q.shape, like=like)
