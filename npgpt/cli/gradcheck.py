@@ -3,7 +3,10 @@
 import argparse
 import dataclasses
 import json
+import multiprocessing
 import sys
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
 from tqdm import tqdm
@@ -13,6 +16,8 @@ from npgpt.pictures import pyplot
 from npgpt.study.cases import CASES, make_case
 from npgpt.study.gradcheck import Report, check_case
 from npgpt.study.gradcheck_text import HEADER, as_text, summary, v_of_errors
+
+MANY = 8  # layers, from which on starting processes pays
 
 
 def add_parser(subparsers: Any) -> None:
@@ -46,10 +51,9 @@ def run(options: argparse.Namespace) -> int:
     reports: list[Report] = []
     if not options.json:
         print(HEADER)
-    bar = tqdm(names, unit="layer", disable=not sys.stderr.isatty(), leave=False)
-    for name in bar:
-        bar.set_description(name)
-        reports.append(check_case(make_case(name)))
+    bar = tqdm(_reports(names), total=len(names), unit="layer", disable=not sys.stderr.isatty(), leave=False)
+    for report in bar:
+        reports.append(report)
         if not options.json:
             v = v_of_errors(reports[-1].sweep) if options.sweep else []
             bar.write("\n".join([as_text(reports[-1]), *v]), file=sys.stdout)
@@ -64,6 +68,19 @@ def run(options: argparse.Namespace) -> int:
         n_wrong = sum(not check.passed for check in checks)
         print(f"{len(checks)} checks: {f'{n_wrong} WRONG' if n_wrong else 'all right'}")
     return 0 if all(report.passed for report in reports) else 1
+
+
+def _reports(names: list[str]) -> Iterator[Report]:
+    """The reports, in order; of many layers by as many processes as there are cores."""
+    if len(names) < MANY:
+        yield from map(_report, names)
+        return
+    with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
+        yield from pool.map(_report, names)
+
+
+def _report(name: str) -> Report:
+    return check_case(make_case(name))
 
 
 def draw_sweeps(sweeps: dict[str, list[tuple[float, float]]], path: str) -> None:

@@ -275,7 +275,7 @@ def _checked_words(vectors: WordVectors, kind: str) -> list[bytes]:
     for word in vectors.words:
         if not word or _SPACE.search(word):
             raise DataError(
-                f"the word {word!r} {'has a space' if word else 'is empty'}, which {kind} cannot hold; take npz"
+                f"the word {word!r} {'has white space' if word else 'is empty'}, which {kind} cannot hold; take npz"
             )
     try:
         return [word.encode() for word in vectors.words]

@@ -140,7 +140,7 @@ def train_pv_dbow(texts: Sequence[str], config: PVConfig | None = None, kernels:
     layer = DocumentWords(len(texts), len(words), config.n_embd, layers or textbook).astype(np.float32)
     layer.initialise(config.seed)
     optimizer = _optimizer(layer, compiled=layers is not None)
-    steps = config.epochs * -(-int(keep[standing].sum()) // BATCH)
+    steps = config.epochs * (1 + int(keep[standing].sum()) // BATCH)  # about: sub-sampling draws
     rate = WarmupCosine(config.learning_rate, 0.0, steps // 20, steps)
     cumulative, cache, step = noise.cumsum(), Cache(), 0
     for epoch in range(config.epochs):
