@@ -181,11 +181,11 @@ def load_model(path: Path, config: GPTConfig) -> GPT:
         raise RunError(f"{path} is damaged, or no safetensors file: {error}") from None
     # Before the model is made, so that a hostile configuration cannot make a huge one.
     n_layer = len({name.split(".")[1] for name in tensors if name.startswith("blocks.")})
-    shape = {name: tensors[name].shape for name in ("embedding.weight", "positions.weight") if name in tensors}
-    wanted = {
-        "embedding.weight": (config.vocab_size, config.n_embd),
-        "positions.weight": (config.context_length, config.n_embd),
-    }
+    of_position = config.n_position if config.combine == "concatenate-unprojected" else 0
+    wanted = {"embedding.weight": (config.vocab_size, config.n_embd - of_position)}
+    if config.positions == "learned" and config.combine == "add":
+        wanted["positions.weight"] = (config.context_length, config.n_embd)
+    shape = {name: tensors[name].shape for name in wanted if name in tensors}
     if n_layer != config.n_layer or (shape and shape != wanted):
         raise RunError(f"{path} is not the model of {CONFIG}: it has {n_layer} blocks and {shape}")
     model = make_gpt(config)

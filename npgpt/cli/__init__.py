@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(arguments: Sequence[str] | None) -> int:
     import numpy as np
 
-    from npgpt.cli import doctor, exercise, gradcheck, sample, tokenize, trace, train
+    from npgpt.cli import doctor, exercise, gradcheck, sample, tokenize, trace, train, vectors
 
     parser = Parser(
         prog="npgpt",
@@ -60,7 +60,7 @@ def _run(arguments: Sequence[str] | None) -> int:
     )
     parser.add_argument("--version", action="version", version=f"npgpt {__version__}")
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
-    for command in (train, sample, tokenize, trace, gradcheck, exercise, doctor):
+    for command in (train, sample, tokenize, trace, gradcheck, exercise, vectors, doctor):
         command.add_parser(subparsers)
     options, unknown = parser.parse_known_args(arguments)
     if unknown:

@@ -162,8 +162,10 @@ def _read_text(path: Path) -> tuple[list[str], Array]:
                 )
             try:
                 numbers.extend(map(float, fields[-width:]))
-            except ValueError as error:
-                raise DataError(f"{where}: {error}; expected a word and {width} numbers") from None
+            except ValueError:
+                raise DataError(
+                    f"{where}: expected a word and {width} numbers, but not all are, {line[:40]!r}; {_AGAIN}"
+                ) from None
             if not math.isfinite(sum(numbers[-width:])):
                 raise DataError(f"{where}: a number is infinite or NaN, or too large for float32")
             if not words.add(b" ".join(fields[:-width]), where):
@@ -172,6 +174,8 @@ def _read_text(path: Path) -> tuple[list[str], Array]:
                 raise DataError(f"{where}: line 1 says {n_words:,} words, but here is one more; correct line 1")
     if header and words.n_seen < n_words:
         raise DataError(f"{path} ends after {words.n_seen:,} of {n_words:,} words: it is cut off; {_AGAIN}")
+    if not words:
+        raise DataError(f"{path} is empty but for white space; {_AGAIN}")
     if not line.endswith(b"\n"):
         warnings.warn(f"{path}: the last line has no end, its last number may be cut off", stacklevel=3)
     return words.done(), np.frombuffer(numbers, np.float32).reshape(-1, width)

@@ -18,6 +18,7 @@ from npgpt.errors import DataError
 
 # Kinds of Thrift's values that stand in these files
 _TRUE, _FALSE, _BYTE, _INTEGERS, _FLOAT, _BYTES, _LIST, _STRUCT = 1, 2, 3, (4, 5, 6), 7, 8, 9, 12
+MOST = 10**7  # strings; a few bytes could ask for any number of them
 _STRINGS, _KNOWN_STRINGS = 0, 2  # kinds of pages: what the rows hold, and what they call by number
 
 
@@ -29,7 +30,7 @@ def read_strings(path: Path) -> list[str]:
     """
     try:
         return _column(path.read_bytes())
-    except (ValueError, IndexError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, struct.error, OverflowError, RecursionError) as error:
         raise DataError(
             f"{path} is damaged, or is no Parquet file with one column of strings: {error}; fetch it again"
         ) from None
@@ -53,6 +54,8 @@ def _column(data: bytes) -> list[str]:
         at = column.get(11, column[9])  # the page of known strings, or else the first page
         while len(strings) < wanted:
             page, at = read_struct(data, at)  # 1 kind, 2 size, 3 size as it is packed, 5 and 7 more of the two kinds
+            if not 0 <= page[3] <= len(data) or wanted > MOST:
+                raise ValueError(f"the page before byte {at} is too large")
             body = data[at : at + page[3]]
             body, at = unsnappy(body) if column[4] else body, at + page[3]
             if len(body) != page[2]:
@@ -61,8 +64,8 @@ def _column(data: bytes) -> list[str]:
                 known = _read_page(body, page[7][1])
             elif page[1] == _STRINGS:
                 n, coding = page[5][1], page[5][2]
-                if n < 1:
-                    raise ValueError(f"the page before byte {at} is empty")
+                if not 1 <= n <= wanted - len(strings):
+                    raise ValueError(f"the page before byte {at} has {n} strings")
                 if schema[1].get(3) == 1:  # an optional column: a 1 for each string that is there goes before
                     end = 4 + int.from_bytes(body[:4], "little")
                     if read_numbers(body[4:end], 1, n) != [1] * n:
@@ -80,11 +83,11 @@ def _read_page(body: bytes, n: int) -> list[str]:
     """n strings, each behind its length in four bytes."""
     strings, at = [], 0
     for _ in range(n):
-        (length,) = struct.unpack_from("<I", body, at) if at + 4 <= len(body) else (len(body),)
-        at += 4 + length
+        start = at + 4
+        at = start + int.from_bytes(body[at:start], "little")
         if at > len(body):
             raise ValueError("a string is cut off")
-        strings.append(body[at - length : at].decode())
+        strings.append(body[start:at].decode())
     return strings
 
 
@@ -100,16 +103,16 @@ def read_numbers(body: bytes, width: int, n: int) -> list[int]:
     at = 0
     while len(numbers) < n:
         head, at = read_varint(body, at)
-        count, shared = head >> 1, head & 1
+        count, shared = min(head >> 1, n), head & 1  # no more than are wanted, whatever it says
         size = count * width if shared else (width + 7) // 8
         part, at = body[at : at + size], at + size
-        if count == 0 or len(part) < size:
+        if count == 0 or len(part) < size or width > 32:
             raise ValueError("numbers are cut off")
         if shared:
             bits = np.unpackbits(np.frombuffer(part, np.uint8), bitorder="little").reshape(8 * count, width)
             numbers += (bits @ (1 << np.arange(width))).tolist()
         else:
-            numbers += [int.from_bytes(part, "little")] * min(count, n)
+            numbers += [int.from_bytes(part, "little")] * count
     return numbers[:n]
 
 
@@ -125,6 +128,8 @@ def read_varint(data: bytes, at: int) -> tuple[int, int]:
         at, shift = at + 1, shift + 7
         if data[at - 1] < 128:
             return number, at
+        if shift > 63:
+            raise ValueError(f"a number before byte {at} does not end")
 
 
 def read_struct(data: bytes, at: int) -> tuple[dict[int, Any], int]:
@@ -160,7 +165,7 @@ def _read_value(data: bytes, at: int, kind: int) -> tuple[Any, int]:
             size, at = read_varint(data, at)
         items = []
         for _ in range(size):
-            item, at = _read_value(data, at, kind)
+            item, at = (data[at] == _TRUE, at + 1) if kind in (_TRUE, _FALSE) else _read_value(data, at, kind)
             items.append(item)
         return items, at
     if kind == _STRUCT:

@@ -55,7 +55,9 @@ class WordVectors:
         if len(self.index) != len(self.words):
             twice = next(word for row, word in enumerate(self.words) if self.index[word] != row)
             raise DataError(f"the word {twice!r} stands more than once; each word has one vector")
-        if not np.isfinite(table.sum(dtype=np.float64)):  # without an array of V·C truths
+        with np.errstate(invalid="ignore"):
+            total = table.sum(dtype=np.float64)  # finite if all are, and needs no array of V·C truths
+        if not np.isfinite(total):
             row = int(np.argmin(np.isfinite(table).all(1)))
             raise DataError(f"the vector of {self.words[row]!r} holds a number that is infinite or NaN (row {row})")
 

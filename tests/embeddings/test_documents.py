@@ -1,0 +1,243 @@
+"""Vectors of documents are the sums they are said to be, PV-DBOW's gradients are right, and what is like is near."""
+
+import dataclasses
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from npgpt import compiled
+from npgpt.build import make_gpt
+from npgpt.config import GPTConfig
+from npgpt.core import Array, Cache
+from npgpt.embeddings.documents import (
+    BagOfWords,
+    common_direction,
+    gpt_vectors,
+    mean,
+    numbers_of,
+    sif,
+    tf_idf,
+    unit,
+    without,
+    words_of,
+)
+from npgpt.embeddings.pv_dbow import DocumentWords, PVConfig, PVModel, train_pv_dbow
+from npgpt.embeddings.vectors import WordVectors
+from npgpt.errors import ConfigError, DataError, ShapeError
+from npgpt.study.cases import Case, of_order_one
+from npgpt.study.gradcheck import METHODS, check_case, gradcheck
+from npgpt.study.laws import LAWS, LAWS_OF_COMPILED
+from npgpt.tokenizer import CharTokenizer
+
+TEXTS = ["the cat sat on the mat", "the dog sat on the log, the dog!", "a cat is not a dog", "war and peace and war"]
+WORDS = sorted({word for text in TEXTS for word in words_of(text)})
+TABLE = WordVectors(WORDS, np.random.default_rng(0).normal(size=(len(WORDS), 5)))
+
+
+def by_hand(text: str, weight: dict[str, float], vector: dict[str, Array]) -> Array:
+    words = list(words_of(text))
+    total: Array = np.sum([weight[word] * vector[word] for word in words], axis=0) / len(words)
+    return total
+
+
+def test_tf_idf_is_the_formula() -> None:
+    bag = tf_idf(TEXTS)
+    having = Counter(word for text in TEXTS for word in set(words_of(text)))
+    one_hot = dict(zip(bag.words, np.eye(len(bag.words)), strict=True))
+    idf = {word: np.log(5 / having[word]) for word in having}
+    assert np.allclose(bag.encode(TEXTS), [by_hand(text, idf, one_hot) for text in TEXTS], atol=1e-6)
+    assert (unit(bag.encode(["peace"])) @ unit(bag.encode(TEXTS)).T)[0].argmax() == 3
+    assert tf_idf(TEXTS, max_words=2).words == ["cat", "dog"]
+    with pytest.raises(DataError, match="no words"):
+        tf_idf(["...", ""])
+
+
+def test_mean_and_sif_are_the_formulas() -> None:
+    vector = {word: TABLE[word] for word in WORDS}
+    means = [by_hand(text, dict.fromkeys(WORDS, 1.0), vector) for text in TEXTS]
+    assert np.allclose(mean(TABLE).encode(TEXTS), means, atol=1e-6)
+    counts = Counter(word for text in TEXTS for word in words_of(text))
+    weight = {word: 0.05 / (0.05 + counts[word] / counts.total()) for word in WORDS}
+    x = np.array([by_hand(text, weight, vector) for text in TEXTS])
+    u = np.linalg.svd(x)[2][0]
+    assert np.allclose(sif(TABLE, TEXTS, a=0.05).encode(TEXTS), x - np.outer(x @ u, u), atol=1e-5)
+
+
+def test_words_as_they_stand_or_in_small_letters() -> None:
+    index = {"may": 0, "May": 1, "king": 2}
+    assert numbers_of("In May the King may, MAY go", index).tolist() == [1, 2, 0, 0]
+    assert numbers_of("", index).tolist() == []
+
+
+@given(st.lists(st.sampled_from([*WORDS, "unknown", "THE", "?!"]), max_size=8), st.randoms())
+def test_a_bag_has_no_order_and_no_length(words: list[str], random: object) -> None:
+    shuffled = sorted(words, key=lambda word: hash((word, str(random))))
+    for bag in (tf_idf(TEXTS), mean(TABLE), sif(TABLE, TEXTS)):
+        once, again, twice, none = bag.encode([" ".join(words), " ".join(shuffled), " ".join(words * 2), "?!"])
+        assert np.allclose(once, again, atol=1e-6) and np.allclose(once, twice, atol=1e-6)
+        assert not none.any() and np.isfinite(once).all()
+
+
+@settings(max_examples=30)
+@given(st.integers(1, 6), st.integers(1, 5), st.integers(0, 99))
+def test_the_common_direction_is_the_first_singular_vector(D: int, C: int, seed: int) -> None:
+    x = np.random.default_rng(seed).normal(size=(D, C))
+    u = common_direction(x)
+    assert np.linalg.norm(u) == pytest.approx(1)
+    assert np.linalg.norm(x @ u) == pytest.approx(np.linalg.svd(x)[1][0])
+    assert np.abs(without(x, u) @ u).max() < 1e-9
+
+
+def test_unit_vectors_of_any_size() -> None:
+    x = np.array([[3e-30, 4e-30], [3e30, 4e30], [0, 0]], np.float32)
+    assert np.allclose(unit(x), np.array([[0.6, 0.8], [0.6, 0.8], [0, 0]])) and unit(x).dtype == np.float32
+
+
+def test_a_state_makes_the_same_again_and_a_wrong_one_is_refused() -> None:
+    for bag in (tf_idf(TEXTS), mean(TABLE), sif(TABLE, TEXTS)):
+        assert np.array_equal(BagOfWords.from_state(*bag.state()).encode(TEXTS), bag.encode(TEXTS))
+    with pytest.raises(ShapeError, match=r"weights has shape \(3,\), expected \(2,\)"):
+        BagOfWords(["a", "b"], np.ones(3))
+    with pytest.raises(ShapeError, match="direction has shape"):
+        BagOfWords(["a", "b"], np.ones(2), np.ones((2, 4)), np.ones(3))
+    with pytest.raises(DataError, match="vectors must be finite"):
+        BagOfWords(["a"], np.ones(1), np.array([[np.nan]]))
+    with pytest.raises(DataError, match="stands twice"):
+        BagOfWords(["a", "a"], np.ones(2))
+
+
+# ---- A GPT's last vectors.
+
+
+def test_gpt_vectors_are_means_over_windows_whatever_the_batch() -> None:
+    texts = ["abcabc", "", "a", "abcdefghijk", "bb"]
+    tokenizer = CharTokenizer.train("".join(texts))
+    model = make_gpt(GPTConfig(tokenizer.vocab_size, 4, n_layer=1, n_head=2, n_embd=8), "textbook")
+    for param in model.parameters().values():
+        param.value += np.random.default_rng(0).normal(size=param.value.shape).astype(np.float32) / 3
+    expected = np.zeros((5, 8))
+    for d, text in enumerate(texts):
+        ids = tokenizer.encode(text)
+        rows = []
+        for start in range(0, len(ids), 4):
+            cache = Cache()
+            model.forward(np.array([ids[start : start + 4]]), cache)
+            rows.append(cache["normed"][0])
+        expected[d] = np.concatenate(rows).mean(0) if rows else 0
+    for batch_size in (1, 2, 50):
+        assert np.allclose(gpt_vectors(model, tokenizer, texts, batch_size), expected, atol=1e-5)
+    assert np.allclose(gpt_vectors(model.twin(compiled), tokenizer, texts), expected, atol=1e-4)
+
+
+# ---- PV-DBOW.
+
+
+def document_words() -> Case:
+    rng = np.random.default_rng(0)
+    inputs = {"documents": np.array([0, 1, 0]), "words": rng.integers(0, 7, (3, 4))}
+    inputs["words"][0, :2] = 3  # the word itself drawn as noise
+    wrong = inputs | {"words": inputs["words"] + 7}
+    return Case("DocumentWords", of_order_one(DocumentWords(2, 7, 5), rng), inputs, wrong)
+
+
+def test_gradients_of_pv_dbow_by_all_methods() -> None:
+    report = check_case(document_words())
+    assert {check.method for check in report} == set(METHODS)
+    assert report.passed and not any(check.skipped for check in report), f"\n{report}"
+
+
+@pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
+def test_pv_dbow_obeys_the_laws(law: object) -> None:
+    law(document_words())  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("law", LAWS_OF_COMPILED, ids=lambda law: law.__name__)
+def test_pv_dbow_over_compiled_tables_obeys_the_laws(law: object) -> None:
+    case = document_words().astype(np.float32)
+    law(dataclasses.replace(case, layer=case.layer.twin(compiled)))  # type: ignore[operator]
+
+
+def test_the_loss_is_that_of_the_paper_and_does_not_overflow() -> None:
+    case = document_words()
+    d = case.layer.parameters()["documents.weight"].value[case.inputs["documents"]]
+    w = case.layer.parameters()["words.weight"].value[case.inputs["words"]]
+    s = np.einsum("nc,nkc->nk", d, w)
+    sigmoid = 1 / (1 + np.exp(-s))
+    plain = -(np.log(sigmoid[:, 0]).sum() + np.log(1 - sigmoid[:, 1:]).sum()) / 3
+    assert float(case.forward(case.cache())) == pytest.approx(plain)
+    for param in case.layer.parameters().values():
+        param.value *= 1e3
+    with np.errstate(all="raise", under="ignore"):
+        cache = case.cache()
+        assert np.isfinite(case.forward(cache)) and case.forward(cache.reset()) > 1e3
+        case.layer.backward(1.0, cache)
+
+
+def small_model() -> PVModel:
+    rng = np.random.default_rng(0)
+    noise = rng.random(6)
+    words = [f"w{i}" for i in range(6)]
+    return PVModel(words, rng.normal(size=(6, 3)), rng.random(6), noise / noise.sum(), negative=2, pull=0.3)
+
+
+def test_gradient_of_a_new_documents_vector() -> None:
+    model = small_model()
+    share = model.shares(["w0 w3 w3", "w5"]).astype(np.float64)
+    assert np.allclose(share.sum(1), 1)
+    d = np.random.default_rng(1).normal(size=(2, 3))
+    report = gradcheck(
+        lambda d: model.loss(d, share),
+        d,
+        backward=lambda dy, d: dy[:, None] * model.gradient(d, share),
+        methods=("differences", "sweep", "Taylor"),
+    )
+    assert report.passed, f"\n{report}"
+
+
+def test_a_new_documents_vector_is_the_best_there_is() -> None:
+    model = small_model()
+    texts = ["w0 w3 w3", "w5 unknown", "nothing known"]
+    d, share = model.encode(texts, steps=300), model.shares(texts)
+    assert not d[2].any()
+    assert np.abs(model.gradient(d, share)[:2]).max() < 1e-5
+    best, rng = model.loss(d, share), np.random.default_rng(2)
+    for size in (1e-1, 1.0, 10.0):
+        assert (model.loss(d + size * rng.normal(size=d.shape), share)[:2] > best[:2]).all()
+    assert np.array_equal(PVModel.from_state(*model.state()).encode(texts, steps=300), d)
+
+
+def topics(seed: int, n: int, length: int) -> list[str]:
+    """Texts that draw half of their words from one of four topics."""
+    rng = np.random.default_rng(seed)
+    texts = []
+    for d in range(n):
+        numbers, own = rng.integers(0, 30, length), rng.random(length) < 0.5
+        texts.append(" ".join(f"t{d % 4}w{k}" if mine else f"any{k}" for k, mine in zip(numbers, own, strict=True)))
+    return texts
+
+
+def test_pv_dbow_finds_the_topic() -> None:
+    texts, new = topics(0, 24, 300), topics(1, 24, 12)
+    config = PVConfig(n_embd=8, epochs=30, sample=1.0)
+    model = train_pv_dbow(texts, config)
+    x, q = unit(model.encode(texts)), unit(model.encode(new))
+    nearest = (q @ x.T).argmax(1)
+    assert ((nearest - np.arange(24)) % 4 == 0).mean() > 0.9
+    again = train_pv_dbow(texts, config)
+    assert np.array_equal(model.table, again.table)
+    assert not np.array_equal(model.table, train_pv_dbow(texts, dataclasses.replace(config, seed=2)).table)
+    assert np.allclose(model.table, train_pv_dbow(texts, config, kernels="textbook").table, atol=1e-2)
+
+
+def test_what_pv_dbow_refuses() -> None:
+    with pytest.raises(DataError, match="only 1 of 13 different words stand there 5 times or more"):
+        train_pv_dbow(TEXTS)
+    with pytest.raises(ConfigError, match="epochs is 0"):
+        PVConfig(epochs=0)
+    with pytest.raises(ConfigError, match="pull is nan"):
+        PVConfig(pull=float("nan"))
+    with pytest.raises(DataError, match="a row for each of 2"):
+        PVModel(["a", "b"], np.ones((3, 2)), np.ones(2), np.ones(2), 5, 0.1)

