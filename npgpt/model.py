@@ -21,7 +21,8 @@ class GPT(Layer):
     Forward   x = Dropout(Embedding(ids) + positions);  x = Block(x), n_layer times;  logits = VocabularyHead(norm(x))
     Backward  given dlogits: the same road in reverse, a chain without a fork, but for
       1. the tied matrix, which is used at both ends: both ends add into its one gradient
-    Shapes    ids (B, T) of integers, with learned positions T <= context_length; logits, dlogits (B, T, V)
+    Shapes    ids (B, T) of integers, with learned positions T <= context_length, or vectors (B, T, C) in place of their
+              embeddings, whatever they stand for; logits, dlogits (B, T, V)
     Keeps     embedded, positioned, stream (what the last block gives), normed, and (in loss) logits
     Raises    ShapeError if ids are of another shape or out of range
     Source    Radford et al. 2019 (GPT-2), whose initialisation it has: every weight with standard deviation 0.02, but
@@ -67,24 +68,29 @@ class GPT(Layer):
         self.initialise(seed)
 
     def forward(self, ids: Array, cache: Cache) -> Array:
-        """(B, T) ids -> (B, T, V) logits."""
+        """(B, T) ids, or vectors (B, T, C) in their place -> (B, T, V) logits."""
         return self.lm_head.forward(self._forward_to_head(ids, cache), cache.scope("lm_head"))
 
-    def backward(self, dlogits: Array, cache: Cache) -> None:
-        """Add to every parameter's gradient."""
-        self._backward_from_head(self.lm_head.backward(dlogits, cache.scope("lm_head")), cache)  # 1.
+    def backward(self, dlogits: Array, cache: Cache) -> Array | None:
+        """Add to every parameter's gradient. Returns that of the vectors, if vectors were given."""
+        return self._backward_from_head(self.lm_head.backward(dlogits, cache.scope("lm_head")), cache)  # 1.
 
     def _forward_to_head(self, ids: Array, cache: Cache) -> Array:
         weight = self.embedding.weight.value
-        check_ids("GPT", "ids", ids, len(weight), "vocabulary")
-        check_array("GPT", "ids", ids, ("B", "T"), like=ids)
+        are_vectors = isinstance(ids, np.ndarray) and ids.dtype.kind not in "iu" and ids.ndim == 3
+        if are_vectors:
+            check_array("GPT", "ids", ids, ("B", "T", weight.shape[1]), like=weight)
+        else:
+            check_ids("GPT", "ids", ids, len(weight), "vocabulary")
+            check_array("GPT", "ids", ids, ("B", "T"), like=ids)
         T, most = ids.shape[1], self.config.context_length
         if T < 1 or (most < T and not self.config.any_length):
             raise ShapeError(
                 f"GPT: ids has {T} tokens in a row, but the model sees 1 to {most} (context_length); "
                 "hand in the last ones only"
             )
-        embedded = cache.keep("embedded", self.embedding.forward(ids, cache.scope("embedding")))  # (B, T, C)
+        found = ids if are_vectors else self.embedding.forward(ids, cache.scope("embedding"))
+        embedded = cache.keep("embedded", found)  # (B, T, C)
         positioned = cache.keep("positioned", self.positions.forward(embedded, cache.scope("positions")))
         x = self.dropout.forward(positioned, cache.scope("dropout"))
         for i, block in enumerate(self.blocks):
@@ -92,14 +98,17 @@ class GPT(Layer):
         x = cache.keep("stream", x)
         return cache.keep("normed", self.norm.forward(x, cache.scope("norm")))
 
-    def _backward_from_head(self, dnormed: Array, cache: Cache) -> None:
+    def _backward_from_head(self, dnormed: Array, cache: Cache) -> Array | None:
         cache.note("normed", dnormed)
         dx = cache.note("stream", self.norm.backward(dnormed, cache.scope("norm")))
         for i, block in reversed(list(enumerate(self.blocks))):
             dx = block.backward(dx, cache.scope(f"blocks.{i}"))
         dpositioned = cache.note("positioned", self.dropout.backward(dx, cache.scope("dropout")))
         dembedded = cache.note("embedded", self.positions.backward(dpositioned, cache.scope("positions")))
+        if next(cache.scope("embedding").walk(), None) is None:
+            return dembedded  # vectors were given: nothing was looked up
         self.embedding.backward(dembedded, cache.scope("embedding"))  # 1.
+        return None
 
     def loss(self, ids: Array, targets: Array, cache: Cache, count: int | None = None) -> Array:
         """Mean cross-entropy of the targets, in nats.
@@ -111,9 +120,9 @@ class GPT(Layer):
         """
         return self.head_loss.forward(self._forward_to_head(ids, cache), targets, count, cache)
 
-    def loss_backward(self, dloss: Array | float, cache: Cache) -> None:
+    def loss_backward(self, dloss: Array | float, cache: Cache) -> Array | None:
         """Add to every parameter's gradient, given that of the loss (1 if the loss is what is minimised)."""
-        self._backward_from_head(self.head_loss.backward(dloss, cache), cache)
+        return self._backward_from_head(self.head_loss.backward(dloss, cache), cache)
 
 
 def _positions(config: GPTConfig, layers: ModuleType) -> Layer:

@@ -369,3 +369,22 @@ def test_after_the_first_step_rotary_positions_allocate_nothing_that_grows() -> 
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 150_000  # NumPy's loops have buffers of 8,192 numbers; one (B, T, C) has 295,000 bytes
+
+
+@pytest.mark.parametrize("kernels", ["textbook", "compiled"])
+def test_a_gpt_takes_vectors_in_place_of_ids(kernels: str) -> None:
+    from npgpt.study.gradcheck import gradcheck
+
+    model = make_gpt(GPTConfig(11, 8, n_layer=1, n_head=2, n_embd=8), kernels=kernels)
+    ids = np.array([[1, 5, 2, 5]])
+    vectors = model.embedding.weight.value[ids]
+    by_ids, by_vectors = Cache(), Cache()
+    assert np.array_equal(model.forward(ids, by_ids), model.forward(vectors, by_vectors))
+    dlogits = np.random.default_rng(0).normal(size=(1, 4, 11)).astype(np.float32)
+    assert model.backward(dlogits, by_ids) is None
+    dvectors = model.backward(dlogits, by_vectors)
+    assert dvectors is not None and dvectors.shape == vectors.shape
+    if kernels == "textbook":
+        assert gradcheck(model, vectors).passed
+    with pytest.raises(ShapeError, match="expected"):
+        model.forward(vectors[..., :3], Cache())
