@@ -115,14 +115,17 @@ def same_scores(peer: Any, table: WordVectors, path: Path, pairs: Path, restrict
 
 @pytest.mark.parametrize("fold", [True, False])
 def test_scores_are_the_same(keyed_vectors: Any, test_data: Path, tmp_path: Path, fold: bool) -> None:
-    """Random vectors of the words that are asked for, some in two cases: whatever comes first is chance."""
-    questions = some_questions(test_data / "questions-words.txt", 40, tmp_path / "q.txt")
-    pairs = test_data / "wordsim353.tsv"
-    asked = questions.read_text().split() + [word for a, b, _ in read_pairs(pairs) for word in (a, b)]
-    words = sorted({word for word in asked if word.isalpha()})
-    words = list(dict.fromkeys(word for w in words for word in (w.lower(), w)))[: len(words) * 5 // 4]
-    table = WordVectors(words, np.random.default_rng(3).normal(size=(len(words), 2)))
-    assert same_scores(theirs(keyed_vectors, table), table, questions, pairs, len(words) - 20, fold) > 100
+    """Random vectors of words, half of them in two cases: which word comes first is chance."""
+    family = (test_data / "questions-words.txt").read_text().split(": family\n")[1].split(":")[0]
+    (tmp_path / "q.txt").write_text(f": as it is\n{family}: in capitals\n{family.title()}")
+    words = sorted(set(family.split()))
+    words += [word.title() for word in words[::2]]
+    rng = np.random.default_rng(3)
+    table = WordVectors([str(word) for word in rng.permutation(words)], rng.normal(size=(len(words), 3)))
+    pairs = zip(words, words[5:], rng.integers(9, size=len(words)), strict=False)
+    (tmp_path / "p.tsv").write_text("".join(f"{a}\t{b}\t{judged}\n" for a, b, judged in pairs))
+    peer = theirs(keyed_vectors, table)
+    assert same_scores(peer, table, tmp_path / "q.txt", tmp_path / "p.tsv", len(words) - 6, fold) > 100
 
 
 @pytest.mark.skipif(
