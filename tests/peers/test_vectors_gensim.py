@@ -13,7 +13,7 @@ from npgpt.embeddings.evaluate import TOTAL, evaluate_analogies, evaluate_pairs,
 from npgpt.embeddings.formats import installed_glove, load, save
 from npgpt.embeddings.vectors import WordVectors
 
-pytestmark = pytest.mark.peers
+pytestmark = pytest.mark.vector_peers
 
 WORDS = ["the", "don't", "東京", "é", "a\u00a0b", "\u3000", "#", "1", "naïve", "\x1fx", "😀", "\u2028"]
 HOW = [("word2vec", {"binary": False}), ("binary", {"binary": True}), ("glove", {"no_header": True})]
