@@ -26,7 +26,7 @@ from npgpt.build import make_gpt
 from npgpt.config import GPTConfig, RunConfig
 from npgpt.errors import RunError
 from npgpt.files import part_of, write_atomically
-from npgpt.model import GPT
+from npgpt.model import GPT, deciding_shapes
 from npgpt.tokenizer import END_OF_TEXT, Tokenizer
 
 FORMAT, VERSION = "npgpt-run", 1
@@ -181,10 +181,7 @@ def load_model(path: Path, config: GPTConfig) -> GPT:
         raise RunError(f"{path} is damaged, or no safetensors file: {error}") from None
     # Before the model is made, so that a hostile configuration cannot make a huge one.
     n_layer = len({name.split(".")[1] for name in tensors if name.startswith("blocks.")})
-    of_position = config.n_position if config.combine == "concatenate-unprojected" else 0
-    wanted = {"embedding.weight": (config.vocab_size, config.n_embd - of_position)}
-    if config.positions == "learned" and config.combine == "add":
-        wanted["positions.weight"] = (config.context_length, config.n_embd)
+    wanted = deciding_shapes(config)
     shape = {name: tensors[name].shape for name in wanted if name in tensors}
     if n_layer != config.n_layer or (shape and shape != wanted):
         raise RunError(f"{path} is not the model of {CONFIG}: it has {n_layer} blocks and {shape}")

@@ -3,13 +3,14 @@
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import safetensors.numpy
 
 from npgpt.build import make_gpt
-from npgpt.checkpoint import FILES, RunFolder, load_run, save_model
+from npgpt.checkpoint import FILES, RunFolder, load_model, load_run, save_model
 from npgpt.config import GPTConfig, RunConfig
 from npgpt.errors import ConfigError, NpgptError, RunError, TokenizerError
 from npgpt.files import read_text, write_atomically
@@ -238,3 +239,21 @@ def test_text_files(tmp_path: Path) -> None:
 
 def test_metrics_are_lines_of_json(run: Path) -> None:
     assert [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()] == [{"step": 0}]
+
+
+@pytest.mark.filterwarnings("ignore:compiled attention has no kernel")
+@pytest.mark.parametrize(
+    ("changed", "large"),
+    [
+        ({"positions": "relative-bias"}, {"context_length": 2**30}),
+        ({"positions": "relative-keys"}, {"context_length": 2**30}),
+        ({"combine": "concatenate"}, {"context_length": 2**30}),
+        ({"positions": "sinusoidal", "combine": "concatenate"}, {"n_position": 2**30}),
+    ],
+)
+def test_hostile_positions_make_no_huge_model(changed: dict[str, Any], large: dict[str, int], tmp_path: Path) -> None:
+    config = GPTConfig(11, 8, n_layer=1, n_head=2, n_embd=8, **changed)
+    save_model(tmp_path / "model.safetensors", make_gpt(config, kernels="textbook"))
+    assert load_model(tmp_path / "model.safetensors", config).config == config
+    with pytest.raises(RunError, match="is not the model of"):
+        load_model(tmp_path / "model.safetensors", dataclasses.replace(config, **large))

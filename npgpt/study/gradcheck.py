@@ -300,7 +300,7 @@ def _taylor(subject: Subject, name: str, dy: Array, got: Array, direction: Array
         above = subject.forward({name: step * direction})
         rise = np.subtract(above, y, where=above != y, out=np.zeros(dy.shape))
         remainder = abs((dy * rise).sum() - step * linear)
-        if not remainder <= 10 * rounding:
+        if not remainder <= 100 * rounding:
             points.append((np.log10(step), np.log10(remainder) if np.isfinite(remainder) else 0.0))
     if len(points) < 2:
         return Check(subject.name, name, got.shape, "Taylor", 2.0, True)  # no remainder: linear, and right
