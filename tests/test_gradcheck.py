@@ -255,6 +255,18 @@ def test_a_pair_of_functions() -> None:
         gradcheck(forward, a, b, backward=lambda dy, a, b: dy)
 
 
+def test_a_gradient_of_another_shape_is_a_finding_and_no_crash() -> None:
+    x = np.random.default_rng(0).normal(size=(2, 3))
+    report = gradcheck(lambda x: x * 2, x, backward=lambda dy, x: (dy * 2).T)
+    assert not report.passed and [(found.tensor, found.kind) for found in report.findings] == [("input x", "shape")]
+    assert "dx has the shape (3, 2), but input x has (2, 3)" in str(report)
+
+
+def test_who_could_not_be_asked_does_not_approve() -> None:
+    report = gradcheck(np.sin, np.ones(2), backward=lambda dy, x: 0 * dy, methods=["tape"])
+    assert not report.passed and "NOT CHECKED" in str(report)
+
+
 def test_large_tensors_are_checked_along_directions() -> None:
     x = np.random.default_rng(0).normal(size=(2, 30, 20))
     assert gradcheck(Scale(20), x).passed

@@ -9,7 +9,7 @@ tape          the chain rule through every single operation of forward (``tape.p
 sweep         differences along a random direction with h = 1e-1 ... 1e-9: first the error falls with h², then rounding
               grows as 1/h. The bottom of that V counts, wherever it lies. Error < 1e-8
 Taylor        L(x + h·v) − L(x) − h·⟨dx, v⟩ is what the gradient leaves: it shrinks with h² if the gradient is right,
-              with h if it is wrong. The slope over h = 1e-1 ... 1e-6, of what is more than rounding, must be above 1.5
+              with h if it is wrong. The slope over h = 1e-1 ... 1e-6, of what is more than rounding, must be above 1.8
 adjoint       ⟨dy, J·v⟩ = ⟨Jᵀ·dy, v⟩, where J·v is what the output does along v, and Jᵀ·dy is backward. Error < 1e-12
 
 The error is taken over a whole tensor, ‖a − n‖/(‖a‖ + ‖n‖ + 10⁻³‖dy‖): cell by cell, correct code would fail wherever a
@@ -38,7 +38,7 @@ TAYLOR = tuple(10.0**-n for n in range(1, 7))
 TINY = 1e-30  # step of the complex method
 
 # Method -> what its number must be below (for Taylor: above).
-TOLERANCES = {"differences": 1e-7, "complex": 1e-12, "tape": 1e-12, "sweep": 1e-8, "Taylor": 1.5, "adjoint": 1e-12}
+TOLERANCES = {"differences": 1e-7, "complex": 1e-12, "tape": 1e-12, "sweep": 1e-8, "Taylor": 1.8, "adjoint": 1e-12}
 METHODS = tuple(TOLERANCES)
 
 
@@ -92,7 +92,9 @@ class Report(list[Check]):
 
     @property
     def passed(self) -> bool:
-        return all(check.passed for check in self)
+        """Whether no method objects, and of each tensor at least one could be asked."""
+        asked = {check.tensor for check in self if not check.skipped}
+        return all(check.passed and check.tensor in asked for check in self)
 
     def __str__(self) -> str:
         from npgpt.study.gradcheck_text import as_text
@@ -147,7 +149,12 @@ def check(subject: Subject, methods: Sequence[str] = METHODS, seed: int = 0) -> 
     y = subject.forward({})
     dy = upstream(y, seed)
     with np.errstate(all="ignore"):  # a wrong gradient may be infinite
-        got = subject.gradients(dy.copy())  # one that writes into it must not spoil the judgement
+        given = subject.gradients(dy.copy())  # one that writes into it must not spoil the judgement
+    # A gradient of another shape has no number in the right place.
+    got = {
+        name: given[name] if given[name].shape == x.shape else np.full(x.shape, np.nan)
+        for name, x in subject.tensors.items()
+    }
     rng = np.random.default_rng([seed, 2])
     directions = {name: rng.normal(size=x.shape) / max(1.0, np.sqrt(x.size)) for name, x in subject.tensors.items()}
     for method in methods:
@@ -158,7 +165,7 @@ def check(subject: Subject, methods: Sequence[str] = METHODS, seed: int = 0) -> 
         from npgpt.study.diagnosis import diagnose
         from npgpt.study.doctor import Doctor
 
-        doctor = Doctor(subject, dy, got, report.truth)
+        doctor = Doctor(subject, dy, given, report.truth)
         first, rest = wrong[:MANY_WRONG], wrong[MANY_WRONG:]
         report.findings = [Finding(subject.name, name, *diagnose(doctor, name)) for name in first]
         follows = "follows", "wrong as well, perhaps because of what is wrong above"
@@ -256,8 +263,6 @@ def _cells(
 def _compare(subject: Subject, method: str, name: str, numeric: Array, got: Array, dy: Array, report: Report) -> Check:
     if method != "differences" or name not in report.truth:
         report.truth[name] = numeric
-    if got.shape != numeric.shape:
-        return Check(subject.name, name, numeric.shape, method, np.inf, False)
     off = np.nan_to_num(np.abs(got - numeric), nan=np.inf)
     error = _relative(got, numeric, dy)
     worst = tuple(int(i) for i in np.unravel_index(np.argmax(off), off.shape)) if off.size else ()

@@ -19,6 +19,8 @@ def title(report: Report) -> str:
     tensors = {check.tensor for check in report}
     wrong = {check.tensor for check in report if not check.passed}
     verdict = f"{len(wrong)} of {len(tensors)} tensors WRONG" if wrong else f"{len(tensors)} tensors, all right"
+    if not wrong and not report.passed:
+        verdict = "NOT CHECKED, no method that was chosen could be asked"
     return f"{report[0].layer if report else 'nothing'}: {verdict}"
 
 
