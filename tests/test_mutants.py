@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from npgpt.study.diagnosis import KINDS
 from npgpt.study.gradcheck import check_case
 from npgpt.study.mutants import MUTANTS, planted
 from npgpt.study.mutants.generated import generated
@@ -14,6 +15,10 @@ from npgpt.study.mutants.verdict import Verdict, try_mutant
 @pytest.fixture(scope="module")
 def verdicts() -> dict[str, Verdict]:
     return {}
+
+
+def test_every_mutant_has_a_kind_that_a_diagnosis_can_give() -> None:
+    assert {mutant.kind for mutant in MUTANTS} <= {*KINDS, "law", "reference"}
 
 
 def test_the_references_find_our_own_code_right() -> None:

@@ -21,7 +21,7 @@ from npgpt.files import write_atomically
 from npgpt.model import GPT
 from npgpt.study.cases import of_order_one
 from npgpt.study.page import page
-from npgpt.study.trace import Trace, Traced, trace
+from npgpt.study.trace import Trace, Traced, relative_error, trace
 from npgpt.terminal import escape_controls, given_text
 from npgpt.tokenizer import CharTokenizer, Tokenizer
 
@@ -145,7 +145,7 @@ def _precision_rows(made: Trace, model: GPT, x: Array, y: Array) -> list[list[st
     for tensor in made:
         theirs = single.get(tensor.name)
         if theirs is not None and tensor.grad is not None:
-            offs = [_off(theirs[0], tensor.value), _off(theirs[1], tensor.grad)]
+            offs = [relative_error(theirs[0], tensor.value), relative_error(theirs[1], tensor.grad)]
             shape = "×".join(map(str, tensor.value.shape)) or "scalar"
             rows.append([tensor.name, tensor.layer.__name__, shape, *(f"{off:.0e}" for off in offs)])
     return rows
@@ -162,8 +162,3 @@ def trace_in_float32(model: GPT, x: Array, y: Array) -> dict[str, tuple[Array, A
     single.loss_backward(1.0, cache)
     found = {path: (value, grad) for path, value, grad in cache.walk() if grad is not None}
     return found | {path: (param.value, param.grad) for path, param in single.parameters().items()}
-
-
-def _off(got: Array, right: Array) -> float:
-    finite = np.isfinite(right)
-    return float(np.linalg.norm((got - right)[finite]) / (np.linalg.norm(right[finite]) or 1.0))

@@ -27,6 +27,7 @@ from npgpt.files import read_text, write_atomically
 from npgpt.generate import generate
 from npgpt.memory import keep_freed_memory
 from npgpt.model import GPT
+from npgpt.pictures import pyplot
 from npgpt.study.over_time import Recorder
 from npgpt.terminal import escape_controls
 from npgpt.tokenizer import END_OF_TEXT, BPETokenizer, CharTokenizer, Tokenizer, WordTokenizer
@@ -216,13 +217,10 @@ def sample_line(model: GPT, tokenizer: Tokenizer, seed: int) -> str:
 def draw_losses(path: Path, rows: list[dict[str, Any]]) -> None:
     """Draw the losses over the steps, if matplotlib is there."""
     try:
-        import matplotlib
-    except ImportError:
+        plt = pyplot()
+    except ConfigError:
         return
-    matplotlib.use("agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
+    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
     steps = [row["step"] for row in rows]
     axes.plot(steps, [row["train_loss"] for row in rows], label="training")
     axes.plot(steps, [row["val_loss"] for row in rows], label="validation")
@@ -232,7 +230,7 @@ def draw_losses(path: Path, rows: list[dict[str, Any]]) -> None:
     axes.legend()
     picture = io.BytesIO()
     figure.savefig(picture, dpi=120, format="png")
-    pyplot.close(figure)
+    plt.close(figure)
     write_atomically(path, picture.getvalue())
 
 

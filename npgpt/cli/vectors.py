@@ -24,24 +24,25 @@ from npgpt.embeddings.evaluate import (
 from npgpt.embeddings.formats import FORMATS, installed_glove, is_vectors, load, save
 from npgpt.embeddings.project import draw_maps, parallelogram, project, text_map
 from npgpt.embeddings.vectors import WordVectors
+from npgpt.embeddings.word2vec import Word2VecConfig, train_word2vec
 from npgpt.errors import ConfigError, DataError, RunError
 from npgpt.files import read_parts
 from npgpt.terminal import escape_controls, given_text
 from npgpt.tokenizer import BPETokenizer, Tokenizer
 from npgpt.tokenizer.words import WORD
 
-# Flags of `train`: those of Word2VecConfig, with its defaults. It is imported when it is needed.
-LEARNING: dict[str, tuple[Any, str]] = {
-    "n_embd": (100, "numbers in a vector"),
-    "window": (5, "words to each side that count as near, at most"),
-    "min_count": (5, "leave out rarer words"),
-    "negative": (5, "words drawn as noise for each near one"),
-    "sample": (1e-3, "share of the text above which a word is thinned out; 0 keeps all"),
-    "epochs": (5, "times that the text is gone through"),
-    "learning_rate": (0.025, "size of the first steps"),
-    "min_learning_rate": (1e-4, "size of the last steps"),
-    "algorithm": ("skip-gram", "skip-gram or cbow"),
-    "seed": (1, "the same seed, the same vectors"),
+# Flags of `train`: fields of Word2VecConfig
+LEARNING = {
+    "n_embd": "numbers in a vector",
+    "window": "words to each side that count as near, at most",
+    "min_count": "leave out rarer words",
+    "negative": "words drawn as noise for each near one",
+    "sample": "share of the text above which a word is thinned out; 0 keeps all",
+    "epochs": "times that the text is gone through",
+    "learning_rate": "size of the first steps",
+    "min_learning_rate": "size of the last steps",
+    "algorithm": "skip-gram or cbow",
+    "seed": "the same seed, the same vectors",
 }
 SHOWN = 16  # tokens of a run that are shown where none is named
 COMPARED = 4096  # tokens of a run among which those are looked for
@@ -67,7 +68,8 @@ def add_parser(subparsers: Any) -> None:
     train = actions.add_parser("train", help="learn vectors from texts, with word2vec")
     train.add_argument("files", nargs="+", metavar="TEXTFILE", help="UTF-8 texts")
     train.add_argument("--keep-case", action="store_true", help="The and the are two words")
-    for name, (default, about) in LEARNING.items():
+    for name, about in LEARNING.items():
+        default = getattr(Word2VecConfig, name)
         flag = f"--{name.replace('_', '-')}"
         train.add_argument(flag, type=type(default), default=default, metavar="N", help=f"{about} ({default})")
     train.set_defaults(run=run_train)
@@ -125,8 +127,6 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run_train(options: argparse.Namespace) -> int:
-    from npgpt.embeddings.word2vec import Word2VecConfig, train_word2vec
-
     config = Word2VecConfig(**{name: getattr(options, name) for name in LEARNING})
     _check_out(options)
     sentences = [

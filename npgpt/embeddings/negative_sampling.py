@@ -48,10 +48,14 @@ class NegativeSampling(Layer):
 
     def backward(self, dloss: Array | float, cache: Cache) -> None:
         rows, words, labels, h = cache["rows"], cache["words"], cache["labels"], cache["hidden"]
-        scores = cache["scores"]
-        e = np.exp(-np.abs(scores))  # never large: p = 1/(1 + e) for s >= 0, e/(1 + e) for s < 0
-        p = np.where(scores >= 0, 1, e) / (1 + e)
+        p = sigmoid(cache["scores"])
         ds = cache.note("scores", dloss * (p - labels.astype(p.dtype)))  # 1.
         np.add.at(self.outputs.grad, words, ds[..., None] * h[:, None])  # 2.
         dh = cache.note("hidden", (ds[..., None] * self.outputs.value[words]).sum(1))  # 3.
         np.add.at(self.inputs.grad, rows, np.repeat(dh[:, None] / rows.shape[1], rows.shape[1], axis=1))  # 4.
+
+
+def sigmoid(z: Array) -> Array:
+    """1/(1 + e^(−z)) = ½(1 + tanh(z/2)), which cannot overflow."""
+    s: Array = 0.5 * (1 + np.tanh(0.5 * z))
+    return s

@@ -19,6 +19,8 @@ from npgpt import layers as textbook
 from npgpt.build import compiled_layers
 from npgpt.core import Array, Cache, Layer
 from npgpt.embeddings.documents import State, numbers_of, words_of
+from npgpt.embeddings.negative_sampling import sigmoid
+from npgpt.embeddings.word2vec import frequent_words
 from npgpt.errors import ConfigError, DataError
 from npgpt.layers import Embedding
 from npgpt.optim import AdamW, WarmupCosine
@@ -82,12 +84,6 @@ def signs(scores: Array) -> Array:
     sign = np.ones(scores.shape[1], scores.real.dtype if scores.dtype.kind == "f" else np.float64)
     sign[0] = -1
     return sign
-
-
-def sigmoid(z: Array) -> Array:
-    """1/(1 + e^(−z)) = ½(1 + tanh(z/2)), which cannot overflow."""
-    s: Array = 0.5 * (1 + np.tanh(0.5 * z))
-    return s
 
 
 @dataclass(frozen=True)
@@ -243,13 +239,7 @@ class PVModel:
 
 def _vocabulary(texts: Sequence[str], min_count: int) -> tuple[list[str], list[Array]]:
     """The words in small letters that stand min_count times, the most frequent first; and their rows in each text."""
-    counts = Counter(word.lower() for text in texts for word in words_of(text))
-    words = sorted((word for word in counts if counts[word] >= min_count), key=lambda word: (-counts[word], word))
-    if len(words) < 2:
-        raise DataError(
-            f"only {len(words)} of {len(counts)} different words stand there {min_count} times or more (min_count); "
-            "give longer texts, or lower it"
-        )
+    words = frequent_words(Counter(word.lower() for text in texts for word in words_of(text)), min_count)
     index = {word: row for row, word in enumerate(words)}
     return words, [numbers_of(text, index) for text in texts]
 

@@ -11,7 +11,7 @@ Source    Mikolov et al. 2013, arXiv:1301.3781 and arXiv:1310.4546
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,17 +73,9 @@ class Corpus:
     def __init__(self, sentences: Iterable[Sequence[str]], config: Word2VecConfig) -> None:
         texts = [list(sentence) for sentence in sentences]
         counter = Counter(word for sentence in texts for word in sentence)
-        frequent = sorted(
-            (word for word, n in counter.items() if n >= config.min_count), key=lambda w: (-counter[w], w)
-        )
-        if len(frequent) < 2:
-            raise DataError(
-                f"only {len(frequent)} of {len(counter)} different words stand there {config.min_count} times or more "
-                "(min_count); give a longer text, or lower it"
-            )
-        self.words = frequent
-        self.counts = np.array([counter[word] for word in frequent], np.int64)
-        number = {word: i for i, word in enumerate(frequent)}
+        self.words = frequent_words(counter, config.min_count)
+        self.counts = np.array([counter[word] for word in self.words], np.int64)
+        number = {word: i for i, word in enumerate(self.words)}
         numbered = [[number[word] for word in sentence if word in number] for sentence in texts]
         numbered = [sentence for sentence in numbered if sentence]
         self.ids = np.array([i for sentence in numbered for i in sentence], np.int64)
@@ -114,6 +106,21 @@ class Corpus:
             if weight[j] < 1:
                 small.append(large.pop())
         return keep, other
+
+
+def frequent_words(counter: Mapping[str, int], min_count: int) -> list[str]:
+    """The words that stand min_count times or more, the most frequent first; equal ones by their letters.
+
+    Raises
+        DataError if there are fewer than two.
+    """
+    enough = [word for word, n in counter.items() if n >= min_count]
+    if len(enough) < 2:
+        raise DataError(
+            f"only {len(enough)} of {len(counter)} different words stand there {min_count} times or more (min_count); "
+            "give a longer text, or lower it"
+        )
+    return sorted(enough, key=lambda word: (-counter[word], word))
 
 
 def train_word2vec(

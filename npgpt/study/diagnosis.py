@@ -36,6 +36,7 @@ KINDS = (
     "float32",
     "constant",
     "unknown",
+    "follows",
 )
 
 

@@ -219,8 +219,8 @@ def _traced(
     theirs = beside.get(name)
     if theirs is None or theirs[0].shape != value.shape or value.dtype.kind != "f":
         return Traced(name, kind, value, grad, layer)
-    grad_off = None if grad is None or theirs[1] is None else _relative(theirs[1], grad)
-    return Traced(name, kind, value, grad, layer, _relative(theirs[0], value), grad_off)
+    grad_off = None if grad is None or theirs[1] is None else relative_error(theirs[1], grad)
+    return Traced(name, kind, value, grad, layer, relative_error(theirs[0], value), grad_off)
 
 
 def _run(case: Case, dy: Array) -> tuple[Cache, dict[str, Array]]:
@@ -251,15 +251,13 @@ def _without_wrapper(path: str) -> str:
     return path.removeprefix("gpt.")
 
 
-def _relative(got: Array, right: Array) -> float:
-    return _apart(got, right, norm=True)
+def relative_error(got: Array, right: Array) -> float:
+    """The norm of the difference over that of what is right, of the numbers that are finite in both."""
+    finite = np.isfinite(got) & np.isfinite(right)
+    return float(np.linalg.norm(got[finite] - right[finite]) / (np.linalg.norm(right[finite]) or 1.0))
 
 
-def _apart(a: Array, b: Array, norm: bool = False) -> float:
-    if a.shape != b.shape or not a.size:
-        return 0.0
+def _apart(a: Array, b: Array) -> float:
+    """The largest difference of two numbers in one place."""
     finite = np.isfinite(a) & np.isfinite(b)
-    off = np.abs(np.where(finite, a, 0) - np.where(finite, b, 0))
-    if not norm:
-        return float(off.max())
-    return float(np.linalg.norm(off) / (np.linalg.norm(np.where(finite, b, 0)) or 1.0))
+    return float(np.abs(a[finite] - b[finite]).max(initial=0.0))

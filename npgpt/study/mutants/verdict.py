@@ -1,6 +1,5 @@
 """Which check kills a mutant, and is it called by its name?"""
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -121,7 +120,7 @@ def _broken_laws(case: Case, compiled: bool) -> list[str]:
         if law is equals_its_textbook_twin:
             continue  # a comparison with our own code is no proof
         try:
-            law(dataclasses.replace(case))
+            law(case)
         except (AssertionError, ValueError, IndexError, TypeError, KeyError):
             broken.append(law.__name__)
     return broken
