@@ -277,7 +277,7 @@ def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["gradcheck", "softmax", "--sweep"]) == 0
     shown = capsys.readouterr().out
     assert "Softmax: 2 tensors, all right" in shown and "1e-09" in shown and "all right" in shown.splitlines()[-1]
-    assert all(len(line) < 100 for line in shown.splitlines())
+    assert all(len(line) < 80 for line in shown.splitlines())
     assert main(["gradcheck", "--mutants", "scores-without-scale"]) == 0
     shown = capsys.readouterr().out
     assert "is missing" in shown and "mutants killed" in shown

@@ -5,8 +5,10 @@ from collections.abc import Sequence
 
 from npgpt.study.gradcheck import METHODS, TOLERANCES, Check, Report
 
-WIDTH = 34
-HEADER = f"{'tensor':<{WIDTH}}" + "".join(f"{name[:8]:>9}" for name in METHODS)
+WIDTH, COLUMN = 31, 8  # with six methods 79 columns: what a terminal has at least
+HEADER = f"{'tensor':<{WIDTH}}" + "".join(
+    f"{'differ.' if name == 'differences' else name:>{COLUMN}}" for name in METHODS
+)
 
 
 def as_text(report: Report) -> str:
@@ -31,7 +33,7 @@ def rows(report: Report) -> list[str]:
         by_tensor.setdefault(check.tensor, {})[check.method] = check
     lines = []
     for tensor, checks in by_tensor.items():
-        cells = "".join(f"{_number(checks[name]) if name in checks else '':>9}" for name in METHODS)
+        cells = "".join(f"{_number(checks[name]) if name in checks else '':>{COLUMN}}" for name in METHODS)
         name = tensor if len(tensor) < WIDTH else f"{tensor.split(' ', 1)[0]} …{tensor[-(WIDTH - 9) :]}"
         lines.append(f"{name:<{WIDTH}}{cells}")
     return lines
