@@ -291,3 +291,17 @@ def test_the_names_that_readers_call() -> None:
     assert npgpt.study.gradcheck(layers.Softmax(), np.array([[0.0, 1.0]])).passed
     assert npgpt.study.jacobian(layers.Softmax(), np.array([0.0, 1.0])).shape == (2, 2)
     assert len(npgpt.study.trace(layers.Softmax(), np.array([[0.0, 1.0]]))) == 2
+
+
+def test_a_factor_is_called_by_its_name() -> None:
+    class Unscaled(layers.Scores):
+        def backward(self, ds: Array, cache: Cache) -> tuple[Array, Array]:
+            dq, dk = super().backward(ds, cache)
+            return dq, cache.note("k", dk * math.sqrt(64))
+
+    q, k = np.random.default_rng(0).normal(size=(2, 1, 2, 4, 64))
+    findings = gradcheck(Unscaled(), q, k).findings
+    assert {found.tensor for found in findings} == {"input k", "kept k"}
+    assert findings[0].says == (
+        "dk is the true one times 8 = √(length of axis 3 of q): 1/√(length of axis 3 of q) is missing"
+    )

@@ -64,8 +64,6 @@ def factor(doctor: Doctor, name: str, d: str, g: Array, e: Array) -> Answer | No
         return None
     if abs(c + 1) < doctor.close:
         return "sign", f"{d} has the wrong sign"
-    if abs(c - 2) < doctor.close:
-        return "factor", f"{d} is twice the true one: counted twice, or a 1/2 is missing"
     said = name_factor(c, doctor.subject, doctor.close)
     return "factor", f"{d} is the true one times {c:.6g}{said}"
 

@@ -73,27 +73,33 @@ class Doctor:
 
 
 def name_factor(c: float, subject: Subject, close: float) -> str:
-    """A number as one made of sizes: `` = √D: the 1/√D is missing``."""
-    sizes = dict(subject.sizes)
-    for name, x in [*subject.tensors.items(), *subject.constants.items()]:
-        for axis, n in enumerate(x.shape):
-            sizes.setdefault(f"(length of axis {axis} of {name.split(' ', 1)[-1]})", n)
-    for name, ids in subject.constants.items():
-        if ids.dtype.kind in "iu" and (ids < 0).any():
-            sizes[f"(number of {name} that count)"] = int((ids >= 0).sum())
-    singles = {key: float(n) for key, n in sizes.items() if n > 1}
-    known = dict(singles)
-    known |= {f"√{key}": math.sqrt(n) for key, n in singles.items()}
-    short = [key for key in singles if len(key) == 1]
-    known |= {f"{a}·{b}": singles[a] * singles[b] for a, b in itertools.combinations(short, 2)}
-    known |= {"√2": math.sqrt(2), "√(2/π)": math.sqrt(2 / math.pi), "2": 2.0, "3": 3.0, "4": 4.0}
-    known |= {f"{a}/{b}": known[a] / known[b] for a, b in itertools.permutations(singles, 2)}
-    sign = "−" if c < 0 else ""
+    """A number as those made of sizes that it may be: `` = √D: 1/√D is missing``. Simple names go before others."""
     if math.isclose(abs(c), 1, rel_tol=close):
         return ""
-    for key, n in known.items():
-        if math.isclose(abs(c), n, rel_tol=close):
-            return f" = {sign}{key}: a 1/{key} is missing"
-        if math.isclose(abs(c), 1 / n, rel_tol=close):
-            return f" = {sign}1/{key}: it is divided by {key} where it should not be"
+    letters = {key: float(n) for key, n in subject.sizes.items() if n > 1}
+    for name, ids in subject.constants.items():
+        if ids.dtype.kind in "iu" and (ids < 0).any():
+            letters[f"(number of {name} that count)"] = float((ids >= 0).sum())
+    lengths: dict[str, float] = {}
+    for name, x in [*subject.tensors.items(), *subject.constants.items()]:
+        for axis, n in enumerate(x.shape):
+            if n > 1 and n not in lengths.values():  # once, though several arrays have it
+                lengths[f"(length of axis {axis} of {name.split(' ', 1)[-1]})"] = float(n)
+    named = {**letters, **lengths}
+    for known in (
+        letters
+        | _roots(letters)
+        | {f"{a}·{b}": letters[a] * letters[b] for a, b in itertools.combinations(letters, 2)},
+        {"2": 2.0, "3": 3.0, "4": 4.0, "√2": math.sqrt(2), "√(2/π)": math.sqrt(2 / math.pi)},
+        lengths | _roots(lengths),
+        {f"({a}/{b})": named[a] / named[b] for a, b in itertools.permutations(named, 2)},
+    ):
+        for of, said in ((abs(c), " = {0}: 1/{1} is missing"), (1 / abs(c), " = 1/{1}: divided by {0} for no reason")):
+            names = [key for key, n in known.items() if math.isclose(of, n, rel_tol=close)][:3]
+            if names:
+                return said.format(" or ".join(names), " or 1/".join(names))
     return ""
+
+
+def _roots(sizes: dict[str, float]) -> dict[str, float]:
+    return {f"√{key}": math.sqrt(n) for key, n in sizes.items()}
