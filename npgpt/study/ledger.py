@@ -20,7 +20,7 @@ import numpy as np
 from npgpt.core import Array
 from npgpt.errors import ConfigError, did_you_mean
 from npgpt.study.cases import Case
-from npgpt.study.subjects import LayerSubject, NudgedCache, Nudges
+from npgpt.study.subjects import LayerSubject, NudgedCache
 from npgpt.study.tape import Taped, taped
 
 Cell = tuple[str, tuple[int, ...]]  # tensor, index
@@ -248,7 +248,6 @@ class _LedgerCache(NudgedCache):
         self.aliases: dict[str, str] = {}
         self._shapes = {name: x.shape for name, x in inputs.items()}
         self._names = {node.number: name for name, x in inputs.items() for node in x.ravel()}  # number -> first name
-        self.nudges: Nudges = {}
 
     def keep(self, name: str, array: Array) -> Array:
         path = self._full(name)
