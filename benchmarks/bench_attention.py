@@ -73,7 +73,7 @@ class NpgptSide(Side, Npgpt):
     def prepare(self, T: int) -> None:
         from npgpt.kernels.attention import forward_size
         from npgpt.kernels.attention_backward import backward_size
-        from npgpt.kernels.pool import get_num_threads
+        from npgpt.machine.pool import get_num_threads
 
         qkv, dmixed = arrays(T)
         B, _, C = dmixed.shape
@@ -86,13 +86,13 @@ class NpgptSide(Side, Npgpt):
 
     def forward(self) -> None:
         from npgpt.kernels import attention
-        from npgpt.kernels.pool import pool
+        from npgpt.machine.pool import pool
 
         attention.forward(pool(), self.qkv, HEADS, self.T, self.mixed, self.sums, *self.dropping, self.works[0])
 
     def backward(self) -> None:
         from npgpt.kernels import attention_backward
-        from npgpt.kernels.pool import pool
+        from npgpt.machine.pool import pool
 
         attention_backward.backward(
             pool(),

@@ -244,7 +244,7 @@ class CompiledSide(LayerSide, Npgpt):
 
 class TextbookSide(LayerSide, Numpy):
     def __init__(self, threads: int) -> None:
-        from npgpt.memory import keep_freed_memory
+        from npgpt.support.memory import keep_freed_memory
 
         super().__init__(threads)
         keep_freed_memory()  # as ``npgpt train`` does

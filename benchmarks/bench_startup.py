@@ -48,8 +48,8 @@ def compile_all(stages: Stages) -> dict[str, Any]:
 
     for module in pkgutil.iter_modules(npgpt.compiled.__path__):
         importlib.import_module(f"npgpt.compiled.{module.name}")
-    from npgpt.kernels.cache import ENTRIES
-    from npgpt.kernels.pool import pool
+    from npgpt.machine.compile import ENTRIES
+    from npgpt.machine.pool import pool
 
     stages.end("import npgpt")
     start, kernels = time.monotonic(), {}

@@ -27,9 +27,10 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import numpy as np
 from vocabularies import ours, package_file, tiktokens
 
-from npgpt.files import read_parts
-from npgpt.kernels import cache
-from npgpt.tokenizer import BPETokenizer, fast
+from npgpt.machine import compile as cache
+from npgpt.support.files import read_parts
+from npgpt.tokenizer import BPETokenizer
+from npgpt.tokenizer import bpe_compiled as fast
 
 PEERS = ("tiktoken", "gigatoken", "rustbpe", "gigabpe", "tokenizers")
 ROWS: list[dict[str, Any]] = []
@@ -257,7 +258,7 @@ def bench_decode(texts: dict[str, str]) -> None:
 
 
 def bench_train(texts: dict[str, str], installed: set[str]) -> None:
-    from npgpt.tokenizer.formats import HUGGING_FACE_PATTERNS
+    from npgpt.tokenizer.bpe_formats import HUGGING_FACE_PATTERNS
 
     whole = texts["prose"] + texts["code"] + texts["mixed"]
     for size in (10_000_000, 50_000_000):

@@ -17,9 +17,9 @@ from numba import extending, types
 from numba.core import cgutils
 
 from npgpt import set_num_threads
-from npgpt.kernels.atomics import job
-from npgpt.kernels.pool import get_num_threads, launch, pool
-from npgpt.kernels.tile import TILE
+from npgpt.machine.atomics import job
+from npgpt.machine.pool import get_num_threads, launch, pool
+from npgpt.machine.tile import TILE
 
 CHAINS = 2 * TILE.rows
 CHUNKS = 8  # for each thread: one that the system puts aside leaves its share to the others

@@ -236,7 +236,7 @@ class Npgpt:
         import numpy as np
 
         from npgpt import __version__
-        from npgpt.kernels.tile import TILE
+        from npgpt.machine.tile import TILE
 
         return {"version": __version__, "numba": numba.__version__, "numpy": np.__version__, "tile": TILE.name}
 

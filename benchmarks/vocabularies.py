@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from npgpt.tokenizer import BPETokenizer
-from npgpt.tokenizer.formats import KNOWN
+from npgpt.tokenizer.bpe_formats import KNOWN
 
 NAMES = ("gpt2", "cl100k_base", "o200k_base")
 

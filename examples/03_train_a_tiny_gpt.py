@@ -8,7 +8,7 @@ from npgpt.baselines import bigram_loss, unigram_loss
 from npgpt.build import make_gpt
 from npgpt.config import GPTConfig, TrainConfig
 from npgpt.data import builtin_texts, encode_texts, split_text
-from npgpt.generate import generate
+from npgpt.sampling import generate
 from npgpt.tokenizer import BPETokenizer
 from npgpt.train import evaluate, training_steps
 

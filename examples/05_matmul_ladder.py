@@ -17,7 +17,7 @@ import numpy as np
 
 from npgpt import set_num_threads
 from npgpt.kernels import matmul
-from npgpt.kernels.vector import fma, load, splat, store
+from npgpt.machine.vector import fma, load, splat, store
 
 set_num_threads(1)
 M, N = 512, 2048

@@ -11,8 +11,8 @@ import numpy as np
 
 from npgpt.core import Array, Cache, Layer, Param
 from npgpt.layers import Attention, Scores, visible
-from npgpt.study.cases import of_order_one
-from npgpt.study.gradcheck import gradcheck
+from npgpt.study.check.cases import of_order_one
+from npgpt.study.check.checker import gradcheck
 
 
 class GatedUnit(Layer):

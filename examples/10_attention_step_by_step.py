@@ -18,9 +18,9 @@ import numpy as np
 
 from npgpt.core import Array, Cache, Layer
 from npgpt.layers import Attention, Dropout, Linear, visible
-from npgpt.pictures import pyplot
-from npgpt.study.cases import Case, of_order_one
-from npgpt.study.gradcheck import check_case, gradcheck, upstream
+from npgpt.study.check.cases import Case, of_order_one
+from npgpt.study.check.checker import check_case, gradcheck, upstream
+from npgpt.support.pictures import pyplot
 
 
 class LoopAverage(Layer):

@@ -21,7 +21,7 @@ from npgpt.core import Array, Cache
 from npgpt.data import builtin_texts, encode_texts, split_text
 from npgpt.layers import ConcatenatedPositions, LearnedPositions, SinusoidalPositions
 from npgpt.model import GPT
-from npgpt.study.cases import of_order_one
+from npgpt.study.check.cases import of_order_one
 from npgpt.tokenizer import BPETokenizer
 from npgpt.train import training_steps
 
@@ -131,7 +131,7 @@ print(f"Learned vectors of neighbours have a cosine of {near:.2f}, 16 apart of {
 assert near > far
 
 if sys.argv[1:]:
-    from npgpt.pictures import pyplot
+    from npgpt.support.pictures import pyplot
 
     plt = pyplot()
     figure, axes = plt.subplots(1, 3, figsize=(13, 4), layout="constrained")

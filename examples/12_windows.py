@@ -173,7 +173,7 @@ print(
 )
 
 if sys.argv[1:] and find_spec("matplotlib"):
-    from npgpt.pictures import pyplot
+    from npgpt.support.pictures import pyplot
 
     plt = pyplot()
     figure, axes = plt.subplots(1, 2, figsize=(10, 4), sharey=True, layout="constrained")

@@ -20,7 +20,7 @@ from npgpt import set_num_threads
 from npgpt.core import Cache
 from npgpt.embeddings.lookup import WAYS, OneHotEmbedding, one_hot
 from npgpt.layers import Embedding
-from npgpt.study.gradcheck import gradcheck
+from npgpt.study.check.checker import gradcheck
 
 set_num_threads(1)
 W = np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])

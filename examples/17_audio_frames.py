@@ -14,8 +14,8 @@ from npgpt import layers as textbook
 from npgpt.build import compiled_layers
 from npgpt.core import Array, Cache, Layer
 from npgpt.optim import AdamW, WarmupCosine, clip_scale
-from npgpt.study.cases import of_order_one
-from npgpt.study.gradcheck import gradcheck
+from npgpt.study.check.cases import of_order_one
+from npgpt.study.check.checker import gradcheck
 
 # B batch, T time (frames), F samples in a frame, C channels
 F, T, RATE = 64, 16, 8000

@@ -56,7 +56,7 @@ assert bpe.decode(bpe.encode(held_out)) == held_out
 assert rows[-1][1] > rows[0][1] and rows[-1][2] < rows[0][2] and rows[-1][3] > 0
 
 if len(sys.argv) > 1:
-    from npgpt.pictures import pyplot
+    from npgpt.support.pictures import pyplot
 
     plt = pyplot()
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")

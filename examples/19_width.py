@@ -65,7 +65,7 @@ else:
 
 pictures = [argument for argument in sys.argv[1:] if argument != "--words"]
 if pictures:
-    from npgpt.pictures import pyplot
+    from npgpt.support.pictures import pyplot
 
     plt = pyplot()
     figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")

@@ -8,6 +8,6 @@ def set_num_threads(n: int) -> None:
 
     Results do not depend on it, to the last bit.
     """
-    from npgpt.kernels.pool import set_num_threads  # Numba takes a while to import: only when it is needed
+    from npgpt.machine.pool import set_num_threads  # Numba takes a while to import: only when it is needed
 
     set_num_threads(n)

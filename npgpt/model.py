@@ -8,9 +8,9 @@ import numpy.typing as npt
 from npgpt import layers as textbook
 from npgpt.config import GPTConfig
 from npgpt.core import Array, Cache, FlatParams, Layer
+from npgpt.core.shapes import check_array, check_ids
 from npgpt.errors import ShapeError
 from npgpt.layers import Block, CrossEntropy, Dropout, Embedding, HeadLoss, LayerNorm, Scores, VocabularyHead
-from npgpt.shapes import check_array, check_ids
 
 INITIAL_STD = 0.02
 

@@ -9,6 +9,7 @@ import math
 import numpy as np
 
 from npgpt.core import Array, FlatParams
+from npgpt.exact import cos_pi
 
 
 class AdamW:
@@ -113,17 +114,3 @@ class WarmupCosine:
             return self.highest * (step + 1) / self.warmup
         way = (step - self.warmup) / max(1, self.steps - 1 - self.warmup)
         return self.lowest + (self.highest - self.lowest) * (1 + cos_pi(min(way, 1.0))) / 2
-
-
-def cos_pi(t: float) -> float:
-    """cos πt for 0 <= t <= 1, to 1e-11: the Taylor series of sin z = cos(π/2 − z) at z = π(½ − t), up to z¹⁵.
-
-    >>> abs(cos_pi(0.3) - math.cos(math.pi * 0.3)) < 1e-11
-    True
-    """
-    z = math.pi * (0.5 - t)
-    term = total = z
-    for n in range(3, 17, 2):
-        term = -term * z * z / (n * (n - 1))
-        total += term
-    return total

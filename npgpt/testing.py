@@ -6,8 +6,8 @@
     def test_my_layer():
         assert_obeys_laws(lambda sizes: MyLayer(sizes.C))
 
-``LAWS`` must hold for every layer; ``npgpt.study.cases.Case`` is what a law takes. ``INVARIANTS`` are facts about the
-gradients of particular layers. The rest are strategies for hypothesis, which is imported nowhere else in npgpt.
+``LAWS`` must hold for every layer; ``Case`` is what a law takes. ``INVARIANTS`` are facts about the gradients of
+particular layers. The rest are strategies for hypothesis, which is imported nowhere else in npgpt.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as numpy_strategies
 
 from npgpt.core import Array, Layer
-from npgpt.study.cases import Case, Sizes
-from npgpt.study.gradcheck import check_case
-from npgpt.study.invariants import INVARIANTS
-from npgpt.study.laws import LAWS, LAWS_OF_COMPILED, Law
+from npgpt.study.check.cases import Case, Sizes
+from npgpt.study.check.checker import check_case
+from npgpt.study.check.invariants import INVARIANTS
+from npgpt.study.check.laws import LAWS, LAWS_OF_COMPILED, Law
 
 __all__ = [
     "INVARIANTS",

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npgpt.core import FlatParams, Param
-from npgpt.optim import AdamW, WarmupCosine, clip_grad_norm, cos_pi
+from npgpt.exact import cos_pi
+from npgpt.optim import AdamW, WarmupCosine, clip_grad_norm
 
 
 def paper(theta: float, grads: list[float], lr: float, decay: float, b1: float, b2: float, eps: float) -> float:

@@ -7,7 +7,7 @@ import pytest
 
 from npgpt import layers
 from npgpt.core import Layer
-from npgpt.study.laws import LAWS
+from npgpt.study.check.laws import LAWS
 
 README = Path(__file__).parents[1].joinpath("README.md").read_text(encoding="utf-8")
 

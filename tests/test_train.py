@@ -11,9 +11,9 @@ from npgpt.build import make_gpt
 from npgpt.config import GPTConfig, TrainConfig
 from npgpt.core import Cache
 from npgpt.errors import ConfigError, DataError, TrainingError
-from npgpt.generate import generate
 from npgpt.layers import IGNORE_INDEX
 from npgpt.model import GPT
+from npgpt.sampling import generate
 from npgpt.train import accumulate, evaluate, training_steps
 
 TINY = GPTConfig(vocab_size=7, context_length=4, n_layer=2, n_head=2, n_embd=8, dropout=0.1)

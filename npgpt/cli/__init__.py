@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 from npgpt import __version__
 from npgpt.errors import ConfigError, NpgptError, did_you_mean
-from npgpt.terminal import escape_controls
+from npgpt.support.terminal import escape_controls
 
 
 class Parser(argparse.ArgumentParser):

@@ -20,10 +20,10 @@ import numpy as np
 from npgpt import __version__
 from npgpt.build import compiled_layers
 from npgpt.core import Cache
-from npgpt.study.bits import MODELS, PLAIN_LIBRARIES, STEPS, hash_elsewhere, text, train, weights_hash
-from npgpt.study.cases import make_case
-from npgpt.study.gradcheck import METHODS, check_case
-from npgpt.terminal import escape_controls
+from npgpt.study.check.cases import make_case
+from npgpt.study.check.checker import METHODS, check_case
+from npgpt.study.reproducible import MODELS, PLAIN_LIBRARIES, STEPS, hash_elsewhere, text, train, weights_hash
+from npgpt.support.terminal import escape_controls
 
 WIDTH, INDENT = 80, 16  # columns of a page, and before a fact
 SHOWN = ("x86_64", "AMD64")  # where the tests have been run
@@ -68,7 +68,7 @@ def run(options: argparse.Namespace) -> int:
         return 0 if holds else 1
     architecture = platform.machine()
     tested = "shown on x86-64" if architecture in SHOWN else f"compiled for {architecture}, not run there by us"
-    print(_row("  elsewhere", f"same bits on any CPU: {tested} (tests/test_bits.py)"))
+    print(_row("  elsewhere", f"same bits on any CPU: {tested} (tests/study/test_reproducible.py)"))
     if bits:
         print(_row("hash", f"{bits[:16]}, to be compared with another machine's"))
     print(_row("verdict", "all promises hold here" if holds else "NOT ALL PROMISES HOLD HERE"))
@@ -156,9 +156,10 @@ def about_kernels() -> dict[str, Any]:
             return {"layers": str(said_why[-1].message)}
     from llvmlite import binding
 
-    from npgpt.kernels import matmul, tile
-    from npgpt.kernels.cache import cache_folder, config
-    from npgpt.kernels.pool import get_num_threads
+    from npgpt.kernels import matmul
+    from npgpt.machine import tile
+    from npgpt.machine.compile import cache_folder, config
+    from npgpt.machine.pool import get_num_threads
 
     cpu = {"NUMBA_CPU_NAME": config.CPU_NAME, "NUMBA_CPU_FEATURES": config.CPU_FEATURES}
     overridden = [f"{name} is {value!r}" for name, value in cpu.items() if value is not None]

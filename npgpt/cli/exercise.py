@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from npgpt.errors import ConfigError, DataError
-from npgpt.files import write_atomically
-from npgpt.study.exercises import EXERCISES, check_file, draw_broken, find
-from npgpt.terminal import escape_controls
+from npgpt.study.exercises.catalogue import EXERCISES, check_file, draw_broken, find
+from npgpt.support.files import write_atomically
+from npgpt.support.terminal import escape_controls
 
 
 def add_parser(subparsers: Any) -> None:

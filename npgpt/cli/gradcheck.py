@@ -12,10 +12,10 @@ from typing import Any
 from tqdm import tqdm
 
 from npgpt.errors import ConfigError, did_you_mean
-from npgpt.pictures import pyplot
-from npgpt.study.cases import CASES, make_case
-from npgpt.study.gradcheck import Report, check_case
-from npgpt.study.gradcheck_text import HEADER, as_text, summary, v_of_errors
+from npgpt.study.check.cases import CASES, make_case
+from npgpt.study.check.checker import Report, check_case
+from npgpt.study.check.text import HEADER, as_text, summary, v_of_errors
+from npgpt.support.pictures import pyplot
 
 MANY = 8  # layers, from which on starting processes pays
 

@@ -5,10 +5,10 @@ import itertools
 import sys
 from typing import Any
 
-from npgpt.checkpoint import load_run
 from npgpt.errors import DataError
-from npgpt.generate import check_context, generate
-from npgpt.terminal import given_text, write_text
+from npgpt.runs import load_run
+from npgpt.sampling import check_context, generate
+from npgpt.support.terminal import given_text, write_text
 from npgpt.tokenizer import END_OF_TEXT, UNKNOWN
 
 

@@ -7,11 +7,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from npgpt.checkpoint import TOKENIZER
 from npgpt.config import TOKENIZERS
 from npgpt.errors import DataError, RunError, TokenizerError
-from npgpt.files import read_parts
-from npgpt.terminal import escape_controls, given_text, write_text
+from npgpt.runs import TOKENIZER
+from npgpt.support.files import read_parts
+from npgpt.support.terminal import escape_controls, given_text, write_text
 from npgpt.tokenizer import BPETokenizer, CharTokenizer, Tokenizer, WordTokenizer
 
 KINDS: dict[str, Any] = dict(zip(TOKENIZERS, (BPETokenizer, WordTokenizer, CharTokenizer), strict=True))

@@ -11,18 +11,18 @@ from typing import Any
 import numpy as np
 
 from npgpt import layers
-from npgpt.checkpoint import load_run
 from npgpt.cli.trace_over_time import show_over_time
 from npgpt.cli.trace_screen import walk
 from npgpt.config import GPTConfig
 from npgpt.core import Array
 from npgpt.errors import ConfigError, DataError
-from npgpt.files import write_atomically
 from npgpt.model import GPT
-from npgpt.study.cases import of_order_one
-from npgpt.study.page import page
-from npgpt.study.trace import Trace, Traced, relative_error, trace
-from npgpt.terminal import escape_controls, given_text
+from npgpt.runs import load_run
+from npgpt.study.check.cases import of_order_one
+from npgpt.study.trace.page import page
+from npgpt.study.trace.tracing import Trace, Traced, relative_error, trace
+from npgpt.support.files import write_atomically
+from npgpt.support.terminal import escape_controls, given_text
 from npgpt.tokenizer import CharTokenizer, Tokenizer
 
 SMALL = 9  # tokens that a model without a run sees at most

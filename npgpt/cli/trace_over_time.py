@@ -5,11 +5,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from npgpt.checkpoint import LEDGER
 from npgpt.errors import RunError
-from npgpt.files import write_atomically
-from npgpt.pictures import pyplot
-from npgpt.terminal import escape_controls
+from npgpt.runs import LEDGER
+from npgpt.support.files import write_atomically
+from npgpt.support.pictures import pyplot
+from npgpt.support.terminal import escape_controls
 
 
 def show_over_time(folder: Path, picture: str | None) -> None:

@@ -12,8 +12,8 @@ import numpy as np
 
 from npgpt.core import Array
 from npgpt.errors import ConfigError
-from npgpt.study.trace import Trace
-from npgpt.terminal import escape_controls
+from npgpt.study.trace.tracing import Trace
+from npgpt.support.terminal import escape_controls
 
 KEYS = "arrows move · n/p next/previous tensor · [ ] slice · g gradient/value · t table · q quit"
 BLUES_TO_REDS = (21, 33, 39, 75, 111, 153, 255, 224, 217, 210, 203, 196, 160)  # of the 256 colours

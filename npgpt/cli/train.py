@@ -17,19 +17,19 @@ from tqdm import tqdm
 
 from npgpt.baselines import bigram_loss, unigram_loss
 from npgpt.build import make_gpt
-from npgpt.checkpoint import FILES, LEDGER, PICTURE, RunFolder
 from npgpt.cli.options import add_config_flags, config_from
 from npgpt.config import DataConfig, RunConfig
 from npgpt.core import Array
 from npgpt.data import builtin_texts, encode_texts, split_text
 from npgpt.errors import ConfigError, DataError, RunError, TrainingError
-from npgpt.files import read_text, write_atomically
-from npgpt.generate import generate
-from npgpt.memory import keep_freed_memory
 from npgpt.model import GPT
-from npgpt.pictures import pyplot
-from npgpt.study.over_time import Recorder
-from npgpt.terminal import escape_controls
+from npgpt.runs import FILES, LEDGER, PICTURE, RunFolder
+from npgpt.sampling import generate
+from npgpt.study.trace.over_time import Recorder
+from npgpt.support.files import read_text, write_atomically
+from npgpt.support.memory import keep_freed_memory
+from npgpt.support.pictures import pyplot
+from npgpt.support.terminal import escape_controls
 from npgpt.tokenizer import END_OF_TEXT, BPETokenizer, CharTokenizer, Tokenizer, WordTokenizer
 from npgpt.train import Step, evaluate, training_steps
 
@@ -196,7 +196,7 @@ def fit(
 @contextlib.contextmanager
 def compilation_shown(bar: Any) -> Iterator[None]:
     """Name on a progress line the kernels that are being compiled, which takes a while the first time."""
-    from npgpt.kernels.cache import PROGRESS  # Numba takes a while to import: not before help is shown
+    from npgpt.machine.compile import PROGRESS  # Numba takes a while to import: not before help is shown
 
     shown = [] if bar.disable else [bar.set_description]
     PROGRESS.extend(shown)

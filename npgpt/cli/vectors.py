@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from npgpt.build import make_gpt
-from npgpt.checkpoint import load_run
 from npgpt.cli.vectors_index import add_index_parsers
 from npgpt.embeddings.evaluate import (
     RESTRICT_VOCAB,
@@ -26,8 +25,9 @@ from npgpt.embeddings.project import draw_maps, parallelogram, project, text_map
 from npgpt.embeddings.vectors import WordVectors
 from npgpt.embeddings.word2vec import Word2VecConfig, train_word2vec
 from npgpt.errors import ConfigError, DataError, RunError
-from npgpt.files import read_parts
-from npgpt.terminal import escape_controls, given_text
+from npgpt.runs import load_run
+from npgpt.support.files import read_parts
+from npgpt.support.terminal import escape_controls, given_text
 from npgpt.tokenizer import BPETokenizer, Tokenizer
 from npgpt.tokenizer.words import WORD
 

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from npgpt.checkpoint import MODEL, load_run
 from npgpt.core import Array
 from npgpt.embeddings.documents import BagOfWords, Encoder, State, gpt_vectors, mean, numbers_of, sif, tf_idf
 from npgpt.embeddings.formats import installed_glove, load
@@ -20,8 +19,9 @@ from npgpt.embeddings.index import DocumentIndex
 from npgpt.embeddings.pv_dbow import PVModel, train_pv_dbow
 from npgpt.embeddings.vectors import WordVectors
 from npgpt.errors import ConfigError, DataError, NpgptError, RunError
-from npgpt.files import read_text
-from npgpt.terminal import escape_controls, given_text
+from npgpt.runs import MODEL, load_run
+from npgpt.support.files import read_text
+from npgpt.support.terminal import escape_controls, given_text
 
 METHODS = ("tf-idf", "mean", "sif", "pv-dbow", "gpt")
 SHOWN = 300  # characters of each document that the index keeps to show

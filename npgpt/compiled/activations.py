@@ -2,9 +2,9 @@
 from npgpt import layers as textbook
 from npgpt.compiled.base import CompiledLayer, check_float32, flat, gradient, output
 from npgpt.core import Array, Cache, Layer
+from npgpt.core.shapes import check_array
 from npgpt.kernels import elementwise
-from npgpt.kernels.pool import pool
-from npgpt.shapes import check_array
+from npgpt.machine.pool import pool
 
 
 class _Activation(CompiledLayer):

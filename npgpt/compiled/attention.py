@@ -7,12 +7,12 @@ from npgpt import layers as textbook
 from npgpt.compiled.base import CompiledComposite, CompiledLayer, add, check_float32, flat, gradient, output, rows
 from npgpt.compiled.linear import Linear
 from npgpt.core import Array, Cache
+from npgpt.core.shapes import check_array
 from npgpt.kernels import attention, attention_backward, softmax
 from npgpt.kernels.attention import forward_size
 from npgpt.kernels.attention_backward import backward_size
 from npgpt.kernels.heads import mask_scores, multiply_heads
-from npgpt.kernels.pool import get_num_threads, pool
-from npgpt.shapes import check_array
+from npgpt.machine.pool import get_num_threads, pool
 
 
 class Scores(CompiledLayer, textbook.Scores):

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from npgpt.core import Array, Cache, Layer, Param
+from npgpt.core.shapes import check_array
 from npgpt.errors import ShapeError
 from npgpt.kernels import elementwise
-from npgpt.kernels.pool import pool
-from npgpt.shapes import check_array
+from npgpt.machine.pool import pool
 
 
 class CompiledLayer(Layer):

@@ -7,7 +7,7 @@ from npgpt import layers as textbook
 from npgpt.compiled.base import CompiledLayer, check_float32, flat, gradient, output
 from npgpt.core import Array, Cache
 from npgpt.kernels import dropout
-from npgpt.kernels.pool import pool
+from npgpt.machine.pool import pool
 
 
 class Dropout(CompiledLayer, textbook.Dropout):

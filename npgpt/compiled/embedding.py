@@ -4,9 +4,9 @@ import numpy as np
 from npgpt import layers as textbook
 from npgpt.compiled.base import CompiledLayer, output, rows
 from npgpt.core import Array, Cache
+from npgpt.core.shapes import check_array, check_ids
 from npgpt.kernels import embedding
-from npgpt.kernels.pool import pool
-from npgpt.shapes import check_array, check_ids
+from npgpt.machine.pool import pool
 
 
 class Embedding(CompiledLayer, textbook.Embedding):

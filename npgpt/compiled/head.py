@@ -2,8 +2,8 @@
 from npgpt import layers as textbook
 from npgpt.compiled.base import CompiledLayer, gradient, output, rows
 from npgpt.core import Array, Cache
+from npgpt.core.shapes import check_array
 from npgpt.kernels.matmul import matmul
-from npgpt.shapes import check_array
 
 
 class VocabularyHead(CompiledLayer, textbook.VocabularyHead):

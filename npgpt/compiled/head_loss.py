@@ -3,10 +3,10 @@ from npgpt import layers as textbook
 from npgpt.compiled.base import CompiledLayer, flat, gradient, output, rows
 from npgpt.compiled.loss import turn_logits
 from npgpt.core import Array, Cache
+from npgpt.core.shapes import check_array
 from npgpt.kernels import elementwise
 from npgpt.kernels.matmul import matmul
-from npgpt.kernels.pool import pool
-from npgpt.shapes import check_array
+from npgpt.machine.pool import pool
 
 
 class HeadLoss(CompiledLayer, textbook.HeadLoss):

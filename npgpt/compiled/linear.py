@@ -4,10 +4,10 @@ import numpy as np
 from npgpt import layers as textbook
 from npgpt.compiled.base import CompiledLayer, gradient, output, rows
 from npgpt.core import Array, Cache
+from npgpt.core.shapes import check_array
 from npgpt.kernels import columns
 from npgpt.kernels.matmul import BIAS, RESIDUAL, matmul
-from npgpt.kernels.pool import pool
-from npgpt.shapes import check_array
+from npgpt.machine.pool import pool
 
 
 class Linear(CompiledLayer, textbook.Linear):

@@ -4,10 +4,10 @@ import numpy as np
 from npgpt import layers as textbook
 from npgpt.compiled.base import CompiledLayer, check_float32, flat, gradient, output, rows
 from npgpt.core import Array, Cache
+from npgpt.core.shapes import check_array
 from npgpt.kernels import elementwise, loss
-from npgpt.kernels.pool import pool
 from npgpt.layers.loss import IGNORE_INDEX, keep_targets
-from npgpt.shapes import check_array
+from npgpt.machine.pool import pool
 
 
 class CrossEntropy(CompiledLayer, textbook.CrossEntropy):

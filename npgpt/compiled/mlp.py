@@ -4,8 +4,8 @@ from npgpt.compiled.activations import kind_of
 from npgpt.compiled.base import CompiledComposite, add, gradient, output, rows
 from npgpt.compiled.linear import add_column_sums, multiply_onto
 from npgpt.core import Array, Cache
+from npgpt.core.shapes import check_array
 from npgpt.kernels.matmul import ACTIVATION, SLOPE, matmul
-from npgpt.shapes import check_array
 
 
 class MLP(CompiledComposite, textbook.MLP):

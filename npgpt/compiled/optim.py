@@ -5,7 +5,7 @@ import numpy as np
 from npgpt import optim as textbook
 from npgpt.core import FlatParams
 from npgpt.kernels import optimizer
-from npgpt.kernels.pool import pool
+from npgpt.machine.pool import pool
 
 
 class AdamW(textbook.AdamW):

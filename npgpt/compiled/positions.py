@@ -6,7 +6,7 @@ from npgpt.compiled.base import CompiledComposite, CompiledLayer, check_float32,
 from npgpt.compiled.linear import add_column_sums
 from npgpt.core import Array, Cache
 from npgpt.kernels import columns
-from npgpt.kernels.pool import pool
+from npgpt.machine.pool import pool
 
 
 class LearnedPositions(CompiledLayer, textbook.LearnedPositions):

@@ -12,8 +12,8 @@ from npgpt.core import Array, Cache
 from npgpt.kernels import columns
 from npgpt.kernels.heads import mask_scores, multiply_heads
 from npgpt.kernels.matmul import matmul
-from npgpt.kernels.pool import pool
 from npgpt.layers.scores import check_queries_and_keys, distances, slopes, turning
+from npgpt.machine.pool import pool
 
 
 class RelativeBiasScores(Scores, textbook.RelativeBiasScores):

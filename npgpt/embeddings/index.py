@@ -18,7 +18,7 @@ import safetensors.numpy
 from npgpt.core import Array
 from npgpt.embeddings.documents import unit
 from npgpt.errors import DataError, ShapeError
-from npgpt.files import write_atomically
+from npgpt.support.files import write_atomically
 
 FORMAT, VERSION = "npgpt-index", 1
 OF_ENCODER = "encoder."  # how the names of its tensors begin

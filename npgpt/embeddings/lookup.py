@@ -16,9 +16,9 @@ from collections.abc import Callable
 import numpy as np
 
 from npgpt.core import Array, Cache, Layer, Param
+from npgpt.core.shapes import check_array, check_ids
 from npgpt.errors import ShapeError
 from npgpt.layers.linear import rows
-from npgpt.shapes import check_array, check_ids
 
 
 def one_hot(ids: Array, vocab_size: int, dtype: type[np.floating] | np.dtype[np.floating] = np.float64) -> Array:
@@ -128,7 +128,7 @@ def by_kernel(dy: Array, ids: Array, dtable: Array) -> None:
     """
     from npgpt.compiled import base  # Numba takes a while to import: only when it is needed
     from npgpt.kernels import embedding
-    from npgpt.kernels.pool import pool
+    from npgpt.machine.pool import pool
 
     _check("by_kernel", dy, ids, dtable)
     base.check_float32("by_kernel", "dtable", dtable)

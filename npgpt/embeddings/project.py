@@ -11,8 +11,8 @@ import numpy as np
 from npgpt.core import Array
 from npgpt.embeddings.vectors import WordVectors, cosine
 from npgpt.errors import ConfigError, ShapeError
-from npgpt.pictures import pyplot
-from npgpt.terminal import escape_controls
+from npgpt.support.pictures import pyplot
+from npgpt.support.terminal import escape_controls
 
 CORNERS = "b - a", "d - c", "c - a", "d - b"  # two pairs of opposite sides
 

@@ -147,7 +147,7 @@ def train_word2vec(
 
 
 def _compiled_epoch(inputs: Array, outputs: Array, corpus: Corpus, config: Word2VecConfig, epoch: int) -> None:
-    from npgpt.kernels.word2vec import train_epoch
+    from npgpt.embeddings.kernels.word2vec import train_epoch
 
     work = np.zeros(2 * LANES + inputs.shape[1], np.float32)
     work[LANES] = 1  # the label of the target

@@ -1,9 +1,5 @@
-"""Loops compiled by Numba: what makes npgpt fast. They take arrays, write into arrays and know nothing of the rest.
+"""The model's loops, compiled by Numba: they take arrays, write into arrays and know nothing of the rest.
 
-Every kernel is declared with ``@kernel`` (``cache.py``), which keeps the machine code on disk. Nothing is compiled by
-an import, only by a first call.
+Every kernel is declared with ``@kernel`` (``machine/compile.py``), which keeps the machine code on disk. An import
+compiles nothing but the few lines that find out which register tile suits the CPU (``machine/tile.py``).
 """
-
-from npgpt.kernels.cache import kernel
-
-__all__ = ["kernel"]

@@ -24,16 +24,16 @@ from typing import Any
 
 import numpy as np
 
-from npgpt.kernels.atomics import job
-from npgpt.kernels.bits import shift_right
-from npgpt.kernels.cache import entry, kernel
-from npgpt.kernels.functions import log
-from npgpt.kernels.kinds import FLOAT, FLOATS_OUT, INT, INTS, POOL, ROWS, ROWS_OUT
 from npgpt.kernels.matmul import GAP, pack_panels
-from npgpt.kernels.pool import launch
 from npgpt.kernels.softmax import LOWEST, exp_or_zero
-from npgpt.kernels.tile import TILE_COLUMNS, TILE_LANES, TILE_ROWS, copy_number, multiply_tile, transpose_block
-from npgpt.kernels.vector import (
+from npgpt.machine.atomics import job
+from npgpt.machine.bits import shift_right
+from npgpt.machine.compile import entry, kernel
+from npgpt.machine.functions import log
+from npgpt.machine.kinds import FLOAT, FLOATS_OUT, INT, INTS, POOL, ROWS, ROWS_OUT
+from npgpt.machine.pool import launch
+from npgpt.machine.tile import TILE_COLUMNS, TILE_LANES, TILE_ROWS, copy_number, multiply_tile, transpose_block
+from npgpt.machine.vector import (
     LANES,
     lane_numbers,
     load,

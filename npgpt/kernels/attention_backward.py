@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 
-from npgpt.kernels.atomics import job
 from npgpt.kernels.attention import (
     multiply_packed,
     pack_columns,
@@ -30,14 +29,15 @@ from npgpt.kernels.attention import (
     panels_size,
     write_transposed,
 )
-from npgpt.kernels.bits import shift_right
-from npgpt.kernels.cache import entry, kernel
-from npgpt.kernels.kinds import FLOAT, FLOATS, INT, INTS, POOL, ROWS, ROWS_OUT
 from npgpt.kernels.matmul import GAP
-from npgpt.kernels.pool import launch
 from npgpt.kernels.softmax import LOWEST, exp_or_zero
-from npgpt.kernels.tile import TILE_COLUMNS, TILE_ROWS, copy_number
-from npgpt.kernels.vector import (
+from npgpt.machine.atomics import job
+from npgpt.machine.bits import shift_right
+from npgpt.machine.compile import entry, kernel
+from npgpt.machine.kinds import FLOAT, FLOATS, INT, INTS, POOL, ROWS, ROWS_OUT
+from npgpt.machine.pool import launch
+from npgpt.machine.tile import TILE_COLUMNS, TILE_ROWS, copy_number
+from npgpt.machine.vector import (
     LANES,
     fma,
     lane_numbers,

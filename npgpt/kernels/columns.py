@@ -17,11 +17,11 @@ groups have come to is added up in their order, whoever did which.
 
 from typing import Any
 
-from npgpt.kernels.atomics import job
-from npgpt.kernels.cache import entry, kernel
-from npgpt.kernels.kinds import FLAG, FLOATS, FLOATS_OUT, POOL, ROWS, ROWS_OUT
-from npgpt.kernels.pool import launch
-from npgpt.kernels.vector import LANES, load, load_some, store, store_some
+from npgpt.machine.atomics import job
+from npgpt.machine.compile import entry, kernel
+from npgpt.machine.kinds import FLAG, FLOATS, FLOATS_OUT, POOL, ROWS, ROWS_OUT
+from npgpt.machine.pool import launch
+from npgpt.machine.vector import LANES, load, load_some, store, store_some
 
 GROUP = 32  # rows
 WIDTH = 256  # columns of a chunk where groups are added up

@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from npgpt.kernels.atomics import job
-from npgpt.kernels.bits import shift_right
-from npgpt.kernels.cache import entry, kernel
-from npgpt.kernels.kinds import FLOAT, INT, INTS, POOL, ROWS, ROWS_OUT
-from npgpt.kernels.pool import launch
-from npgpt.kernels.vector import LANES, load, load_some, random_lanes, store, store_some
+from npgpt.machine.atomics import job
+from npgpt.machine.bits import shift_right
+from npgpt.machine.compile import entry, kernel
+from npgpt.machine.kinds import FLOAT, INT, INTS, POOL, ROWS, ROWS_OUT
+from npgpt.machine.pool import launch
+from npgpt.machine.vector import LANES, load, load_some, random_lanes, store, store_some
 
 CHUNK = 4096  # numbers of one example
 

@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from npgpt.kernels.atomics import job
-from npgpt.kernels.cache import entry, inline_kernel, kernel
-from npgpt.kernels.functions import gelu, relu, tanh_gelu
-from npgpt.kernels.kinds import FLOAT, FLOATS, FLOATS_OUT, INT, POOL
-from npgpt.kernels.pool import launch
-from npgpt.kernels.vector import LANES, load, load_some, store, store_some
+from npgpt.machine.atomics import job
+from npgpt.machine.compile import entry, inline_kernel, kernel
+from npgpt.machine.functions import gelu, relu, tanh_gelu
+from npgpt.machine.kinds import FLOAT, FLOATS, FLOATS_OUT, INT, POOL
+from npgpt.machine.pool import launch
+from npgpt.machine.vector import LANES, load, load_some, store, store_some
 
 TANH_GELU, GELU, RELU = 0, 1, 2
 _ADD, _MULTIPLY, _SCALE = 0, 1, 2

@@ -15,11 +15,11 @@ takes longer than adding to it, so that is cut into chunks too.
 
 from typing import Any
 
-from npgpt.kernels.atomics import job
-from npgpt.kernels.cache import entry, kernel
-from npgpt.kernels.kinds import FLAG, INTS, POOL, ROWS, ROWS_OUT
-from npgpt.kernels.pool import launch
-from npgpt.kernels.vector import LANES, load, load_some, store, store_some
+from npgpt.machine.atomics import job
+from npgpt.machine.compile import entry, kernel
+from npgpt.machine.kinds import FLAG, INTS, POOL, ROWS, ROWS_OUT
+from npgpt.machine.pool import launch
+from npgpt.machine.vector import LANES, load, load_some, store, store_some
 
 CHUNK = 8192  # numbers of a chunk where rows are copied, or one row if that is longer
 WIDTH = 64  # columns of a chunk where rows are added

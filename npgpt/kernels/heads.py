@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from npgpt.kernels.atomics import job
-from npgpt.kernels.cache import entry, kernel
-from npgpt.kernels.kinds import FLOAT, POOL, ROWS, ROWS_OUT
 from npgpt.kernels.matmul import matmul
-from npgpt.kernels.pool import launch
+from npgpt.machine.atomics import job
+from npgpt.machine.compile import entry, kernel
+from npgpt.machine.kinds import FLOAT, POOL, ROWS, ROWS_OUT
+from npgpt.machine.pool import launch
 
 Floats = NDArray[np.float32]
 

@@ -22,12 +22,12 @@ from typing import Any
 
 import numpy as np
 
-from npgpt.kernels.atomics import job
-from npgpt.kernels.cache import entry, kernel
 from npgpt.kernels.columns import GROUP, add_groups, groups
-from npgpt.kernels.kinds import FLAG, FLOAT, FLOATS, FLOATS_OUT, POOL, ROWS, ROWS_OUT
-from npgpt.kernels.pool import launch
-from npgpt.kernels.vector import LANES, fma, load, load_some, splat, store, store_some, sum_lanes
+from npgpt.machine.atomics import job
+from npgpt.machine.compile import entry, kernel
+from npgpt.machine.kinds import FLAG, FLOAT, FLOATS, FLOATS_OUT, POOL, ROWS, ROWS_OUT
+from npgpt.machine.pool import launch
+from npgpt.machine.vector import LANES, fma, load, load_some, splat, store, store_some, sum_lanes
 
 __all__ = ["backward", "forward", "groups"]
 

@@ -19,13 +19,13 @@ from typing import Any
 
 import numpy as np
 
-from npgpt.kernels.atomics import job
-from npgpt.kernels.cache import entry, kernel
-from npgpt.kernels.functions import log
-from npgpt.kernels.kinds import FLOATS_OUT, INT, INTS, POOL, ROWS, ROWS_OUT
-from npgpt.kernels.pool import launch
 from npgpt.kernels.softmax import exp_row, rows_of_chunk, scale_row
-from npgpt.kernels.vector import splat, store_some
+from npgpt.machine.atomics import job
+from npgpt.machine.compile import entry, kernel
+from npgpt.machine.functions import log
+from npgpt.machine.kinds import FLOATS_OUT, INT, INTS, POOL, ROWS, ROWS_OUT
+from npgpt.machine.pool import launch
+from npgpt.machine.vector import splat, store_some
 
 LOWEST = np.float32(-44.3)  # just above -64·ln 2
 

@@ -11,10 +11,10 @@ As code::
 
 This loop reads two numbers for one multiplication, from memory that is far away. Here both matrices are cut into blocks
 that stay in the caches while they are used, and copied ("packed") in the very order in which the register tile
-(``tile.py``) reads them: a block of b, DEPTH x WIDTH, into the second cache, and beside it a few panels of a, each ROWS
-rows, of which the one in use is in the first. Transposed and sliced matrices differ only in how they are packed. Each
-number of the result is still the chain of the loop above, to the last bit: a later block of k goes on from what the
-earlier ones have written. So it depends neither on the tile nor on the blocks nor on who computes it.
+(``machine/tile.py``) reads them: a block of b, DEPTH x WIDTH, into the second cache, and beside it a few panels of a,
+each ROWS rows, of which the one in use is in the first. Transposed and sliced matrices differ only in how they are
+packed. Each number of the result is still the chain of the loop above, to the last bit: a later block of k goes on
+from what the earlier ones have written. So it depends neither on the tile nor on the blocks nor on who computes it.
 """
 
 from typing import Any
@@ -22,12 +22,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from npgpt.kernels.atomics import job
-from npgpt.kernels.cache import entry, kernel
 from npgpt.kernels.elementwise import activation
-from npgpt.kernels.kinds import FLAG, FLOATS, INT, MATRIX, MATRIX_OUT, POOL, ROWS, ROWS_OUT
-from npgpt.kernels.pool import THREADS, get_num_threads, launch, pool
-from npgpt.kernels.tile import (
+from npgpt.machine.atomics import job
+from npgpt.machine.compile import entry, kernel
+from npgpt.machine.kinds import FLAG, FLOATS, INT, MATRIX, MATRIX_OUT, POOL, ROWS, ROWS_OUT
+from npgpt.machine.pool import THREADS, get_num_threads, launch, pool
+from npgpt.machine.tile import (
     TILE,
     TILE_COLUMNS,
     TILE_LANES,
@@ -38,7 +38,7 @@ from npgpt.kernels.tile import (
     multiply_tile,
     transpose_block,
 )
-from npgpt.kernels.vector import LANES, load, load_some, store, store_some
+from npgpt.machine.vector import LANES, load, load_some, store, store_some
 
 Floats = NDArray[np.float32]
 

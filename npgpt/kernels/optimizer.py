@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from npgpt.kernels.atomics import job
-from npgpt.kernels.cache import entry, inline_kernel, kernel
-from npgpt.kernels.kinds import DOUBLES_OUT, FLOAT, FLOATS, FLOATS_OUT, INT, POOL
-from npgpt.kernels.pool import launch
-from npgpt.kernels.vector import (
+from npgpt.machine.atomics import job
+from npgpt.machine.compile import entry, inline_kernel, kernel
+from npgpt.machine.kinds import DOUBLES_OUT, FLOAT, FLOATS, FLOATS_OUT, INT, POOL
+from npgpt.machine.pool import launch
+from npgpt.machine.vector import (
     LANES,
     absolute,
     add_squares,

@@ -18,12 +18,12 @@ from typing import Any
 
 import numpy as np
 
-from npgpt.kernels.atomics import job
-from npgpt.kernels.cache import entry, inline_kernel, kernel
-from npgpt.kernels.functions import _expm1_reduced, _reduce
-from npgpt.kernels.kinds import POOL, ROWS, ROWS_OUT
-from npgpt.kernels.pool import launch
-from npgpt.kernels.vector import (
+from npgpt.machine.atomics import job
+from npgpt.machine.compile import entry, inline_kernel, kernel
+from npgpt.machine.functions import _expm1_reduced, _reduce
+from npgpt.machine.kinds import POOL, ROWS, ROWS_OUT
+from npgpt.machine.pool import launch
+from npgpt.machine.vector import (
     LANES,
     fma,
     load,

@@ -6,10 +6,10 @@ from types import ModuleType
 import numpy as np
 
 from npgpt.core import Array, Cache, Layer
+from npgpt.core.shapes import check_array
 from npgpt.errors import ConfigError
 from npgpt.layers.dropout import Dropout
 from npgpt.layers.linear import Linear
-from npgpt.shapes import check_array
 
 
 class Scores(Layer):

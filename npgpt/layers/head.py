@@ -2,8 +2,8 @@
 import numpy as np
 
 from npgpt.core import Array, Cache, Layer, Param
+from npgpt.core.shapes import check_array
 from npgpt.layers.linear import rows
-from npgpt.shapes import check_array
 
 
 class VocabularyHead(Layer):

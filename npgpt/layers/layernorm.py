@@ -2,7 +2,7 @@
 import numpy as np
 
 from npgpt.core import Array, Cache, Layer, Param
-from npgpt.shapes import check_array
+from npgpt.core.shapes import check_array
 
 
 class LayerNorm(Layer):

@@ -2,8 +2,8 @@
 import numpy as np
 
 from npgpt.core import Array, Cache, Layer
+from npgpt.core.shapes import check_array, check_ids
 from npgpt.errors import DataError, ShapeError
-from npgpt.shapes import check_array, check_ids
 
 IGNORE_INDEX = -100  # a target that is not counted
 

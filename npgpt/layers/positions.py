@@ -1,7 +1,6 @@
 # B batch, T time, C channels, P channels of a position
 """Positions in the stream: what comes between the token embedding and the blocks. ``scores.py`` has the other seam."""
 
-import functools
 import math
 import sys
 from types import ModuleType
@@ -9,9 +8,10 @@ from types import ModuleType
 import numpy as np
 
 from npgpt.core import Array, Cache, Layer, Param
+from npgpt.core.shapes import check_array
 from npgpt.errors import ShapeError
+from npgpt.exact import cos_and_sin
 from npgpt.layers.linear import Linear
-from npgpt.shapes import check_array
 
 
 class LearnedPositions(Layer):
@@ -171,51 +171,6 @@ class NoPositions(Layer):
 
     def backward(self, dy: Array, cache: Cache) -> Array:
         return dy  # 1.
-
-
-LN_10000 = 9.210340371976184  # math.log(10000), whose last bit is the C library's affair
-
-
-def cos_and_sin(T: int, D: int) -> tuple[Array, Array]:
-    """The cosines and sines of t·ω_c for t < T and each pair c of D channels, ω_c = 10000^(−2c/D): twice (T, ⌈D/2⌉).
-
-    The first pair turns by one radian from position to position, the last by almost nothing. Computed with + − × ÷
-    alone: they reach the weights, and the cosine of a library is not the same on every machine.
-
-    >>> cos, sin = cos_and_sin(500, 4)
-    >>> bool(np.abs(cos - np.cos(np.outer(np.arange(500), [1, 0.01]))).max() < 1e-12)
-    True
-    """
-    cos, sin = _cos_and_sin(1 << max(0, T - 1).bit_length(), D)  # made for a power of two, so that few are made
-    return cos[:T], sin[:T]
-
-
-@functools.lru_cache(maxsize=32)
-def _cos_and_sin(T: int, D: int) -> tuple[Array, Array]:
-    frequencies = np.array([exponential(-2 * c / D * LN_10000) for c in range((D + 1) // 2)])
-    angles = np.arange(T)[:, None] * frequencies
-    z = angles - np.rint(angles / (2 * math.pi)) * (2 * math.pi)  # −π to π
-    term = np.ones_like(z)
-    sums = [np.ones_like(z), np.zeros_like(z)]
-    for n in range(1, 30):  # the Taylor series of both: z^n/n! with the signs + − − + by turns
-        term = term * z / n
-        sums[n % 2] = sums[n % 2] + (term if n % 4 < 2 else -term)
-    return sums[0], sums[1]
-
-
-def exponential(x: float) -> float:
-    """e^x for −40 <= x <= 0, to 1e-13: (e^(x/64))^64, the inner one by its Taylor series. With + − × ÷ alone.
-
-    >>> abs(exponential(-9.2) / math.exp(-9.2) - 1) < 1e-13
-    True
-    """
-    term = total = 1.0
-    for n in range(1, 16):
-        term *= x / 64 / n
-        total += term
-    for _ in range(6):
-        total *= total
-    return total
 
 
 def as_real(constant: Array, x: Array) -> Array:

@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 
 from npgpt.core import Array, Cache, Param
+from npgpt.core.shapes import check_array
+from npgpt.exact import LN_2, cos_and_sin, exponential
 from npgpt.layers.attention import Scores, visible
-from npgpt.layers.positions import as_real, cos_and_sin, exponential
-from npgpt.shapes import check_array
+from npgpt.layers.positions import as_real
 
 
 class RelativeBiasScores(Scores):
@@ -210,9 +211,6 @@ def slopes(H: int) -> Array:
         whole, rest = divmod(8 * h, H)
         found.append(math.ldexp(exponential(-rest / H * LN_2), -whole))
     return np.array(found)
-
-
-LN_2 = 0.6931471805599453
 
 
 def turn(x: Array, back: bool = False) -> Array:

@@ -1,7 +1,6 @@
-"""To study gradients: check them, take them apart, see what each is the sum of."""
+"""To study gradients: check them, take them apart, see what each is the sum of (``npgpt.study.trace``)."""
 
-from npgpt.study.gradcheck import gradcheck
-from npgpt.study.jacobian import jacobian
-from npgpt.study.trace import trace
+from npgpt.study.check.checker import gradcheck
+from npgpt.study.check.jacobian import jacobian
 
-__all__ = ["gradcheck", "jacobian", "trace"]
+__all__ = ["gradcheck", "jacobian"]

@@ -2,7 +2,7 @@
 
 from npgpt.errors import TokenizerError
 from npgpt.tokenizer.base import END_OF_TEXT, Tokenizer
-from npgpt.tokenizer.byte_pairs import BPETokenizer
+from npgpt.tokenizer.bpe_tokenizer import BPETokenizer
 from npgpt.tokenizer.characters import CharTokenizer
 from npgpt.tokenizer.words import UNKNOWN, WordTokenizer
 

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal, Self
 import regex
 
 from npgpt.errors import TokenizerError
-from npgpt.files import write_atomically
+from npgpt.support.files import write_atomically
 
 FORMAT, VERSION = "npgpt-tokenizer", 1
 END_OF_TEXT = "<|endoftext|>"

@@ -2,7 +2,7 @@
 
 Any string is some sequence of bytes, so there is no unknown word; frequent words end up as one token.
 
-Training  1. Cut the text into pieces (``split.py``) and count each distinct piece once.
+Training  1. Cut the text into pieces (``patterns.py``) and count each distinct piece once.
           2. Count every pair of neighbouring tokens, each piece weighed by its count.
           3. Join the pair with the highest count into a new token, in every piece that has it; between equal counts the
              pair with the smaller ids wins (left first, then right). Only those pieces change, so only their pairs are
@@ -12,8 +12,8 @@ Encoding  Cut; in each piece, join the pair that was learned earliest, again and
 Numbers   0-255 the bytes, then the merges in the order learned: so a token's number is also its rank. Our ids are the
           numbers, then the special tokens; other vocabularies give the same tokens other ids.
 
-This file is the textbook. ``fast.py`` does the same by compiled kernels and is what ``BPETokenizer`` runs on; the tests
-hold the two equal.
+This file is the textbook. ``bpe_compiled.py`` does the same by compiled kernels and is what ``BPETokenizer`` runs on;
+the tests hold the two equal.
 Source    Sennrich et al. 2016, arXiv:1508.07909; on bytes: Radford et al. 2019 (GPT-2)
 """
 
@@ -24,7 +24,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
-from npgpt.tokenizer.split import compiled
+from npgpt.tokenizer.patterns import compiled
 
 Pair = tuple[int, int]
 

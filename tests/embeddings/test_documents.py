@@ -27,9 +27,9 @@ from npgpt.embeddings.documents import (
 from npgpt.embeddings.pv_dbow import DocumentWords, PVConfig, PVModel, train_pv_dbow
 from npgpt.embeddings.vectors import WordVectors
 from npgpt.errors import ConfigError, DataError, ShapeError
-from npgpt.study.cases import Case, of_order_one
-from npgpt.study.gradcheck import METHODS, check_case, gradcheck
-from npgpt.study.laws import LAWS, LAWS_OF_COMPILED
+from npgpt.study.check.cases import Case, of_order_one
+from npgpt.study.check.checker import METHODS, check_case, gradcheck
+from npgpt.study.check.laws import LAWS, LAWS_OF_COMPILED
 from npgpt.tokenizer import CharTokenizer
 
 TEXTS = ["the cat sat on the mat", "the dog sat on the log, the dog!", "a cat is not a dog", "war and peace and war"]

@@ -10,7 +10,6 @@ import safetensors.numpy
 from hypothesis import given
 from hypothesis import strategies as st
 
-from npgpt.checkpoint import RunFolder
 from npgpt.cli import Parser
 from npgpt.cli.vectors_index import METHODS, add_index_parsers
 from npgpt.config import GPTConfig, RunConfig
@@ -20,6 +19,7 @@ from npgpt.embeddings.index import FORMAT, DocumentIndex
 from npgpt.embeddings.vectors import WordVectors
 from npgpt.errors import ConfigError, DataError, NpgptError, RunError, ShapeError
 from npgpt.model import GPT
+from npgpt.runs import RunFolder
 from npgpt.tokenizer import CharTokenizer
 
 

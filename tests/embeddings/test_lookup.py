@@ -11,9 +11,9 @@ from npgpt import layers
 from npgpt.core import Array, Cache
 from npgpt.embeddings.lookup import WAYS, OneHotEmbedding, by_kernel, one_hot
 from npgpt.errors import ShapeError
-from npgpt.study.cases import Case, Sizes, of_order_one
-from npgpt.study.gradcheck import gradcheck
-from npgpt.study.laws import LAWS, Law
+from npgpt.study.check.cases import Case, Sizes, of_order_one
+from npgpt.study.check.checker import gradcheck
+from npgpt.study.check.laws import LAWS, Law
 from npgpt.testing import assert_obeys_laws, sizes
 
 SHAPES = st.lists(st.integers(0, 6), min_size=1, max_size=3).map(tuple)  # of ids; with a 0 there are none

@@ -363,7 +363,7 @@ def test_a_run_is_shown_before_and_after(run_folder: str, capsys: pytest.Capture
 
 def test_before_training_is_what_the_seed_gives(run_folder: str) -> None:
     from npgpt.build import make_gpt
-    from npgpt.checkpoint import load_run
+    from npgpt.runs import load_run
 
     options = type("Options", (), {"run_folder": run_folder})()
     before, after = command._tables(options).values()

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from npgpt.embeddings.negative_sampling import NegativeSampling
 from npgpt.embeddings.word2vec import Corpus, Word2VecConfig, examples, train_word2vec
 from npgpt.errors import ConfigError, DataError
-from npgpt.kernels.pool import get_num_threads, set_num_threads
-from npgpt.study.cases import Case, of_order_one
-from npgpt.study.gradcheck import check_case
-from npgpt.study.laws import LAWS
+from npgpt.machine.pool import get_num_threads, set_num_threads
+from npgpt.study.check.cases import Case, of_order_one
+from npgpt.study.check.checker import check_case
+from npgpt.study.check.laws import LAWS
 
 
 def sentences(seed: int, n: int = 30) -> list[list[str]]:

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from npgpt.kernels.pool import get_num_threads, set_num_threads
+from npgpt.machine.pool import get_num_threads, set_num_threads
 
 Floats = npt.NDArray[np.float32]
 GUARD = 48  # numbers before an array and after it

@@ -9,9 +9,9 @@ import pytest
 from npgpt.core import Cache
 from npgpt.kernels.attention import forward_size
 from npgpt.kernels.attention_backward import backward_size
-from npgpt.kernels.pool import get_num_threads, set_num_threads
-from npgpt.study.cases import Sizes, compile_case, make_case
-from npgpt.study.laws import equals_its_textbook_twin
+from npgpt.machine.pool import get_num_threads, set_num_threads
+from npgpt.study.check.cases import Sizes, compile_case, make_case
+from npgpt.study.check.laws import equals_its_textbook_twin
 
 
 @pytest.fixture(autouse=True)

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npgpt.kernels import columns, dropout, elementwise
-from npgpt.kernels.functions import PLAIN
-from npgpt.kernels.pool import pool
+from npgpt.machine.functions import PLAIN
+from npgpt.machine.pool import pool
 from npgpt.rng import make_key, random_bits
 
 Floats = npt.NDArray[np.float32]

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 
 from npgpt import layers
 from npgpt.core import Cache
-from npgpt.kernels import elementwise, matmul, tile
-from npgpt.kernels.cache import kernel
-from npgpt.kernels.pool import get_num_threads, set_num_threads
-from npgpt.kernels.vector import fma, splat, store
+from npgpt.kernels import elementwise, matmul
+from npgpt.machine import tile
+from npgpt.machine.compile import kernel
+from npgpt.machine.pool import get_num_threads, set_num_threads
+from npgpt.machine.vector import fma, splat, store
 
 Floats = np.ndarray[Any, np.dtype[np.float32]]
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npgpt.kernels import optimizer
-from npgpt.kernels.pool import pool
+from npgpt.machine.pool import pool
 
 Floats = npt.NDArray[np.float32]
 SEEDS = st.integers(0, 2**32 - 1)

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from npgpt.kernels import layernorm, loss, softmax
-from npgpt.kernels.pool import pool
+from npgpt.machine.pool import pool
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from npgpt.tokenizer import BPETokenizer, TokenizerError
 from npgpt.tokenizer.bpe import encode_utf8, join, learn_merges
-from npgpt.tokenizer.split import compiled
+from npgpt.tokenizer.patterns import compiled
 
 any_string = st.text(st.characters())
 few_letters = st.text("aab b'1.\n", max_size=60)  # so that pairs repeat

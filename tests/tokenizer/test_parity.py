@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from vocabularies import NAMES, ours, package_file, tiktokens
 
 from npgpt.tokenizer import BPETokenizer, TokenizerError
-from npgpt.tokenizer.split import unicode_classes
+from npgpt.tokenizer.patterns import unicode_classes
 
 pytestmark = pytest.mark.tokenizer_peers
 each = pytest.mark.parametrize("name", NAMES)

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from npgpt.errors import NpgptError
-from npgpt.study.cases import make_case
-from npgpt.study.gradcheck import upstream
+from npgpt.study.check.cases import make_case
+from npgpt.study.check.checker import upstream
+from npgpt.study.check.subjects import LayerSubject
 from npgpt.study.mutants.plant import replaced, source_of
 from npgpt.study.mutants.verdict import Verdict, judge
-from npgpt.study.subjects import LayerSubject
 
 # target -> case
 TARGETS = {

@@ -19,8 +19,8 @@ class Mutant:
         target: ``module:Class.method`` or ``module:function``.
         old, new: what stands there once, and what is put in its place.
         says: what someone would say who finds it.
-        kind: what a diagnosis should call it (``npgpt.study.diagnosis.KINDS``), or "law" or "reference".
-        case: where it is looked for (``npgpt.study.cases``); of training ``AdamW``, ``accumulate`` or ``clip_scale``.
+        kind: what a diagnosis should call it (``npgpt.study.check.diagnosis.KINDS``), or "law" or "reference".
+        case: where it is looked for (``check/cases.py``); of training ``AdamW``, ``accumulate`` or ``clip_scale``.
         compiled: whether it is in a compiled layer.
     """
 

@@ -10,9 +10,9 @@ from npgpt.config import GPTConfig
 from npgpt.core import Array, Cache, FlatParams, Param
 from npgpt.layers import IGNORE_INDEX
 from npgpt.model import GPT
-from npgpt.study.cases import Case, TrainingLoss, of_order_one
-from npgpt.study.subjects import LayerSubject
-from npgpt.study.tape import gradients, taped
+from npgpt.study.check.cases import Case, TrainingLoss, of_order_one
+from npgpt.study.check.subjects import LayerSubject
+from npgpt.study.check.tape import gradients, taped
 
 
 def adamw_number(

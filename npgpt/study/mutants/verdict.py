@@ -7,15 +7,15 @@ import numpy as np
 
 from npgpt.core import Array
 from npgpt.errors import NpgptError
-from npgpt.study.cases import Case, compile_case, make_case
-from npgpt.study.diagnosis import diagnose
-from npgpt.study.doctor import Doctor
-from npgpt.study.gradcheck import MANY_WRONG, Report, check_case, on_the_way_back, upstream
-from npgpt.study.laws import LAWS, LAWS_OF_COMPILED, equals_its_textbook_twin
+from npgpt.study.check.cases import Case, compile_case, make_case
+from npgpt.study.check.checker import MANY_WRONG, Report, check_case, on_the_way_back, upstream
+from npgpt.study.check.diagnosis import diagnose
+from npgpt.study.check.evidence import Doctor
+from npgpt.study.check.laws import LAWS, LAWS_OF_COMPILED, equals_its_textbook_twin
+from npgpt.study.check.subjects import LayerSubject
+from npgpt.study.check.tape import gradients, taped
 from npgpt.study.mutants.plant import Mutant, planted
 from npgpt.study.mutants.references import accumulation_is_right, adamw_is_right, clipping_is_right
-from npgpt.study.subjects import LayerSubject
-from npgpt.study.tape import gradients, taped
 
 REFERENCE = "reference in plain numbers"
 FLOAT32 = 2e-5  # how far float32 may be off

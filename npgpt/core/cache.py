@@ -1,0 +1,170 @@
+"""What one forward pass leaves behind for backward."""
+
+import copy
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+from npgpt.core.param import Array, aligned_empty
+from npgpt.errors import ShapeError
+
+
+@dataclass
+class _Pass:
+    """What all scopes of one Cache share."""
+
+    training: bool
+    record: bool
+    trace: bool
+    seed: int
+    step: int
+    first_example: int
+    kept: list[tuple["Cache", str]] = field(default_factory=list)  # in the order of the forward pass
+    scratch: dict[str, Array] = field(default_factory=dict)
+
+
+class Cache:
+    """The named activations of one forward pass, which the backward pass reads.
+
+    Args
+        training: whether dropout drops.
+        record: keep arrays for a backward pass; without, only their names (to notice a name used twice).
+        trace: store the gradients that backward notes.
+        seed, step: with the layer's path they decide the dropout mask.
+        first_example: index of the first row of this batch in the step's whole batch, for the same reason.
+
+    An array returned by forward is valid until ``reset()``, one returned by backward until the next backward.
+    """
+
+    def __init__(
+        self,
+        training: bool = False,
+        record: bool = True,
+        trace: bool = False,
+        seed: int = 0,
+        step: int = 0,
+        first_example: int = 0,
+    ) -> None:
+        self._open(_Pass(training, record, trace, seed, step, first_example), "")
+
+    def _open(self, shared: _Pass, path: str) -> Self:
+        self.path = path
+        self.role = ".".join(part for part in path.split(".") if not part.isdigit())  # the same in every block
+        self._shared = shared
+        self._values: dict[str, Array | None] = {}
+        self._grads: dict[str, Array] = {}
+        self._children: dict[str, Self] = {}
+        self._buffers: dict[str, Array] = {}
+        return self
+
+    @property
+    def training(self) -> bool:
+        return self._shared.training
+
+    @property
+    def seed(self) -> int:
+        return self._shared.seed
+
+    @property
+    def step(self) -> int:
+        return self._shared.step
+
+    @property
+    def first_example(self) -> int:
+        return self._shared.first_example
+
+    def scope(self, name: str) -> Self:
+        """The child cache of a sub-layer, the same one each time."""
+        if name not in self._children:
+            if name in self._values:
+                raise KeyError(f"{self._full(name)} is a kept array; a sub-layer cannot have its name")
+            # a copy of self, emptied: a subclass that disturbs a pass does so at every depth
+            self._children[name] = copy.copy(self)._open(self._shared, self._full(name))
+        return self._children[name]
+
+    def keep(self, name: str, array: Array) -> Array:
+        """Save an array for backward, and return it; forward goes on with what this returns."""
+        if name in self._values:
+            raise KeyError(f"{self._full(name)} is already kept: reset() the cache before a second forward pass")
+        if name in self._children:
+            raise KeyError(f"{self._full(name)} is a sub-layer; a kept array cannot have its name")
+        self._values[name] = array if self._shared.record else None
+        self._shared.kept.append((self, name))
+        return array
+
+    def __getitem__(self, name: str) -> Array:
+        value = self._values.get(name)
+        if value is None:
+            why = "the pass ran with record=False" if name in self._values else "run forward with this cache first"
+            raise KeyError(f"{self._full(name)} was not kept: {why}")
+        return value
+
+    def note(self, name: str, grad: Array) -> Array:
+        """Say what the gradient of a kept array is, through every use of it, and return it. A trace stores a copy."""
+        value = self[name]
+        if grad.shape != value.shape:
+            raise ShapeError(
+                f"the gradient of {self._full(name)} has shape {grad.shape}, the array {value.shape}: "
+                "did dy have the shape that forward returned?"
+            )
+        if self._shared.trace:
+            self._grads[name] = grad.copy()
+        return grad
+
+    def buffer(self, name: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
+        """Memory for what backward alone reads: the same for the same name, also after ``reset()``. Not cleared."""
+        return _reuse(self._buffers, name, shape, dtype)
+
+    def scratch(self, name: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
+        """Memory shared by all scopes, valid until somebody asks for that name again. Not cleared."""
+        return _reuse(self._shared.scratch, name, shape, dtype)
+
+    def reset(self, *, training: bool | None = None, step: int | None = None, first_example: int | None = None) -> Self:
+        """Forget the pass, on every scope; keep children and memory. What is given changes, the rest stays."""
+        if self.path:
+            raise ValueError(f"reset the whole cache, not its scope {self.path!r}")
+        for scope in self._scopes():
+            scope._values.clear()
+            scope._grads.clear()
+        self._shared.kept.clear()
+        if training is not None:
+            self._shared.training = training
+        if step is not None:
+            self._shared.step = step
+        if first_example is not None:
+            self._shared.first_example = first_example
+        return self
+
+    def walk(self) -> Iterator[tuple[str, Array, Array | None]]:
+        """(path, value, gradient or None) of each kept array of this scope, in the order of the forward pass."""
+        inside = f"{self.path}." if self.path else ""
+        for scope, name in self._shared.kept:
+            path = scope._full(name)
+            value = scope._values[name]
+            if path.startswith(inside) and value is not None:
+                yield path, value, scope._grads.get(name)
+
+    def is_empty(self) -> bool:
+        """Whether no pass has kept anything since the cache was made or reset."""
+        return not self._shared.kept
+
+    def _scopes(self) -> Iterator[Self]:
+        yield self
+        for child in self._children.values():
+            yield from child._scopes()
+
+    def _full(self, name: str) -> str:
+        return f"{self.path}.{name}" if self.path else name
+
+
+def _reuse(store: dict[str, Array], name: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
+    """A view of the memory under this name, which grows when more is asked for than ever before."""
+    dtype, n = np.dtype(dtype), math.prod(shape)
+    memory = store.get(name)
+    if memory is None or memory.dtype != dtype or memory.size < n:
+        memory = store[name] = aligned_empty(n, dtype)
+    return memory[:n].reshape(shape)

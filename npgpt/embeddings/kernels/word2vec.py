@@ -1,0 +1,193 @@
+"""word2vec: one pass over a text, a word and one of its neighbours at a time.
+
+As code (skip-gram; ``inputs`` and ``outputs`` are the two tables, ``others`` the words drawn as noise)::
+
+    for i, target in enumerate(sentence):
+        for j in neighbours(i):
+            h = inputs[sentence[j]]
+            dh = 0
+            for word, label in [(target, 1), *((other, 0) for other in others())]:
+                g = rate * (label - sigmoid(h @ outputs[word]))
+                dh += g * outputs[word]
+                outputs[word] += g * h
+            inputs[sentence[j]] += dh
+
+CBOW differs in that h is the mean of all neighbours, and each of them gets dh.
+
+Every step changes what the next one reads, so the order is part of the result, and one thread goes through all of it:
+the same bits for any number of threads. What makes it fast: a row is a whole number of registers (tables are padded
+with zeros), all products of a pair are taken before its rows are changed, so that one call finds all its sigmoids,
+sixteen at a time; and the noise comes from an alias table with two hashes of a counter, not from a search among sums.
+"""
+
+from typing import Any
+
+import numpy as np
+from numba import types
+
+from npgpt.machine.compile import entry, inline_kernel, kernel
+from npgpt.machine.functions import sigmoid
+from npgpt.machine.kinds import FLAG, FLOATS, FLOATS_OUT, INT, INTS, ROWS_OUT
+from npgpt.machine.vector import LANES, fma, load, splat, store, sum_lanes
+
+MOST_NOISE = LANES - 1  # words of noise a pair, so that all labels fit into a register
+BITS = types.Array(types.uint32, 1, "C", readonly=True)
+INTS_OUT = types.Array(types.int64, 1, "C")
+
+
+@inline_kernel
+def _mix(h: Any) -> Any:
+    """``npgpt.rng._mix``, of one number."""
+    h = np.uint32(h ^ (h >> np.uint32(16)))
+    h = np.uint32(h * np.uint32(0x85EBCA6B))
+    h = np.uint32(h ^ (h >> np.uint32(13)))
+    h = np.uint32(h * np.uint32(0xC2B2AE35))
+    return np.uint32(h ^ (h >> np.uint32(16)))
+
+
+@inline_kernel
+def random_word(low: Any, high: Any, counter: Any) -> Any:
+    """``npgpt.rng.random_bits`` of one counter."""
+    return _mix(np.uint32(_mix(np.uint32(counter ^ low)) ^ high))
+
+
+@inline_kernel
+def draw(bits: Any, other_bits: Any, keep: Any, alias: Any) -> Any:
+    """A word from an alias table: any of them, or with the rest of its probability the one beside it."""
+    word = np.int64((np.uint64(bits) * np.uint64(len(keep))) >> np.uint64(32))
+    return word if other_bits < keep[word] else alias[word]
+
+
+@kernel
+def _learn(
+    inputs: Any, outputs: Any, h: Any, row: int, words: Any, n: int, rate: float, g: Any, dh: Any, C: int
+) -> None:
+    """The products of h with all words, their slopes, and what follows: dh, and the words' rows changed.
+
+    ``row`` is where h begins in ``h``; ``words[0]`` is the target, the others are noise.
+    """
+    for k in range(n):
+        of_word, total = words[k] * C, splat(0.0)
+        for c in range(0, C, LANES):
+            total = fma(load(h, row + c), load(outputs, of_word + c), total)
+        g[k] = sum_lanes(total)
+    labels = load(g, LANES)  # 1, 0, 0, ...
+    store(g, 0, (labels - sigmoid(load(g, 0))) * np.float32(rate))
+    for c in range(0, C, LANES):
+        hidden, back = load(h, row + c), splat(0.0)
+        for k in range(n):
+            back = fma(splat(g[k]), load(outputs, words[k] * C + c), back)
+        for k in range(n):  # a word that was drawn twice is changed twice, but gives what it was before
+            at = words[k] * C + c
+            store(outputs, at, fma(splat(g[k]), hidden, load(outputs, at)))
+        store(dh, c, back)
+
+
+@kernel
+def _add(table: Any, at: int, dh: Any, C: int) -> None:
+    for c in range(0, C, LANES):
+        store(table, at + c, load(table, at + c) + load(dh, c))
+
+
+@entry(
+    ROWS_OUT, ROWS_OUT, INTS, INTS, INTS_OUT, BITS, BITS, INTS, INT, INT, INT, INT, FLAG, FLOATS, FLOATS_OUT, FLOATS_OUT
+)  # fmt: skip
+def train_epoch(
+    inputs: Any,
+    outputs: Any,
+    ids: Any,
+    starts: Any,
+    kept: Any,
+    keep_word: Any,
+    noise_keep: Any,
+    noise_alias: Any,
+    key_of_epoch: int,
+    window: int,
+    negative: int,
+    n_before: int,
+    cbow: bool,
+    rates: Any,
+    work: Any,
+    h: Any,
+) -> None:
+    """One pass over a text.
+
+    Args
+        inputs, outputs: (V, C) tables; C is a multiple of 16.
+        ids, starts: words of all sentences one after another; where each begins, and the end of the last.
+        kept: (longest sentence + 16,) to work in.
+        keep_word: word -> of 2³² draws, how many keep it where it stands (sub-sampling).
+        noise_keep, noise_alias: the alias table of the noise.
+        key_of_epoch: of all random numbers.
+        n_before: words of the epochs before, and words in all of them, for the rate: ``rates`` is (first, last, all).
+        work: (3·16 + C,): products and slopes; labels; then dh.
+        h: (C,) the mean of the neighbours, for CBOW.
+    """
+    C = inputs.shape[1]
+    low, high = np.uint32(key_of_epoch & 0xFFFFFFFF), np.uint32((key_of_epoch >> 32) & 0xFFFFFFFF)
+    words, dh = kept[len(kept) - LANES :], work[2 * LANES :]
+    g = work[: 2 * LANES]
+    n_noise = len(noise_keep)
+    counter, pairs = np.uint32(0), np.uint32(0)
+    flat_in, flat_out = inputs.reshape(inputs.size), outputs.reshape(outputs.size)
+    for sentence in range(len(starts) - 1):
+        first, last = starts[sentence], starts[sentence + 1]
+        done = np.float32((n_before + first) / rates[2])
+        rate = max(rates[1], rates[0] - (rates[0] - rates[1]) * done)
+        n = 0
+        for position in range(first, last):
+            if random_word(low, high, np.uint32(position)) <= keep_word[ids[position]]:
+                kept[n] = ids[position]
+                n += 1
+        for i in range(n):
+            counter += np.uint32(1)
+            reach = window - int((np.uint64(random_word(high, low, counter)) * np.uint64(window)) >> np.uint64(32))
+            left, right = max(0, i - reach), min(n, i + reach + 1)
+            target = kept[i]
+            words[0] = target
+            if cbow:
+                count = right - left - 1
+                if count > 0:
+                    pairs += np.uint32(1)
+                    m = _noise(words, target, negative, low, high, pairs, noise_keep, noise_alias, n_noise)
+                    for c in range(0, C, LANES):
+                        total = splat(0.0)
+                        for j in range(left, right):
+                            if j != i:
+                                total = total + load(flat_in, kept[j] * C + c)
+                        store(h, c, total / np.float32(count))
+                    _learn(flat_in, flat_out, h, 0, words, m, rate, g, dh, C)
+                    for j in range(left, right):
+                        if j != i:
+                            _add(flat_in, kept[j] * C, dh, C)
+            else:
+                for j in range(left, right):
+                    if j != i:
+                        pairs += np.uint32(1)
+                        m = _noise(words, target, negative, low, high, pairs, noise_keep, noise_alias, n_noise)
+                        row = kept[j] * C
+                        _learn(flat_in, flat_out, flat_in, row, words, m, rate, g, dh, C)
+                        _add(flat_in, row, dh, C)
+
+
+@kernel
+def _noise(
+    words: Any,
+    target: int,
+    negative: int,
+    low: Any,
+    high: Any,
+    pair: Any,
+    keep: Any,
+    alias: Any,
+    n_noise: int,
+) -> int:
+    """Draw words of noise behind the target, and return how many there are then; the target itself is left out."""
+    m = 1
+    for k in range(negative):
+        counter = np.uint32(pair * np.uint32(2 * MOST_NOISE) + np.uint32(2 * k))
+        other = draw(random_word(high, high, counter), random_word(low, high, counter + np.uint32(1)), keep, alias)
+        if other != target:
+            words[m] = other
+            m += 1
+    return m

@@ -1,0 +1,306 @@
+"""One pool of threads for all kernels: chunks of a job are handed to whoever is free.
+
+As code::
+
+    for chunk in range(n_chunks):
+        body(thread, chunk, *arguments)
+
+Each chunk writes what no other one touches, or its own partial sum, which one thread then adds up in chunk order. So
+the bits do not depend on the number of threads, nor on who did which chunk, and a thread that comes late, or that the
+system has put aside, costs nothing but its share.
+
+Why not ``prange``? Its pools differ from platform to platform: OpenMP's aborts the process after a fork, the one that
+every platform has aborts it when two Python threads call at once and takes 100 µs a call, and both wait for every
+thread, however late, on a machine that has other work. Here a call costs about 1 µs, the workers are Python threads
+that run one kernel (``_work``) for as long as they live, and each kernel is compiled once, in one form.
+
+The protocol, on words of one array, each on a cache line of its own: the caller takes LOCK, writes what is to be
+called, and sets LEFT to the number of chunks. Whoever subtracts 1 from LEFT and finds that it was above 0 has claimed a
+chunk, and until it has added 1 to FINISHED the job cannot end: so what it reads of the job is right, however late it
+comes. A worker that has found nothing for a while adds 1 to SLEEPING and waits for a token; a caller that finds
+sleepers writes as many tokens. (They go through an eventfd where there is one: Linux starts who waits for a pipe on the
+core of the one who writes to it.) A worker that finds itself on the caller's core moves away: a system may leave two
+threads that never sleep on one core for seconds, beside one that is idle.
+"""
+
+import atexit
+import ctypes
+import os
+import sys
+import threading
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from npgpt.errors import ConfigError
+from npgpt.machine.atomics import (
+    atomic_add,
+    atomic_load,
+    atomic_store,
+    call_c,
+    call_chunk,
+    compare_and_swap,
+    exchange,
+    pause,
+    restore_floats,
+    standard_floats,
+)
+from npgpt.machine.compile import kernel
+
+LINE = 8  # int64 on a cache line
+LOCK, LEFT, FINISHED, SLEEPING, BODY, ARGUMENTS, CHUNKS, RAISED, THREADS = (LINE * i for i in range(9))
+READ, WRITE, YIELD, TAKE_FROM, GIVE_TO, TOKEN, CORE, GET_CORE, SET_CORES = (LINE * i for i in range(9, 18))
+SELF = LINE * 18  # the address of the words
+TOKENS = LINE * 19  # where tokens are written from, and on the next line read to
+CORES, OTHERS = LINE * 21, LINE * 23  # sets of cores, a bit each: all that this process may use, and but the caller's
+WORDS = LINE * 25
+SPINS = 20_000  # looks at LEFT before a worker sleeps, about 0.5 ms: longer than Python takes between kernels
+PATIENCE = 2000  # looks at a word before a waiting thread offers its core to others, again and again
+MAX_THREADS = 64
+SET_WORDS = 16  # of a set of cores: 1,024 of them
+
+
+@kernel
+def launch(pool: Any, n_chunks: int, body: int, arguments: int) -> None:
+    """Do all chunks of a job, with the workers' help if there are several: ``launch(pool, n, *job(body, arguments))``.
+
+    Raises
+        IndexError if a chunk raised, as a bounds check does (NUMBA_BOUNDSCHECK=1).
+    """
+    looks = 0
+    while not compare_and_swap(pool, LOCK, 0, 1):  # another Python thread has a job under way
+        looks += 1
+        _wait(pool, looks)
+    raised, mode = 0, standard_floats()
+    if n_chunks == 1 or pool[THREADS] == 1:
+        for chunk in range(n_chunks):
+            raised |= call_chunk(body, arguments, 0, chunk)
+    else:
+        pool[BODY], pool[ARGUMENTS], pool[CHUNKS], pool[RAISED] = body, arguments, n_chunks, 0
+        pool[CORE] = _core(pool)
+        atomic_store(pool, FINISHED, 0)
+        atomic_store(pool, LEFT, n_chunks)
+        if atomic_load(pool, SLEEPING) > 0:
+            n = exchange(pool, SLEEPING, 0)
+            pool[TOKENS] = n  # what an eventfd takes: a number of 8 bytes; a pipe takes any n bytes
+            call_c(pool[WRITE], pool[GIVE_TO], pool[SELF] + 8 * TOKENS, 8 if pool[TOKEN] == 8 else n)
+        _do_chunks(pool, 0)
+        looks = 0
+        while atomic_load(pool, FINISHED) < n_chunks:
+            looks += 1
+            _wait(pool, looks)
+        raised = atomic_load(pool, RAISED)
+    restore_floats(mode)
+    atomic_store(pool, LOCK, 0)
+    if raised:
+        raise IndexError("a chunk of a kernel raised an error: an index is out of bounds")
+
+
+@kernel
+def _do_chunks(pool: Any, thread: int) -> int:
+    """Claim chunks and do them until none is left; returns how many that were."""
+    done = 0
+    while atomic_load(pool, LEFT) > 0:
+        left = atomic_add(pool, LEFT, -1)
+        if left <= 0:
+            break
+        if call_chunk(pool[BODY], pool[ARGUMENTS], thread, pool[CHUNKS] - left):
+            atomic_store(pool, RAISED, 1)
+        atomic_add(pool, FINISHED, 1)
+        done += 1
+    return done
+
+
+@kernel
+def _retire(pool: Any) -> None:
+    """Let the workers end. Under the lock: nobody may write a token afterwards, to a file that is closed by then."""
+    looks = 0
+    while not compare_and_swap(pool, LOCK, 0, 1):
+        looks += 1
+        _wait(pool, looks)
+    atomic_store(pool, THREADS, 1)
+    atomic_store(pool, LOCK, 0)
+
+
+@kernel
+def _wait(pool: Any, looks: int) -> None:
+    pause()
+    if looks % PATIENCE == 0:
+        call_c(pool[YIELD], 0, 0, 0)
+
+
+@kernel
+def _work(pool: Any, thread: int) -> None:
+    """A worker's life: until the pool has fewer threads than its number."""
+    standard_floats()
+    looks = 0
+    while atomic_load(pool, THREADS) > thread:
+        if atomic_load(pool, LEFT) > 0 and pool[CORE] >= 0 and _core(pool) == pool[CORE]:
+            _move_away(pool, pool[CORE])
+        if _do_chunks(pool, thread):
+            looks = 0
+        looks += 1
+        pause()
+        if looks > SPINS:
+            _sleep(pool, thread)
+            looks = 0
+
+
+@kernel
+def _core(pool: Any) -> int:
+    """The number of the core that this thread runs on; -1 where the system does not tell."""
+    return call_c(pool[GET_CORE], 0, 0, 0) if pool[GET_CORE] else -1
+
+
+@kernel
+def _move_away(pool: Any, core: int) -> None:
+    """Leave a core to the caller, if there are others."""
+    left = 0
+    for word in range(SET_WORDS):
+        cores = pool[CORES + word]
+        if core // 64 == word:
+            cores &= ~(1 << core % 64)
+        left |= cores
+        pool[OTHERS + word] = cores
+    if left:
+        call_c(pool[SET_CORES], 0, 8 * SET_WORDS, pool[SELF] + 8 * OTHERS)
+
+
+@kernel
+def _sleep(pool: Any, thread: int) -> None:
+    """Wait for a token, unless there is work after all. Who was counted as a sleeper must take what is meant for it."""
+    atomic_add(pool, SLEEPING, 1)
+    while atomic_load(pool, LEFT) > 0 or atomic_load(pool, THREADS) <= thread:
+        sleeping = atomic_load(pool, SLEEPING)
+        if sleeping == 0:
+            break
+        if compare_and_swap(pool, SLEEPING, sleeping, sleeping - 1):
+            return
+    call_c(pool[READ], pool[TAKE_FROM], pool[SELF] + 8 * (TOKENS + LINE), pool[TOKEN])
+
+
+class Pool:
+    """The threads of this process: the one that calls, and workers, which are started when they are first needed."""
+
+    def __init__(self, n_threads: int) -> None:
+        self.n_threads = n_threads
+        self.words: NDArray[np.int64] = np.zeros(WORDS + LINE, np.int64)
+        first = -self.words.ctypes.data // 8 % LINE
+        self.words = self.words[first : first + WORDS]
+        self.words[[READ, WRITE, YIELD, GET_CORE, SET_CORES]] = _addresses()
+        self.words[SELF] = self.words.ctypes.data
+        if self.words[GET_CORE]:
+            for core in os.sched_getaffinity(0):
+                if core < 64 * SET_WORDS:
+                    self.words[CORES : CORES + SET_WORDS].view(np.uint64)[core // 64] |= np.uint64(1 << core % 64)
+        self.words[THREADS] = n_threads
+        self.workers: list[threading.Thread] = []
+
+    def start(self) -> None:
+        """Start the workers."""
+        if self.n_threads == 1:
+            return
+        if hasattr(os, "eventfd"):
+            both = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_SEMAPHORE)
+            self.ends, self.words[TOKEN] = (both, both), 8
+        else:
+            self.ends, self.words[TOKEN] = os.pipe(), 1
+        self.words[[TAKE_FROM, GIVE_TO]] = self.ends
+        work: Any = _work
+        work.compile("void(int64[::1], int64)")  # by one thread, before several ask for it
+        for number in range(1, self.n_threads):
+            worker = threading.Thread(target=_work, args=(self.words, number), name=f"npgpt-{number}", daemon=True)
+            worker.start()
+            self.workers.append(worker)
+
+    def stop(self) -> None:
+        """End the workers. A kernel that another Python thread calls meanwhile is done by that thread alone."""
+        _retire(self.words)
+        if self.workers:
+            n = len(self.workers)
+            os.write(self.ends[1], n.to_bytes(8, sys.byteorder) if self.words[TOKEN] == 8 else bytes(n))
+            for worker in self.workers:
+                worker.join()
+            for end in set(self.ends):
+                os.close(end)
+        self.workers.clear()
+
+
+def _addresses() -> list[int]:
+    """Where the C library has the functions that the kernels call; 0 for what it does not have."""
+    if sys.platform == "win32":
+        library = ctypes.CDLL("ucrtbase")
+        functions = [library._read, library._write, ctypes.windll.kernel32.SwitchToThread]
+    else:
+        library = ctypes.CDLL(None)
+        functions = [library.read, library.write, library.sched_yield]
+        if sys.platform == "linux":
+            functions += [library.sched_getcpu, library.sched_setaffinity]
+    addresses = [ctypes.cast(function, ctypes.c_void_p).value or 0 for function in functions]
+    return addresses + [0] * (5 - len(addresses))
+
+
+_pool: Pool | None = None
+_after_fork: int | None = None  # the number of threads that the parent process had
+_starting = threading.Lock()
+
+
+def pool() -> NDArray[np.int64]:
+    """The words that a kernel with chunks takes first. Starts the workers at the first call, and after a fork."""
+    if _pool is None:
+        set_num_threads(get_num_threads())
+        assert _pool is not None
+    return _pool.words
+
+
+def default_num_threads() -> int:
+    """What NPGPT_NUM_THREADS says, else the number of cores that this process may use."""
+    said = os.environ.get("NPGPT_NUM_THREADS", "")
+    if said:
+        if not said.isdecimal():
+            raise ConfigError(f"NPGPT_NUM_THREADS must be a whole number, 1 to {MAX_THREADS}, not {said!r}")
+        return int(said)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, MAX_THREADS)
+
+
+def set_num_threads(n: int) -> None:
+    """Let kernels use ``n`` threads, the calling one among them. Results do not depend on it, to the last bit.
+
+    Raises
+        ConfigError if n is not in 1 to 64.
+    """
+    global _pool
+    if type(n) is not int or not 1 <= n <= MAX_THREADS:
+        raise ConfigError(f"the number of threads must be a whole number, 1 to {MAX_THREADS}, not {n!r}")
+    with _starting:
+        if _pool is not None:
+            if _pool.n_threads == n:
+                return
+            _pool.stop()
+        fresh = Pool(n)
+        fresh.start()
+        _pool = fresh
+
+
+def get_num_threads() -> int:
+    """The number of threads that kernels use."""
+    return _pool.n_threads if _pool else _after_fork or default_num_threads()
+
+
+def _forget_after_fork() -> None:
+    """A child process has none of the workers; it starts its own when it needs them."""
+    global _pool, _after_fork, _starting
+    _after_fork = _pool.n_threads if _pool else _after_fork
+    _pool, _starting = None, threading.Lock()
+
+
+def _stop_at_exit() -> None:
+    if _pool is not None:
+        _pool.stop()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_after_fork)
+atexit.register(_stop_at_exit)

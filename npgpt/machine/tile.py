@@ -1,0 +1,284 @@
+"""The register tile of the matrix product, and the packing that feeds it: emitted as LLVM's portable vector code.
+
+As code, for one tile of R rows and W columns whose operands lie packed, ``a[k, R]`` and ``b[k, W]``::
+
+    for k in range(n_k):
+        for r in range(R):
+            for w in range(W):
+                c[r, w] = fma(a[k, r], b[k, w], c[r, w])
+
+All of ``c`` stays in registers for the whole loop over k. With 12 x 32 numbers in 24 registers of 16 lanes, each step
+takes 2 loads and 12 broadcasts for 24 fused multiply-adds; a plain loop takes 2 loads and a store for each. Which tile
+is best depends on how many vector registers a CPU has, and how wide they are; the numbers do not: each c[r, w] is one
+chain of fused multiply-adds in the order of k, whatever the tile.
+"""
+
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+from llvmlite import binding, ir
+from numba import types
+from numba.core import cgutils
+
+from npgpt.machine.bits import intrinsic, pointer_to, prefetch_address
+from npgpt.machine.compile import config
+
+_FLOAT, _I32, _I64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
+
+
+@dataclass(frozen=True)
+class Tile:
+    """R rows and W = 2·lanes columns of the product, in registers of ``lanes`` numbers."""
+
+    name: str
+    rows: int
+    lanes: int
+
+    @property
+    def columns(self) -> int:
+        return 2 * self.lanes
+
+
+WIDE = Tile("AVX-512: 12 x 32", 12, 16)  # 24 of 32 registers for c
+MIDDLE = Tile("AVX2: 6 x 16", 6, 8)  # 12 of 16
+NEON = Tile("NEON: 8 x 8", 8, 4)  # 16 of 32
+NARROW = Tile("plain: 4 x 8", 4, 4)  # 8 of 16; and where there is no vector unit, less code
+
+
+@functools.cache
+def chosen_tile() -> Tile:
+    """The tile for the CPU that Numba compiles for, by what LLVM makes of a fused multiply-add of 16 numbers there."""
+    vector = "<16 x float>"
+    code = (
+        f"declare {vector} @llvm.fma.v16f32({vector}, {vector}, {vector})\n"
+        f"define {vector} @f({vector} %a, {vector} %b, {vector} %c) {{\n"
+        f"%d = call {vector} @llvm.fma.v16f32({vector} %a, {vector} %b, {vector} %c)\nret {vector} %d }}"
+    )
+    # Numba adds this machine's features to another CPU's name; a name that was asked for is taken at its word here.
+    if config.CPU_FEATURES is not None or config.CPU_NAME:
+        features = config.CPU_FEATURES or ""
+    else:
+        features = binding.get_host_cpu_features().flatten()
+    binding.initialize_native_target()
+    binding.initialize_native_asmprinter()
+    machine = binding.Target.from_default_triple().create_target_machine(
+        config.CPU_NAME or binding.get_host_cpu_name(), features
+    )
+    assembly = machine.emit_assembly(binding.parse_assembly(code))
+    for mark, tile in (("zmm", WIDE), ("vfmadd", MIDDLE), ("fmla", NEON)):
+        if mark in assembly:
+            return tile
+    return NARROW
+
+
+TILE = chosen_tile()
+TILE_ROWS, TILE_COLUMNS, TILE_LANES = TILE.rows, TILE.columns, TILE.lanes
+_VECTOR = ir.VectorType(_FLOAT, TILE_LANES)
+_INDEX = ir.VectorType(_I32, TILE_LANES)
+
+
+def _call(builder: Any, name: str, result: Any, *args: Any) -> Any:
+    kind = ir.FunctionType(result, [arg.type for arg in args])
+    return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), args)
+
+
+def _move(builder: Any, pointer: Any, items: Any) -> Any:
+    return builder.gep(pointer, [items if isinstance(items, ir.Value) else _I64(items)])
+
+
+def _as_vector(builder: Any, pointer: Any) -> Any:
+    return builder.bitcast(pointer, _VECTOR.as_pointer())
+
+
+def _row(builder: Any, pointer: Any, stride: Any, row: int, n_rows: Any) -> Any:
+    """A pointer to row ``row``, or to the last row that there is: rows beyond are read and written in its place."""
+    last = builder.sub(n_rows, _I64(1))
+    inside = builder.icmp_signed("<", _I64(row), n_rows)
+    return _move(builder, pointer, builder.mul(builder.select(inside, _I64(row), last), stride))
+
+
+def _masks(builder: Any, n_columns: Any) -> list[Any]:
+    """For both registers of a row, which lanes are columns that there are."""
+    masks = []
+    for v in range(2):
+        left = builder.trunc(builder.sub(n_columns, _I64(v * TILE_LANES)), _I32)
+        first = builder.insert_element(ir.Constant(_INDEX, ir.Undefined), left, _I32(0))
+        repeated = builder.shuffle_vector(first, first, ir.Constant(_INDEX, [_I32(0)] * TILE_LANES))
+        masks.append(
+            builder.icmp_signed("<", ir.Constant(_INDEX, [_I32(lane) for lane in range(TILE_LANES)]), repeated)
+        )
+    return masks
+
+
+@intrinsic
+def multiply_tile(
+    typing_context: Any,
+    packed: Any,
+    a: Any,
+    b: Any,
+    b_row: Any,
+    n_k: Any,
+    c: Any,
+    at: Any,
+    stride: Any,
+    n_rows: Any,
+    n_columns: Any,
+    add: Any,
+) -> Any:
+    """``c[r, w] = Σ_k a[k, r]·b[k, w]``, or ``+=`` (the chain goes on from what is there) if ``add`` is not 0.
+
+    Args
+        packed: the memory in which the panels of a and b begin at the items ``a`` and ``b``.
+        b_row: items from one k to the next in b, at least TILE_COLUMNS; in a it is TILE_ROWS.
+        c, at, stride: the array of the output, the item of its first number, items from row to row.
+        n_rows, n_columns: how many there are; at least 1, at most TILE_ROWS and TILE_COLUMNS. A tile that is cut off
+            below is computed whole; its rows from n_rows on land on the last row before that is written itself.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        _, a, b, b_row, n_k, _, _, stride, n_rows, n_columns, add = args
+        memory = pointer_to(context, builder, signature.args[0], args[0], _I64(0), _FLOAT)
+        a, b = _move(builder, memory, a), _move(builder, memory, b)
+        c = pointer_to(context, builder, signature.args[5], args[5], args[6], _FLOAT)
+        narrow = builder.icmp_signed("<=", n_columns, _I64(TILE_LANES))
+        with builder.if_else(narrow) as (one, two):
+            with one:
+                _tile(builder, 1, a, b, b_row, n_k, c, stride, n_rows, n_columns, add)
+            with two:
+                _tile(builder, 2, a, b, b_row, n_k, c, stride, n_rows, n_columns, add)
+        return context.get_dummy_value()
+
+    integers = (types.int64,) * 3
+    return types.void(packed, *integers, types.int64, c, types.int64, types.int64, *integers), generate
+
+
+def _tile(
+    builder: Any,
+    vectors: int,
+    a: Any,
+    b: Any,
+    b_row: Any,
+    n_k: Any,
+    c: Any,
+    stride: Any,
+    n_rows: Any,
+    n_columns: Any,
+    add: Any,
+) -> None:
+    """The tile with one or two registers a row: one, where the matrix ends within the first."""
+    width = _I64(vectors * TILE_LANES)
+    whole = builder.icmp_signed("==", n_columns, width)
+    masks = _masks(builder, n_columns)
+    cells = [(row, v) for row in range(TILE_ROWS) for v in range(vectors)]
+    sums = {cell: cgutils.alloca_once(builder, _VECTOR) for cell in cells}
+
+    def places() -> dict[tuple[int, int], Any]:
+        rows = [_row(builder, c, stride, row, n_rows) for row in range(TILE_ROWS)]
+        return {(row, v): _as_vector(builder, _move(builder, rows[row], v * TILE_LANES)) for row, v in cells}
+
+    for place in places().values():  # the rows of c, which are needed at the end: 2 % of a product with a wide c
+        prefetch_address(builder, place)
+    zero = ir.Constant(_VECTOR, [ir.Constant(_FLOAT, 0.0)] * TILE_LANES)
+    with builder.if_else(builder.icmp_signed("!=", add, _I64(0))) as (continued, fresh):
+        with continued, builder.if_else(whole) as (all_columns, some):
+            with all_columns:
+                for cell, place in places().items():
+                    builder.store(builder.load(place, align=4), sums[cell])
+            with some:
+                for cell, place in places().items():
+                    name = f"llvm.masked.load.v{TILE_LANES}f32.p0"
+                    builder.store(_call(builder, name, _VECTOR, place, _I32(4), masks[cell[1]], zero), sums[cell])
+        with fresh:
+            for cell in cells:
+                builder.store(zero, sums[cell])
+
+    with cgutils.for_range(builder, n_k) as loop:
+        of_b = _move(builder, b, builder.mul(loop.index, b_row))
+        of_a = _move(builder, a, builder.mul(loop.index, _I64(TILE_ROWS)))
+        right = [
+            builder.load(_as_vector(builder, _move(builder, of_b, v * TILE_LANES)), align=4) for v in range(vectors)
+        ]
+        for row in range(TILE_ROWS):
+            one = builder.load(_move(builder, of_a, row))
+            first = builder.insert_element(ir.Constant(_VECTOR, ir.Undefined), one, _I32(0))
+            left = builder.shuffle_vector(first, first, ir.Constant(_INDEX, [_I32(0)] * TILE_LANES))
+            for v in range(vectors):
+                total = builder.load(sums[row, v])
+                builder.store(
+                    _call(builder, f"llvm.fma.v{TILE_LANES}f32", _VECTOR, left, right[v], total), sums[row, v]
+                )
+
+    with builder.if_else(whole) as (all_columns, some):
+        with all_columns:
+            for cell, place in reversed(places().items()):  # the last row that there is is written last
+                builder.store(builder.load(sums[cell]), place, align=4)
+        with some:
+            for cell, place in reversed(places().items()):
+                name = f"llvm.masked.store.v{TILE_LANES}f32.p0"
+                _call(builder, name, ir.VoidType(), builder.load(sums[cell]), place, _I32(4), masks[cell[1]])
+
+
+@intrinsic
+def transpose_block(
+    typing_context: Any, source: Any, at: Any, stride: Any, n_rows: Any, target: Any, to: Any, step: Any
+) -> Any:
+    """``target[to + k·step + r] = source[at + r·stride + k]`` for r and k below the lanes of a register.
+
+    Rows from ``n_rows`` on are copies of the last one. In registers: in round i, every register is joined with the one
+    2**i further, in log₂ lanes rounds, where lane by lane one would take lanes² loads and stores.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        _, _, stride, n_rows, _, _, step = args
+        origin = pointer_to(context, builder, signature.args[0], args[0], args[1], _FLOAT)
+        target = pointer_to(context, builder, signature.args[4], args[4], args[5], _FLOAT)
+        rows = [
+            builder.load(_as_vector(builder, _row(builder, origin, stride, row, n_rows)), align=4)
+            for row in range(TILE_LANES)
+        ]
+        width = 1
+        while width < TILE_LANES:
+            # Of two rows `width` apart: blocks of `width` lanes change places across the diagonal.
+            upper, lower = [], []
+            for lane in range(TILE_LANES):
+                block, inside = divmod(lane, width)
+                upper.append(lane if block % 2 == 0 else TILE_LANES + (block - 1) * width + inside)
+                lower.append((block + 1) * width + inside if block % 2 == 0 else TILE_LANES + lane)
+            for row in range(TILE_LANES):
+                if row // width % 2 == 0:
+                    one, other = rows[row], rows[row + width]
+                    rows[row] = builder.shuffle_vector(one, other, ir.Constant(_INDEX, list(map(_I32, upper))))
+                    rows[row + width] = builder.shuffle_vector(one, other, ir.Constant(_INDEX, list(map(_I32, lower))))
+            width *= 2
+        for k, row in enumerate(rows):
+            builder.store(row, _as_vector(builder, _move(builder, target, builder.mul(_I64(k), step))), align=4)
+        return context.get_dummy_value()
+
+    integers = (types.int64,) * 3
+    return types.void(source, *integers, target, types.int64, types.int64), generate
+
+
+@intrinsic
+def copy_register(typing_context: Any, source: Any, at: Any, target: Any, to: Any) -> Any:
+    """Copy as many numbers as a register of the tile has lanes."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        origin = pointer_to(context, builder, signature.args[0], args[0], args[1], _VECTOR)
+        target = pointer_to(context, builder, signature.args[2], args[2], args[3], _VECTOR)
+        builder.store(builder.load(origin, align=4), target, align=4)
+        return context.get_dummy_value()
+
+    return types.void(source, types.int64, target, types.int64), generate
+
+
+@intrinsic
+def copy_number(typing_context: Any, source: Any, at: Any, target: Any, to: Any) -> Any:
+    """Copy one number."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        number = builder.load(pointer_to(context, builder, signature.args[0], args[0], args[1], _FLOAT))
+        builder.store(number, pointer_to(context, builder, signature.args[2], args[2], args[3], _FLOAT))
+        return context.get_dummy_value()
+
+    return types.void(source, types.int64, target, types.int64), generate

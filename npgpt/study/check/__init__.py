@@ -1,0 +1,1 @@
+"""Is a gradient right? Witnesses that share no code with backward, laws, and a diagnosis."""

@@ -1,0 +1,342 @@
+"""Is a gradient right? Ask six that share no code with the backward pass, and do not trust any one step or tolerance.
+
+L is Σ dy ⊙ y with a *random* upstream gradient dy. With ones, softmax and layer norm have the gradient zero, and a
+backward that returns zeros would pass. Of every input, every parameter, and every array that forward keeps:
+
+differences   (L(x + h) − L(x − h))/2h at h = 1e-5, cell by cell: off by O(h²) and by rounding over h. Error < 1e-7
+complex       Im L(x + ih)/h, cell by cell: no difference is taken, so h can be 1e-30. Error < 1e-12
+tape          the chain rule through every single operation of forward (``tape.py``), all cells at once. Error < 1e-12
+sweep         differences along a random direction with h = 1e-1 ... 1e-9: first the error falls with h², then rounding
+              grows as 1/h. The bottom of that V counts, wherever it lies. Error < 1e-8
+Taylor        L(x + h·v) − L(x) − h·⟨dx, v⟩ is what the gradient leaves: it shrinks with h² if the gradient is right,
+              with h if it is wrong. The slope over h = 1e-1 ... 1e-6, of what is more than rounding, must be above 1.8
+adjoint       ⟨dy, J·v⟩ = ⟨Jᵀ·dy, v⟩, where J·v is what the output does along v, and Jᵀ·dy is backward. Error < 1e-12
+
+The error is taken over a whole tensor, ‖a − n‖/(‖a‖ + ‖n‖ + 10⁻³‖dy‖): cell by cell, correct code would fail wherever a
+gradient is exactly zero, as that of attention's key bias. Of tensors with more than 400 cells, differences and the
+complex step take 8 random directions instead of the cells.
+"""
+
+import copy
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from npgpt.core import Array, Layer
+from npgpt.errors import NpgptError
+from npgpt.study.check.cases import Case
+from npgpt.study.check.subjects import FunctionSubject, LayerSubject, ObjectSubject, Subject
+from npgpt.study.check.tape import gradients, taped
+
+MANY, DIRECTIONS = 400, 8
+MANY_WRONG = 8  # tensors that are looked at closely
+SWEEP = tuple(10.0**-n for n in range(1, 10))
+TAYLOR = tuple(10.0**-n for n in range(1, 7))
+TINY = 1e-30  # step of the complex method
+
+# Method -> what its number must be below (for Taylor: above).
+TOLERANCES = {"differences": 1e-7, "complex": 1e-12, "tape": 1e-12, "sweep": 1e-8, "Taylor": 1.8, "adjoint": 1e-12}
+METHODS = tuple(TOLERANCES)
+
+
+@dataclass(frozen=True)
+class Check:
+    """The verdict on one tensor by one method.
+
+    Attributes
+        tensor: ``input x``, ``param weight`` or ``kept xhat``, the last two with their path.
+        error: relative, over the whole tensor; of Taylor the slope.
+        worst: the cell that is off most, with what was expected there and got; None of methods that look at no cells.
+        skipped: why the method could not be asked, if so.
+    """
+
+    layer: str
+    tensor: str
+    shape: tuple[int, ...]
+    method: str
+    error: float
+    passed: bool
+    worst: tuple[int, ...] | None = None
+    expected: float | None = None
+    got: float | None = None
+    skipped: str = ""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What is known of a tensor whose gradient is wrong: ``kind`` in one word, and a sentence."""
+
+    layer: str
+    tensor: str
+    kind: str
+    says: str
+
+
+class Report(list[Check]):
+    """All verdicts on a layer, and what is wrong; printed, a table.
+
+    Attributes
+        findings: a diagnosis of each tensor that failed.
+        truth: tensor -> its gradient, by the best witness there was.
+        sweep: (h, error) of the whole layer along one direction: the V.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.findings: list[Finding] = []
+        self.truth: dict[str, Array] = {}
+        self.sweep: list[tuple[float, float]] = []
+
+    @property
+    def passed(self) -> bool:
+        """Whether no method objects, and of each tensor at least one could be asked."""
+        asked = {check.tensor for check in self if not check.skipped}
+        return all(check.passed and check.tensor in asked for check in self)
+
+    def __str__(self) -> str:
+        from npgpt.study.check.text import as_text
+
+        return as_text(self)
+
+
+def gradcheck(
+    layer: Any,
+    *inputs: Any,
+    backward: Callable[..., Any] | None = None,
+    methods: Sequence[str] = METHODS,
+    seed: int = 0,
+) -> Report:
+    """Check every gradient of something that has a forward and a backward pass. It is not changed.
+
+    Args
+        layer: a layer of npgpt's kind, ``forward(x, ..., cache)`` and ``backward(dy, cache)``; an object that saves on
+            itself, ``forward(x, ...)`` and ``backward(dy)`` (``ObjectSubject`` says how its parameters are found); or
+            a function, with ``backward(dy, x, ...)``.
+        inputs: the arguments of forward, but for the cache. Arrays of floats are converted to float64.
+        seed: of the upstream gradient and the directions.
+    """
+    forward = layer if backward is not None else layer.forward
+    named = dict(zip(inspect.signature(forward).parameters, inputs, strict=False))
+    subject: Subject
+    if backward is not None:
+        subject = FunctionSubject(layer, backward, named)
+    elif isinstance(layer, Layer) or "cache" in inspect.signature(forward).parameters:
+        layer = layer if isinstance(layer, Layer) else _as_layer(layer)
+        subject = LayerSubject(Case(type(layer).__name__, layer, named).astype(np.float64))
+    else:
+        subject = ObjectSubject(layer, named)
+    return check(subject, methods, seed)
+
+
+def _as_layer(made: Any) -> Any:
+    """A copy of an object that has a layer's forward and backward, but is none: one that is."""
+    layer = copy.copy(made)
+    layer.__class__ = type(type(made).__name__, (type(made), Layer), {})
+    return layer
+
+
+def check_case(case: Case, methods: Sequence[str] = METHODS, seed: int = 0) -> Report:
+    """Check every gradient of a case."""
+    return check(LayerSubject(case), methods, seed)
+
+
+def check(subject: Subject, methods: Sequence[str] = METHODS, seed: int = 0) -> Report:
+    """Check every gradient of a subject, by some methods, and say what is wrong."""
+    report = Report()
+    y = subject.forward({})
+    dy = upstream(y, seed)
+    with np.errstate(all="ignore"):  # a wrong gradient may be infinite
+        given = subject.gradients(dy.copy())  # one that writes into it must not spoil the judgement
+    # A gradient of another shape has no number in the right place.
+    got = {
+        name: given[name] if given[name].shape == x.shape else np.full(x.shape, np.nan)
+        for name, x in subject.tensors.items()
+    }
+    rng = np.random.default_rng([seed, 2])
+    directions = {name: rng.normal(size=x.shape) / max(1.0, np.sqrt(x.size)) for name, x in subject.tensors.items()}
+    for method in methods:
+        report.extend(_ask(method, subject, dy, got, directions, report))
+    failed = {check.tensor for check in report if not check.passed}
+    wrong = [name for name in on_the_way_back(subject.tensors) if name in failed]
+    if wrong:
+        from npgpt.study.check.diagnosis import diagnose
+        from npgpt.study.check.evidence import Doctor
+
+        doctor = Doctor(subject, dy, given, report.truth)
+        first, rest = wrong[:MANY_WRONG], wrong[MANY_WRONG:]
+        report.findings = [Finding(subject.name, name, *diagnose(doctor, name)) for name in first]
+        follows = "follows", "wrong as well, perhaps because of what is wrong above"
+        report.findings += [Finding(subject.name, name, *follows) for name in rest]
+    return report
+
+
+def upstream(y: Array, seed: int = 0) -> Array:
+    """A random gradient of an output, from a stream of its own: drawn as the inputs are, it would be one of them."""
+    dy: Array = np.asarray(np.random.default_rng([seed, 1]).normal(size=y.shape))
+    return dy
+
+
+def on_the_way_back(tensors: Iterable[str]) -> list[str]:
+    """Tensors in the order in which backward meets them: what is wrong later may be so because of what came first."""
+    names = list(tensors)
+    kept = [name for name in names if name.startswith("kept ")]
+    return kept[::-1] + [name for name in names if not name.startswith("kept ")]
+
+
+def _ask(
+    method: str, subject: Subject, dy: Array, got: dict[str, Array], directions: Mapping[str, Array], report: Report
+) -> list[Check]:
+    """The verdicts of one method on all tensors."""
+    try:
+        if method == "tape":
+            return [_compare(subject, method, name, x, got[name], dy, report) for name, x in _tape(subject, dy).items()]
+        if method in ("differences", "complex"):
+            slope = _difference if method == "differences" else _complex
+            return [_cells(subject, method, slope, name, dy, got[name], directions, report) for name in subject.tensors]
+        if method == "sweep":
+            report.sweep = _sweep(subject, dy, got, directions)
+        along = {"sweep": _bottom, "Taylor": _taylor, "adjoint": _adjoint}[method]
+        return [along(subject, name, dy, got[name], directions[name]) for name in subject.tensors]
+    except (TypeError, AttributeError, ValueError, np.exceptions.ComplexWarning) as error:
+        if method not in ("tape", "complex") or isinstance(error, NpgptError):
+            raise
+        kind = "taped numbers" if method == "tape" else "complex numbers"
+        why = f"forward does not run on {kind}: {type(error).__name__}: {error}"
+        return [
+            Check(subject.name, name, x.shape, method, 0.0, True, skipped=why) for name, x in subject.tensors.items()
+        ]
+
+
+def _tape(subject: Subject, dy: Array) -> dict[str, Array]:
+    """What is added to the tensors is 0, but taped: so the gradients by it are those of the tensors."""
+    nudges = {name: taped(np.zeros(x.shape)) for name, x in subject.tensors.items()}
+    y = subject.forward(nudges)
+    if y.dtype != object:
+        raise TypeError(f"its result is {y.dtype}")
+    return gradients(y, dy, nudges)
+
+
+def _difference(subject: Subject, name: str, nudge: Array, h: float = 1e-5) -> Array:
+    """(y(x + h·v) − y(x − h·v))/2h. A masked score is −∞ on both sides: its slope is 0, not −∞ + ∞."""
+    above, below = subject.forward({name: h * nudge}), subject.forward({name: -h * nudge})
+    rise: Array = np.subtract(above, below, where=above != below, out=np.zeros(above.shape))
+    return rise / (2 * h)
+
+
+def _complex(subject: Subject, name: str, nudge: Array) -> Array:
+    y = subject.forward({name: TINY * 1j * nudge})
+    if y.dtype.kind != "c":
+        raise TypeError(f"its result is {y.dtype}")
+    return y.imag / TINY
+
+
+def _cells(
+    subject: Subject,
+    method: str,
+    slope: Callable[[Subject, str, Array], Array],
+    name: str,
+    dy: Array,
+    got: Array,
+    directions: Mapping[str, Array],
+    report: Report,
+) -> Check:
+    """Nudge one cell after another; many cells along random directions, all of them at once."""
+    nudge = np.zeros(got.shape)
+    if got.size <= MANY:
+        numeric = np.empty(got.shape)
+        for cell in np.ndindex(got.shape):
+            nudge[cell] = 1
+            numeric[cell] = (dy * slope(subject, name, nudge)).sum()
+            nudge[cell] = 0
+        return _compare(subject, method, name, numeric, got, dy, report)
+    rng = np.random.default_rng([7, 3])
+    tried = [directions[name], *(rng.normal(size=got.shape) / np.sqrt(got.size) for _ in range(DIRECTIONS - 1))]
+    numbers = np.array([(dy * slope(subject, name, v)).sum() for v in tried])
+    ours = np.array([(got * v).sum() for v in tried])
+    error = _relative(ours, numbers, dy)
+    return Check(subject.name, name, got.shape, method, error, error < TOLERANCES[method])
+
+
+def _compare(subject: Subject, method: str, name: str, numeric: Array, got: Array, dy: Array, report: Report) -> Check:
+    if method != "differences" or name not in report.truth:
+        report.truth[name] = numeric
+    off = np.nan_to_num(np.abs(got - numeric), nan=np.inf)
+    error = _relative(got, numeric, dy)
+    worst = tuple(int(i) for i in np.unravel_index(np.argmax(off), off.shape)) if off.size else ()
+    cell = (float(numeric[worst]), float(got[worst])) if off.size else (0.0, 0.0)
+    return Check(subject.name, name, got.shape, method, error, error < TOLERANCES[method], worst, *cell)
+
+
+def _relative(got: Array, numeric: Array, dy: Array) -> float:
+    size = np.linalg.norm(got) + np.linalg.norm(numeric) + 1e-3 * np.linalg.norm(dy)
+    return float(np.nan_to_num(np.linalg.norm(got - numeric) / (size or 1.0), nan=np.inf))
+
+
+def _sweep(
+    subject: Subject, dy: Array, got: dict[str, Array], directions: Mapping[str, Array], names: Sequence[str] = ()
+) -> list[tuple[float, float]]:
+    """(h, relative error) along one direction of all inputs and parameters together, or of some tensors."""
+    names = names or [name for name in subject.tensors if not name.startswith("kept ")]
+    ours = sum(float((got[name] * directions[name]).sum()) for name in names)
+    size = sum(float(np.linalg.norm(got[name]) * np.linalg.norm(directions[name])) for name in names)
+    found = []
+    for h in SWEEP:
+        above, below = (subject.forward({n: sign * h * directions[n] for n in names}) for sign in (1, -1))
+        rise = np.subtract(above, below, where=above != below, out=np.zeros(dy.shape))
+        found.append((h, _along(ours, (dy * rise).sum() / (2 * h), size, dy)))
+    return found
+
+
+def _bottom(subject: Subject, name: str, dy: Array, got: Array, direction: Array) -> Check:
+    error = min(error for _, error in _sweep(subject, dy, {name: got}, {name: direction}, [name]))
+    return Check(subject.name, name, got.shape, "sweep", error, error < TOLERANCES["sweep"])
+
+
+def _taylor(subject: Subject, name: str, dy: Array, got: Array, direction: Array) -> Check:
+    """The slope along one direction, or, if it is too small, along another one.
+
+    A wrong gradient has the slope 1 along any. A right one may have less than 2 where the terms of h² and h³ happen to
+    cancel.
+    """
+    slope = _slope(subject, name, dy, got, direction)
+    if slope <= TOLERANCES["Taylor"]:
+        slope = max(slope, _slope(subject, name, dy, got, np.flip(direction)))
+    return Check(subject.name, name, got.shape, "Taylor", slope, slope > TOLERANCES["Taylor"])
+
+
+def _slope(subject: Subject, name: str, dy: Array, got: Array, direction: Array) -> float:
+    """The slope of log remainder over log h, of those remainders that are more than rounding; 2 if none is."""
+    y, linear = subject.forward({}), float((got * direction).sum())
+    terms = dy * np.where(np.isfinite(y), y, 0)
+    rounding = 1e-14 * (np.abs(terms).sum() + np.abs(linear) + np.linalg.norm(dy))
+    points = []
+    for step in TAYLOR:
+        above = subject.forward({name: step * direction})
+        rise = np.subtract(above, y, where=above != y, out=np.zeros(dy.shape))
+        remainder = abs((dy * rise).sum() - step * linear)
+        if not remainder <= 10 * rounding:
+            points.append((np.log10(step), np.log10(remainder) if np.isfinite(remainder) else 0.0))
+    if len(points) < 2:
+        return 2.0  # no remainder: linear, and right
+    h, left = np.transpose(points[-3:])
+    return float(np.polyfit(h, left, 1)[0])
+
+
+def _adjoint(subject: Subject, name: str, dy: Array, got: Array, direction: Array) -> Check:
+    tolerance = TOLERANCES["adjoint"]
+    try:
+        forward = _complex(subject, name, direction)
+    except (TypeError, AttributeError, ValueError):
+        forward, tolerance = _difference(subject, name, direction), TOLERANCES["differences"]
+    size = float(np.linalg.norm(got) * np.linalg.norm(direction))
+    error = _along((got * direction).sum(), (dy * forward).sum(), size, dy)
+    return Check(subject.name, name, got.shape, "adjoint", error, error < tolerance)
+
+
+def _along(ours: float, numeric: float, size: float, dy: Array) -> float:
+    """The error of a slope along a direction, beside what it could be at most: it may be small by chance."""
+    size += abs(numeric) + 1e-3 * float(np.linalg.norm(dy))
+    return float(np.nan_to_num(abs(ours - numeric) / (size or 1.0), nan=np.inf))

@@ -1,0 +1,346 @@
+"""What is wrong with a gradient: try what people get wrong, and say which of it explains the numbers.
+
+Each question below has the true gradient e, the one that backward gave, g, and whatever is at hand: the layer's
+tensors with their true gradients, and the tape, which can be asked for the gradient under another upstream, or for the
+share of it that comes through one kept array. An answer is given only if it explains *every* number of g; if none does,
+that is said. Questions are asked from the most specific to the least.
+"""
+
+import itertools
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from npgpt.core import Array
+from npgpt.study.check.evidence import Doctor, name_factor
+
+Answer = tuple[str, str]  # kind, sentence
+
+# What a diagnosis can be.
+KINDS = (
+    "not noted",
+    "shape",
+    "infinite",
+    "zero",
+    "sign",
+    "factor",
+    "upstream",
+    "mask",
+    "one example",
+    "repeated ids",
+    "swapped",
+    "transposed",
+    "lost factor",
+    "lost term",
+    "wrong operand",
+    "float32",
+    "constant",
+    "unknown",
+    "follows",
+)
+
+
+def zero(doctor: Doctor, name: str, d: str, g: Array, e: Array) -> Answer | None:
+    if g.any() or not e.any():
+        return None
+    return "zero", f"{d} is zero everywhere: it was not added to, or its branch was lost"
+
+
+def upstream_ignored(doctor: Doctor, name: str, d: str, g: Array, e: Array) -> Answer | None:
+    twice = doctor.backward(2 * doctor.dy)[name]
+    if doctor.same(twice, 2 * g):
+        return None
+    if doctor.same(twice, g):
+        return "upstream", f"{d} does not change with the upstream gradient: multiply by dy"
+    return "upstream", f"{d} does not double with the upstream gradient: something is added that dy does not scale"
+
+
+def factor(doctor: Doctor, name: str, d: str, g: Array, e: Array) -> Answer | None:
+    if doctor.same(g, e):
+        return None
+    norm = float((e * e).sum())
+    c = float((g * e).sum()) / norm if norm else 0.0
+    if not c or not doctor.same(g, c * e):
+        return None
+    if abs(c + 1) < doctor.close:
+        return "sign", f"{d} has the wrong sign"
+    said = name_factor(c, doctor.subject, doctor.close)
+    return "factor", f"{d} is the true one times {c:.6g}{said}"
+
+
+def masked_cells(doctor: Doctor, name: str, d: str, g: Array, e: Array) -> Answer | None:
+    hidden = ~np.isfinite(doctor.subject.forward({}))
+    if hidden.any() and doctor.same(doctor.backward(np.where(hidden, 0, doctor.dy))[name], e):
+        return "mask", f"{d} takes up gradients of masked cells of the output: set them to zero first"
+    leaked, lost = (e == 0) & (g != 0), (e != 0) & (g == 0)
+    if leaked.any() and doctor.same(g * ~leaked * _scale(g * ~leaked, e), e):
+        cell = [int(i) for i in np.argwhere(leaked)[0]]
+        c = _scale(e, g * ~leaked)
+        beside = "" if abs(c - 1) < doctor.close else f" and times {c:.4g}"
+        return "mask", f"{d} is right{beside} but for {leaked.sum()} cells that must be 0, as {cell}: a mask is missing"
+    if leaked.any() and lost.any() and not (leaked | lost | ((e == 0) & (g == 0))).sum() < e.size:
+        return "mask", f"{d} is zero where it should not be, and not zero where it should: the mask is turned around"
+    if lost.any() and lost.sum() < g.size / 2 and doctor.same(np.where(lost, e, g), e):
+        cell = [int(i) for i in np.argwhere(lost)[0]]
+        return "mask", f"{d} is right but for {lost.sum()} cells that are 0, as {cell}: the mask takes too much"
+    return None
+
+
+def one_example(doctor: Doctor, name: str, d: str, g: Array, e: Array) -> Answer | None:
+    if not doctor.has_tape:
+        return None
+    for axis, what in enumerate(("example", "position", "position")[: max(0, doctor.dy.ndim - 1)]):
+        n = doctor.dy.shape[axis]
+        for i in (0, n - 1) if n > 1 else ():
+            only = np.zeros_like(doctor.dy)
+            here = (slice(None),) * axis + (i,)
+            only[here] = doctor.dy[here]
+            if doctor.same(g, doctor.under(name, only)):
+                return "one example", f"{d} is that of {what} {i} of {n} alone: sum over all of them (axis {axis})"
+            if doctor.same(g, e - doctor.under(name, only)):
+                return "one example", f"{d} leaves out {what} {i} of {n} (axis {axis} of dy)"
+    return None
+
+
+def repeated_ids(doctor: Doctor, name: str, d: str, g: Array, e: Array) -> Answer | None:
+    for ids in doctor.subject.constants.values():
+        if ids.dtype.kind not in "iu":
+            continue
+        for upstream in doctor.arrays.values():
+            if upstream.shape == (*ids.shape, *e.shape[1:]) and e.ndim == 2 and ids.min() >= 0 and ids.max() < len(e):
+                last = np.zeros_like(e)
+                last[ids] = upstream
+                if doctor.same(g, last) or doctor.same(g - (e - _scattered(e, ids, upstream)), last):
+                    return "repeated ids", f"{d} has what an id that stands several times got last: add with np.add.at"
+    return None
+
+
+def _scattered(e: Array, ids: Array, upstream: Array) -> Array:
+    total = np.zeros_like(e)
+    np.add.at(total, ids, upstream)
+    return total
+
+
+def swapped(doctor: Doctor, name: str, d: str, g: Array, e: Array) -> Answer | None:
+    for other, truth in doctor.truth.items():
+        if other != name and doctor.same(g, truth) and doctor.same(doctor.got.get(other, g), e):
+            return "swapped", f"{d} is the gradient of {other}, and that is this one's: the two are swapped"
+    return None
+
+
+def moved(doctor: Doctor, name: str, d: str, g: Array, e: Array) -> Answer | None:
+    for axes in itertools.permutations(range(e.ndim)):
+        if axes != tuple(range(e.ndim)) and doctor.same(g, e.transpose(axes).reshape(e.shape)):
+            if e.transpose(axes).shape == e.shape:
+                return "transposed", f"{d} is transposed: its axes stand in the order {axes}"
+            return "transposed", f"{d} has its axes in the order {axes}, and was reshaped: transpose it instead"
+    for axis in range(e.ndim):
+        for shift in (1, -1):
+            if doctor.same(g, np.roll(e, shift, axis)):
+                return "swapped", f"{d} is shifted by {shift} along axis {axis}"
+    a, b = np.sort(g, None), np.sort(e, None)
+    if doctor.same(a, b):
+        return "transposed", f"{d} has the right numbers in wrong places: transposed, or reshaped in another order"
+    return None
+
+
+def products(doctor: Doctor, name: str, d: str, g: Array, e: Array) -> Answer | None:
+    """Is g a product of two known matrices? And which is e?"""
+    arrays = {key: x for key, x in doctor.arrays.items() if x.ndim >= 2}
+    if len(arrays) > 90:
+        return None
+    found = _as_product(doctor, g, arrays)
+    if found is None:
+        return None
+    right = _as_product(doctor, e, arrays)
+    if right is None:
+        return None
+    (names, text), (right_names, right_text) = found, right
+    kind = "transposed" if set(names) == set(right_names) else "wrong operand"
+    return kind, f"{d} is {text}; it should be {right_text}"
+
+
+def _as_product(doctor: Doctor, x: Array, arrays: dict[str, Array]) -> tuple[tuple[str, str], str] | None:
+    for (p, a), (q, b) in itertools.product(arrays.items(), repeat=2):
+        for (left, a_text), (right, b_text) in itertools.product(_turned(p, a), _turned(q, b)):
+            if left.shape[-1] != right.shape[-2]:
+                continue
+            try:
+                product = left @ right
+            except ValueError:
+                continue
+            if product.size != x.size or not x.any():
+                continue
+            reshaped = product.reshape(x.shape)
+            c = float((reshaped * x).sum() / ((reshaped**2).sum() or 1))
+            if c and doctor.same(x, c * reshaped):
+                again = "" if product.shape[-2:] == x.shape[-2:] or x.ndim == 2 else ", reshaped"
+                return (p, q), f"{'' if abs(c - 1) < doctor.close else f'{c:.4g}·'}{a_text}·{b_text}{again}"
+    return None
+
+
+def row_sums(doctor: Doctor, name: str, d: str, g: Array, e: Array) -> Answer | None:
+    """Is g, a vector, the sum over all rows of the product of two known arrays?"""
+    if e.ndim != 1:
+        return None
+    arrays = {key: x.reshape(-1, len(e)) for key, x in doctor.arrays.items() if x.ndim > 1 and x.shape[-1] == len(e)}
+    found: dict[str, str] = {}
+    for (p, a), (q, b) in itertools.combinations_with_replacement(arrays.items(), 2):
+        if len(a) == len(b):
+            total = (a * b).sum(0)
+            for which, x in (("g", g), ("e", e)):
+                if doctor.same(x, total):
+                    found.setdefault(which, f"the sum of {p} ⊙ {q} over all rows")
+    if set(found) == {"g", "e"}:
+        return "wrong operand", f"{d} is {found['g']}; it should be {found['e']}"
+    return None
+
+
+def _turned(name: str, x: Array) -> Iterator[tuple[Array, str]]:
+    for array in (x,) if x.ndim == 2 else (x, x.reshape(-1, x.shape[-1])):
+        yield array, name
+        yield array.swapaxes(-1, -2), f"{name}ᵀ"
+
+
+def lost_term(doctor: Doctor, name: str, d: str, g: Array, e: Array) -> Answer | None:
+    """Is what is missing the share through one kept array?"""
+    shares = {}
+    for kept, value in doctor.kept.items():
+        if kept != name and value.dtype == object and kept in doctor.truth:
+            share = doctor.through(kept, name)
+            if share.any() and not doctor.same(share, e):
+                shares[kept.removeprefix("kept ")] = share
+    for kept, share in shares.items():
+        if doctor.same(g, e - share):
+            return "lost term", f"{d} lacks the share that comes through {kept}"
+    for kept, share in shares.items():
+        if doctor.same(g, share):
+            return "lost term", f"{d} is only the share that comes through {kept}: another way is lost"
+    for kept, share in shares.items():
+        if doctor.same(g, e + share):
+            return "lost term", f"{d} has the share that comes through {kept} twice"
+        if doctor.same(g, e - 2 * share):
+            return "sign", f"{d} has the share that comes through {kept} with the wrong sign"
+    for kept, share in shares.items():
+        rest = e - share
+        basis = np.stack([rest.ravel(), share.ravel()], axis=1)
+        (a, c), *_ = np.linalg.lstsq(basis, g.ravel(), rcond=None)
+        if rest.any() and doctor.same(g, a * rest + c * share):
+            if abs(a) < doctor.close:
+                return "lost term", f"{d} is {c:.6g} times the share that comes through {kept}: another way is lost"
+            times = [f"{x:.6g}{name_factor(x, doctor.subject, doctor.close)}" for x in (c, a)]
+            return "factor", f"{d} has the share that comes through {kept} times {times[0]}, the rest times {times[1]}"
+    for upstream in (doctor.dy, *(doctor.truth[kept] for kept in doctor.kept if kept in doctor.truth)):
+        if upstream.shape == e.shape and doctor.same(g, e - upstream):
+            return "lost term", f"{d} lacks the way around, on which the upstream gradient goes through untouched"
+    missing = e - g
+    for axis in range(e.ndim):
+        mean = missing.mean(axis, keepdims=True)
+        if e.shape[axis] > 1 and doctor.same(np.broadcast_to(mean, e.shape).copy(), missing):
+            return "lost term", f"{d} lacks a number that is the same along axis {axis}: a sum or mean over it"
+    for other, value in doctor.arrays.items():
+        if other != d and value.shape == e.shape and e.ndim and e.shape[-1] > 1 and value.any():
+            along = (missing * value).sum(-1, keepdims=True) / (value * value).sum(-1, keepdims=True)
+            if doctor.same(np.nan_to_num(along) * value, missing) and not doctor.same(missing, e):
+                return "lost term", f"{d} lacks a multiple of {other} in each row: the term through a sum over the row"
+    return None
+
+
+def diagonal(doctor: Doctor, name: str, d: str, g: Array, e: Array) -> Answer | None:
+    if not doctor.has_tape or doctor.dy.shape != e.shape or e.size > 200:
+        return None
+    own = np.empty_like(e)
+    for cell in np.ndindex(e.shape):
+        only = np.zeros_like(doctor.dy)
+        only[cell] = doctor.dy[cell]
+        own[cell] = doctor.under(name, only)[cell]
+    if doctor.same(g, own) and not doctor.same(own, e):
+        return "lost term", f"{d} holds what each number does to its own output; it feeds the others of its row too"
+    return None
+
+
+def lost_factor(doctor: Doctor, name: str, d: str, g: Array, e: Array) -> Answer | None:
+    """Is g the true gradient without, or with, a factor that is known?"""
+    arrays = doctor.arrays
+    for other, value in arrays.items():
+        if value.shape == e.shape and doctor.same(g, value):
+            return "lost factor", f"{d} is {other}, handed through as it is"
+    for other, value in {**arrays, **{f"(1 − {k}²)": 1 - v * v for k, v in arrays.items()}}.items():
+        try:
+            spread = np.broadcast_to(value, e.shape)
+        except ValueError:
+            continue
+        if other.startswith("d") or not spread.any() or doctor.same(spread.copy(), np.full(e.shape, spread.flat[0])):
+            continue
+        c = _scale(g * spread, e)
+        if c and doctor.same(c * g * spread, e):
+            return (
+                "lost factor",
+                f"{d} lacks the factor {other}{'' if abs(c - 1) < doctor.close else f' (and {c:.4g})'}",
+            )
+        c = _scale(e * spread, g)
+        if c and doctor.same(g, c * e * spread):
+            return "lost factor", f"{d} has the factor {other} too often"
+    return None
+
+
+def _scale(x: Array, y: Array) -> float:
+    square = float((x * x).sum())
+    return float((x * y).sum()) / square if square else 0.0
+
+
+def rounded(doctor: Doctor, name: str, d: str, g: Array, e: Array) -> Answer | None:
+    off = np.linalg.norm(g - e) / np.linalg.norm(e)
+    if 1e-10 < off < 1e-6:
+        return "float32", f"{d} is right to {off:.0e} only: somewhere on the way it is float32"
+    return None
+
+
+def almost(doctor: Doctor, name: str, d: str, g: Array, e: Array) -> Answer | None:
+    off = np.linalg.norm(g - e) / np.linalg.norm(e)
+    if off < 0.03:
+        return "constant", f"{d} is almost right, off by {off:.1e} of its size: a constant is rounded, or ε is lost"
+    if e.ndim > 1:
+        of_row = (g * e).sum(-1, keepdims=True) / (e * e).sum(-1, keepdims=True)
+        if doctor.same(g, of_row * e) and (np.abs(of_row - 1) < 0.3).all():
+            return "constant", f"{d} is right but for a factor in each row, all of them near 1: ε is lost, or another"
+    return None
+
+
+Question = Callable[[Doctor, str, str, Array, Array], Answer | None]
+QUESTIONS: tuple[Question, ...] = (
+    zero,
+    upstream_ignored,
+    masked_cells,
+    factor,
+    one_example,
+    repeated_ids,
+    rounded,
+    lost_term,
+    swapped,
+    moved,
+    lost_factor,
+    row_sums,
+    products,
+    diagonal,
+    almost,
+)
+
+
+def diagnose(doctor: Doctor, name: str) -> Answer:
+    """What is wrong with the gradient of a tensor: its kind, one of ``KINDS``, and a sentence."""
+    g, e = doctor.got[name], doctor.truth.get(name)
+    d = f"d{name.split(' ', 1)[1]}"
+    if e is None:
+        return "unknown", f"no witness gave the gradient of {name} cell by cell"
+    if g.shape != e.shape:
+        return "shape", f"{d} has the shape {g.shape}, but {name} has {e.shape}"
+    if np.isnan(g).all() and g.size:
+        return "not noted", f"backward says nothing about {name}: note() it"
+    if not np.isfinite(g).all():
+        return "infinite", f"{d} holds {int((~np.isfinite(g)).sum())} numbers that are not finite"
+    with np.errstate(all="ignore"):
+        for question in QUESTIONS:
+            if (answer := question(doctor, name, d, g, e)) is not None:
+                return answer
+    return "unknown", f"{d} is wrong, but none of the usual mistakes explains its numbers"

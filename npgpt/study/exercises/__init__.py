@@ -1,0 +1,1 @@
+"""Exercises along the road, judged by the checker."""

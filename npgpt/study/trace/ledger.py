@@ -1,0 +1,274 @@
+"""What a gradient is the sum of: each term a local derivative times the gradient of the cell that it feeds.
+
+The forward pass runs on taped numbers (``tape.py``). A cell of a named tensor, an input, a parameter or an array that a
+layer keeps, ends a term; whatever lies between is contracted by the chain rule. So for a cell x of a named tensor
+
+    dx = Σ ∂y/∂x · dy    over the cells y of the next named tensors that x goes into, or the loss itself
+
+and each dy is a sum of the same kind, down to the loss. Nothing here knows a backward pass: that the terms add up to
+what backward said, without a remainder, is a proof of it. An array that a layer keeps under another name, as it is, is
+an alias of the first name.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from npgpt.core import Array
+from npgpt.errors import ConfigError, did_you_mean
+from npgpt.study.check.cases import Case
+from npgpt.study.check.subjects import LayerSubject, NudgedCache
+from npgpt.study.check.tape import Taped, taped
+
+Cell = tuple[str, tuple[int, ...]]  # tensor, index
+LARGEST = 3_000_000  # taped numbers: about a gigabyte
+LOSS = "loss"
+
+
+@dataclass(frozen=True)
+class Term:
+    """``slope`` times the gradient ``grad`` of the cell of a tensor that is fed."""
+
+    slope: float
+    grad: float
+    tensor: str
+    cell: tuple[int, ...]
+
+    @property
+    def share(self) -> float:
+        return self.slope * self.grad
+
+
+def label(tensor: str, cell: Sequence[int]) -> str:
+    """``blocks.0.attention.q[0,1,3]``; a scalar has no brackets."""
+    return f"{tensor}[{','.join(map(str, cell))}]" if len(cell) else tensor
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One gradient, and the terms that it is the sum of, the largest first."""
+
+    ledger: "Ledger"
+    tensor: str
+    cell: tuple[int, ...]
+    grad: float
+    terms: list[Term]
+
+    def __str__(self) -> str:
+        head = f"d{label(self.tensor, self.cell)} = "
+        if not self.terms:
+            return f"{head}0, it feeds nothing that the loss depends on"
+        signs = [("− " if t.share < 0 else "+ ") + f"{abs(t.slope):.4g}·{abs(t.grad):.4g}" for t in self.terms]
+        total = f"{' '.join(signs).removeprefix('+ ')} = {self.grad:.6g}"
+        return "\n".join([head + total, *(f"  {t.share:+.6g} = {_product(t)}" for t in self.terms)])
+
+    def why(self, depth: int = 3, width: int = 2) -> str:
+        """Where the largest terms come from, and theirs, down to the loss."""
+        lines = [f"d{label(self.tensor, self.cell)} = {self.grad:.6g}"]
+
+        def walk(entry: Entry, level: int) -> None:
+            for term in entry.terms[:width]:
+                lines.append(f"{'  ' * level}{term.share:+.4g} = {_product(term)}")
+                if level < depth and term.tensor != LOSS:
+                    walk(self.ledger.entry(term.tensor, term.cell), level + 1)
+            if rest := entry.terms[width:]:
+                lines.append(f"{'  ' * level}{sum(t.share for t in rest):+.4g}   {len(rest)} more")
+
+        walk(self, 1)
+        return "\n".join(lines)
+
+    def where(self) -> str:
+        """What this cell was made of: the cells that went into it, and how it changes with each."""
+        made_of = self.ledger.made_of(self.tensor, self.cell)
+        if not made_of:
+            return f"{label(self.tensor, self.cell)} was given"
+        value = self.ledger.values[self.tensor][self.cell]
+        lines = [f"{label(self.tensor, self.cell)} = {value:.6g}, made of"]
+        for (tensor, cell), slope in made_of:
+            lines.append(f"  {label(tensor, cell)} = {self.ledger.values[tensor][cell]:.6g}, slope {slope:.6g}")
+        return "\n".join(lines)
+
+
+def _product(term: Term) -> str:
+    return f"{term.slope:.6g} · {term.grad:.6g}   d{label(term.tensor, term.cell)}"
+
+
+class Ledger:
+    """All gradients of one pass of a case, as sums.
+
+    Attributes
+        values: tensor -> its numbers.
+        grads: tensor -> its gradients, by the tape.
+        aliases: name under which an array was kept again -> the first name.
+    """
+
+    def __init__(self, case: Case, dy: Array) -> None:
+        subject = LayerSubject(case)
+        if (n := operations(subject)) > LARGEST:
+            raise ConfigError(
+                f"a ledger of this pass would hold about {n:,} numbers, more than {LARGEST:,}: take fewer tokens, "
+                "or a smaller model"
+            )
+        nudges = {name: taped(np.zeros(x.shape)) for name, x in subject.tensors.items() if not name.startswith("kept ")}
+        subject.cache = cache = _LedgerCache(case, {short(n): x for n, x in nudges.items() if n.startswith("input ")})
+        y = subject.forward(nudges)
+        self.values = {short(name): x for name, x in subject.tensors.items()}
+        self.aliases = cache.aliases
+        for name, first in self.aliases.items():
+            if name != first:
+                del self.values[name]
+        self.cells: dict[int, Cell] = {}  # number of a taped number -> the cell that it is
+        for name, nudge in nudges.items():
+            for cell, node in np.ndenumerate(nudge):
+                self.cells[node.number] = short(name), cell
+        made: list[tuple[Cell, Taped]] = []  # cell -> what it was made of
+        for name, (before, after) in cache.identities.items():
+            for cell, node in np.ndenumerate(after):
+                if isinstance(node, Taped):  # a masked score is −∞, made of nothing
+                    self.cells[node.number] = name, cell
+                    was: Any = before[cell]
+                    made.append(((name, cell), was))
+        made += [((LOSS, cell), node) for cell, node in np.ndenumerate(np.asarray(y)) if isinstance(node, Taped)]
+        self._up: dict[Cell, list[tuple[Cell, float]]] = {}
+        self._down: dict[Cell, list[tuple[Cell, float]]] = defaultdict(list)
+        for cell_made, node in made:
+            self._up[cell_made] = contracted(node, self.cells)
+            for source, slope in self._up[cell_made]:
+                self._down[source].append((cell_made, slope))
+        self.grads = self._add_up(np.asarray(dy), [cell for cell, _ in made])
+
+    def entry(self, tensor: str, cell: Sequence[int]) -> Entry:
+        """The terms of one gradient."""
+        tensor = self.first_name(tensor)
+        shape, index = self.values[tensor].shape, tuple(int(i) for i in cell)
+        if len(index) != len(shape) or not all(-n <= i < n for i, n in zip(index, shape, strict=True)):
+            raise ConfigError(f"{tensor} has the shape {shape}; there is no cell {list(index)}")
+        index = tuple(i % n for i, n in zip(index, shape, strict=True))
+        terms = [Term(slope, self._grad(to), *to) for to, slope in self._feeds(tensor).get((tensor, index), [])]
+        terms.sort(key=lambda term: -abs(term.share))
+        return Entry(self, tensor, index, self._grad((tensor, index)), terms)
+
+    def paths(self, tensor: str) -> dict[str, Array]:
+        """The share of a tensor's gradient that comes through each part that it feeds; the shares sum to the whole.
+
+        A part is a tensor, or the layer that holds it if that holds no other layers: of a block's x, its ``middle``
+        (the way around) and its ``attention_norm`` (the branch).
+        """
+        tensor = self.first_name(tensor)
+        scopes = {name.rpartition(".")[0] for name in self.values}
+        inner = {scope for scope in scopes if scope and not any(other.startswith(f"{scope}.") for other in scopes)}
+        shares: dict[str, Array] = {}
+        feeds = self._feeds(tensor)
+        for cell in np.ndindex(self.values[tensor].shape):
+            for (to, to_cell), slope in feeds.get((tensor, cell), []):
+                scope = to.rpartition(".")[0]
+                part = scope if scope in inner else to
+                share = shares.setdefault(part, np.zeros(self.values[tensor].shape))
+                share[cell] += slope * self._grad((to, to_cell))
+        return shares
+
+    def made_of(self, tensor: str, cell: tuple[int, ...]) -> list[tuple[Cell, float]]:
+        """The cells that one was made of, with the slopes, the steepest first."""
+        return sorted(self._up.get((self.first_name(tensor), cell), []), key=lambda pair: -abs(pair[1]))
+
+    def first_name(self, tensor: str) -> str:
+        """The name under which a tensor was kept first."""
+        tensor = self.aliases.get(tensor, tensor)
+        if tensor not in self.values:
+            raise ConfigError(f"there is no tensor {tensor!r}; {did_you_mean(tensor, [*self.values, *self.aliases])}")
+        return tensor
+
+    def _feeds(self, tensor: str) -> dict[Cell, list[tuple[Cell, float]]]:
+        """Cell of a tensor -> the cells that it feeds, with the slopes."""
+        return self._down
+
+    def _grad(self, cell: Cell) -> float:
+        return float(self.grads[cell[0]][cell[1]])
+
+    def _add_up(self, dy: Array, made: list[Cell]) -> dict[str, Array]:
+        """All gradients, from the loss to the inputs: what was made later first."""
+        grads = {name: np.zeros(x.shape) for name, x in self.values.items()} | {LOSS: dy.astype(float)}
+        for tensor, cell in reversed(made):
+            grad = grads[tensor][cell]
+            for (source, source_cell), slope in self._up[tensor, cell]:
+                grads[source][source_cell] += slope * grad
+        return grads
+
+
+def contracted(node: Taped, cells: Mapping[int, Cell]) -> list[tuple[Cell, float]]:
+    """∂node/∂(named cell), along all ways that meet no other named cell."""
+    slopes = {node.number: 1.0}
+    nodes = {node.number: node}
+    waiting = [node]
+    while waiting:
+        current = waiting.pop()
+        if current.number not in cells:
+            for parent, _ in current.parents:
+                if parent.number not in nodes:
+                    nodes[parent.number] = parent
+                    waiting.append(parent)
+    found: list[tuple[Cell, float]] = []
+    for number in sorted(nodes, reverse=True):
+        slope = slopes.get(number, 0.0)
+        if number in cells:
+            if slope:
+                found.append((cells[number], slope))
+            continue
+        for parent, local in nodes[number].parents:
+            slopes[parent.number] = slopes.get(parent.number, 0.0) + local * slope
+    return found
+
+
+def short(name: str) -> str:
+    """``kept q`` and ``param weight`` without what they are, nor the wrapper that makes a model's loss a layer."""
+    return name.split(" ", 1)[1].removeprefix("gpt.")
+
+
+def operations(subject: LayerSubject) -> int:
+    """About how many numbers the tape will hold: each weight meets each row, twice."""
+    rows = max((x.size // max(1, x.shape[-1]) for n, x in subject.tensors.items() if n.startswith("kept")), default=1)
+    weights = sum(x.size for name, x in subject.tensors.items() if name.startswith("param "))
+    return 2 * rows * weights
+
+
+class _LedgerCache(NudgedCache):
+    """Hands on a fresh number for each cell that is kept, so that it can be told from what it was made of.
+
+    Attributes
+        identities: name -> (what was kept, what was handed on).
+        aliases: name -> the first name of the very same array.
+    """
+
+    def __init__(self, case: Case, inputs: Mapping[str, Array]) -> None:
+        super().__init__(case)
+        self.identities: dict[str, tuple[Array, Array]] = {}
+        self.aliases: dict[str, str] = {}
+        self._shapes = {name: x.shape for name, x in inputs.items()}
+        self._names = {node.number: name for name, x in inputs.items() for node in x.ravel()}  # number -> first name
+
+    def keep(self, name: str, array: Array) -> Array:
+        path = self._full(name)
+        if array.dtype != object:
+            return super().keep(name, array)
+        numbers = [self._number(node) for node in array.ravel() if isinstance(node, Taped)]
+        first = self._names.get(numbers[0]) if numbers else None
+        is_all_of_it = first is not None and array.shape == self._shapes[first] and len(set(numbers)) == array.size
+        if first is not None and is_all_of_it and all(self._names.get(number) == first for number in numbers):
+            self.aliases[path] = first
+            return super().keep(name, array)
+        fresh: Any = np.empty(array.shape, object)
+        for cell, node in np.ndenumerate(array):
+            fresh[cell] = node + 0.0 if isinstance(node, Taped) else node
+            if isinstance(node, Taped):
+                self._names[fresh[cell].number] = path
+        self.identities[path], self._shapes[path] = (array, fresh), array.shape
+        return super().keep(name, fresh)
+
+    def _number(self, node: Taped) -> int:
+        """Of an input what stands in the array is the input and what is added to it: that one is the cell."""
+        if node.number not in self._names and len(node.parents) == 1 and node.parents[0][1] == 1.0:
+            return node.parents[0][0].number
+        return node.number

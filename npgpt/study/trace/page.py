@@ -1,0 +1,58 @@
+"""A page on which one can click any gradient and see what it is the sum of. One file, no network."""
+
+import html
+import json
+from pathlib import Path
+
+import numpy as np
+
+from npgpt.study.trace.ledger import LOSS, Ledger
+from npgpt.study.trace.tracing import Trace
+from npgpt.support.terminal import escape_controls
+
+
+def page(trace: Trace, text: str) -> str:
+    """The HTML of a trace, with the terms of every gradient.
+
+    Args
+        text: what was read; shown escaped.
+    """
+    books = Ledger(trace.case, trace.dy)  # refuses a pass that is too large for a page
+    names = [*books.values, LOSS]
+    number = {name: i for i, name in enumerate(names)}
+    tensors = []
+    for name in books.values:
+        traced = trace[name]
+        terms = []
+        for cell in np.ndindex(traced.value.shape):
+            entry = books.entry(name, cell)
+            terms.append(
+                [[_round(t.slope), number[t.tensor], _flat(books.grads[t.tensor].shape, t.cell)] for t in entry.terms]
+            )
+        tensors.append(
+            {
+                "name": name,
+                "kind": traced.kind,
+                "layer": traced.layer.__name__,
+                "derivation": traced.derivation,
+                "shape": traced.value.shape,
+                "value": [_round(x) for x in traced.value.ravel()],
+                "grad": [_round(x) for x in books.grads[name].ravel()],
+                "terms": terms,
+            }
+        )
+    loss = {"name": LOSS, "shape": trace.dy.shape, "grad": [_round(x) for x in trace.dy.ravel()]}
+    data = json.dumps({"tensors": tensors, "loss": loss, "text": escape_controls(text)})
+    # "</script>" in a text would end the script; as < JSON reads the same
+    template = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
+    return template.replace("@TEXT@", html.escape(escape_controls(text))).replace(
+        "@DATA@", data.replace("<", "\\u003c")
+    )
+
+
+def _flat(shape: tuple[int, ...], cell: tuple[int, ...]) -> int:
+    return int(np.ravel_multi_index(cell, shape)) if shape else 0
+
+
+def _round(x: float) -> float | None:
+    return float(f"{x:.7g}") if np.isfinite(x) else None

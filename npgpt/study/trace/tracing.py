@@ -1,0 +1,263 @@
+"""Every named tensor of one pass, forward and backward: numbers, gradient, layer, and where that is derived.
+
+>>> from npgpt.layers import Linear
+>>> linear = Linear(2, 1)
+>>> linear.weight.value[:] = [[3], [4]]
+>>> t = trace(linear, np.array([[1.0, 2.0]]), dy=np.array([[10.0]]))
+>>> t["weight"].grad.tolist()
+[[10.0], [20.0]]
+>>> print(t.ledger("x", (0, 1)))
+dx[0,1] = 4·10 = 40
+  +40 = 4 · 10   dloss[0,0]
+"""
+
+import functools
+import html
+import inspect
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from npgpt.core import Array, Cache, Layer
+from npgpt.errors import ConfigError, did_you_mean
+from npgpt.model import GPT
+from npgpt.study.check.cases import Case, TrainingLoss
+from npgpt.study.check.checker import upstream
+from npgpt.study.check.subjects import LayerSubject
+from npgpt.study.trace.ledger import LARGEST, Entry, Ledger, operations
+from npgpt.study.trace.local_ledger import LocalLedger
+
+
+@dataclass(frozen=True)
+class Traced:
+    """One tensor.
+
+    Attributes
+        kind: "input", "param" or "kept".
+        value, grad: in float64; grad is None of what has none, as ids.
+        layer: the class of the layer that it belongs to.
+        off, grad_off: how far the value and the gradient are off that the compiled layers compute in float32, relative
+            to the norm; None if they do not keep this one.
+    """
+
+    name: str
+    kind: str
+    value: Array
+    grad: Array | None
+    layer: type[Layer]
+    off: float | None = None
+    grad_off: float | None = None
+
+    @property
+    def norm(self) -> float:
+        return float(np.linalg.norm(np.where(np.isfinite(self.value), self.value, 0)))
+
+    @property
+    def grad_norm(self) -> float | None:
+        return None if self.grad is None else float(np.linalg.norm(self.grad))
+
+    @property
+    def derivation(self) -> str:
+        """The docstring of the layer, with the numbered steps."""
+        return inspect.getdoc(self.layer) or ""
+
+    @property
+    def source(self) -> dict[str, str]:
+        """ "forward" and "backward" -> ``file:line`` and the code."""
+        found = {}
+        for way in ("forward", "backward"):
+            function = getattr(self.layer, way)
+            lines, first = inspect.getsourcelines(function)
+            found[way] = f"{inspect.getsourcefile(function)}:{first}\n{''.join(lines)}"
+        return found
+
+
+class Trace:
+    """The tensors of a pass, in the order of the forward pass; parameters come last.
+
+    Made by ``trace``. ``t["blocks.0.attention.q"].grad``; ``list(t)``; ``t.ledger(name, cell)``; ``t.paths(name)``.
+    """
+
+    def __init__(self, case: Case, dy: Array, compiled: Case | None) -> None:
+        self.case, self.dy = case, dy
+        self._tensors = {tensor.name: tensor for tensor in _tensors(case, dy, compiled)}
+
+    def __getitem__(self, name: str) -> Traced:
+        if name not in self._tensors:
+            raise ConfigError(f"there is no tensor {name!r} in this pass; {did_you_mean(name, self._tensors)}")
+        return self._tensors[name]
+
+    def __iter__(self) -> Iterator[Traced]:
+        return iter(self._tensors.values())
+
+    def __len__(self) -> int:
+        return len(self._tensors)
+
+    @functools.cached_property
+    def books(self) -> Ledger:
+        """The ledger of the whole pass; of a large one, of a tensor at a time, with the gradients of backward."""
+        if operations(LayerSubject(self.case)) > LARGEST:
+            return LocalLedger(self.case, self.dy, {t.name: t.grad for t in self if t.grad is not None})
+        return Ledger(self.case, self.dy)
+
+    def ledger(self, name: str, cell: Sequence[int]) -> Entry:
+        """The terms that one gradient is the sum of."""
+        return self.books.entry(name, cell)
+
+    def paths(self, name: str) -> dict[str, Array]:
+        """The share of a tensor's gradient through each part that it feeds; they sum to the whole."""
+        return self.books.paths(name)
+
+    def diff(self, other: "Trace") -> dict[str, tuple[float, float]]:
+        """Tensor -> how far value and gradient are apart (largest number), of those that both have in one shape."""
+        found = {}
+        for tensor in self:
+            theirs = other._tensors.get(tensor.name)
+            if theirs is not None and theirs.value.shape == tensor.value.shape:
+                of_grads = 0.0 if tensor.grad is None or theirs.grad is None else _apart(tensor.grad, theirs.grad)
+                found[tensor.name] = _apart(tensor.value, theirs.value), of_grads
+        return found
+
+    def rows(self) -> list[list[str]]:
+        """A table: tensor, layer, shape, norm, norm of the gradient, and how far float32 is off."""
+        return [
+            [
+                t.name,
+                t.layer.__name__,
+                "×".join(map(str, t.value.shape)) or "scalar",
+                f"{t.norm:.3g}",
+                "" if t.grad_norm is None else f"{t.grad_norm:.3g}",
+                "" if t.off is None else f"{t.off:.0e}",
+                "" if t.grad_off is None else f"{t.grad_off:.0e}",
+            ]
+            for t in self
+        ]
+
+    HEADER = ("tensor", "layer", "shape", "‖value‖", "‖gradient‖", "float32 off", "its gradient")
+
+    def _repr_html_(self) -> str:
+        """A table for a notebook; needs no network."""
+        head = "".join(f"<th style='text-align:left'>{html.escape(name)}</th>" for name in self.HEADER)
+        rows = (
+            "<tr>" + "".join(f"<td style='text-align:left'>{html.escape(cell)}</td>" for cell in row) + "</tr>"
+            for row in self.rows()
+        )
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+
+    def __repr__(self) -> str:
+        return f"Trace of {self.case.name}: {len(self)} tensors"
+
+
+def trace(layer: Any, *inputs: Array, dy: Array | None = None, training: bool = False) -> Trace:
+    """Run a pass forward and backward, and keep everything.
+
+    It runs the textbook in float64. Beside each tensor that the compiled layers keep too stands how far their pass over
+    the original parameters differs.
+
+    Args
+        layer: a GPT, whose loss is taken, or any layer, a reader's own too.
+        inputs: ids and targets (B, T) of a GPT; else the arguments of forward.
+        dy: the upstream gradient; 1 for a loss, random if not said.
+        training: whether dropout drops.
+    """
+    made = TrainingLoss(layer) if isinstance(layer, GPT) else layer
+    names = list(inspect.signature(made.forward).parameters)
+    original = Case(type(layer).__name__, made, dict(zip(names, inputs, strict=False)), training=training)
+    if len(original.inputs) < len(names) - 1 and names[-1] == "cache":
+        wanted = ", ".join(names[:-1])
+        raise ConfigError(f"trace of {original.name} needs {wanted}; {len(inputs)} arrays were given")
+    from npgpt import layers
+
+    case = original.astype(np.float64)
+    case = Case(case.name, case.layer.twin(layers), case.inputs, training=training)
+    y = np.asarray(case.forward(case.cache()))
+    if dy is None:
+        dy = np.ones(()) if isinstance(layer, GPT) else upstream(y)
+    return Trace(case, np.asarray(dy, float), _compiled(original))
+
+
+def _compiled(case: Case) -> Case | None:
+    """The same by compiled layers, if there are any and they run here."""
+    try:
+        from npgpt import compiled
+    except ImportError:
+        return None
+    case = case.astype(np.float32)
+    twin = case.layer.twin(compiled)
+    return Case(case.name, twin, case.inputs, training=case.training)
+
+
+def _tensors(case: Case, dy: Array, compiled: Case | None) -> Iterator[Traced]:
+    cache, dinputs = _run(case, dy)
+    beside: dict[str, tuple[Array, Array | None]] = {}
+    if compiled is not None:
+        other, _ = _run(compiled, dy.astype(np.float32))
+        beside = {path: (value, grad) for path, value, grad in other.walk()}
+        beside |= {_without_wrapper(p): (q.value, q.grad) for p, q in compiled.layer.parameters().items()}
+    owners = _owners(case.layer)
+    for name, x in case.inputs.items():
+        if isinstance(x, np.ndarray):
+            yield Traced(name, "input", x, dinputs.get(name), _kind(case.layer))
+    taken = set(case.inputs)
+    for path, value, grad in cache.walk():
+        if path not in taken:
+            taken.add(path)
+            layer = owners.get(path.rpartition(".")[0], case.layer)
+            yield _traced(path, "kept", value, grad, _kind(layer), beside)
+    for path, param in case.layer.parameters().items():
+        name = _without_wrapper(path)
+        layer = owners.get(name.rpartition(".")[0], case.layer)
+        yield _traced(name, "param", param.value, param.grad, _kind(layer), beside)
+
+
+def _traced(
+    name: str, kind: str, value: Array, grad: Array | None, layer: type[Layer], beside: dict[str, Any]
+) -> Traced:
+    value, grad = value.copy(), None if grad is None else grad.copy()
+    theirs = beside.get(name)
+    if theirs is None or theirs[0].shape != value.shape or value.dtype.kind != "f":
+        return Traced(name, kind, value, grad, layer)
+    grad_off = None if grad is None or theirs[1] is None else relative_error(theirs[1], grad)
+    return Traced(name, kind, value, grad, layer, relative_error(theirs[0], value), grad_off)
+
+
+def _run(case: Case, dy: Array) -> tuple[Cache, dict[str, Array]]:
+    cache = case.cache(trace=True)
+    case.layer.zero_grad()
+    case.forward(cache)
+    return cache, case.backward(dy, cache)
+
+
+def _owners(layer: Layer) -> dict[str, Layer]:
+    """Scope of the cache -> the layer that runs in it."""
+    found = {"": layer}
+
+    def add(inner: Layer, path: str) -> None:
+        found[path] = inner
+        for name, child in inner.children().items():
+            add(child, f"{path}.{name}" if path else name)
+
+    add(layer.gpt if isinstance(layer, TrainingLoss) else layer, "")
+    return found
+
+
+def _kind(layer: Layer) -> type[Layer]:
+    return type(layer.gpt if isinstance(layer, TrainingLoss) else layer)
+
+
+def _without_wrapper(path: str) -> str:
+    return path.removeprefix("gpt.")
+
+
+def relative_error(got: Array, right: Array) -> float:
+    """The norm of the difference over that of what is right, of the numbers that are finite in both."""
+    finite = np.isfinite(got) & np.isfinite(right)
+    return float(np.linalg.norm(got[finite] - right[finite]) / (np.linalg.norm(right[finite]) or 1.0))
+
+
+def _apart(a: Array, b: Array) -> float:
+    """The largest difference of two numbers in one place."""
+    finite = np.isfinite(a) & np.isfinite(b)
+    return float(np.abs(a[finite] - b[finite]).max(initial=0.0))

@@ -1,0 +1,1 @@
+"""What stands beside the model: files, the terminal, memory, pictures."""

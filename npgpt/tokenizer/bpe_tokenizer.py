@@ -1,0 +1,350 @@
+"""``BPETokenizer``: byte-pair encoding to work with. ``bpe.py`` explains it; this runs the same on compiled kernels."""
+
+import codecs
+import functools
+import sys
+import warnings
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from npgpt.errors import TokenizerError, did_you_mean
+from npgpt.tokenizer.base import END_OF_TEXT, AllowedSpecial, Tokenizer, vocabulary_from
+from npgpt.tokenizer.bpe import UTF8_ERRORS, Pair, Step, encode, encode_utf8, merge_steps
+from npgpt.tokenizer.bpe_vocabulary import MAX_TOKENS, bytes_by_number, check_ids, checked_merges, numbered
+from npgpt.tokenizer.patterns import SOURCES, compiled
+
+if TYPE_CHECKING:
+    from npgpt.tokenizer.bpe_compiled import Encoder
+
+Ids = NDArray[np.uint32]
+
+
+class BPETokenizer(Tokenizer):
+    """A byte-pair vocabulary.
+
+    Args
+        merges: the pairs that are joined, earliest first, as numbers of tokens: 0 to 255 the bytes, 256 + k what merge
+            number k makes.
+        special_tokens: texts that get the ids after the others, in this order; or text -> id.
+        pattern: name of the pattern that cuts a text into pieces (``split.SOURCES``).
+        ids: number -> id, if the ids are not the numbers themselves.
+        counts: how often each merge's pair stood in the training text, if known.
+    Raises
+        TokenizerError if a merge uses a token that is not yet made, a pair stands twice, a special token is empty or
+        begins with another one, an id is given twice or is too large, or the pattern is not one of ours.
+
+    >>> tokenizer = BPETokenizer([(104, 105)])     # h + i
+    >>> tokenizer.encode("hi hi")
+    [256, 32, 256]
+    >>> tokenizer.decode([256, 33])
+    'hi!'
+    """
+
+    kind = "bpe"
+
+    def __init__(
+        self,
+        merges: Sequence[Pair] | NDArray[np.int64],
+        special_tokens: Iterable[str] | Mapping[str, int] = (END_OF_TEXT,),
+        pattern: str = "gpt2",
+        ids: ArrayLike | None = None,
+        counts: Sequence[int] | None = None,
+    ) -> None:
+        if not isinstance(pattern, str):
+            raise TokenizerError(f"the split pattern must be a name, not {pattern!r}")
+        if pattern not in SOURCES:
+            raise TokenizerError(f"split pattern {pattern!r} is unknown; {did_you_mean(pattern, SOURCES)}")
+        self.pattern = pattern
+        self.merges = checked_merges(merges)  # (n, 2)
+        n_tokens = 256 + len(self.merges)
+        self.ids = np.arange(n_tokens) if ids is None else np.asarray(ids, np.int64)
+        if not isinstance(special_tokens, Mapping):
+            special_tokens = numbered(special_tokens, int(self.ids.max()) + 1)
+        self.special_tokens = dict(special_tokens)
+        check_ids(self.ids, n_tokens, self.special_tokens)
+        self.counts = None if counts is None else list(counts)
+        self._left_to_textbook = 1000  # characters
+        self._size = max(int(self.ids.max()), *self.special_tokens.values(), 0) + 1
+        self.token_bytes = self._bytes_by_id()  # id -> the bytes that it stands for; b"" where no token has the id
+
+    @property
+    def vocab_size(self) -> int:
+        """One more than the largest id. Vocabularies of others may have gaps, ids that no token has."""
+        return self._size
+
+    @functools.cached_property
+    def ranks(self) -> dict[Pair, int]:
+        """Pair of numbers -> number of the token that it makes; smaller: learned earlier."""
+        return {(left, right): 256 + k for k, (left, right) in enumerate(self.merges.tolist())}
+
+    def _bytes_by_id(self) -> list[bytes]:
+        by_id = [b""] * self.vocab_size
+        for token, text in zip(self.ids.tolist(), bytes_by_number(self.merges), strict=True):
+            by_id[token] = text
+        for name, token in self.special_tokens.items():
+            by_id[token] = encode_utf8(name)
+        return by_id
+
+    @functools.cached_property
+    def _encoder(self) -> "Encoder":
+        from npgpt.tokenizer.bpe_compiled import Encoder  # Numba takes a while to import: only when it is needed
+
+        return Encoder(self.merges, self.ids.astype(np.uint32), self.pattern, self.token_bytes)
+
+    def __getstate__(
+        self,
+    ) -> dict[str, Any]:  # to be copied and pickled without the encoder, which holds threads' memory
+        return {name: value for name, value in self.__dict__.items() if name != "_encoder"}
+
+    @classmethod
+    def train(
+        cls,
+        text: str | Iterable[str],
+        vocab_size: int = 1024,
+        special_tokens: Iterable[str] = (END_OF_TEXT,),
+        pattern: str = "gpt2",
+        min_frequency: int = 1,
+        progress: bool = False,
+    ) -> Self:
+        """Learn a vocabulary from a text, or from several, none of which is joined to the next.
+
+        Between pairs that are seen equally often, the one with the smaller ids is joined first (left, then right). The
+        texts are taken one after another and need not fit into memory together (``files.read_parts`` cuts large files).
+
+        Args
+            vocab_size: bytes, merges and special tokens together. If the pairs run out before, there are fewer, and a
+                warning says so.
+            special_tokens: where one stands in the text, it is left out, and nothing is joined across it.
+            min_frequency: stop when no pair is seen this often.
+            progress: show a bar on stderr.
+        Raises
+            TokenizerError if vocab_size leaves no room for the bytes and the special tokens, or the text is empty.
+        """
+        from tqdm import tqdm  # here, because encoding the first word should not wait for it
+
+        from npgpt.tokenizer.bpe_compiled import learn_merges
+
+        tokenizer = cls([], special_tokens, pattern)
+        n_merges = vocab_size - tokenizer.vocab_size
+        if n_merges < 0:
+            raise TokenizerError(
+                f"vocab_size {vocab_size} is too small: 256 bytes and {len(tokenizer.special_tokens)} special tokens "
+                f"need {tokenizer.vocab_size}"
+            )
+        if vocab_size > MAX_TOKENS or min_frequency < 1:
+            raise TokenizerError(f"vocab_size must be at most {MAX_TOKENS} and min_frequency at least 1")
+        texts = [text] if isinstance(text, str) else text
+        parts = (part for text in texts for part in tokenizer._between_special(text))
+        with tqdm(total=n_merges, desc="merges", disable=not progress) as bar:
+
+            def report(done: int) -> None:
+                bar.update(done - bar.n)
+
+            merges, counts = learn_merges(parts, pattern, n_merges, min_frequency, report)
+        if len(merges) < n_merges:
+            seen = "" if min_frequency == 1 else f" whose pairs are seen {min_frequency} times"
+            warnings.warn(
+                f"only {len(merges)} merges{seen} could be learned from this text; the vocabulary has "
+                f"{tokenizer.vocab_size + len(merges)} tokens, not {vocab_size}",
+                stacklevel=2,
+            )
+        return cls(merges, list(tokenizer.special_tokens), pattern, counts=counts.tolist())
+
+    def encode_array(
+        self, text: str, allowed_special: AllowedSpecial = (), disallowed_special: AllowedSpecial = ()
+    ) -> Ids:
+        """As ``encode``, into an array, without a list in between."""
+        ids = []
+        for k, part in enumerate(self._parts(text, allowed_special, disallowed_special)):
+            found = np.array([self.special_tokens[part]], np.uint32) if k % 2 else self._encoded(part)
+            ids.append(found if found.base is None else found.copy())  # a view would be overwritten by the next call
+        return ids[0] if len(ids) == 1 else np.concatenate(ids)
+
+    def encode_ordinary(self, text: str) -> list[int]:
+        ids: list[int] = self._encoded(text).tolist()
+        return ids
+
+    def _encoded(self, text: str) -> Ids:
+        # Numba takes most of a second to start. Until something has started it, the textbook does the first few words.
+        if "npgpt.tokenizer.bpe_compiled" not in sys.modules and len(text) < min(self._left_to_textbook, 256):
+            self._left_to_textbook -= len(text) + 1
+            numbers = np.array(encode(text, self.ranks, self.pattern), np.int64)
+            return self.ids[numbers].astype(np.uint32)
+        return self._encoder.encode(text)
+
+    def encode_batch(
+        self,
+        texts: Sequence[str],
+        allowed_special: AllowedSpecial = (),
+        disallowed_special: AllowedSpecial = (),
+        n_threads: int = 1,
+    ) -> list[Ids]:
+        """``encode_array`` of several texts, on several threads."""
+
+        def array_of(text: str) -> Ids:
+            return self.encode_array(text, allowed_special, disallowed_special)
+
+        if n_threads <= 1:
+            return [array_of(text) for text in texts]
+        with ThreadPoolExecutor(n_threads) as pool:
+            return list(pool.map(array_of, texts))
+
+    def merge_steps(self, word: str) -> list[Step]:
+        """How a word comes together, merge by merge, each with its rank and the count that won when it was learned.
+
+        Raises
+            TokenizerError if the split pattern cuts the text into more than one piece: nothing joins across a cut.
+        """
+        pieces = compiled(self.pattern).findall(word)
+        if len(pieces) != 1:
+            raise TokenizerError(f"give one word: this is {len(pieces)} pieces: {', '.join(map(repr, pieces[:5]))}")
+        return merge_steps(encode_utf8(word), self.ranks, self.counts)
+
+    def decode_bytes(self, ids: Iterable[int] | NDArray[Any]) -> bytes:
+        """The bytes of some ids, as they are: they need not be UTF-8.
+
+        Raises
+            TokenizerError if an id is out of range, or no token has it.
+        """
+        array = np.asarray(ids if isinstance(ids, np.ndarray | list | tuple) else list(ids))
+        if array.dtype != np.uint32:
+            if array.size and array.dtype.kind not in "iu":
+                raise TokenizerError(f"ids must be integers, not {array.dtype}")
+            array = array.astype(np.int64, copy=False)
+            for wrong in np.flatnonzero((array < 0) | (array >= self.vocab_size))[:1].tolist():
+                raise self._no_such_id(int(array[wrong]), wrong)
+        try:
+            return self._encoder.decode(np.ascontiguousarray(array.reshape(-1), np.uint32))
+        except IndexError as error:
+            raise self._no_such_id(int(array.reshape(-1)[error.args[0]]), error.args[0]) from None
+
+    def _no_such_id(self, token: int, position: int) -> TokenizerError:
+        where = f"id {token} at position {position}"
+        if 0 <= token < self.vocab_size:
+            return TokenizerError(f"{where} is a gap in this vocabulary: no token has it")
+        return TokenizerError(
+            f"{where} is out of range: this vocabulary has ids 0 to {self.vocab_size - 1}; "
+            "were the ids made by another tokenizer?"
+        )
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of some ids; what is no UTF-8 becomes U+FFFD.
+
+        Raises
+            TokenizerError if an id is out of range, or no token has it.
+        """
+        return self.decode_bytes(ids).decode("utf-8", UTF8_ERRORS)
+
+    def decode_with_offsets(self, ids: Iterable[int]) -> tuple[str, list[int]]:
+        """The text, and for each id the index of the first character that has a byte of its token.
+
+        >>> BPETokenizer([]).decode_with_offsets([97, 0xC3, 0xA9, 98])     # é is two bytes
+        ('aéb', [0, 1, 1, 2])
+        """
+        decoder = codecs.getincrementaldecoder("utf-8")(UTF8_ERRORS)
+        text, offsets = [], []
+        done = 0  # characters
+        for token in self._checked(ids):
+            continues = self.token_bytes[token][0] & 0xC0 == 0x80
+            offsets.append(done + (1 if decoder.getstate()[0] and not continues else 0))
+            text.append(decoder.decode(self.token_bytes[token]))
+            done += len(text[-1])
+        text.append(decoder.decode(b"", final=True))
+        return "".join(text), offsets
+
+    def stream(self, ids: Iterable[int]) -> Iterator[str]:
+        # A character of several bytes may be spread over several tokens: the decoder keeps what is unfinished.
+        decoder = codecs.getincrementaldecoder("utf-8")(UTF8_ERRORS)
+        for token in self._checked(ids):
+            yield decoder.decode(self.token_bytes[token])
+        yield decoder.decode(b"", final=True)
+
+    def _checked(self, ids: Iterable[int]) -> Iterator[int]:
+        for position, token in enumerate(ids):
+            if not 0 <= token < self.vocab_size or not self.token_bytes[token]:
+                raise self._no_such_id(int(token), position)
+            yield int(token)
+
+    def _state(self) -> dict[str, Any]:
+        state: dict[str, Any] = {"pattern": self.pattern, "merges": self.merges.tolist()}
+        state["special_tokens"] = list(self.special_tokens)
+        n = len(self.ids)
+        if [*self.ids.tolist(), *self.special_tokens.values()] != list(range(n + len(self.special_tokens))):
+            state["ids"] = [*self.ids.tolist(), *self.special_tokens.values()]
+        if self.counts is not None:
+            state["counts"] = self.counts
+        return state
+
+    @classmethod
+    def _from_state(cls, state: dict[str, Any]) -> Self:
+        merges = state["merges"]
+        if not isinstance(merges, list):
+            raise TokenizerError(f"merges must be a list of pairs of ids, not {str(merges)[:100]}")
+        for k, pair in enumerate(merges):
+            if not (isinstance(pair, list) and len(pair) == 2 and type(pair[0]) is int and type(pair[1]) is int):
+                raise TokenizerError(f"merge {k} must be two ids, not {pair!r}")
+        special_tokens: Collection[str] | Mapping[str, int] = vocabulary_from(state, "special_tokens")
+        ids = None
+        if "ids" in state:
+            ids = _integers(state, "ids", 256 + len(merges) + len(special_tokens))
+            special_tokens = dict(zip(special_tokens, ids[256 + len(merges) :], strict=True))
+            ids = ids[: 256 + len(merges)]
+        tokenizer = cls(merges, special_tokens, state["pattern"], ids)
+        if "counts" in state:
+            tokenizer.counts = _integers(state, "counts", len(merges))
+        return tokenizer
+
+    @classmethod
+    def from_tiktoken(
+        cls, path: str | Path, pattern: str | None = None, special_tokens: Mapping[str, int] | None = None
+    ) -> Self:
+        """Read ranks as tiktoken has them, ``.tiktoken``, also gzipped. See ``formats.read_tiktoken``."""
+        from npgpt.tokenizer.bpe_formats import read_tiktoken
+
+        return cls(**read_tiktoken(path, pattern, special_tokens))
+
+    @classmethod
+    def from_gpt2(cls, encoder_json: str | Path, vocab_bpe: str | Path) -> Self:
+        """Read GPT-2's two files. See ``formats.read_gpt2``."""
+        from npgpt.tokenizer.bpe_formats import read_gpt2
+
+        return cls(**read_gpt2(encoder_json, vocab_bpe))
+
+    @classmethod
+    def from_huggingface(cls, path: str | Path) -> Self:
+        """Read a ``tokenizer.json`` of Hugging Face that holds byte-level BPE. See ``formats.read_huggingface``."""
+        from npgpt.tokenizer.bpe_formats import read_huggingface
+
+        return cls(**read_huggingface(path))
+
+    def to_tiktoken(self, path: str | Path) -> None:
+        """Write ranks for tiktoken. See ``formats.write_tiktoken``."""
+        from npgpt.tokenizer.bpe_formats import write_tiktoken
+
+        write_tiktoken(self, path)
+
+    def to_gpt2(self, encoder_json: str | Path, vocab_bpe: str | Path) -> None:
+        """Write GPT-2's two files. See ``formats.write_gpt2``."""
+        from npgpt.tokenizer.bpe_formats import write_gpt2
+
+        write_gpt2(self, encoder_json, vocab_bpe)
+
+    def to_huggingface(self, path: str | Path) -> None:
+        """Write a ``tokenizer.json`` for Hugging Face. See ``formats.write_huggingface``."""
+        from npgpt.tokenizer.bpe_formats import write_huggingface
+
+        write_huggingface(self, path)
+
+
+def _integers(state: Mapping[str, Any], field: str, n: int) -> list[int]:
+    values = state[field]
+    if not isinstance(values, list) or len(values) != n or not all(type(value) is int for value in values):
+        raise TokenizerError(f"{field} must be a list of {n} integers")
+    if any(not -(1 << 62) < value < 1 << 62 for value in values):
+        raise TokenizerError(f"{field} has a number that is too large")
+    return values

@@ -1,0 +1,1 @@
+"""The compiled loops of the tokenizer: cut, look up, merge, learn, decode."""

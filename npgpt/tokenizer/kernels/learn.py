@@ -1,0 +1,298 @@
+"""Learn merges: count the pieces of a text, then join the commonest pair of neighbours again and again.
+
+As code this is ``learn_merges`` in ``tokenizer/bpe.py``. What makes it fast here:
+
+- ``count_pieces`` uses the splitter and the two-phase look-up of ``encode.py``.
+- The tokens of all distinct pieces stand in one linked list. Each position knows the pair that begins there, so what a
+  join changes is found without looking up a pair.
+- A pair has a list of the positions where it was when it came up, ascending. Positions that have changed since are
+  noticed when the list is walked. Walking from the left, ``aaa`` is joined left-most first by itself.
+- All pairs that a join brings contain the new token. So they are found in two arrays, by left and by right neighbour,
+  and their counts only fall from then on: an entry in the heap may be too high, never too low.
+- The heap holds only pairs with counts of at least a threshold, which is halved when it runs empty: most pairs never
+  enter it, and it stays in the first cache.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from npgpt.machine.bits import fold_multiply, prefetch
+from npgpt.machine.compile import kernel
+from npgpt.tokenizer.kernels.encode import BLOCK, ENTRIES, LONGEST_KEY, SECRET_1, SECRET_2, SPILL, other_key, short_key
+from npgpt.tokenizer.kernels.split import split
+
+# A node of the linked list, one for each byte of a distinct piece: four int32.
+TOKEN, NEXT, BEFORE, PAIR = range(4)
+NONE = -1
+# What `progress` of `learn` holds: number of pairs, of occurrences stored, in the heap, and the threshold.
+PAIRS, STORED, HEAP, THRESHOLD = range(4)
+
+
+@kernel
+def count_pieces(text: Any, at: int, pattern: int, classes: Any, counted: Any, scratch: Any) -> int:
+    """Count the pieces of ``text[at:]``. Stops early where a table might be too small; returns how far it came.
+
+    Args
+        counted: five arrays.
+            table: entries of four int64: the key of ``encode.py``, 0, and 1 + the number of the piece.
+            counts: how often each piece was seen. starts: where its bytes begin in ``kept``; one more than pieces.
+            state: as in ``encode.py``; ENTRIES is the number of pieces, SPILL that of bytes kept.
+    """
+    table, counts, starts, kept, state = counted
+    ends, lows = scratch[: BLOCK + 63], scratch[BLOCK + 64 : 2 * BLOCK + 128]
+    highs, slots = scratch[2 * BLOCK + 128 : 3 * BLOCK + 192], scratch[3 * BLOCK + 192 : 4 * BLOCK + 256]
+    n = len(text)
+    n_entries = len(table) >> 2
+    while at < n:
+        if 2 * (state[ENTRIES] + BLOCK + 63) > n_entries or state[ENTRIES] + BLOCK + 64 > len(counts):
+            break
+        n_pieces = split(text, at, pattern, classes, ends)
+        if state[SPILL] + ends[n_pieces - 1] - at > len(kept):
+            break
+        start = at
+        for k in range(n_pieces):
+            if ends[k] - start <= LONGEST_KEY and start + 16 <= n:
+                low, high = short_key(text, start, ends[k] - start)
+            else:
+                low, high = other_key(text, start, ends[k] - start, state)
+            slot = fold_multiply(low ^ state[SECRET_1], high ^ state[SECRET_2]) & (n_entries - 1)
+            prefetch(table, slot << 2)
+            lows[k], highs[k], slots[k] = low, high, slot << 2
+            start = ends[k]
+        start = at
+        for k in range(n_pieces):
+            low, high, entry = lows[k], highs[k], slots[k]
+            while table[entry + 3] != 0:
+                if table[entry] == low and table[entry + 1] == high:
+                    if ends[k] - start <= LONGEST_KEY:
+                        break
+                    if same_piece(text, start, ends[k] - start, kept, starts[table[entry + 3] - 1]):
+                        break
+                entry = (entry + 4) & (len(table) - 1)
+            if table[entry + 3] == 0:
+                add_piece(text, start, ends[k], entry, low, high, counted)
+            counts[table[entry + 3] - 1] += 1
+            start = ends[k]
+        at = start
+    return at
+
+
+@kernel
+def same_piece(text: Any, start: int, size: int, kept: Any, at: int) -> bool:
+    for i in range(size):  # noqa: SIM110 Numba has no generators worth the name
+        if text[start + i] != kept[at + i]:
+            return False
+    return True
+
+
+@kernel
+def add_piece(text: Any, start: int, end: int, entry: int, low: int, high: int, counted: Any) -> None:
+    table, counts, starts, kept, state = counted
+    number, at = state[ENTRIES], state[SPILL]
+    table[entry], table[entry + 1], table[entry + 3] = low, high, number + 1
+    counts[number] = 0
+    starts[number + 1] = at + end - start
+    for i in range(end - start):
+        kept[at + i] = text[start + i]
+    state[ENTRIES] = number + 1
+    state[SPILL] = at + end - start
+
+
+@kernel
+def first_pairs(kept: Any, starts: Any, counts: Any, positions: Any, pairs: Any) -> int:
+    """Lay out the linked list and the pairs of bytes; returns the number of pairs.
+
+    Args, filled here
+        positions: nodes, weights: for each byte of ``kept`` its node, and the count of its piece.
+            stored: positions, those of one pair together.
+        pairs: keys, totals: for each pair, left and right in 21 bits each, and its count.
+            lists: for each pair, where its positions begin in ``stored``, and where they end.
+    """
+    nodes, weights, stored = positions
+    keys, totals, lists = pairs
+    pair_of = np.full(1 << 16, NONE, np.int32)
+    n_pairs = 0
+    for piece in range(len(counts)):
+        for p in range(starts[piece], starts[piece + 1]):
+            nodes[p, TOKEN] = kept[p]
+            nodes[p, BEFORE] = p - 1 if p > starts[piece] else NONE
+            nodes[p, NEXT] = p + 1 if p + 1 < starts[piece + 1] else NONE
+            nodes[p, PAIR] = NONE
+            weights[p] = counts[piece]
+            if p + 1 < starts[piece + 1]:
+                code = np.int64(kept[p]) << 8 | np.int64(kept[p + 1])
+                pair = pair_of[code]
+                if pair == NONE:
+                    pair = pair_of[code] = n_pairs
+                    keys[pair] = np.int64(kept[p]) << 21 | np.int64(kept[p + 1])
+                    totals[pair] = 0
+                    lists[pair, 1] = 0
+                    n_pairs += 1
+                nodes[p, PAIR] = pair
+                totals[pair] += counts[piece]
+                lists[pair, 1] += 1
+    begin = 0
+    for pair in range(n_pairs):
+        size = lists[pair, 1]
+        lists[pair, 0] = lists[pair, 1] = begin
+        begin += size
+    for p in range(starts[len(counts)]):
+        pair = nodes[p, PAIR]
+        if pair != NONE:
+            stored[lists[pair, 1]] = p
+            lists[pair, 1] += 1
+    return n_pairs
+
+
+@kernel
+def learn(
+    first: int, last: int, min_count: int, positions: Any, pairs: Any, room: Any, heap: Any, progress: Any, merges: Any
+) -> int:
+    """Learn merges number ``first`` to ``last - 1``; returns where it stopped, before ``last`` if no pair is left.
+
+    Args
+        positions, pairs: as ``first_pairs`` left them.
+        room: found: the pairs and positions that one join brings. by_neighbour: for each token, the pair that it makes
+            with the new token on its right and on its left, and behind each the merge for which that was noted.
+        heap: for each entry the count when it entered, and the pair; the largest count first, then the smallest key.
+        merges: left, right and count of each, written here.
+    """
+    keys, totals, _ = pairs
+    for k in range(first, last):
+        best = next_best(min_count, keys, totals, heap, progress)
+        if best == NONE:
+            return k
+        new = 256 + k
+        merges[k, 0], merges[k, 1], merges[k, 2] = keys[best] >> 21, keys[best] & ((1 << 21) - 1), totals[best]
+        join_everywhere(best, new, positions, pairs, room, heap, progress)
+    return last
+
+
+@kernel
+def join_everywhere(best: int, new: int, positions: Any, pairs: Any, room: Any, heap: Any, progress: Any) -> None:
+    nodes, weights, stored = positions
+    keys, totals, lists = pairs
+    found, by_neighbour = room
+    old_pairs = n_pairs = progress[PAIRS]
+    n_found = 0
+    end = lists[best, 1]
+    for i in range(lists[best, 0], end):
+        if i + 8 < end:
+            prefetch(nodes, 4 * stored[i + 8])
+        p = stored[i]
+        if nodes[p, PAIR] != best:  # joined with another meanwhile
+            continue
+        gone, before, weight = nodes[p, NEXT], nodes[p, BEFORE], weights[p]
+        after = nodes[gone, NEXT]
+        nodes[p, TOKEN] = new
+        nodes[p, NEXT] = after
+        nodes[p, PAIR] = NONE
+        if before != NONE:
+            left = nodes[before, TOKEN]
+            totals[nodes[before, PAIR]] -= weight
+            if by_neighbour[left, 1] == new:
+                pair = by_neighbour[left, 0]
+            else:
+                pair = n_pairs
+                by_neighbour[left, 0], by_neighbour[left, 1] = pair, new
+                keys[pair], totals[pair], lists[pair, 1] = np.int64(left) << 21 | new, 0, 0
+                n_pairs += 1
+            totals[pair] += weight
+            nodes[before, PAIR] = pair
+            lists[pair, 1] += 1
+            found[n_found, 0], found[n_found, 1] = pair, before
+            n_found += 1
+        if after != NONE:
+            nodes[after, BEFORE] = p
+            right = nodes[after, TOKEN]
+            totals[nodes[gone, PAIR]] -= weight
+            if by_neighbour[right, 3] == new:
+                pair = by_neighbour[right, 2]
+            else:
+                pair = n_pairs
+                by_neighbour[right, 2], by_neighbour[right, 3] = pair, new
+                keys[pair], totals[pair], lists[pair, 1] = new << 21 | np.int64(right), 0, 0
+                n_pairs += 1
+            totals[pair] += weight
+            nodes[p, PAIR] = pair
+            lists[pair, 1] += 1
+            found[n_found, 0], found[n_found, 1] = pair, p
+            n_found += 1
+        nodes[gone, PAIR] = NONE
+    totals[best] = 0
+    # Sort what was found by pair, keeping it ascending within each: the sizes are known.
+    begin = progress[STORED]
+    for pair in range(old_pairs, n_pairs):
+        size = lists[pair, 1]
+        lists[pair, 0] = lists[pair, 1] = begin
+        begin += size
+        if totals[pair] >= progress[THRESHOLD]:
+            heap_add(pair, keys, totals, heap, progress)
+    for i in range(n_found):
+        pair = found[i, 0]
+        stored[lists[pair, 1]] = found[i, 1]
+        lists[pair, 1] += 1
+    progress[PAIRS] = n_pairs
+    progress[STORED] = begin
+
+
+@kernel
+def next_best(min_count: int, keys: Any, totals: Any, heap: Any, progress: Any) -> int:
+    """Take the pair with the highest count out of the heap; NONE if none has ``min_count``."""
+    while True:
+        while progress[HEAP] > 0:
+            count, pair = heap[0, 0], heap[0, 1]
+            heap_take(keys, heap, progress)
+            if totals[pair] == count:
+                return int(pair)
+            if totals[pair] >= progress[THRESHOLD]:  # fewer by now
+                heap_add(pair, keys, totals, heap, progress)
+        if progress[THRESHOLD] <= min_count:
+            return NONE
+        highest = 0
+        for pair in range(progress[PAIRS]):
+            highest = max(highest, totals[pair])
+        progress[THRESHOLD] = max(min_count, min(progress[THRESHOLD] - 1, highest >> 1))
+        for pair in range(progress[PAIRS]):
+            if totals[pair] >= progress[THRESHOLD]:
+                heap_add(pair, keys, totals, heap, progress)
+
+
+@kernel
+def heap_add(pair: int, keys: Any, totals: Any, heap: Any, progress: Any) -> None:
+    i = progress[HEAP]
+    count, key = totals[pair], keys[pair]
+    while i > 0:
+        up = (i - 1) >> 1
+        if heap[up, 0] > count or (heap[up, 0] == count and keys[heap[up, 1]] < key):
+            break
+        heap[i, 0], heap[i, 1] = heap[up, 0], heap[up, 1]
+        i = up
+    heap[i, 0], heap[i, 1] = count, pair
+    progress[HEAP] += 1
+
+
+@kernel
+def heap_take(keys: Any, heap: Any, progress: Any) -> None:
+    """Take the first entry out."""
+    progress[HEAP] -= 1
+    n = progress[HEAP]
+    count, pair = heap[n, 0], heap[n, 1]
+    key = keys[pair]
+    i = 0
+    while 2 * i + 1 < n:
+        child = 2 * i + 1
+        if child + 1 < n and before(heap[child + 1, 0], keys[heap[child + 1, 1]], heap[child, 0], keys[heap[child, 1]]):
+            child += 1
+        if not before(heap[child, 0], keys[heap[child, 1]], count, key):
+            break
+        heap[i, 0], heap[i, 1] = heap[child, 0], heap[child, 1]
+        i = child
+    heap[i, 0], heap[i, 1] = count, pair
+
+
+@kernel
+def before(count: int, key: int, other_count: int, other_key: int) -> bool:
+    """The rule of the order: the higher count; between equals, the smaller left id, then the smaller right id."""
+    return count > other_count or (count == other_count and key < other_key)

@@ -1,0 +1,143 @@
+r"""Patterns that cut a text into pieces before byte-pair encoding; no merge ever joins across a cut.
+
+Without a cut, ``dog.``, ``dog!`` and ``dog?`` would each be learned as a token of their own. Every character matches
+one of the alternatives, so the pieces put together are the text again.
+
+Whether a character is a letter, a number or white space is read from ``unicode_classes.txt`` (Unicode 16.0), so that
+the pieces are tiktoken's whatever version of Unicode Python and the package ``regex`` have. ``regex`` of November 2026
+has a newer one and differs in 17,560 code points: U+0295, a small letter here and one without case there, and others
+that 16.0 has not assigned, most of them ideographs. ``python -m npgpt.tokenizer.patterns`` lists them.
+"""
+
+import functools
+from collections.abc import Iterator, Mapping
+from importlib.resources import files
+
+import numpy as np
+import regex
+from numpy.typing import NDArray
+
+# Tried in this order at each position; the first that matches takes the piece.
+SOURCES = {
+    "gpt2": (
+        r"'(?:[sdmt]|ll|ve|re)",  # English endings after an apostrophe, lower case: it's, don't, we'll, I've, they're
+        r" ?\p{L}+",  # a word, with the one space before it
+        r" ?\p{N}+",  # a number
+        r" ?[^\s\p{L}\p{N}]+",  # punctuation and symbols
+        r"\s+(?!\S)",  # white space, but for the last one before a word, which goes with the word
+        r"\s+",  # white space that is left
+    ),
+    "cl100k_base": (
+        r"'(?:[sdmtSDMTſ]|[lL][lL]|[vV][eE]|[rR][eE])",  # in either case (ſ is an s)
+        r"[^\r\n\p{L}\p{N}]?\p{L}+",  # a word, with any one character before it that ends no line
+        r"\p{N}{1,3}",  # numbers, three digits at a time
+        r" ?[^\s\p{L}\p{N}]+[\r\n]*",  # symbols, with the line ends behind them
+        r"\s+\Z",  # all white space at the end of the text
+        r"\s*[\r\n]+",  # empty lines
+        r"\s+(?!\S)",
+        r"\s+",
+    ),
+    "o200k_base": (
+        # A word: capitals, then small letters, so that camelCase is two; an English ending goes with it.
+        r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+"
+        r"(?:'(?:[sdmtSDMTſ]|[lL][lL]|[vV][eE]|[rR][eE]))?",
+        r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*"
+        r"(?:'(?:[sdmtSDMTſ]|[lL][lL]|[vV][eE]|[rR][eE]))?",
+        r"\p{N}{1,3}",
+        r" ?[^\s\p{L}\p{N}]+[\r\n/]*",
+        r"\s*[\r\n]+",
+        r"\s+(?!\S)",
+        r"\s+",
+    ),
+}
+
+# In the order of the class numbers in kernels/split.py; what is in none of them is other, number 0.
+CLASSES = ("other", "mark", "number", "space", "lower", "upper", "letter")
+
+
+@functools.cache
+def unicode_classes() -> dict[str, list[tuple[int, int]]]:
+    """Name of each class -> its ranges of code points, first and last."""
+    ranges: dict[str, list[tuple[int, int]]] = {name: [] for name in CLASSES}
+    for line in files(__package__).joinpath("unicode_classes.txt").read_text("ascii").splitlines():
+        if not line.startswith("#"):
+            name, *items = line.split()
+            for item in items:
+                first, _, last = item.partition("-")
+                ranges[name].append((int(first, 16), int(last or first, 16)))
+    return ranges
+
+
+@functools.cache
+def class_table() -> NDArray[np.uint8]:
+    """The same as an array: the class of code point c is ``table[8192 + 256 * table[c >> 8] + (c & 255)]``.
+
+    Most blocks of 256 code points are alike and stored once, which leaves 44 of 1,114 kilobytes. The block numbers in
+    front reach as far as four bytes of UTF-8 can, sense or nonsense.
+    """
+    table = np.zeros(1 << 21, np.uint8)
+    for name, ranges in unicode_classes().items():
+        for first, last in ranges:
+            table[first : last + 1] = CLASSES.index(name)
+    number_of: dict[bytes, int] = {}  # content of a block -> its number; block 0, which has ASCII, comes first
+    blocks = [number_of.setdefault(block.tobytes(), len(number_of)) for block in table.reshape(-1, 256)]
+    return np.frombuffer(bytes(blocks) + b"".join(number_of), np.uint8)
+
+
+@functools.cache
+def compiled(pattern: str) -> regex.Pattern[str]:
+    r"""One of the patterns as a regular expression with the classes of ``unicode_classes.txt`` for ``\p{L}`` and so on.
+
+    >>> compiled("gpt2").findall("I'll say: don't!")
+    ['I', "'ll", ' say', ':', ' don', "'t", '!']
+    """
+    members = {
+        name: "".join(f"\\U{first:08x}-\\U{last:08x}" for first, last in ranges)
+        for name, ranges in unicode_classes().items()
+    }
+    members["letters"] = members["lower"] + members["upper"] + members["letter"]
+    return regex.compile("|".join(_with_members(alternative, members) for alternative in SOURCES[pattern]))
+
+
+def _with_members(source: str, members: Mapping[str, str]) -> str:
+    r"""``\p{L}+`` -> ``[...]+`` and ``[^\s\p{L}]`` -> ``[^......]``."""
+    names = {
+        r"\p{L}": "letters",
+        r"\p{N}": "number",
+        r"\p{M}": "mark",
+        r"\p{Ll}": "lower",
+        r"\p{Lu}": "upper",
+        r"\p{Lt}": "",  # upper has it already
+        r"\p{Lm}": "letter",
+        r"\p{Lo}": "",
+        r"\s": "space",
+    }
+    parts = []
+    inside = False
+    for part in regex.split(r"(\[\^?|\]|\\S|\\s|\\p\{\w+\})", source):
+        if part == r"\S":
+            parts.append(f"[^{members['space']}]")
+        elif part in names:
+            content = members.get(names[part], "")
+            parts.append(content if inside else f"[{content}]")
+        else:
+            inside = part.startswith("[") or (inside and part != "]")
+            parts.append(part)
+    return "".join(parts)
+
+
+def disagreements_with_regex() -> Iterator[tuple[str, str]]:
+    """Each class of characters in which the installed ``regex`` differs from the table, and its code points."""
+    in_regex = {"mark": r"\p{M}", "number": r"\p{N}", "space": r"\s"}
+    in_regex |= {"lower": r"\p{Ll}", "upper": r"[\p{Lu}\p{Lt}]", "letter": r"[\p{Lm}\p{Lo}]"}
+    for name, source in in_regex.items():
+        matches = regex.compile(source).fullmatch
+        known = {code for first, last in unicode_classes()[name] for code in range(first, last + 1)}
+        differing = [code for code in range(0x110000) if bool(matches(chr(code))) != (code in known)]
+        runs = np.split(differing, np.flatnonzero(np.diff(differing) != 1) + 1) if differing else []
+        yield name, " ".join(f"U+{run[0]:04X}" + (f"-{run[-1]:04X}" if len(run) > 1 else "") for run in runs)
+
+
+if __name__ == "__main__":
+    for name, code_points in disagreements_with_regex():
+        print(f"{name}: {code_points or 'the same'}")

@@ -1,0 +1,266 @@
+"""What is particular to the compiled layers, beyond the laws: memory, threads, what is not finite, precision, twins."""
+
+import math
+import subprocess
+import sys
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from npgpt import compiled, layers
+from npgpt.build import make_gpt, make_optimizer
+from npgpt.compiled.optim import AdamW as CompiledAdamW
+from npgpt.config import GPTConfig
+from npgpt.core import Array, Cache, Param
+from npgpt.errors import ConfigError, ShapeError
+from npgpt.machine.pool import set_num_threads
+from npgpt.model import GPT
+from npgpt.optim import AdamW, clip_scale
+from npgpt.study.check.cases import CASES, Sizes, compile_case, make_case
+from npgpt.train import accumulate, evaluate
+
+TINY = GPTConfig(vocab_size=11, context_length=6, n_layer=2, n_head=2, n_embd=8)
+
+
+def test_both_modules_have_the_same_layers() -> None:
+    textbook = {name for name, value in vars(layers).items() if isinstance(value, type)}
+    assert {name for name, value in vars(compiled).items() if isinstance(value, type)} == textbook
+    for name in textbook:
+        kind = getattr(compiled, name)
+        assert issubclass(kind, getattr(layers, name))
+        assert kind.__dict__.keys() & {"forward", "_activation", "kind"}, f"{name} computes as the textbook does"
+
+
+def train(model: GPT, steps: int, batch: int = 3) -> Array:
+    random = np.random.default_rng(0)
+    optimizer, cache = make_optimizer(model), Cache(training=True, seed=3)
+    V, T = model.config.vocab_size, model.config.context_length
+    for step in range(steps):
+        ids = random.integers(0, V, (batch, T + 1))
+        accumulate(model, ids[:, :-1], ids[:, 1:], cache, step=step)
+        optimizer.step(1e-2, clip_scale(optimizer.grad_norm(), 1.0))
+    return model.flat.values
+
+
+@pytest.mark.parametrize("options", [{}, {"dropout": 0.2}, {"activation": "gelu", "tie_weights": False}])
+def test_training_compiled_and_textbook_go_the_same_way(options: dict[str, object]) -> None:
+    config = GPTConfig(vocab_size=11, context_length=6, n_layer=2, n_head=2, n_embd=8, **options)  # type: ignore[arg-type]
+    textbook, fast = (make_gpt(config, kernels) for kernels in ("textbook", "compiled"))
+    assert np.array_equal(textbook.flat.values, fast.flat.values)
+    before = textbook.flat.values.copy()
+    moved = train(textbook, 5) - before
+    assert np.linalg.norm(train(fast, 5) - before - moved) < 1e-3 * np.linalg.norm(moved)
+
+
+def test_where_rounding_is_enlarged_it_is_so_for_the_textbook_as_well() -> None:
+    """With 2 channels and GPT-2's ε, layer norm enlarges errors by what the two happen to differ: in any float32."""
+    errors: dict[str, list[float]] = {"textbook": [], "compiled": []}
+    for seed in range(100):
+        case = make_case("Block", Sizes(B=1, T=37, H=2, D=1), seed)
+        for norm in (case.layer.attention_norm, case.layer.mlp_norm):  # type: ignore[attr-defined]
+            norm.eps = 1e-5
+        fast = compile_case(case)
+        grads = []
+        for one in (fast.astype(np.float64), case.astype(np.float32), fast):
+            cache = one.cache()
+            y = one.forward(cache)
+            dy = np.random.default_rng(seed).normal(size=y.shape).astype(np.float32)
+            one.layer.zero_grad()
+            dx = one.backward(dy.astype(y.dtype), cache)["x"]
+            grads.append(np.concatenate([dx.ravel(), *(p.grad.ravel() for p in one.layer.parameters().values())]))
+        for name, grad in zip(errors, grads[1:], strict=True):
+            errors[name].append(np.linalg.norm(grad - grads[0]) / np.linalg.norm(grads[0]))
+    assert max(errors["textbook"]) > 2e-5  # it does happen
+    assert np.median(errors["compiled"]) < 1.5 * np.median(errors["textbook"])
+    assert max(errors["compiled"]) < 2 * max(errors["textbook"])
+
+
+def test_a_second_forward_leaves_what_the_first_kept() -> None:
+    for name in CASES:
+        case = compile_case(make_case(name))
+        cache = case.cache()
+        case.forward(cache)
+        kept = {path: value.copy() for path, value, _ in cache.walk()}
+        floats = {key: x + 1 for key, x in case.float_inputs().items()}
+        if kept:
+            with pytest.raises(KeyError, match="already kept"):
+                case.forward(cache, **floats)
+        assert all(np.array_equal(value, kept[path], equal_nan=True) for path, value, _ in cache.walk())
+
+
+def test_threads_do_not_change_a_bit() -> None:
+    config = GPTConfig(vocab_size=61, context_length=33, n_layer=2, n_head=2, n_embd=40, dropout=0.1)
+    results = []
+    for n in (1, 2, 3):
+        set_num_threads(n)
+        results.append(train(make_gpt(config), 4, batch=5))
+    assert np.array_equal(results[0], results[1])
+    assert np.array_equal(results[0], results[2])
+
+
+def test_parts_of_a_batch_give_the_gradient_of_the_whole() -> None:
+    random, model = np.random.default_rng(0), make_gpt(TINY)
+    ids = random.integers(0, 11, (6, 7))
+    ids[1, 3:] = ids[4] = 0
+    targets = np.where(ids[:, 1:] == 0, layers.IGNORE_INDEX, ids[:, 1:])
+    losses, grads = [], []
+    for parts in (1, 2, 3):
+        losses.append(accumulate(model, ids[:, :-1], targets, Cache(training=True), parts))
+        grads.append(model.flat.grads.copy())
+    for loss, grad in zip(losses[1:], grads[1:], strict=True):
+        assert loss == pytest.approx(losses[0], rel=1e-6)
+        assert np.linalg.norm(grad - grads[0]) < 1e-6 * np.linalg.norm(grads[0])
+
+
+@pytest.mark.parametrize("factor", [1, 2])
+def test_after_the_first_step_nothing_is_allocated_that_grows_with_the_model(factor: int) -> None:
+    config = GPTConfig(40 * factor, 24 * factor, n_layer=2, n_head=2, n_embd=32 * factor, dropout=0.1)
+    model = make_gpt(config)
+    optimizer, cache = make_optimizer(model), Cache(training=True)
+    ids = np.random.default_rng(0).integers(0, 40, (4, config.context_length + 1))
+
+    def step() -> None:
+        accumulate(model, ids[:, :-1], ids[:, 1:], cache, 2)
+        optimizer.step(1e-2, clip_scale(optimizer.grad_norm(), 1.0))
+
+    step()
+    step()
+    tracemalloc.start()
+    step()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 30_000  # ids and targets of the batch, and Python's own; one (B, T, C) has 24,000 or 98,000 bytes
+
+
+def test_nan_and_infinity_come_through() -> None:
+    for wrong in (math.nan, math.inf):
+        for name in (
+            "Linear",
+            "LayerNorm",
+            "Softmax",
+            "TanhGELU",
+            "GELU",
+            "Attention",
+            "MLP",
+            "Block",
+            "VocabularyHead",
+        ):
+            case = compile_case(make_case(name))
+            x = next(iter(case.inputs.values())).copy()
+            x[0, 0] = wrong  # of the first example, which the others must not feel
+            cache = case.cache()
+            y = case.forward(cache, **{next(iter(case.inputs)): x})
+            assert not np.isfinite(y[0]).all(), (name, wrong)
+            assert np.isfinite(y[1]).all(), (name, wrong)
+            (dx,) = case.backward(y, cache).values()
+            assert np.isfinite(dx[1]).all(), (name, wrong)
+            assert not np.isfinite(dx[0]).all() or wrong == math.inf, (name, wrong)  # a GELU of infinity has a slope
+    model = make_gpt(TINY)
+    model.flat.values[-3] = math.nan
+    assert math.isnan(evaluate(model, np.arange(10)))
+
+
+def test_other_precisions_are_refused_with_a_word_on_what_to_do() -> None:
+    x, cache = np.zeros((1, 2, 8)), Cache()
+    for name in ("Linear", "LayerNorm", "MLP", "Block"):
+        case = compile_case(make_case(name))
+        with pytest.raises(ShapeError, match=r"float64, but what it meets is float32; convert it with \.astype"):
+            case.layer.forward(np.zeros(case.inputs["x"].shape), cache)
+    for layer in (compiled.GELU(), compiled.ReLU(), compiled.Softmax()):
+        with pytest.raises(ShapeError, match="compiled layers compute in float32"):
+            layer.forward(x, cache)
+
+
+def test_a_compiled_layer_is_made_in_float32_and_becomes_textbook_in_any_other() -> None:
+    layer = compiled.Block(8, 2).initialise(0)
+    assert {param.value.dtype for param in layer.parameters().values()} == {np.dtype(np.float32)}
+    assert type(layer.attention.qkv) is compiled.Linear
+    double = layer.astype(np.float64)
+    assert type(double) is layers.Block
+    assert type(double.attention.qkv) is layers.Linear
+    assert type(layer.astype(np.float32)) is compiled.Block
+    assert type(double.astype(np.float32)) is layers.Block  # what is textbook stays so
+
+
+def test_twins_share_their_parameters_and_the_flat_vector() -> None:
+    model = make_gpt(TINY)
+    twin = model.twin(layers)
+    assert type(twin.blocks[1].mlp) is layers.MLP
+    assert twin.flat is model.flat
+    twin.flat.values[:] = 0
+    assert not model.parameters()["blocks.1.mlp.up.weight"].value.any()
+    assert twin.head_loss.lm_head is twin.lm_head  # a layer that stands twice is one there, too
+
+
+def test_gradients_that_were_cleared_are_zero_when_read_and_written_first() -> None:
+    param = Param(np.zeros(3))
+    param.grad += 1
+    param.clear_grad()
+    assert not param.grad.any()
+    param.clear_grad()
+    memory, add = param.grad_to_fill()
+    assert not add
+    memory[:] = 5
+    assert param.grad_to_fill()[1]
+    assert param.grad.tolist() == [5, 5, 5]
+    model = make_gpt(TINY)
+    train(model, 1)
+    model.zero_grad()
+    assert not model.flat.grads.any()
+
+
+@pytest.mark.parametrize("n", [1, 17, 5000])
+def test_compiled_adamw_equals_the_textbook(n: int) -> None:
+    random = np.random.default_rng(0)
+    models = [make_gpt(GPTConfig(n, 3, 1, 1, 3)) for _ in range(2)]
+    optimizers = [AdamW(models[0].flat), CompiledAdamW(models[1].flat)]
+    for _ in range(4):
+        grads = random.normal(size=models[0].flat.values.size)
+        for model, optimizer in zip(models, optimizers, strict=True):
+            model.flat.grads[:] = grads
+            optimizer.step(1e-2, 0.7)
+    assert optimizers[0].grad_norm() == pytest.approx(optimizers[1].grad_norm(), rel=1e-6)
+    assert np.allclose(models[0].flat.values, models[1].flat.values, rtol=1e-5, atol=1e-7)
+
+
+def test_a_cache_serves_batches_of_other_sizes() -> None:
+    case, small = compile_case(make_case("Block", Sizes(B=3, T=7))), compile_case(make_case("Block", Sizes(B=1, T=2)))
+    cache = case.cache()
+    y = case.forward(cache).copy()
+    case.layer.forward(small.inputs["x"], cache.reset())
+    assert np.array_equal(case.forward(cache.reset()), y)
+
+
+def test_layers_of_one_role_in_a_row_do_not_write_over_what_they_read() -> None:
+    chain = [compiled.Linear(4, 4).initialise(i) for i in range(3)]
+    cache, x = Cache(), np.random.default_rng(0).normal(size=(2, 3, 4)).astype(np.float32)
+    for i, layer in enumerate(chain):
+        x = layer.forward(x, cache.scope(f"blocks.{i}"))
+    d = expected = np.random.default_rng(1).normal(size=x.shape).astype(np.float32)
+    for i in (2, 1, 0):
+        d, expected = chain[i].backward(d, cache.scope(f"blocks.{i}")), expected @ chain[i].weight.value.T
+    assert np.allclose(d, expected, atol=1e-6)
+
+
+def test_unknown_kernels() -> None:
+    with pytest.raises(ConfigError, match="'compield' are unknown; did you mean compiled"):
+        make_gpt(TINY, kernels="compield")
+
+
+def test_without_compilation_the_textbook_computes_and_says_so() -> None:
+    code = (
+        "from npgpt.build import *; from npgpt.config import *; print(type(make_gpt(GPTConfig(5)).lm_head).__module__)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={"NUMBA_DISABLE_JIT": "1"}, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "npgpt.layers.head"
+    assert "no compiled layers here (NUMBA_DISABLE_JIT is set): the textbook's compute, more slowly" in done.stderr
+
+
+def test_every_case_has_a_compiled_twin() -> None:
+    for name in CASES:
+        layer = compile_case(make_case(name)).layer
+        kinds = [type(part).__module__ for part in (layer, *layer.children().values())]
+        assert any(kind.startswith("npgpt.compiled") for kind in kinds) or name.startswith("GPT"), name

@@ -1,0 +1,307 @@
+"""Every gradient is right by every method, and whatever a reader hands in can be checked."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from npgpt import layers
+from npgpt.cli import main
+from npgpt.core import Array, Cache, Layer, Param
+from npgpt.errors import ConfigError
+from npgpt.study.check.cases import CASES, Case, make_case
+from npgpt.study.check.checker import METHODS, check_case, gradcheck
+from npgpt.study.check.laws import LAWS
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_tensor_passes_by_all_methods(name: str) -> None:
+    report = check_case(make_case(name))
+    assert {check.method for check in report} == set(METHODS)
+    assert report.passed and not any(check.skipped for check in report), f"\n{report}"
+
+
+def test_a_float32_round_trip_is_seen_by_what_cancels_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def in_float32(self: layers.Linear, dy: Array, cache: Cache) -> Array:
+        return right(self, dy, cache).astype(np.float32).astype(np.float64)
+
+    right = layers.Linear.backward
+    monkeypatch.setattr(layers.Linear, "backward", in_float32)
+    report = check_case(make_case("Linear"))
+    seen = {check.method for check in report if check.tensor == "input x" and not check.passed}
+    assert {"complex", "tape"} <= seen and "differences" not in seen
+    assert report.findings[0].kind == "float32"
+
+
+def test_upstream_ones_would_let_a_zero_backward_pass() -> None:
+    softmax, cache = layers.Softmax(), Cache()
+    w = softmax.forward(np.random.default_rng(0).normal(size=(2, 3)), cache)
+    assert np.allclose(softmax.backward(np.ones_like(w), cache), 0)
+
+
+# ---- Mistakes that are no wrong derivative: the laws see them.
+
+
+def relu_lets_everything_through(self: layers.ReLU, dy: Array, cache: Cache) -> Array:
+    return dy
+
+
+def linear_notes_half(self: layers.Linear, dy: Array, cache: Cache) -> Array:
+    x = cache["x"]
+    self.weight.grad += x.reshape(-1, x.shape[-1]).T @ dy.reshape(-1, dy.shape[-1])
+    self.bias.grad += dy.reshape(-1, dy.shape[-1]).sum(0)
+    return 2 * cache.note("x", 0.5 * dy @ self.weight.value.T)
+
+
+def linear_overwrites(self: layers.Linear, dy: Array, cache: Cache) -> Array:
+    self.weight.grad[...] = cache["x"].reshape(-1, cache["x"].shape[-1]).T @ dy.reshape(-1, dy.shape[-1])
+    self.bias.grad += dy.reshape(-1, dy.shape[-1]).sum(0)
+    return cache.note("x", dy @ self.weight.value.T)
+
+
+def dropout_writes_into_dy(self: layers.Dropout, dy: Array, cache: Cache) -> Array:
+    dy *= cache["mask"] / (1 - self.p)
+    return dy
+
+
+def softmax_uses_up_its_cache(self: layers.Softmax, dw: Array, cache: Cache) -> Array:
+    w = cache["weights"]
+    dw = dw - (dw * w).sum(-1, keepdims=True)
+    w *= dw
+    return w
+
+
+def relu_adds_one(self: layers.ReLU, dy: Array, cache: Cache) -> Array:
+    return cache.note("x", (dy + 1) * (cache["x"] > 0))
+
+
+def positions_of_examples(self: layers.LearnedPositions, x: Array, cache: Cache) -> Array:
+    return x + self.weight.value[: len(x), None]
+
+
+def norm_over_the_batch(self: layers.LayerNorm, x: Array, cache: Cache) -> Array:
+    xhat = cache.keep("xhat", (x - x.mean(0)) / np.sqrt(((x - x.mean(0)) ** 2).mean(0) + self.eps))
+    rstd = cache.keep("rstd", np.ones((*x.shape[:-1], 1)))
+    return xhat * rstd * self.gain.value + self.bias.value
+
+
+def scores_see_the_future(self: layers.Scores, q: Array, k: Array, cache: Cache) -> Array:
+    return cache.keep("q", q) @ cache.keep("k", k).swapaxes(-1, -2) / math.sqrt(q.shape[-1])
+
+
+def norm_in_float64(self: layers.LayerNorm, x: Array, cache: Cache) -> Array:
+    rstd = cache.keep("rstd", 1 / np.sqrt(x.var(-1, keepdims=True).astype(np.float64) + self.eps))
+    return cache.keep("xhat", (x - x.mean(-1, keepdims=True)) * rstd) * self.gain.value + self.bias.value
+
+
+def linear_takes_what_fits(self: layers.Linear, x: Array, cache: Cache) -> Array:
+    return cache.keep("x", x[..., : len(self.weight.value)]) @ self.weight.value + self.bias.value
+
+
+LAW_BREAKERS = [
+    (layers.Linear, "backward", linear_overwrites, "Linear", "two_backwards_double"),
+    (layers.Dropout, "backward", dropout_writes_into_dy, "Dropout", "nothing_handed_in_is_changed"),
+    (layers.Softmax, "backward", softmax_uses_up_its_cache, "Softmax", "two_backwards_double"),
+    (layers.ReLU, "backward", relu_adds_one, "ReLU", "backward_is_linear"),
+    (layers.ReLU, "backward", relu_lets_everything_through, "ReLU", "every_kept_array_is_noted"),
+    (layers.Linear, "backward", linear_notes_half, "Linear", "noted_gradients_are_right"),
+    (layers.LearnedPositions, "forward", positions_of_examples, "LearnedPositions", "batch_permutation"),
+    (layers.LayerNorm, "forward", norm_over_the_batch, "LayerNorm", "examples_are_independent"),
+    (layers.LayerNorm, "forward", norm_in_float64, "LayerNorm", "shapes_and_dtypes"),
+    (layers.Scores, "forward", scores_see_the_future, "Attention", "causality"),
+    (layers.Linear, "forward", linear_takes_what_fits, "Linear", "wrong_shape_is_refused"),
+]
+
+
+@pytest.mark.parametrize(
+    ("kind", "method", "wrong", "name", "law"), LAW_BREAKERS, ids=lambda p: getattr(p, "__name__", p)
+)
+def test_law_is_seen_to_be_broken(
+    kind: type[Layer], method: str, wrong: Any, name: str, law: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judge = next(candidate for candidate in LAWS if candidate.__name__ == law)
+    judge(make_case(name))
+    monkeypatch.setattr(kind, method, wrong)
+    with pytest.raises(AssertionError):
+        judge(make_case(name))
+
+
+# ---- The function that readers call.
+
+
+class Scale(Layer):
+    def __init__(self, n: int, factor: float = 1.0) -> None:
+        self.gain = Param(np.ones(n, np.float32))
+        self.factor = factor
+
+    def forward(self, x: Array, cache: Cache) -> Array:
+        return cache.keep("x", x) * self.gain.value
+
+    def backward(self, dy: Array, cache: Cache) -> Array:
+        self.gain.grad += (dy * cache["x"]).sum((0, 1))
+        return cache.note("x", self.factor * dy * self.gain.value)
+
+
+def test_gradcheck_of_a_readers_layer() -> None:
+    x = np.ones((2, 3, 4), np.float32)
+    assert gradcheck(Scale(4), x).passed
+    report = gradcheck(Scale(4, factor=1.01), x)
+    assert not report.passed
+    assert "WRONG" in str(report)
+    assert {check.tensor for check in report if not check.passed} == {"input x", "kept x"}
+    assert {found.kind for found in report.findings} == {"factor"}
+
+
+def test_gradcheck_leaves_the_layer_as_it_was() -> None:
+    layer = Scale(4)
+    gradcheck(layer, np.ones((2, 3, 4)))
+    assert layer.gain.value.dtype == np.float32
+    assert not layer.gain.grad.any()
+
+
+def test_key_bias_has_no_gradient() -> None:
+    case: Case = make_case("Attention")
+    cache = case.cache()
+    case.backward(np.random.default_rng(0).normal(size=case.forward(cache).shape), cache)
+    q, k, v = np.split(case.layer.parameters()["qkv.bias"].grad, 3)
+    assert np.abs(k).max() < 1e-13 < np.abs(q).max()
+    assert np.abs(v).max() > 0.1
+
+
+class Stateful:
+    """The common kind: everything on itself, the parameters as attributes."""
+
+    def __init__(self, wrong: float = 1.0) -> None:
+        self.W = np.random.default_rng(0).normal(size=(3, 2)).astype(np.float32)
+        self.scale = np.float32(2) * np.ones(2, np.float32)  # no gradient: a constant
+        self.dW = np.zeros_like(self.W)
+        self.wrong = wrong
+
+    def forward(self, x: Array) -> Array:
+        self.x = x
+        y: Array = np.tanh(x @ self.W) * self.scale
+        return y
+
+    def backward(self, dy: Array) -> Array:
+        dz = dy * self.scale * (1 - np.tanh(self.x @ self.W) ** 2)
+        self.dW = self.wrong * (self.x.T @ dz)
+        dx: Array = dz @ self.W.T
+        return dx
+
+
+class WithDicts:
+    """Parameters in a dict, gradients in another, which are added to."""
+
+    def __init__(self) -> None:
+        self.params = {"W": np.random.default_rng(0).normal(size=(3, 2))}
+        self.grads = {"W": np.zeros((3, 2))}
+
+    def forward(self, x: Array) -> Array:
+        self.x = x
+        y: Array = x @ self.params["W"]
+        return y
+
+    def backward(self, dy: Array) -> Array:
+        self.grads["W"] += self.x.T @ dy
+        dx: Array = dy @ self.params["W"].T
+        return dx
+
+
+def test_an_object_that_saves_on_itself() -> None:
+    x = np.random.default_rng(1).normal(size=(4, 3))
+    report = gradcheck(Stateful(), x)
+    assert report.passed, f"\n{report}"
+    assert {check.tensor for check in report} == {"input x", "param W"}
+    assert gradcheck(WithDicts(), x).passed
+    wrong = gradcheck(Stateful(-1.0), x)
+    assert [(found.tensor, found.kind) for found in wrong.findings] == [("param W", "sign")]
+
+
+class NoLayer:
+    """With a cache, but of no class of ours."""
+
+    def __init__(self) -> None:
+        self.gain = Param(np.ones(3))
+
+    def forward(self, x: Array, cache: Cache) -> Array:
+        return cache.keep("x", x) * self.gain.value
+
+    def backward(self, dy: Array, cache: Cache) -> Array:
+        self.gain.grad += (dy * cache["x"]).sum(0)
+        return cache.note("x", dy * self.gain.value)
+
+
+def test_an_object_with_a_cache_that_is_no_layer() -> None:
+    made = NoLayer()
+    report = gradcheck(made, np.random.default_rng(0).normal(size=(2, 3)))
+    assert report.passed and {check.tensor for check in report} == {"input x", "param gain", "kept x"}
+    assert type(made) is NoLayer and not made.gain.grad.any()
+
+
+def test_a_pair_of_functions() -> None:
+    def forward(a: Array, b: Array) -> Array:
+        y: Array = a * np.sin(b)  # a taped number has no sin: that method is left out, and the report says so
+        return y
+
+    def backward(dy: Array, a: Array, b: Array) -> tuple[Array, Array]:
+        return dy * np.sin(b), dy * a * np.cos(b)
+
+    a, b = np.random.default_rng(0).normal(size=(2, 5))
+    report = gradcheck(forward, a, b, backward=backward)
+    assert report.passed and "does not run on taped numbers" in str(report)
+    assert not gradcheck(forward, a, b, backward=lambda dy, a, b: (dy * np.sin(b), dy * a)).passed
+    with pytest.raises(ConfigError, match="returned 1 gradients, expected 2: input a, input b"):
+        gradcheck(forward, a, b, backward=lambda dy, a, b: dy)
+
+
+def test_a_gradient_of_another_shape_is_a_finding_and_no_crash() -> None:
+    x = np.random.default_rng(0).normal(size=(2, 3))
+    report = gradcheck(lambda x: x * 2, x, backward=lambda dy, x: (dy * 2).T)
+    assert not report.passed and [(found.tensor, found.kind) for found in report.findings] == [("input x", "shape")]
+    assert "dx has the shape (3, 2), but input x has (2, 3)" in str(report)
+
+
+def test_who_could_not_be_asked_does_not_approve() -> None:
+    report = gradcheck(np.sin, np.ones(2), backward=lambda dy, x: 0 * dy, methods=["tape"])
+    assert not report.passed and "NOT CHECKED" in str(report)
+
+
+def test_large_tensors_are_checked_along_directions() -> None:
+    x = np.random.default_rng(0).normal(size=(2, 30, 20))
+    assert gradcheck(Scale(20), x).passed
+    assert not gradcheck(Scale(20, factor=1.001), x).passed
+
+
+def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["gradcheck", "softmax", "--sweep"]) == 0
+    shown = capsys.readouterr().out
+    assert "Softmax: 2 tensors, all right" in shown and "1e-09" in shown and "all right" in shown.splitlines()[-1]
+    assert all(len(line) < 80 for line in shown.splitlines())
+    assert main(["gradcheck", "--mutants", "scores-without-scale"]) == 0
+    shown = capsys.readouterr().out
+    assert "is missing" in shown and "mutants killed" in shown
+    assert main(["gradcheck", "softmx"]) == 2
+    assert "did you mean" in capsys.readouterr().err
+
+
+def test_the_names_that_readers_call() -> None:
+    import npgpt.study
+
+    assert npgpt.study.check.checker(layers.Softmax(), np.array([[0.0, 1.0]])).passed
+    assert npgpt.study.check.jacobian(layers.Softmax(), np.array([0.0, 1.0])).shape == (2, 2)
+    assert len(npgpt.study.trace.tracing(layers.Softmax(), np.array([[0.0, 1.0]]))) == 2
+
+
+def test_a_factor_is_called_by_its_name() -> None:
+    class Unscaled(layers.Scores):
+        def backward(self, ds: Array, cache: Cache) -> tuple[Array, Array]:
+            dq, dk = super().backward(ds, cache)
+            return dq, cache.note("k", dk * math.sqrt(64))
+
+    q, k = np.random.default_rng(0).normal(size=(2, 1, 2, 4, 64))
+    findings = gradcheck(Unscaled(), q, k).findings
+    assert {found.tensor for found in findings} == {"input k", "kept k"}
+    assert findings[0].says == (
+        "dk is the true one times 8 = √(length of axis 3 of q): 1/√(length of axis 3 of q) is missing"
+    )

@@ -1,0 +1,208 @@
+"""The same weights to the last bit, for any number of threads and any CPU, whatever other libraries do."""
+
+import functools
+import importlib
+import json
+import os
+import platform
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from llvmlite import binding
+
+from npgpt.build import make_gpt
+from npgpt.cli import doctor, main
+from npgpt.study.reproducible import MODELS, PLAIN_LIBRARIES, STEPS, hash_elsewhere, text, train, training, weights_hash
+from npgpt.train import training_steps
+
+# Numba adds this machine's features to another CPU's name, if it is not told that they are none.
+CPUS = {name: {"NUMBA_CPU_NAME": name, "NUMBA_CPU_FEATURES": ""} for name in ("haswell", "skylake-avx512", "generic")}
+NEEDS = {"haswell": ("avx2", "fma", "bmi2", "f16c", "lzcnt", "movbe"), "generic": ()}
+NEEDS["skylake-avx512"] = (*NEEDS["haswell"], "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl")
+NUMPY = {"NPY_DISABLE_CPU_FEATURES": "X86_V3 X86_V4 AVX512_ICL AVX512_SPR"}
+GLIBC = {"GLIBC_TUNABLES": "glibc.cpu.hwcaps=-AVX2,-FMA"}
+
+# Prints hashes: of what does change with the settings below, and, as "ours", of what must not: where training starts,
+# what it reads, and (over more steps than the models are trained for, since few of those bits change) its rates.
+WITNESS = """
+import hashlib, json, math
+import numpy as np
+from npgpt.build import make_gpt
+from npgpt.compiled.optim import AdamW
+from npgpt.core import FlatParams, Param
+from npgpt.data import SlidingWindows
+from npgpt.optim import WarmupCosine
+from npgpt.rng import make_key, random_bits
+from npgpt.study.reproducible import MODELS, text
+
+def code(*arrays):
+    return hashlib.sha256(b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)).hexdigest()
+
+x = 1 + random_bits(make_key("x"), np.arange(60_000, dtype=np.uint32)) / 2**22
+a = x.astype(np.float32)[:10_000].reshape(100, 100)
+models = [make_gpt(config, kernels, seed=3) for config in MODELS for kernels in ("compiled", "textbook")]
+windows = SlidingWindows(text(), 11, batch_size=5, shuffle=True, seed=3)
+schedule = WarmupCosine(0.01, 0.001, 5, 3000)
+optimizer = AdamW(FlatParams([Param(np.zeros(1))], np.float32))
+numbers = []
+for step in range(3000):
+    optimizer.step(0.0)
+    numbers += [schedule(step), optimizer.power1, optimizer.power2]
+print(json.dumps({
+    "np.log, float32": code(np.log(x.astype(np.float32))),
+    "np.log, float64": code(np.log(x)),
+    "matmul": code(a @ a),
+    "math.cos": code([math.cos(v) for v in x]),
+    "float ** int": code([0.999**t for t in range(5000)]),
+    "ours": code(
+        *(model.flat.values for model in models), *(np.stack(windows.batch(step)) for step in range(70)), numbers
+    ),
+}))
+"""
+
+
+def need(cpu: str) -> None:
+    if platform.machine() not in ("x86_64", "AMD64"):
+        pytest.skip(f"{cpu} is an x86-64 CPU, this one is {platform.machine()}")
+    has = binding.get_host_cpu_features()
+    if missing := [name for name in NEEDS[cpu] if not has.get(name)]:
+        pytest.skip(f"this CPU has no {', '.join(missing)}, so it cannot run code for {cpu}")
+
+
+@functools.cache
+def trained_for(cpu: str) -> tuple[str, str]:
+    return hash_elsewhere(STEPS, 2, CPUS[cpu])
+
+
+@functools.cache
+def reference() -> str:
+    return weights_hash(STEPS, 1)
+
+
+def witness(variables: dict[str, str]) -> dict[str, str]:
+    ran = subprocess.run(
+        [sys.executable, "-c", WITNESS], env=os.environ | variables, capture_output=True, encoding="utf-8", check=True
+    )
+    seen: dict[str, str] = json.loads(ran.stdout)
+    return seen
+
+
+@functools.cache
+def unchanged() -> dict[str, str]:
+    return witness({})
+
+
+def test_what_is_hashed_is_what_training_makes() -> None:
+    clipped = []
+    for config in MODELS:
+        ours, optimizer, _ = train(config, STEPS)
+        theirs = make_gpt(config, seed=training(STEPS).seed)
+        clipped += [
+            step.grad_norm > training(STEPS).grad_clip for step in training_steps(theirs, text(), training(STEPS))
+        ]
+        assert (ours.flat.values == theirs.flat.values).all()
+        assert optimizer.mean.any() and optimizer.square.any()
+    assert 0 < sum(clipped) < len(clipped)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_any_number_of_threads(threads: int) -> None:
+    assert hash_elsewhere(STEPS, threads, {})[1] == reference()
+
+
+@pytest.mark.parametrize("cpu", CPUS)
+def test_any_cpu(cpu: str) -> None:
+    need(cpu)
+    assert trained_for(cpu)[1] == reference()
+
+
+def test_every_kind_of_cpu_has_a_tile_of_its_own() -> None:
+    for cpu in CPUS:
+        need(cpu)
+    tiles = {cpu: trained_for(cpu)[0] for cpu in CPUS}
+    assert len(set(tiles.values())) == len(CPUS), tiles
+
+
+@pytest.mark.parametrize(
+    "variables", [NUMPY, GLIBC, {"OPENBLAS_CORETYPE": "Haswell"}, {"OPENBLAS_CORETYPE": "Nehalem"}], ids=str
+)
+def test_whatever_other_libraries_do(variables: dict[str, str]) -> None:
+    if variables.get("OPENBLAS_CORETYPE") == "Haswell":
+        need("haswell")
+    assert hash_elsewhere(STEPS, 2, variables)[1] == reference()
+    assert witness(variables)["ours"] == unchanged()["ours"]
+
+
+def test_a_cpu_without_anything() -> None:
+    """Without vector units and fused multiply-adds, which the C library then computes: that is slow, so one step."""
+    need("generic")
+    assert hash_elsewhere(1, 2, CPUS["generic"] | PLAIN_LIBRARIES)[1] == weights_hash(1, 1)
+
+
+def test_those_settings_do_change_bits() -> None:
+    """Else the tests above would show nothing."""
+    need("haswell")
+    has = importlib.import_module("numpy._core._multiarray_umath").__cpu_features__
+    if not any(has.get(name) for name in NUMPY["NPY_DISABLE_CPU_FEATURES"].split()):
+        pytest.skip(f"NumPy {np.__version__} has no code of its own for this CPU that could be left out")
+
+    def changed(variables: dict[str, str]) -> set[str]:
+        seen = witness(variables)
+        return {name for name, code in unchanged().items() if seen[name] != code}
+
+    assert {"np.log, float32", "np.log, float64"} <= changed(NUMPY)
+    if platform.libc_ver()[0] == "glibc":
+        assert {"math.cos", "float ** int"} <= changed(GLIBC)
+    if "openblas" in doctor.about_versions()["blas"]:
+        assert "matmul" in changed({"OPENBLAS_CORETYPE": "Nehalem"})
+
+
+def test_the_hash_depends_on_every_step() -> None:
+    assert len({weights_hash(steps, 1) for steps in (1, 2, 3)}) == 3
+
+
+def test_doctor_finds_that_all_promises_hold(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["doctor"]) == 0
+    page = capsys.readouterr().out
+    assert "all promises hold here" in page
+    assert "FAILS" not in page
+    assert reference()[:16] in page
+    assert "npgpt's own; Numba's threading layer is not used" in page
+    assert max(map(len, page.splitlines())) <= 80
+    monkeypatch.setattr(doctor, "CHECKS", {"equal": doctor.compiled_equals_textbook})
+    assert main(["doctor", "--json"]) == 0
+    seen = json.loads(capsys.readouterr().out)
+    assert seen["hash"] == reference()
+    assert seen["holds"] and all(promise["holds"] for promise in seen["promises"])
+
+
+def test_doctor_ends_with_1_when_a_promise_fails(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail() -> tuple[bool, str]:
+        raise RuntimeError("a surprise")
+
+    monkeypatch.setattr(doctor, "CHECKS", {"one": lambda: (False, "no"), "two": fail, "three": lambda: (True, "yes")})
+    assert main(["doctor"]) == 1
+    page = capsys.readouterr().out
+    assert "FAILS         one: no" in page
+    assert "FAILS         two: cannot be checked: RuntimeError: a surprise" in page
+    assert "holds         three: yes" in page
+    assert "NOT ALL PROMISES HOLD HERE" in page
+    assert main(["doctor", "--json"]) == 1
+
+
+def test_doctor_sees_other_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    codes = iter(["same", "other", "same", "same"])
+    monkeypatch.setattr(doctor, "weights_hash", lambda *_: next(codes))
+    doctor._hash.cache_clear()
+    try:
+        holds, seen = doctor.same_for_any_threads()
+    finally:
+        doctor._hash.cache_clear()
+    assert not holds
+    assert "with 2: other, not same" in seen

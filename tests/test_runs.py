@@ -1,0 +1,259 @@
+"""The run folder: what was written is read, what is damaged is named, what is not ours is left alone."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from npgpt.build import make_gpt
+from npgpt.config import GPTConfig, RunConfig
+from npgpt.errors import ConfigError, NpgptError, RunError, TokenizerError
+from npgpt.model import GPT
+from npgpt.runs import FILES, RunFolder, load_model, load_run, save_model
+from npgpt.support.files import read_text, write_atomically
+from npgpt.tokenizer import BPETokenizer, CharTokenizer
+
+TOKENIZER = CharTokenizer.train("abc")
+CONFIG = RunConfig(model=GPTConfig(vocab_size=5, context_length=4, n_layer=1, n_head=1, n_embd=4))
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    folder = RunFolder.create(tmp_path / "run", CONFIG, TOKENIZER)
+    folder.save_model(make_gpt(CONFIG.model, seed=1))
+    folder.add_metrics({"step": 0})
+    return folder.path
+
+
+@pytest.mark.parametrize("tie_weights", [True, False])
+def test_what_was_written_is_read(tie_weights: bool, tmp_path: Path) -> None:
+    config = dataclasses.replace(CONFIG, model=dataclasses.replace(CONFIG.model, tie_weights=tie_weights))
+    model = make_gpt(config.model, seed=5)
+    RunFolder.create(tmp_path / "run", config, TOKENIZER).save_model(model)
+    loaded = load_run(tmp_path / "run")
+    assert loaded.config == config
+    assert loaded.tokenizer.encode("abc") == TOKENIZER.encode("abc")
+    assert np.array_equal(loaded.model.flat.values, model.flat.values)
+    assert (loaded.model.lm_head.weight is loaded.model.embedding.weight) == tie_weights
+
+
+@pytest.mark.parametrize("name", ["run.json", "config.toml", "tokenizer.json", "model.safetensors"])
+def test_missing_or_cut_file_is_named(name: str, run: Path) -> None:
+    data = (run / name).read_bytes()
+    for cut in (0, 1, len(data) // 2, *([] if name == "config.toml" else [len(data) - 2])):  # it ends in a comment
+        (run / name).write_bytes(data[:cut])
+        with pytest.raises(NpgptError, match=name):
+            load_run(run)
+    (run / name).unlink()
+    with pytest.raises(RunError, match=f"{name}.* is missing"):
+        load_run(run)
+
+
+@pytest.mark.parametrize(
+    ("manifest", "message"),
+    [
+        ('{"format": "npgpt-run", "version": true, "files": []}', "version True; this npgpt reads version 1"),
+        ("[]", "not a manifest"),
+        ('{"format": "npgpt-run", "version": 2, "files": []}', "version 2; this npgpt reads version 1"),
+        ('{"format": "npgpt-run", "version": 1, "files": ["../precious"]}', "files that a run does not have"),
+        ('{"format": "npgpt-run", "version": 1, "files": [["run.json"]]}', "files that a run does not have"),
+        ('{"format": "npgpt-run", "version": 1}', "files that a run does not have"),
+        ("[" * 100_000, "damaged"),
+    ],
+)
+def test_manifest_that_is_damaged_or_hostile(manifest: str, message: str, run: Path) -> None:
+    (run.parent / "precious").write_text("x")
+    (run / "run.json").write_text(manifest)
+    with pytest.raises(RunError, match=message):
+        load_run(run)
+    with pytest.raises(RunError, match=message):
+        RunFolder.create(run, CONFIG, TOKENIZER, overwrite=True)
+    assert (run.parent / "precious").exists()
+    assert (run / "model.safetensors").exists()
+
+
+def change(run: Path, **tensors: np.ndarray | None) -> None:
+    path = run / "model.safetensors"
+    changed = safetensors.numpy.load_file(path) | {name.replace("__", "."): x for name, x in tensors.items()}
+    safetensors.numpy.save_file({name: x for name, x in changed.items() if x is not None}, path)
+
+
+def test_wrong_tensors_are_named(run: Path) -> None:
+    good = (run / "model.safetensors").read_bytes()
+    for tensors, message in (
+        ({"norm__gain": None}, "the tensor norm.gain is missing"),
+        ({"extra": np.zeros(1, np.float32)}, "the tensor 'extra' is unknown"),
+        (
+            {"norm__gain": np.zeros(5, np.float32)},
+            r"norm.gain is float32 \(5,\), but config.toml asks for float32 \(4,\)",
+        ),
+        ({"norm__gain": np.zeros(4)}, r"norm.gain is float64"),
+        ({"norm__gain": np.array([1, np.nan, 1, 1], np.float32)}, "norm.gain holds numbers that are infinite or NaN"),
+    ):
+        (run / "model.safetensors").write_bytes(good)
+        change(run, **tensors)
+        with pytest.raises(RunError, match=message) as caught:
+            load_run(run)
+        assert "model.safetensors" in str(caught.value)
+
+
+def test_parts_of_two_runs_do_not_fit(run: Path) -> None:
+    CharTokenizer.train("abcdef").save(run / "tokenizer.json")
+    with pytest.raises(RunError, match="tokenizer.json has 8 tokens, but config.toml says vocab_size 5"):
+        load_run(run)
+    (run / "tokenizer.json").write_text("{}")
+    with pytest.raises(TokenizerError, match="not a tokenizer file of npgpt"):
+        load_run(run)
+    (run / "config.toml").write_text("[model]\nn_emdb = 3")
+    with pytest.raises(ConfigError, match="did you mean n_embd"):
+        load_run(run)
+
+
+def test_a_run_is_overwritten_only_if_said_and_only_its_own_files(run: Path) -> None:
+    (run / "notes.txt").write_text("mine")
+    with pytest.raises(RunError, match="already holds a run; take another --out, or --overwrite"):
+        RunFolder.create(run, CONFIG, TOKENIZER)
+    assert (run / "model.safetensors").exists()
+    RunFolder.create(run, CONFIG, TOKENIZER, overwrite=True)
+    assert sorted(path.name for path in run.iterdir()) == ["config.toml", "notes.txt", "run.json", "tokenizer.json"]
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("name", [name for name in FILES if name != "run.json"])
+def test_foreign_files_are_not_overwritten(name: str, overwrite: bool, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(RunError, match=f"{name} is in the way"):
+        RunFolder.create(tmp_path, CONFIG, TOKENIZER, overwrite)
+    assert (tmp_path / name).read_text() == "mine"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_links_and_folders_in_the_way_are_not_followed(tmp_path: Path, run: Path) -> None:
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new/metrics.jsonl").symlink_to(tmp_path / "victim")
+    with pytest.raises(RunError, match=r"metrics.jsonl is in the way"):
+        RunFolder.create(tmp_path / "new", CONFIG, TOKENIZER)
+    assert not (tmp_path / "victim").exists()
+    (run / "loss.png").mkdir()
+    before = sorted(path.name for path in run.iterdir())
+    with pytest.raises(RunError, match=r"loss.png is in the way"):
+        RunFolder.create(run, CONFIG, TOKENIZER, overwrite=True)
+    assert sorted(path.name for path in run.iterdir()) == before
+    (tmp_path / "nowhere").symlink_to(tmp_path / "victim")
+    with pytest.raises(RunError, match="is no folder"):
+        RunFolder.check(tmp_path / "nowhere", overwrite=False)
+
+
+def test_a_crash_while_overwriting_can_be_overwritten(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    unlink = Path.unlink
+
+    def crash(path: Path, missing_ok: bool = False) -> None:
+        if path.name == "tokenizer.json":
+            raise KeyboardInterrupt
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", crash)
+    with pytest.raises(KeyboardInterrupt):
+        RunFolder.create(run, CONFIG, TOKENIZER, overwrite=True)
+    monkeypatch.undo()
+    (run / ".model.safetensors.part").write_bytes(b"of a run that was killed")
+    RunFolder.create(run, CONFIG, TOKENIZER, overwrite=True).save_model(make_gpt(CONFIG.model))
+    assert load_run(run).config == CONFIG
+    assert not list(run.glob(".*"))
+
+
+def test_a_hostile_configuration_makes_no_huge_model(run: Path) -> None:
+    text = (run / "config.toml").read_text()
+    for changed in (
+        text.replace("n_layer = 1", "n_layer = 2000000000"),
+        text.replace("n_embd = 4", "n_embd = 40000000"),
+    ):
+        (run / "config.toml").write_text(changed)
+        with pytest.raises(RunError, match="is not the model of config.toml: it has 1 blocks"):
+            load_run(run)
+
+
+def test_a_vocabulary_without_end_of_text_is_no_runs(run: Path) -> None:
+    BPETokenizer([], special_tokens=["a", "b"]).save(run / "tokenizer.json")
+    with pytest.raises(RunError, match=r"has no <\|endoftext\|>"):
+        load_run(run)
+
+
+def test_a_file_in_place_of_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("x")
+    with pytest.raises(RunError, match="is no folder; name one"):
+        RunFolder.check(tmp_path / "run", overwrite=True)
+    with pytest.raises(RunError, match="is not a folder"):
+        load_run(tmp_path / "run")
+    with pytest.raises(RunError, match=r"run.json is missing"):
+        load_run(tmp_path)
+
+
+def test_first_free_number(tmp_path: Path) -> None:
+    assert RunFolder.next_free(tmp_path) == tmp_path / "1"
+    (tmp_path / "1").mkdir()
+    assert RunFolder.next_free(tmp_path) == tmp_path / "2"
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "model.safetensors"
+    save_model(path, GPT(CONFIG.model))
+    before = path.read_bytes()
+
+    def full_disk(*_: object) -> None:
+        raise OSError(28, "no space left")
+
+    for step in ("fsync", "replace"):
+        monkeypatch.setattr(f"os.{step}", full_disk)
+        with pytest.raises(OSError, match="no space"):
+            save_model(path, GPT(CONFIG.model, seed=1))
+        assert path.read_bytes() == before
+        assert [file.name for file in tmp_path.iterdir()] == [path.name]
+        monkeypatch.undo()
+
+
+def test_files_have_the_modes_that_open_would_give(tmp_path: Path) -> None:
+    write_atomically(tmp_path / "a", b"x")
+    (tmp_path / "b").write_bytes(b"x")
+    assert (tmp_path / "a").stat().st_mode == (tmp_path / "b").stat().st_mode
+
+
+def test_text_files(tmp_path: Path) -> None:
+    path = tmp_path / "text"
+    path.write_bytes("\ufeffé\r\nb\rc\n".encode())
+    assert read_text(path) == "é\nb\nc\n"
+    path.write_bytes("é".encode("utf-16"))
+    with pytest.raises(NpgptError, match="iconv -f utf-16"):
+        read_text(path)
+    path.write_bytes(b"ab\0c")
+    with pytest.raises(NpgptError, match="holds a NUL at character 2"):
+        read_text(path)
+    path.write_bytes(b"ab\xe9c")
+    with pytest.raises(NpgptError, match="byte 0xe9 at offset 2; convert"):
+        read_text(path)
+
+
+def test_metrics_are_lines_of_json(run: Path) -> None:
+    assert [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()] == [{"step": 0}]
+
+
+@pytest.mark.filterwarnings("ignore:compiled attention has no kernel")
+@pytest.mark.parametrize(
+    ("changed", "large"),
+    [
+        ({"positions": "relative-bias"}, {"context_length": 2**30}),
+        ({"positions": "relative-keys"}, {"context_length": 2**30}),
+        ({"combine": "concatenate"}, {"context_length": 2**30}),
+        ({"positions": "sinusoidal", "combine": "concatenate"}, {"n_position": 2**30}),
+    ],
+)
+def test_hostile_positions_make_no_huge_model(changed: dict[str, Any], large: dict[str, int], tmp_path: Path) -> None:
+    config = GPTConfig(11, 8, n_layer=1, n_head=2, n_embd=8, **changed)
+    save_model(tmp_path / "model.safetensors", make_gpt(config, kernels="textbook"))
+    assert load_model(tmp_path / "model.safetensors", config).config == config
+    with pytest.raises(RunError, match="is not the model of"):
+        load_model(tmp_path / "model.safetensors", dataclasses.replace(config, **large))

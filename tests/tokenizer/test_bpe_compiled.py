@@ -1,0 +1,184 @@
+"""The compiled tokenizer against the textbook, and what only it has: arrays, batches, threads, long runs."""
+
+import copy
+import pickle
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from npgpt.errors import DataError
+from npgpt.support.files import read_parts, read_text
+from npgpt.tokenizer import BPETokenizer, TokenizerError, bpe
+from npgpt.tokenizer import bpe_compiled as fast
+from npgpt.tokenizer.patterns import SOURCES, compiled
+
+TEXT = "the theme of the thesis: these themes, then théâtre 東京東京\r\n  the end, isn't it" * 3
+TOKENIZERS = {pattern: BPETokenizer.train(TEXT, 290, pattern=pattern) for pattern in SOURCES}
+patterns = pytest.mark.parametrize("pattern", SOURCES)
+any_text = st.text(st.characters()) | st.lists(st.sampled_from([*TEXT, *TEXT.split(), "a" * 300])).map(" ".join)
+
+
+@patterns
+@given(text=any_text)
+def test_encoding_is_the_textbooks(pattern: str, text: str) -> None:
+    tokenizer = TOKENIZERS[pattern]
+    expected = bpe.encode(text, tokenizer.ranks, pattern)
+    assert tokenizer.encode(text) == expected
+    assert tokenizer.encode(text) == expected  # from memory
+    assert tokenizer.encode_array(text).tolist() == expected
+
+
+@given(st.lists(st.text("aab b'1.é\n", max_size=60), min_size=1, max_size=8).filter(any), st.integers(1, 3))
+@pytest.mark.filterwarnings("ignore:only .* merges")
+def test_training_is_the_textbooks(texts: list[str], min_frequency: int) -> None:
+    tokenizer = BPETokenizer.train(texts, 300, (), "gpt2", min_frequency)
+    counts = Counter(piece for text in texts for piece in compiled("gpt2").findall(text))
+    expected = bpe.learn_merges(counts, 44)
+    assert tokenizer.merges.tolist() == [list(pair) for pair in expected][: len(tokenizer.merges)]
+    assert tokenizer.counts is not None
+    assert all(count >= min_frequency for count in tokenizer.counts)
+    if min_frequency == 1:
+        assert len(tokenizer.merges) == len(expected)
+
+
+def test_training_on_all_kinds_of_pieces() -> None:
+    """Long pieces, more distinct ones than the first table holds, nearly equal ones."""
+    words = [f"{'x' * (k % 40)}{k}" for k in range(20_000)]
+    text = " ".join(words) + "long" * 200 + " " + "\x00" * 20 + " a\x00 a"
+    counts = Counter(compiled("gpt2").findall(text))
+    tokenizer = BPETokenizer.train(text, 600, special_tokens=())
+    assert tokenizer.merges.tolist() == [list(pair) for pair in bpe.learn_merges(counts, 344)]
+    assert tokenizer.encode(text) == bpe.encode(text, tokenizer.ranks)
+
+
+def test_training_stops_where_no_pair_is_seen_often_enough() -> None:
+    with pytest.warns(UserWarning, match="only 1 merges whose pairs are seen 2 times"):
+        assert BPETokenizer.train("ab ab xy", 400, min_frequency=2).token_bytes[256] == b"ab"
+
+
+def test_training_leaves_special_tokens_out() -> None:
+    with pytest.warns(UserWarning, match="only 1 merges"):
+        tokenizer = BPETokenizer.train("ab<|endoftext|>ab<|endoftext|>", 400)
+    assert tokenizer.merges.tolist() == [[97, 98]]
+
+
+@pytest.mark.parametrize("limit", ["entries", "words"])
+def test_memory_that_runs_full_changes_nothing(limit: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if limit == "entries":
+        monkeypatch.setattr(fast, "TABLE_ENTRIES", (1 << 10, 1 << 12))
+    else:
+        monkeypatch.setattr(fast, "SPILLED_WORDS", (1 << 16, 1 << 17))
+    tokenizer = BPETokenizer(TOKENIZERS["gpt2"].merges)
+    text = " ".join(f"the{k} {'theme' * (k % 30)}{k}" for k in range(10_000))
+    for _ in range(2):
+        assert tokenizer.encode(text) == bpe.encode(text, tokenizer.ranks)
+
+
+def test_files_larger_than_memory_are_cut_where_every_pattern_cuts(tmp_path: Path) -> None:
+    text = "The end.\n\n  Then:\n/* a */\nit's 1999\r\nnot  \n so\r\rfar\n東京\n" * 40
+    (tmp_path / "text.txt").write_bytes(b"\xef\xbb\xbf" + text.encode())
+    for size in (1, 2, 7, 64, 1000, 1 << 20):
+        parts = list(read_parts(tmp_path / "text.txt", size))
+        assert "".join(parts) == read_text(tmp_path / "text.txt")
+        assert len(parts) > 1 or size > 1000
+        for pattern in SOURCES:
+            whole = compiled(pattern).findall("".join(parts))
+            assert [piece for part in parts for piece in compiled(pattern).findall(part)] == whole
+    (tmp_path / "text.txt").write_bytes(b"ab\xff")
+    with pytest.raises(DataError, match="0xff at offset 2"):
+        list(read_parts(tmp_path / "text.txt", 2))
+
+
+def test_steps_of_a_word() -> None:
+    tokenizer = BPETokenizer.train("the theme of the thesis", 262)
+    steps = tokenizer.merge_steps(" the")
+    assert [step.tokens for step in steps] == [
+        [b" ", b"t", b"h", b"e"],
+        [b" ", b"t", b"he"],
+        [b" ", b"the"],
+        [b" the"],
+    ]
+    assert [step.rank for step in steps] == [None, 0, 1, 2]
+    assert [step.count for step in steps] == [None, 4, 4, 3]
+    assert [[token for part in step.tokens for token in part] for step in steps] == [list(b" the")] * 4
+    with pytest.raises(TokenizerError, match="2 pieces: 'the', ' end'"):
+        tokenizer.merge_steps("the end")
+
+
+def test_batch_on_threads_copies_and_pickles() -> None:
+    tokenizer = TOKENIZERS["cl100k_base"]
+    texts = [f"{TEXT} {k}" * (k % 7 + 1) for k in range(50)]
+    expected = [tokenizer.encode(text) for text in texts]
+    for other in (tokenizer, copy.deepcopy(tokenizer), pickle.loads(pickle.dumps(tokenizer))):
+        for n_threads in (1, 4):
+            assert [ids.tolist() for ids in other.encode_batch(texts, n_threads=n_threads)] == expected
+    assert tokenizer.encode_batch(["<|endoftext|>"], allowed_special="all")[0].dtype == np.uint32
+
+
+def test_arrays_are_the_callers_own() -> None:
+    first = TOKENIZERS["gpt2"].encode_array("the theme")
+    kept = first.copy()
+    TOKENIZERS["gpt2"].encode_array("another text")
+    assert (first == kept).all()
+    assert TOKENIZERS["gpt2"].encode_array("").dtype == np.uint32
+
+
+def test_decoding_takes_lists_tuples_iterators_and_arrays() -> None:
+    tokenizer = TOKENIZERS["gpt2"]
+    ids = tokenizer.encode(TEXT)
+    for given_ids in (ids, tuple(ids), iter(ids), np.array(ids), np.array(ids, np.uint32), np.array(ids, np.int16)):
+        assert tokenizer.decode(given_ids) == TEXT
+    assert tokenizer.decode_bytes([]) == b""
+    with pytest.raises(TokenizerError, match="integers, not float64"):
+        tokenizer.decode_bytes([1.5])  # type: ignore[list-item]
+
+
+def test_gaps_between_ids_are_named() -> None:
+    tokenizer = BPETokenizer([(104, 105)], {"<|a|>": 1000})
+    for decode in (tokenizer.decode, lambda ids: tokenizer.decode(np.array(ids, np.uint32))):
+        with pytest.raises(TokenizerError, match="id 500 at position 1 is a gap"):
+            decode([256, 500])
+        with pytest.raises(TokenizerError, match="id 1001 at position 0 is out of range"):
+            decode([1001])
+    with pytest.raises(TokenizerError, match="is a gap"):
+        list(tokenizer.stream([500]))
+
+
+def test_offsets() -> None:
+    tokenizer = BPETokenizer([])
+    assert tokenizer.decode_with_offsets("aé東b".encode()) == ("aé東b", [0, 1, 1, 2, 2, 2, 3])
+    text, offsets = tokenizer.decode_with_offsets([0xE6, 97])
+    assert (text, offsets) == ("\ufffda", [0, 1])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"special_tokens": ["<|a|>", "<|a|>b"]}, "overlap: '<|a|>b' begins with"),
+        ({"special_tokens": {"x": 97}}, "id 97 is given to two tokens"),
+        ({"special_tokens": {"x": 1 << 30}}, "out of range"),
+        ({"ids": range(255)}, "need 256 ids, not 255"),
+        ({"ids": [0] * 256}, "id 0 is given to two"),
+    ],
+)
+def test_arguments_that_make_no_vocabulary(arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(TokenizerError) as caught:
+        BPETokenizer([], **arguments)  # type: ignore[arg-type]
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("unit", ["a", " ", "ab", "a1", "\n", "é"])
+@pytest.mark.filterwarnings("ignore:only .* merges")
+def test_long_runs_are_encoded_at_once(unit: str) -> None:
+    tokenizer = BPETokenizer.train(unit * 4096, 266, special_tokens=())
+    text = unit * (1_000_000 // len(unit))
+    start = time.perf_counter()
+    ids = tokenizer.encode_array(text)
+    assert time.perf_counter() - start < 10  # 10^12 steps would be hours
+    assert tokenizer.decode(ids) == text
+    assert tokenizer.encode(text[:3000]) == bpe.encode(text[:3000], tokenizer.ranks)
