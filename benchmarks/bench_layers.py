@@ -149,7 +149,7 @@ def make_layer(name: str, shape: Shape) -> Any:
     from npgpt.config import GPTConfig
 
     if name == STEP:
-        return make_gpt(GPTConfig(shape.V, shape.T, shape.L, shape.H, shape.C), kernels="textbook")
+        return make_gpt(GPTConfig(shape.V, shape.T, shape.L, shape.H, shape.C), layers="textbook")
     layer = CASES[name].make(layers, shape)
     layer.pack(np.float32)
     return layer.initialise(0)
@@ -224,8 +224,9 @@ class LayerSide(Side):
 
     def backward(self) -> None:
         if self.name != STEP:
-            self.layer.zero_grad()
+            self.layer.zero_grad(self.cache)
             self.dx = self.layer.backward(self.dy, self.cache)
+            self.cache.clear_unwritten()
 
     def results(self) -> dict[str, Any]:
         params = self.layer.parameters()
@@ -237,9 +238,9 @@ class LayerSide(Side):
 
 class CompiledSide(LayerSide, Npgpt):
     def twin(self, layer: Any) -> Any:
-        from npgpt import compiled
+        from npgpt.build import twin
 
-        return layer.twin(compiled)
+        return twin(layer, "compiled")
 
 
 class TextbookSide(LayerSide, Numpy):

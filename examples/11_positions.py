@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 
 from npgpt.build import make_gpt
-from npgpt.config import POSITIONS, GPTConfig, TrainConfig
+from npgpt.config import GPTConfig, TrainConfig
 from npgpt.core import Array, Cache
 from npgpt.data import builtin_texts, encode_texts, split_text
 from npgpt.layers import ConcatenatedPositions, LearnedPositions, SinusoidalPositions
+from npgpt.layers.schemes import SCHEMES
 from npgpt.model import GPT
 from npgpt.study.check.cases import of_order_one
 from npgpt.tokenizer import BPETokenizer
@@ -101,7 +102,7 @@ with warnings.catch_warnings(record=True) as said:
     warnings.simplefilter("always")
     print(f"{SHORT} steps        loss at {T} tokens, as trained   at {2 * T}")
     table = {}
-    for positions in POSITIONS:
+    for positions in SCHEMES:
         table[positions] = Trained(positions=positions).losses[SHORT]
         seen = "refused: there is no vector" if positions == "learned" else f"{table[positions][1]:.3f}"
         print(f"{positions:<20} {table[positions][0]:>20.3f}   {seen:>15}")

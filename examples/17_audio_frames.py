@@ -6,13 +6,12 @@ the squared error. The sounds are synthesised: tones of three harmonics with vib
 """
 
 import math
-from types import ModuleType
 
 import numpy as np
 
-from npgpt import layers as textbook
-from npgpt.build import compiled_layers
+from npgpt.build import can_compile, twin
 from npgpt.core import Array, Cache, Layer
+from npgpt.layers import Block, LayerNorm, LearnedPositions, Linear
 from npgpt.optim import AdamW, WarmupCosine, clip_scale
 from npgpt.study.check.cases import of_order_one
 from npgpt.study.check.checker import gradcheck
@@ -31,13 +30,13 @@ class FrameGPT(Layer):
     Keeps     embedded, positioned, stream, normed
     """
 
-    def __init__(self, F: int, T: int, C: int, n_layer: int, n_head: int, layers: ModuleType = textbook) -> None:
-        self.embedding = layers.Linear(F, C, 0.1)
-        self.positions = layers.LearnedPositions(T, C)
+    def __init__(self, F: int, T: int, C: int, n_layer: int, n_head: int) -> None:
+        self.embedding = Linear(F, C, 0.1)
+        self.positions = LearnedPositions(T, C)
         residual_std = 0.02 / math.sqrt(2 * n_layer)
-        self.blocks = [layers.Block(C, n_head, residual_std=residual_std, layers=layers) for _ in range(n_layer)]
-        self.norm = layers.LayerNorm(C)
-        self.head = layers.Linear(C, F)
+        self.blocks = [Block(C, n_head, residual_std=residual_std) for _ in range(n_layer)]
+        self.norm = LayerNorm(C)
+        self.head = Linear(C, F)
 
     def forward(self, frames: Array, cache: Cache) -> Array:
         embedded = cache.keep("embedded", self.embedding.forward(frames, cache.scope("embedding")))  # (B, T, C)
@@ -46,8 +45,7 @@ class FrameGPT(Layer):
             x = block.forward(x, cache.scope(f"blocks.{i}"))
         x = cache.keep("stream", x)
         normed = cache.keep("normed", self.norm.forward(x, cache.scope("norm")))
-        y: Array = self.head.forward(normed, cache.scope("head"))  # (B, T, F)
-        return y
+        return self.head.forward(normed, cache.scope("head"))  # (B, T, F)
 
     def backward(self, dy: Array, cache: Cache) -> Array:
         dnormed = cache.note("normed", self.head.backward(dy, cache.scope("head")))
@@ -56,8 +54,7 @@ class FrameGPT(Layer):
             dx = block.backward(dx, cache.scope(f"blocks.{i}"))
         dpositioned = cache.note("positioned", dx)
         dembedded = cache.note("embedded", self.positions.backward(dpositioned, cache.scope("positions")))
-        dframes: Array = self.embedding.backward(dembedded, cache.scope("embedding"))
-        return dframes
+        return self.embedding.backward(dembedded, cache.scope("embedding"))
 
 
 class SquaredError(Layer):
@@ -132,10 +129,10 @@ print(f"{sum(map(len, reports))} checks of the gradients: {'all right' if all(r.
 assert all(report.passed for report in reports)
 
 # 2. Training, on sounds that are made as they are needed.
-layers = compiled_layers() or textbook
-model, squared_error, cache = FrameGPT(F, T, 64, 2, 4, layers).astype(np.float32), SquaredError(), Cache()
+model, squared_error, cache = FrameGPT(F, T, 64, 2, 4).astype(np.float32).initialise(0), SquaredError(), Cache()
 assert model.flat is not None  # astype packs
-model.initialise(0)
+if can_compile():
+    model = twin(model)  # the same parameters, computed by kernels
 steps, optimizer, loss_cache = 600, AdamW(model.flat, weight_decay=0.0), Cache()
 rate = WarmupCosine(1e-2, 1e-4, 50, steps)
 for step in range(steps):

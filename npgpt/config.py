@@ -13,14 +13,15 @@ from pathlib import Path
 from typing import Any, Self
 
 from npgpt.errors import ConfigError, did_you_mean
+from npgpt.layers.activations import ACTIVATIONS
+from npgpt.layers.schemes import SCHEMES
 
 TOKENIZERS = ("bpe", "word", "char")
-KERNELS = ("compiled", "textbook")
-ACTIVATIONS = ("gelu_tanh", "gelu", "relu")
-POSITIONS = ("learned", "sinusoidal", "relative-bias", "relative-keys", "rotary", "alibi", "none")
-IN_THE_STREAM = ("learned", "sinusoidal")  # the other positions enter in the scores
+LAYERS = ("compiled", "textbook")
+IN_THE_STREAM = tuple(name for name, scheme in SCHEMES.items() if scheme.vectors)  # others enter in the scores
 COMBINE = ("add", "concatenate", "concatenate-unprojected")
 LATER = {"positions", "combine", "n_position"}  # fields that runs of npgpt 0.1 do not have: they are of the defaults
+RENAMED = {"train": {"kernels": "layers"}}  # table -> name of a field until 0.1 -> its name now
 LIMITS = {"at_least": operator.ge, "above": operator.gt, "at_most": operator.le, "below": operator.lt}
 LARGEST = 2**31 - 1  # of every whole number but the seed: beyond it, arrays cannot be indexed anyway
 MAX_FILE_BYTES = 65536  # of a configuration; tomllib is slow on hostile ones
@@ -81,9 +82,11 @@ class GPTConfig(Options):
     n_embd: int = option(128, "channels: the width of the model", at_least=1)
     dropout: float = option(0.0, "probability of dropping a number while training", at_least=0, below=1)
     tie_weights: bool = option(True, "one matrix for the token embedding and the vocabulary head")
-    activation: str = option("gelu_tanh", "the bend in the MLP", one_of=ACTIVATIONS)
+    activation: str = option("gelu_tanh", "the bend in the MLP", one_of=tuple(ACTIVATIONS))
     positions: str = option(
-        "learned", "how the model knows the order of its tokens: vectors, or something in the scores", one_of=POSITIONS
+        "learned",
+        "how the model knows the order of its tokens: vectors, or something in the scores",
+        one_of=tuple(SCHEMES),
     )
     combine: str = option(
         "add", "how the vectors of learned or sinusoidal positions join those of the tokens", one_of=COMBINE
@@ -119,7 +122,7 @@ class GPTConfig(Options):
 
     @property
     def any_length(self) -> bool:
-        return self.positions != "learned"
+        return SCHEMES[self.positions].vector_shape is None
 
 
 @dataclass(frozen=True)
@@ -138,8 +141,8 @@ class TrainConfig(Options):
     beta2: float = option(0.95, "AdamW: memory of the mean squared gradient", at_least=0, below=1)
     eps: float = option(1e-8, "AdamW: added below the fraction", above=0)
     grad_clip: float = option(1.0, "largest norm of the gradient; what is longer is scaled down", above=0)
-    kernels: str = option(
-        "compiled", "what computes: compiled layers (fast, the same bits everywhere) or textbook ones", one_of=KERNELS
+    layers: str = option(
+        "compiled", "what computes: compiled layers (fast, the same bits everywhere) or textbook ones", one_of=LAYERS
     )
     eval_every: int = option(100, "steps from one evaluation, sample and checkpoint to the next", at_least=1)
     seed: int = option(0, "decides the first weights, the order of the examples, dropout and the samples", at_least=0)
@@ -174,7 +177,8 @@ class RunConfig:
 
     @classmethod
     def from_tables(cls, tables: dict[str, Any], complete: bool = False) -> Self:
-        """Table -> field -> value, checked."""
+        """Table -> field -> value, checked. A field may have the name that it had in npgpt 0.1."""
+        tables = {name: _renamed(name, table) for name, table in tables.items()}
         if unknown := sorted(tables.keys() - TABLES.keys()):
             raise ConfigError(f"unknown table [{unknown[0]}]; {did_you_mean(unknown[0], TABLES)}")
         for name, kind in TABLES.items():
@@ -222,6 +226,16 @@ def read_toml(path: str | Path) -> dict[str, Any]:
         raise ConfigError(f"not UTF-8 text: byte 0x{data[error.start]:02x} at offset {error.start}") from None
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"not TOML: {error}") from None
+
+
+def _renamed(name: str, table: Any) -> Any:
+    """A table with the names that its fields have now."""
+    names = RENAMED.get(name, {}) if isinstance(table, dict) else {}
+    for old in filter(table.__contains__, names):
+        if names[old] in table:
+            raise ConfigError(f"[{name}] has both {old!r} and {names[old]!r}, which is its name now; take the second")
+        table = {names.get(field_name, field_name): value for field_name, value in table.items()}
+    return table
 
 
 def check_value(item: "dataclasses.Field[Any]", value: Any) -> None:

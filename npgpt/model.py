@@ -1,16 +1,25 @@
 # B batch, T time, C channels, V vocabulary
 import math
-from types import ModuleType
 
 import numpy as np
 import numpy.typing as npt
 
-from npgpt import layers as textbook
 from npgpt.config import GPTConfig
 from npgpt.core import Array, Cache, FlatParams, Layer
 from npgpt.core.shapes import check_array, check_ids
 from npgpt.errors import ShapeError
-from npgpt.layers import Block, CrossEntropy, Dropout, Embedding, HeadLoss, LayerNorm, Scores, VocabularyHead
+from npgpt.layers import (
+    Block,
+    ConcatenatedPositions,
+    CrossEntropy,
+    Dropout,
+    Embedding,
+    HeadLoss,
+    LayerNorm,
+    NoPositions,
+    VocabularyHead,
+)
+from npgpt.layers.schemes import SCHEMES
 
 INITIAL_STD = 0.02
 
@@ -30,7 +39,6 @@ class GPT(Layer):
 
     Args
         config: the sizes.
-        layers: where the classes of the layers come from.
         seed: decides the first weights.
         dtype: of the parameters.
     Attributes
@@ -44,26 +52,24 @@ class GPT(Layer):
 
     flat: FlatParams
 
-    def __init__(
-        self, config: GPTConfig, layers: ModuleType = textbook, seed: int = 0, dtype: npt.DTypeLike = np.float32
-    ) -> None:
+    def __init__(self, config: GPTConfig, seed: int = 0, dtype: npt.DTypeLike = np.float32) -> None:
         self.config = config
         C, V = config.n_embd, config.vocab_size
         residual_std = INITIAL_STD / math.sqrt(2 * config.n_layer)  # sqrt is the same on every machine; ** is not
         of_position = config.n_position if config.combine == "concatenate-unprojected" else 0
-        self.embedding: Embedding = layers.Embedding(V, C - of_position, INITIAL_STD)
-        self.positions: Layer = _positions(config, layers)
-        self.dropout: Dropout = layers.Dropout(config.dropout)
-        settings = config.dropout, config.activation, residual_std
-        self.blocks: list[Block] = [
-            layers.Block(C, config.n_head, *settings, layers=layers, score=_score(config, layers))
+        self.embedding = Embedding(V, C - of_position, INITIAL_STD)
+        self.positions = _positions(config)
+        self.dropout = Dropout(config.dropout)
+        score, sizes = SCHEMES[config.positions].score, (config.context_length, config.n_head, C // config.n_head)
+        self.blocks = [
+            Block(C, config.n_head, config.dropout, config.activation, residual_std, score(*sizes, INITIAL_STD))
             for _ in range(config.n_layer)
         ]
-        self.norm: LayerNorm = layers.LayerNorm(C)
+        self.norm = LayerNorm(C)
         tied = self.embedding.weight if config.tie_weights else None
-        self.lm_head: VocabularyHead = layers.VocabularyHead(V, C, INITIAL_STD, tied)
-        self.cross_entropy: CrossEntropy = layers.CrossEntropy()
-        self.head_loss: HeadLoss = layers.HeadLoss(self.lm_head, self.cross_entropy)
+        self.lm_head = VocabularyHead(V, C, INITIAL_STD, tied)
+        self.cross_entropy = CrossEntropy()
+        self.head_loss = HeadLoss(self.lm_head, self.cross_entropy)
         self.pack(dtype)
         self.initialise(seed)
 
@@ -125,30 +131,16 @@ class GPT(Layer):
         return self._backward_from_head(self.head_loss.backward(dloss, cache), cache)
 
 
-def _positions(config: GPTConfig, layers: ModuleType) -> Layer:
-    """What stands after the embedding. Sinusoids are made as large as learned vectors begin."""
-    C, P = config.n_embd, config.n_position
-    added, projected = config.combine == "add", config.combine == "concatenate"
-    made: Layer = layers.NoPositions()
-    if config.positions == "learned":
-        made = layers.LearnedPositions(config.context_length, C if added else P, INITIAL_STD)
-    elif config.positions == "sinusoidal":
-        made = layers.SinusoidalPositions(C if added else P, INITIAL_STD * math.sqrt(2))
-    return made if added else layers.ConcatenatedPositions(made, C if projected else C - P, P, projected, layers=layers)
-
-
-def _score(config: GPTConfig, layers: ModuleType) -> Scores:
-    """How queries ask for keys."""
-    made: Scores = layers.Scores()
-    if config.positions == "relative-bias":
-        made = layers.RelativeBiasScores(config.n_head, config.context_length)
-    elif config.positions == "relative-keys":
-        made = layers.RelativeKeyScores(config.context_length, config.n_embd // config.n_head, INITIAL_STD)
-    elif config.positions == "rotary":
-        made = layers.RotaryScores()
-    elif config.positions == "alibi":
-        made = layers.AlibiScores()
-    return made
+def _positions(config: GPTConfig) -> Layer:
+    """What stands after the embedding."""
+    vectors, C = SCHEMES[config.positions].vectors, config.n_embd
+    if vectors is None:
+        return NoPositions()
+    if config.combine == "add":
+        return vectors(config.context_length, C, INITIAL_STD)
+    P, projected = config.n_position, config.combine == "concatenate"
+    beside = vectors(config.context_length, P, INITIAL_STD)
+    return ConcatenatedPositions(beside, C if projected else C - P, P, projected)
 
 
 def deciding_shapes(config: GPTConfig) -> dict[str, tuple[int, ...]]:
@@ -157,18 +149,16 @@ def deciding_shapes(config: GPTConfig) -> dict[str, tuple[int, ...]]:
     >>> deciding_shapes(GPTConfig(vocab_size=65))
     {'embedding.weight': (65, 128), 'positions.weight': (64, 128)}
     """
-    V, C, P, N = config.vocab_size, config.n_embd, config.n_position, config.context_length
+    V, C, P, N, H = config.vocab_size, config.n_embd, config.n_position, config.context_length, config.n_head
+    scheme, added = SCHEMES[config.positions], config.combine == "add"
     unprojected = config.combine == "concatenate-unprojected"
     found: dict[str, tuple[int, ...]] = {"embedding.weight": (V, C - P if unprojected else C)}
-    if config.positions == "learned":
-        added = config.combine == "add"
-        found |= {"positions.weight": (N, C)} if added else {"positions.vectors.weight": (N, P)}
+    if scheme.vector_shape:
+        found["positions.weight" if added else "positions.vectors.weight"] = scheme.vector_shape(N, C if added else P)
     if config.combine == "concatenate":
         found["positions.projection.weight"] = (C + P, C)
-    elif unprojected:
+    if unprojected:
         found["lm_head.weight"] = (V, C)
-    if config.positions == "relative-bias":
-        found["blocks.0.attention.score.weight"] = (config.n_head, N)
-    elif config.positions == "relative-keys":
-        found["blocks.0.attention.score.weight"] = (N, C // config.n_head)
+    if scheme.score_shape:
+        found["blocks.0.attention.score.weight"] = scheme.score_shape(N, H, C // H)
     return found

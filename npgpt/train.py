@@ -14,7 +14,7 @@ from npgpt.data import SlidingWindows
 from npgpt.errors import DataError, TrainingError
 from npgpt.layers import IGNORE_INDEX
 from npgpt.model import GPT
-from npgpt.optim import WarmupCosine, clip_scale
+from npgpt.optim import AdamW, WarmupCosine, clip_scale
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,12 @@ class Step:
     n_tokens: int
 
 
-def training_steps(model: GPT, ids: Array, config: TrainConfig) -> Iterator[Step]:
+def training_steps(model: GPT, ids: Array, config: TrainConfig, optimizer: AdamW | None = None) -> Iterator[Step]:
     """Train a model, a step each time that the next one is asked for.
 
     Args
         ids: (n,) the training text.
+        optimizer: to look at between steps; ``optimizer_of(model, config)``, if not said.
     Raises
         DataError, at once, if the text is shorter than one example; TrainingError, at its step, if the loss or the
         gradient is no longer finite.
@@ -47,11 +48,15 @@ def training_steps(model: GPT, ids: Array, config: TrainConfig) -> Iterator[Step
     windows = SlidingWindows(
         ids, model.config.context_length, config.stride, config.batch_size, shuffle=True, seed=config.seed
     )
-    return _steps(model, windows, config)
+    return _steps(model, windows, config, optimizer or optimizer_of(model, config))
 
 
-def _steps(model: GPT, windows: SlidingWindows, config: TrainConfig) -> Iterator[Step]:
-    optimizer = make_optimizer(model, config.beta1, config.beta2, config.eps, config.weight_decay)
+def optimizer_of(model: GPT, config: TrainConfig) -> AdamW:
+    """The optimizer that a configuration asks for."""
+    return make_optimizer(model, config.beta1, config.beta2, config.eps, config.weight_decay)
+
+
+def _steps(model: GPT, windows: SlidingWindows, config: TrainConfig, optimizer: AdamW) -> Iterator[Step]:
     schedule = WarmupCosine(
         config.learning_rate, config.learning_rate * config.min_learning_rate_ratio, config.warmup_steps, config.steps
     )
@@ -86,7 +91,7 @@ def accumulate(model: GPT, x: Array, y: Array, cache: Cache, micro_batches: int 
     count = int((y != IGNORE_INDEX).sum())
     if count == 0:
         raise DataError("every target of the batch is ignored: there is no loss")
-    model.zero_grad()
+    model.zero_grad(cache)
     loss, first = 0.0, 0
     for part_x, part_y in zip(np.array_split(x, micro_batches), np.array_split(y, micro_batches), strict=True):
         if len(part_x):
@@ -94,6 +99,7 @@ def accumulate(model: GPT, x: Array, y: Array, cache: Cache, micro_batches: int 
             loss += float(model.loss(part_x, part_y, cache, count))
             model.loss_backward(1.0, cache)
             first += len(part_x)
+    cache.clear_unwritten()
     return loss
 
 

@@ -6,9 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from npgpt.config import ACTIVATIONS, LATER, DataConfig, GPTConfig, RunConfig, TrainConfig
+from npgpt.config import LATER, DataConfig, GPTConfig, RunConfig, TrainConfig
 from npgpt.errors import ConfigError
-from npgpt.layers.activations import ACTIVATIONS as CLASSES
 
 
 @given(st.lists(st.text(min_size=1)), st.floats(1e-9, 1), st.integers(0, 2**62), st.booleans())
@@ -84,5 +83,13 @@ def test_numbers_that_are_whole_may_stand_for_fractions() -> None:
     assert RunConfig.from_tables({"train": {"learning_rate": 1}}).train.learning_rate == 1
 
 
-def test_activations_of_the_configuration_are_those_of_the_layers() -> None:
-    assert tuple(CLASSES) == ACTIVATIONS
+def test_a_file_of_npgpt_0_1_has_an_old_name_for_the_layers(tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text('[train]\nkernels = "textbook"\n')
+    assert RunConfig.load(file).train.layers == "textbook"
+    file.write_text('[train]\nkernels = "textbook"\nlayers = "compiled"\n')
+    with pytest.raises(ConfigError, match="has both 'kernels' and 'layers'"):
+        RunConfig.load(file)
+    file.write_text('[train]\nkernels = "quick"\n')
+    with pytest.raises(ConfigError, match="layers 'quick' is unknown"):
+        RunConfig.load(file)

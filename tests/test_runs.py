@@ -253,7 +253,7 @@ def test_metrics_are_lines_of_json(run: Path) -> None:
 )
 def test_hostile_positions_make_no_huge_model(changed: dict[str, Any], large: dict[str, int], tmp_path: Path) -> None:
     config = GPTConfig(11, 8, n_layer=1, n_head=2, n_embd=8, **changed)
-    save_model(tmp_path / "model.safetensors", make_gpt(config, kernels="textbook"))
+    save_model(tmp_path / "model.safetensors", make_gpt(config, layers="textbook"))
     assert load_model(tmp_path / "model.safetensors", config).config == config
     with pytest.raises(RunError, match="is not the model of"):
         load_model(tmp_path / "model.safetensors", dataclasses.replace(config, **large))

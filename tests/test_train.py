@@ -154,4 +154,4 @@ def test_damaged_weights_are_noticed() -> None:
 
 def test_unknown_kernels() -> None:
     with pytest.raises(ConfigError, match="did you mean textbook"):
-        make_gpt(TINY, kernels="text-book")
+        make_gpt(TINY, layers="text-book")

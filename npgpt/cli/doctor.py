@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from npgpt import __version__
-from npgpt.build import compiled_layers
+from npgpt.build import can_compile
 from npgpt.core import Cache
 from npgpt.study.check.cases import make_case
 from npgpt.study.check.checker import METHODS, check_case
@@ -152,7 +152,7 @@ def _blas() -> str:
 def about_kernels() -> dict[str, Any]:
     with warnings.catch_warnings(record=True) as said_why:
         warnings.simplefilter("always", UserWarning)
-        if compiled_layers() is None:
+        if not can_compile():
             return {"layers": str(said_why[-1].message)}
     from llvmlite import binding
 

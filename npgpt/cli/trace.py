@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from npgpt import layers
+from npgpt.build import twin
 from npgpt.cli.trace_over_time import show_over_time
 from npgpt.cli.trace_screen import walk
 from npgpt.config import GPTConfig
@@ -155,7 +155,7 @@ def trace_in_float32(model: GPT, x: Array, y: Array) -> dict[str, tuple[Array, A
     """Tensor -> value and gradient, of a textbook pass in float32."""
     from npgpt.core import Cache
 
-    single = model.twin(layers).astype(np.float32).twin(layers)
+    single = twin(model, "textbook").astype(np.float32)
     cache = Cache(trace=True)
     single.zero_grad()
     single.loss(x, y, cache)

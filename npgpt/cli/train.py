@@ -60,14 +60,14 @@ def run(options: argparse.Namespace) -> int:
         for text in config.data.text:
             if Path(text).resolve() in [(Path(options.out) / name).resolve() for name in FILES]:
                 raise RunError(f"{text} is a file of the run in {options.out}, which would replace it")
-    if config.train.kernels == "textbook":
+    if config.train.layers == "textbook":
         keep_freed_memory()
 
     train_texts, validation_texts = read_texts(config.data)
     tokenizer = train_tokenizer(config, train_texts)
     config = dataclasses.replace(config, model=dataclasses.replace(config.model, vocab_size=tokenizer.vocab_size))
     ids, validation_ids = encode_texts(tokenizer, train_texts), encode_texts(tokenizer, validation_texts)
-    model = make_gpt(config.model, config.train.kernels, config.train.seed)
+    model = make_gpt(config.model, config.train.layers, config.train.seed)
     print(
         f"{model.flat.values.size:,} parameters; {len(ids):,} tokens to train on, {len(validation_ids):,} to validate; "
         f"vocabulary of {tokenizer.vocab_size:,}"

@@ -1,5 +1,5 @@
 # every layer here works on any shape
-from npgpt import layers as textbook
+import npgpt.layers as textbook
 from npgpt.compiled.base import CompiledLayer, check_float32, flat, gradient, output
 from npgpt.core import Array, Cache, Layer
 from npgpt.core.shapes import check_array
@@ -44,6 +44,9 @@ class GELU(_Activation, textbook.GELU):
     """The compiled twin of ``npgpt.layers.GELU``."""
 
     kind = elementwise.GELU
+
+
+ACTIVATIONS = ReLU, TanhGELU, GELU
 
 
 def kind_of(activation: Layer) -> int:

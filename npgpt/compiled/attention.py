@@ -3,8 +3,9 @@ import math
 
 import numpy as np
 
-from npgpt import layers as textbook
-from npgpt.compiled.base import CompiledComposite, CompiledLayer, add, check_float32, flat, gradient, output, rows
+import npgpt.layers as textbook
+from npgpt.compiled.base import TWINS, CompiledLayer, add, check_float32, flat, gradient, output, rows
+from npgpt.compiled.dropout import Dropout
 from npgpt.compiled.linear import Linear
 from npgpt.core import Array, Cache
 from npgpt.core.shapes import check_array
@@ -93,7 +94,7 @@ class Mixing(CompiledLayer, textbook.Mixing):
         return cache.note("weights", dw), cache.note("v", dv)
 
 
-class Attention(CompiledComposite, textbook.Attention):
+class Attention(CompiledLayer, textbook.Attention):
     """The compiled twin of ``npgpt.layers.Attention``: scores, softmax and mixing are one kernel, tile by tile.
 
     No (T, T) array is made; backward computes the weights again. That kernel knows the scaled dot product alone (of
@@ -102,13 +103,19 @@ class Attention(CompiledComposite, textbook.Attention):
     """
 
     KEEPS = ("q", "k", "v", "mixed")
+    FUSES = (
+        *((name, (Linear,)) for name in ("qkv", "projection")),
+        *((name, (Dropout,)) for name in ("dropout", "residual_dropout")),
+        ("softmax", (Softmax,)),
+        ("mixing", (Mixing,)),
+    )
     projection: Linear
     score: Scores
 
     @property
     def in_tiles(self) -> bool:
         """Whether one kernel computes it all. A reader's own score layer is none that it could know."""
-        return getattr(self.score, "IN_TILES", False)
+        return type(self.score) in TWINS.values() and self.score.IN_TILES
 
     def forward(self, x: Array, cache: Cache, residual: Array | None = None) -> Array:
         n_embd = len(self.qkv.weight.value)

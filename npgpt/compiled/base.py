@@ -1,7 +1,5 @@
 """What all compiled layers share: float32, and memory that is used again in every step."""
 
-import sys
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -12,34 +10,65 @@ from npgpt.errors import ShapeError
 from npgpt.kernels import elementwise
 from npgpt.machine.pool import pool
 
+# Textbook class -> its compiled twin. A compiled class enters when it is defined.
+TWINS: dict[type[Layer], type["CompiledLayer"]] = {}
+
 
 class CompiledLayer(Layer):
-    """A layer with the parameters of its textbook twin, computed by kernels, in float32.
+    """A layer with the parameters of its textbook twin, which is a base of its class, computed by kernels, in float32.
 
     Attributes
         KEEPS: the names, of those that the textbook layer keeps, that this one keeps too. What else backward needs lies
             in buffers.
+        FUSES: sub-layers whose work this class does itself, or hands more to than others take, each with the classes
+            that it knows. With any other class in its place the textbook composite computes (``compiled_class``).
 
     What forward returns lies in a buffer of the layer's cache, what backward returns in scratch memory that is shared
     by all layers with the same role (the same path but for the number of the block). So after the first step no step
     allocates anything that grows with the model.
     """
 
+    COMPILED = True
     KEEPS: tuple[str, ...] = ()
+    FUSES: tuple[tuple[str, tuple[type[Layer], ...]], ...] = ()
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        for base in cls.__bases__:
+            if issubclass(base, Layer) and not issubclass(base, CompiledLayer):
+                TWINS[base] = cls
 
     def __init__(self, *args: Any, **settings: Any) -> None:
         super().__init__(*args, **settings)
-        for param in vars(self).values():
-            if isinstance(param, Param) and param.value.dtype != np.float32:
-                param.value = param.value.astype(np.float32)
-                param.grad = np.zeros_like(param.value)
+        for param in self.parameters().values():
+            if param.value.dtype != np.float32:
+                value = param.value.astype(np.float32)
+                param.move(value, np.zeros_like(value))
+        vars(self).update({name: child.recast(compiled_class) for name, child in self.children().items()})
+
+    @classmethod
+    def textbook_class(cls) -> type[Layer]:
+        return next(textbook for textbook in cls.__mro__ if textbook in TWINS)
 
 
-class CompiledComposite(CompiledLayer):
-    """A compiled layer that is made of others: compiled ones, if not said."""
+def compiled_class(layer: Layer) -> type[Layer]:
+    """The class that computes a layer by kernels; its own class where there is none, as for a reader's own layer.
 
-    def __init__(self, *args: Any, layers: ModuleType | None = None, **settings: Any) -> None:
-        super().__init__(*args, layers=layers or sys.modules["npgpt.compiled"], **settings)
+    Args
+        layer: with sub-layers that have their classes already.
+    Raises
+        ShapeError if its parameters are not in float32.
+    """
+    twin = TWINS.get(type(layer))
+    if twin is None or not all(type(getattr(layer, name)) in known for name, known in twin.FUSES):
+        return type(layer)
+    for name, value in vars(layer).items():
+        if isinstance(value, Param) and value.value.dtype != np.float32:
+            raise ShapeError(
+                f"{twin.__name__}: {name} is {value.value.dtype}, but compiled layers compute in float32; convert the "
+                "layer first, with .astype(np.float32)"
+            )
+    return twin
 
 
 def output(cache: Cache, shape: tuple[int, ...], name: str = "y") -> Array:

@@ -1,15 +1,16 @@
 # B batch, T time, C channels
-from npgpt import layers as textbook
+import npgpt.layers as textbook
 from npgpt.compiled.attention import Attention
-from npgpt.compiled.base import CompiledComposite, add, gradient
+from npgpt.compiled.base import CompiledLayer, add, gradient
 from npgpt.compiled.mlp import MLP
 from npgpt.core import Array, Cache
 
 
-class Block(CompiledComposite, textbook.Block):
+class Block(CompiledLayer, textbook.Block):
     """The compiled twin of ``npgpt.layers.Block``: each branch adds what it found to x as it writes it."""
 
     KEEPS = ("x", "attention_input", "middle", "mlp_input")
+    FUSES = (("attention", (Attention,)), ("mlp", (MLP,)))  # both take what they add to
     attention: Attention
     mlp: MLP
 

@@ -3,7 +3,7 @@ import math
 
 import numpy as np
 
-from npgpt import layers as textbook
+import npgpt.layers as textbook
 from npgpt.compiled.base import CompiledLayer, check_float32, flat, gradient, output
 from npgpt.core import Array, Cache
 from npgpt.kernels import dropout

@@ -1,7 +1,7 @@
 # B batch, T time, C channels
 import numpy as np
 
-from npgpt import layers as textbook
+import npgpt.layers as textbook
 from npgpt.compiled.base import CompiledLayer, output, rows
 from npgpt.core import Array, Cache
 from npgpt.core.shapes import check_array, check_ids
@@ -25,7 +25,7 @@ class Embedding(CompiledLayer, textbook.Embedding):
     def backward(self, dy: Array, cache: Cache) -> None:
         ids, table = cache["ids"], self.weight.value
         check_array("Embedding", "dy", dy, (*ids.shape, table.shape[1]), like=table)
-        grad, add = self.weight.grad_to_fill()
+        grad, add = cache.grad_to_fill(self.weight)
         embedding.scatter_add(pool(), rows(dy), _row(ids), grad, add)  # 1. and nothing to return: 2.
 
 

@@ -1,5 +1,5 @@
 # B batch, T time, C channels, V vocabulary
-from npgpt import layers as textbook
+import npgpt.layers as textbook
 from npgpt.compiled.base import CompiledLayer, gradient, output, rows
 from npgpt.core import Array, Cache
 from npgpt.core.shapes import check_array
@@ -22,7 +22,7 @@ class VocabularyHead(CompiledLayer, textbook.VocabularyHead):
     def backward(self, dy: Array, cache: Cache) -> Array:
         x, weight = cache["x"], self.weight.value
         check_array("VocabularyHead", "dy", dy, (*x.shape[:-1], len(weight)), like=x)
-        matmul(rows(dy).T, rows(x), *self.weight.grad_to_fill())  # 1.
+        matmul(rows(dy).T, rows(x), *cache.grad_to_fill(self.weight))  # 1.
         dx = gradient(cache, x.shape, dy)
         matmul(rows(dy), weight, rows(dx))  # 2.
         return cache.note("x", dx)

@@ -1,7 +1,8 @@
 # B batch, T time, C channels, V vocabulary
-from npgpt import layers as textbook
+import npgpt.layers as textbook
 from npgpt.compiled.base import CompiledLayer, flat, gradient, output, rows
-from npgpt.compiled.loss import turn_logits
+from npgpt.compiled.head import VocabularyHead
+from npgpt.compiled.loss import CrossEntropy, turn_logits
 from npgpt.core import Array, Cache
 from npgpt.core.shapes import check_array
 from npgpt.kernels import elementwise
@@ -17,6 +18,8 @@ class HeadLoss(CompiledLayer, textbook.HeadLoss):
     the logits twice: a third more work in the largest product of a small model.)
     """
 
+    FUSES = (("lm_head", (VocabularyHead,)), ("cross_entropy", (CrossEntropy,)))
+
     def forward(self, x: Array, targets: Array, count: int | None, cache: Cache) -> Array:
         weight, of_head = self.lm_head.weight.value, cache.scope("lm_head")
         check_array("VocabularyHead", "x", x, (..., weight.shape[1]), like=weight)
@@ -31,7 +34,7 @@ class HeadLoss(CompiledLayer, textbook.HeadLoss):
         dlogits, scale = rows(self._dlogits(x, of_head)), float(dloss)  # 1. but for the factor dloss, which is left for
         scaled = gradient(of_head, x.shape, name="scaled")  # what is smaller than dlogits
         elementwise.scale(pool(), flat(x), scale, flat(scaled))
-        matmul(dlogits.T, rows(scaled), *self.lm_head.weight.grad_to_fill())  # 2.
+        matmul(dlogits.T, rows(scaled), *cache.grad_to_fill(self.lm_head.weight))  # 2.
         dx = gradient(of_head, x.shape)
         matmul(dlogits, weight, rows(dx))
         elementwise.scale(pool(), flat(dx), scale, flat(dx))

@@ -1,7 +1,7 @@
 # B batch, T time, C channels
 import numpy as np
 
-from npgpt import layers as textbook
+import npgpt.layers as textbook
 from npgpt.compiled.base import CompiledLayer, gradient, output, rows
 from npgpt.core import Array, Cache
 from npgpt.core.shapes import check_array
@@ -28,9 +28,10 @@ class LayerNorm(CompiledLayer, textbook.LayerNorm):
         mean, rstd = _statistics(x, cache)
         dx = gradient(cache, x.shape, dy)
         partial = cache.scratch("norm_sums", (2 * layernorm.groups(len(mean)), len(gain)), np.float32)
-        (dgain, add), (dbias, add_bias) = self.gain.grad_to_fill(), self.bias.grad_to_fill()
-        if add != add_bias:  # one of the two was read, and so filled with zeros, since the gradients were cleared
-            dgain, dbias, add = self.gain.grad, self.bias.grad, True
+        (dgain, add), (dbias, add_bias) = cache.grad_to_fill(self.gain), cache.grad_to_fill(self.bias)
+        if add != add_bias:  # one of the two is another layer's as well, which has written to it
+            (dbias if add else dgain)[...] = 0
+            add = True
         layernorm.backward(pool(), rows(dy), rows(x), gain, mean, rstd, rows(dx), partial, dgain, dbias, add)
         return cache.note("x", dx)
 

@@ -1,7 +1,7 @@
 # B batch, T time, C channels
 import numpy as np
 
-from npgpt import layers as textbook
+import npgpt.layers as textbook
 from npgpt.compiled.base import CompiledLayer, gradient, output, rows
 from npgpt.core import Array, Cache
 from npgpt.core.shapes import check_array
@@ -29,8 +29,8 @@ class Linear(CompiledLayer, textbook.Linear):
     def backward(self, dy: Array, cache: Cache) -> Array:
         x, weight = cache["x"], self.weight.value
         check_array("Linear", "dy", dy, (*x.shape[:-1], weight.shape[1]), like=x)
-        matmul(rows(x).T, rows(dy), *self.weight.grad_to_fill())  # 1.
-        add_column_sums(rows(dy), *self.bias.grad_to_fill(), cache)  # 2.
+        matmul(rows(x).T, rows(dy), *cache.grad_to_fill(self.weight))  # 1.
+        add_column_sums(rows(dy), *cache.grad_to_fill(self.bias), cache)  # 2.
         dx = gradient(cache, x.shape, dy)
         matmul(rows(dy), weight.T, rows(dx))  # 3.
         return cache.note("x", dx)

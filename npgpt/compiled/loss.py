@@ -1,7 +1,7 @@
 # B batch, T time, V vocabulary
 import numpy as np
 
-from npgpt import layers as textbook
+import npgpt.layers as textbook
 from npgpt.compiled.base import CompiledLayer, check_float32, flat, gradient, output, rows
 from npgpt.core import Array, Cache
 from npgpt.core.shapes import check_array

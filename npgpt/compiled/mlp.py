@@ -1,14 +1,15 @@
 # B batch, T time, C channels, F hidden
-from npgpt import layers as textbook
-from npgpt.compiled.activations import kind_of
-from npgpt.compiled.base import CompiledComposite, add, gradient, output, rows
-from npgpt.compiled.linear import add_column_sums, multiply_onto
+import npgpt.layers as textbook
+from npgpt.compiled.activations import ACTIVATIONS, kind_of
+from npgpt.compiled.base import CompiledLayer, add, gradient, output, rows
+from npgpt.compiled.dropout import Dropout
+from npgpt.compiled.linear import Linear, add_column_sums, multiply_onto
 from npgpt.core import Array, Cache
 from npgpt.core.shapes import check_array
 from npgpt.kernels.matmul import ACTIVATION, SLOPE, matmul
 
 
-class MLP(CompiledComposite, textbook.MLP):
+class MLP(CompiledLayer, textbook.MLP):
     """The compiled twin of ``npgpt.layers.MLP``.
 
     Of the largest arrays of a block it keeps ``hidden`` alone, which is a third less memory for the whole model. On the
@@ -16,6 +17,7 @@ class MLP(CompiledComposite, textbook.MLP):
     """
 
     KEEPS = ("hidden",)
+    FUSES = (("up", (Linear,)), ("activation", ACTIVATIONS), ("down", (Linear,)), ("dropout", (Dropout,)))
 
     def forward(self, x: Array, cache: Cache, residual: Array | None = None) -> Array:
         weight, of_up = self.up.weight.value, cache.scope("up")
@@ -40,10 +42,10 @@ class MLP(CompiledComposite, textbook.MLP):
         dhidden = gradient(cache, hidden.shape, name="dhidden")  # 2. and 3.
         matmul(upstream, self.down.weight.value.T, rows(dhidden), how=how, other=rows(hidden), second=active)
         cache.note("hidden", dhidden)
-        matmul(active.T, upstream, *self.down.weight.grad_to_fill())
-        add_column_sums(upstream, *self.down.bias.grad_to_fill(), cache)
-        matmul(rows(x).T, rows(dhidden), *self.up.weight.grad_to_fill())
-        add_column_sums(rows(dhidden), *self.up.bias.grad_to_fill(), cache)
+        matmul(active.T, upstream, *cache.grad_to_fill(self.down.weight))
+        add_column_sums(upstream, *cache.grad_to_fill(self.down.bias), cache)
+        matmul(rows(x).T, rows(dhidden), *cache.grad_to_fill(self.up.weight))
+        add_column_sums(rows(dhidden), *cache.grad_to_fill(self.up.bias), cache)
         dx = gradient(of_up, x.shape, dy)
         matmul(rows(dhidden), self.up.weight.value.T, rows(dx))
         return of_up.note("x", dx)

@@ -2,7 +2,7 @@ import math
 
 import numpy as np
 
-from npgpt import optim as textbook
+import npgpt.optim as textbook
 from npgpt.core import FlatParams
 from npgpt.kernels import optimizer
 from npgpt.machine.pool import pool

@@ -1,8 +1,8 @@
 # B batch, T time, C channels, P channels of a position
 import numpy as np
 
-from npgpt import layers as textbook
-from npgpt.compiled.base import CompiledComposite, CompiledLayer, check_float32, flat, gradient, output
+import npgpt.layers as textbook
+from npgpt.compiled.base import CompiledLayer, check_float32, flat, gradient, output
 from npgpt.compiled.linear import add_column_sums
 from npgpt.core import Array, Cache
 from npgpt.kernels import columns
@@ -18,7 +18,7 @@ class LearnedPositions(CompiledLayer, textbook.LearnedPositions):
 
     def backward(self, dy: Array, cache: Cache) -> Array:
         B, T, C = dy.shape
-        used = self.weight.grad[:T].reshape(T * C)
+        used = cache.grad_to_add_to(self.weight)[:T].reshape(T * C)
         add_column_sums(flat(dy).reshape(B, T * C), used, True, cache)  # 1.
         return dy  # 2.
 
@@ -32,7 +32,7 @@ class SinusoidalPositions(CompiledLayer, textbook.SinusoidalPositions):
         return _add_to_each(x, self.table(x), cache)
 
 
-class ConcatenatedPositions(CompiledComposite, textbook.ConcatenatedPositions):
+class ConcatenatedPositions(CompiledLayer, textbook.ConcatenatedPositions):
     """The compiled twin of ``npgpt.layers.ConcatenatedPositions``."""
 
     KEEPS = ("beside", "both")

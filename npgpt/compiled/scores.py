@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from npgpt import layers as textbook
+import npgpt.layers as textbook
 from npgpt.compiled.attention import Scores
 from npgpt.compiled.base import add, check_float32, flat, gradient, output, rows
 from npgpt.compiled.linear import add_column_sums
@@ -35,8 +35,9 @@ class RelativeBiasScores(Scores, textbook.RelativeBiasScores):
         add_column_sums(flat(ds).reshape(len(ds), sums.size), flat(sums), False, cache)
         seen = np.tril_indices(T)  # 1.
         n = distances(T, N)[seen]
+        grad = cache.grad_to_add_to(self.weight)
         for h in range(H):  # 2. bincount adds one number after the other, in float64
-            self.weight.grad[h] += np.bincount(n, sums[h][seen], N).astype(np.float32)
+            grad[h] += np.bincount(n, sums[h][seen], N).astype(np.float32)
         return Scores.backward(self, ds, cache)  # 3.
 
 
@@ -71,7 +72,7 @@ class RelativeKeyScores(Scores, textbook.RelativeKeyScores):
         dp[...] = 0
         for n in range(T):  # 2.
             dp[:, :, n:, min(n, N - 1)] += diagonal(visible, n)
-        matmul(rows(dp).T, rows(q), *self.weight.grad_to_fill())  # 3.
+        matmul(rows(dp).T, rows(q), *cache.grad_to_fill(self.weight))  # 3.
         dq, dk = (gradient(cache, q.shape, ds, name=name) for name in ("dq", "dk"))
         share = cache.scratch("share", q.shape, np.float32)
         matmul(rows(dp), weight, rows(share))

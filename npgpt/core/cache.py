@@ -2,14 +2,14 @@
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 
-from npgpt.core.param import Array, aligned_empty
+from npgpt.core.param import Array, Param, aligned_empty
 from npgpt.errors import ShapeError
 
 
@@ -25,6 +25,7 @@ class _Pass:
     first_example: int
     kept: list[tuple["Cache", str]] = field(default_factory=list)  # in the order of the forward pass
     scratch: dict[str, Array] = field(default_factory=dict)
+    unwritten: dict[int, Param] = field(default_factory=dict)  # by identity
 
 
 class Cache:
@@ -122,6 +123,30 @@ class Cache:
     def scratch(self, name: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
         """Memory shared by all scopes, valid until somebody asks for that name again. Not cleared."""
         return _reuse(self._shared.scratch, name, shape, dtype)
+
+    def write_first(self, params: Iterable[Param]) -> None:
+        """Let the first kernel that reaches the gradient of one of these Params write over it; later ones add.
+
+        That saves the pass over memory that sets gradients to zero, and the one that reads the zeros. Until
+        ``clear_unwritten`` a gradient may hold numbers of an earlier step.
+        """
+        self._shared.unwritten = {id(param): param for param in params}
+
+    def grad_to_fill(self, param: Param) -> tuple[Array, bool]:
+        """The gradient of a Param for a kernel that fills all of it, and whether the kernel must add to it."""
+        return param.grad, self._shared.unwritten.pop(id(param), None) is None
+
+    def grad_to_add_to(self, param: Param) -> Array:
+        """The same for a kernel that reaches a part of it: zeros, if nothing has been written yet."""
+        grad, add = self.grad_to_fill(param)
+        if not add:
+            grad[...] = 0
+        return grad
+
+    def clear_unwritten(self) -> None:
+        """Set those gradients to zero that no kernel has reached since ``write_first``."""
+        for param in list(self._shared.unwritten.values()):
+            self.grad_to_add_to(param)
 
     def reset(self, *, training: bool | None = None, step: int | None = None, first_example: int | None = None) -> Self:
         """Forget the pass, on every scope; keep children and memory. What is given changes, the rest stays."""

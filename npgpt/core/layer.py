@@ -1,14 +1,13 @@
 """A function with parameters and a backward pass."""
 
 import copy
-import sys
 from collections.abc import Callable, Iterator
-from types import ModuleType
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
 
+from npgpt.core.cache import Cache
 from npgpt.core.param import Array, FlatParams, Param
 from npgpt.rng import make_key, normal
 
@@ -21,11 +20,17 @@ class Layer:
     Neither writes to its arguments.
 
     Sub-layers and Params are found by the attribute that holds them; lists of layers too.
+
+    Attributes
+        flat: the vector that this layer's parameters were packed into, if they were.
+        COMPILED: whether kernels compute it. They ask the cache whether they must add to a gradient or may write it.
     """
+
+    COMPILED: ClassVar[bool] = False
 
     forward: Callable[..., Array]
     backward: Callable[..., Any]
-    flat: FlatParams | None = None  # set on the layer whose parameters were packed into one vector
+    flat: FlatParams | None = None
 
     def children(self) -> dict[str, "Layer"]:
         """Name -> sub-layer; the items of a list ``blocks`` are named ``blocks.0``, ``blocks.1``, ..."""
@@ -61,9 +66,24 @@ class Layer:
                 param.value[...] = param.std * normal(make_key("initialise", seed, path), param.value.shape)
         return self
 
-    def zero_grad(self) -> None:
-        for param in self.flat.params if self.flat else self.parameters().values():
-            param.clear_grad()
+    def zero_grad(self, cache: Cache | None = None) -> None:
+        """Set all gradients to zero.
+
+        Args
+            cache: of the pass that follows. Gradients that compiled layers alone add to are then left to its first
+                kernel, and to ``cache.clear_unwritten()`` after backward.
+        """
+        params: dict[int, Param] = {}
+        by_hand: set[int] = set()  # those that code adds to which does not ask the cache
+        for _, layer, name in self.slots():
+            param = getattr(layer, name)
+            params[id(param)] = param
+            if cache is None or not layer.COMPILED:
+                by_hand.add(id(param))
+        for key in by_hand:
+            params.pop(key).grad[...] = 0
+        if cache is not None:
+            cache.write_first(params.values())
 
     def pack(self, dtype: npt.DTypeLike) -> FlatParams:
         """Move all parameters into one new flat vector. Gradients start at zero."""
@@ -82,10 +102,15 @@ class Layer:
         Compiled layers compute in float32 alone: in any other precision they become textbook layers.
         """
         other = copy.deepcopy(self)
-        if np.dtype(dtype) != np.float32 and (textbook := sys.modules.get("npgpt.layers")):
-            other = other.twin(textbook)
+        if np.dtype(dtype) != np.float32:
+            other = other.recast(lambda layer: layer.textbook_class())
         other.pack(dtype)
         return other
+
+    @classmethod
+    def textbook_class(cls) -> "type[Layer]":
+        """The class that computes the same in plain NumPy: this one, but for a compiled layer."""
+        return cls
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         other = object.__new__(type(self))
@@ -97,30 +122,26 @@ class Layer:
             other.pack(self.flat.values.dtype)
         return other
 
-    def twin(self, layers: ModuleType) -> Self:
-        """The same layer over the very same Params, with npgpt's own parts taken from another module.
-
-        What one of the two learns, the other knows. Classes that the module does not have stay as they are.
+    def recast(self, choose: "Callable[[Layer], type[Layer]]") -> Self:
+        """The same layer over the very same Params, with other classes. What one of the two learns, the other knows.
 
         Args
-            layers: ``npgpt.layers`` or ``npgpt.compiled``.
+            choose: the class for a layer, whose sub-layers have theirs already.
         """
-        other: Self = self._twin(layers, {})
+        other: Self = self._recast(choose, {})
         return other
 
-    def _twin(self, layers: ModuleType, made: dict[int, "Layer"]) -> Any:
-        if id(self) in made:
+    def _recast(self, choose: "Callable[[Layer], type[Layer]]", made: "dict[int, Layer]") -> Any:
+        if id(self) in made:  # a layer that stands twice stays one
             return made[id(self)]
-        kind = type(self)
-        other = made[id(self)] = object.__new__(
-            getattr(layers, kind.__name__, kind) if kind.__module__.startswith("npgpt.") else kind
-        )
+        other = made[id(self)] = object.__new__(type(self))
         for name, value in vars(self).items():
             if isinstance(value, Layer):
-                value = value._twin(layers, made)
+                value = value._recast(choose, made)
             elif isinstance(value, list):
-                value = [item._twin(layers, made) if isinstance(item, Layer) else item for item in value]
+                value = [item._recast(choose, made) if isinstance(item, Layer) else item for item in value]
             setattr(other, name, value)
+        other.__class__ = choose(other)
         return other
 
     def __repr__(self) -> str:

@@ -16,36 +16,27 @@ class Param:
         std: standard deviation that ``Layer.initialise`` draws it with; 0 leaves it as it is (gains, biases).
     Attributes
         value, grad: arrays of one shape. A backward pass always adds into grad, so that shared weights, repeated
-            use and accumulated batches need no code of their own.
+            use and accumulated batches need no code of their own. grad is the same array for as long as the Param
+            stays where it is: whoever holds it sees what later passes add, and zeros after ``zero_grad``. Assigning to
+            grad writes into that array.
     """
 
     def __init__(self, value: Array, std: float = 0.0) -> None:
-        self.value = value
-        self._grad, self._is_empty = np.zeros_like(value), False
+        self.move(value, np.zeros_like(value))
         self.std = std
+
+    def move(self, value: Array, grad: Array) -> None:
+        """Let other memory hold the value and the gradient from now on."""
+        self.value, self._grad = value, grad
 
     @property
     def grad(self) -> Array:
-        if self._is_empty:
-            self._grad[...] = 0
-            self._is_empty = False
         return self._grad
 
     @grad.setter
     def grad(self, grad: Array) -> None:
-        self._grad, self._is_empty = grad, False
-
-    def clear_grad(self) -> None:
-        """Zero from now on. The memory is left as it is until somebody reads it, or writes over it."""
-        self._is_empty = True
-
-    def grad_to_fill(self) -> tuple[Array, bool]:
-        """The memory of the gradient, for one who fills all of it; and whether he must add to what is there.
-
-        The first kernel after ``clear_grad`` writes, which spares a pass that clears and one that reads.
-        """
-        add, self._is_empty = not self._is_empty, False
-        return self._grad, add
+        if grad is not self._grad:  # ``param.grad += x`` has added in place already
+            self._grad[...] = grad
 
     def __repr__(self) -> str:
         return f"Param{self.value.shape}"
@@ -60,29 +51,22 @@ class FlatParams:
         params: distinct Params; their values are copied into the new vectors.
         dtype: of the new vectors.
     Attributes
-        values, grads: (n,); ask for ``grads`` anew after each backward pass.
+        values, grads: (n,).
         n_matrix: how many numbers at the front belong to matrices.
     """
 
     def __init__(self, params: list[Param], dtype: npt.DTypeLike) -> None:
         params = sorted(params, key=lambda param: param.value.ndim < 2)  # stable: the order within both stays
         n = sum(param.value.size for param in params)
-        self.params, self.values, self._grads = params, aligned_empty(n, dtype), aligned_empty(n, dtype)
-        self._grads[:] = 0
+        self.params, self.values, self.grads = params, aligned_empty(n, dtype), aligned_empty(n, dtype)
+        self.grads[:] = 0
         self.n_matrix = sum(param.value.size for param in params if param.value.ndim >= 2)
         start = 0
         for param in params:
             shape, stop = param.value.shape, start + param.value.size
             self.values[start:stop] = param.value.ravel()
-            param.value = self.values[start:stop].reshape(shape)
-            param.grad = self._grads[start:stop].reshape(shape)
+            param.move(self.values[start:stop].reshape(shape), self.grads[start:stop].reshape(shape))
             start = stop
-
-    @property
-    def grads(self) -> Array:
-        for param in self.params:
-            param.grad  # noqa: B018  # what is empty is filled with zeros
-        return self._grads
 
 
 def aligned_empty(n: int, dtype: npt.DTypeLike) -> Array:

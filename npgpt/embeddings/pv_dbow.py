@@ -10,20 +10,18 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from types import ModuleType
 from typing import Any, Self
 
 import numpy as np
 
-from npgpt import layers as textbook
-from npgpt.build import compiled_layers
+from npgpt.build import can_compile, make_optimizer, twin
 from npgpt.core import Array, Cache, Layer
 from npgpt.embeddings.documents import State, numbers_of, words_of
 from npgpt.embeddings.negative_sampling import sigmoid
 from npgpt.embeddings.word2vec import frequent_words
 from npgpt.errors import ConfigError, DataError
 from npgpt.layers import Embedding
-from npgpt.optim import AdamW, WarmupCosine
+from npgpt.optim import WarmupCosine
 from npgpt.rng import make_key, permutation, random_bits
 
 BATCH = 8192  # pairs in a step of training
@@ -43,9 +41,6 @@ class DocumentWords(Layer):
     Keeps     document (that is d), word (that is w), scores (that is s)
     Raises    ShapeError if an id is out of range
 
-    Args
-        layers: where the class of the two tables comes from (npgpt.layers, if not said).
-
     >>> layer, cache = DocumentWords(1, 2, 1), Cache()
     >>> layer.documents.weight.value[:] = 2
     >>> print(layer.forward(np.array([0]), np.array([[1, 0]]), cache).round(6))       # all scores 0: 2·log 2
@@ -55,9 +50,9 @@ class DocumentWords(Layer):
     [[1.0], [-1.0]]
     """
 
-    def __init__(self, n_documents: int, vocab_size: int, n_embd: int, layers: ModuleType = textbook) -> None:
-        self.documents: Embedding = layers.Embedding(n_documents, n_embd, 0.1)
-        self.words: Embedding = layers.Embedding(vocab_size, n_embd, 0.0)  # zero: all words are equally likely
+    def __init__(self, n_documents: int, vocab_size: int, n_embd: int) -> None:
+        self.documents = Embedding(n_documents, n_embd, 0.1)
+        self.words = Embedding(vocab_size, n_embd, 0.0)  # zero: all words are equally likely
 
     def forward(self, documents: Array, words: Array, cache: Cache) -> Array:
         d = cache.keep("document", self.documents.forward(documents, cache.scope("documents")))  # (n, C)
@@ -132,10 +127,11 @@ def train_pv_dbow(texts: Sequence[str], config: PVConfig | None = None, kernels:
     ratio = config.sample * counts.sum() / counts
     keep = np.minimum(np.sqrt(ratio) + ratio, 1.0)
     noise = counts**0.75 / (counts**0.75).sum()
-    layers = compiled_layers() if kernels == "compiled" else None
-    layer = DocumentWords(len(texts), len(words), config.n_embd, layers or textbook).astype(np.float32)
+    layer = DocumentWords(len(texts), len(words), config.n_embd).astype(np.float32)
+    if kernels == "compiled" and can_compile():
+        layer = twin(layer, "compiled")
     layer.initialise(config.seed)
-    optimizer = _optimizer(layer, compiled=layers is not None)
+    optimizer = make_optimizer(layer, weight_decay=0.0)
     steps = config.epochs * (1 + int(keep[standing].sum()) // BATCH)  # about: sub-sampling draws
     rate = WarmupCosine(config.learning_rate, 0.0, steps // 20, steps)
     cumulative, cache, step = noise.cumsum(), Cache(), 0
@@ -147,9 +143,10 @@ def train_pv_dbow(texts: Sequence[str], config: PVConfig | None = None, kernels:
             pairs = kept[first : first + BATCH]
             drawn = _uniform(key("noise", first), len(pairs) * config.negative).reshape(-1, config.negative)
             others = np.minimum(np.searchsorted(cumulative, drawn, side="right"), len(words) - 1)
-            layer.zero_grad()
+            layer.zero_grad(cache)
             layer.forward(documents[pairs], np.column_stack([standing[pairs], others]), cache.reset())
             layer.backward(1.0, cache)
+            cache.clear_unwritten()
             optimizer.step(rate(min(step, steps - 1)))
             step += 1
     table = layer.words.weight.value.copy()
@@ -242,15 +239,6 @@ def _vocabulary(texts: Sequence[str], min_count: int) -> tuple[list[str], list[A
     words = frequent_words(Counter(word.lower() for text in texts for word in words_of(text)), min_count)
     index = {word: row for row, word in enumerate(words)}
     return words, [numbers_of(text, index) for text in texts]
-
-
-def _optimizer(layer: DocumentWords, compiled: bool) -> AdamW:
-    assert layer.flat is not None  # astype packs
-    if not compiled:
-        return AdamW(layer.flat, weight_decay=0.0)
-    from npgpt.compiled.optim import AdamW as Compiled
-
-    return Compiled(layer.flat, weight_decay=0.0)
 
 
 def _uniform(key: int, n: int) -> Array:

@@ -121,4 +121,4 @@ def erf(x: Array) -> Array:
 
 
 # Name in a configuration -> class.
-ACTIVATIONS = {"gelu_tanh": "TanhGELU", "gelu": "GELU", "relu": "ReLU"}
+ACTIVATIONS: dict[str, type[Layer]] = {"gelu_tanh": TanhGELU, "gelu": GELU, "relu": ReLU}

@@ -1,7 +1,5 @@
 # B batch, T time, C channels, H heads, D head size (C = H·D)
 import math
-import sys
-from types import ModuleType
 
 import numpy as np
 
@@ -126,7 +124,6 @@ class Attention(Layer):
     Args
         dropout: probability, for the weights and for the output.
         residual_std: standard deviation of the projection's weight when it is initialised.
-        layers: where the classes of the sub-layers come from (npgpt.layers, if not said).
         score: the scaled dot product, ``Scores``, if not said; those in which positions count are in ``scores.py``.
 
     The bias of the keys has the gradient zero, whatever happens: it adds the same to every score of a row. (Unless keys
@@ -139,20 +136,18 @@ class Attention(Layer):
         n_head: int,
         dropout: float = 0.0,
         residual_std: float = 0.02,
-        layers: ModuleType | None = None,
         score: Scores | None = None,
     ) -> None:
         if n_head < 1 or n_embd % n_head:
             raise ConfigError(f"Attention: n_embd {n_embd} cannot be divided among {n_head} heads (n_head)")
-        layers = layers or sys.modules["npgpt.layers"]
         self.n_head = n_head
-        self.qkv: Linear = layers.Linear(n_embd, 3 * n_embd)
-        self.score: Scores = score or layers.Scores()
-        self.softmax: Softmax = layers.Softmax()
-        self.dropout: Dropout = layers.Dropout(dropout)
-        self.mixing: Mixing = layers.Mixing()
-        self.projection: Linear = layers.Linear(n_embd, n_embd, residual_std)
-        self.residual_dropout: Dropout = layers.Dropout(dropout)
+        self.qkv = Linear(n_embd, 3 * n_embd)
+        self.score = score or Scores()
+        self.softmax = Softmax()
+        self.dropout = Dropout(dropout)
+        self.mixing = Mixing()
+        self.projection = Linear(n_embd, n_embd, residual_std)
+        self.residual_dropout = Dropout(dropout)
 
     def forward(self, x: Array, cache: Cache) -> Array:
         n_embd = len(self.qkv.weight.value)

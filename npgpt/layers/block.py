@@ -1,7 +1,4 @@
 # B batch, T time, C channels
-import sys
-from types import ModuleType
-
 from npgpt.core import Array, Cache, Layer
 from npgpt.layers.attention import Attention, Scores
 from npgpt.layers.layernorm import LayerNorm
@@ -21,7 +18,7 @@ class Block(Layer):
     Source    He et al. 2016, arXiv:1603.05027 (pre-activation); Radford et al. 2019 (GPT-2)
 
     Args
-        dropout, activation, residual_std, layers, score: as in Attention and MLP.
+        dropout, activation, residual_std, score: as in Attention and MLP.
     """
 
     def __init__(
@@ -31,14 +28,12 @@ class Block(Layer):
         dropout: float = 0.0,
         activation: str = "gelu_tanh",
         residual_std: float = 0.02,
-        layers: ModuleType | None = None,
         score: Scores | None = None,
     ) -> None:
-        layers = layers or sys.modules["npgpt.layers"]
-        self.attention_norm: LayerNorm = layers.LayerNorm(n_embd)
-        self.attention: Attention = layers.Attention(n_embd, n_head, dropout, residual_std, layers=layers, score=score)
-        self.mlp_norm: LayerNorm = layers.LayerNorm(n_embd)
-        self.mlp: MLP = layers.MLP(n_embd, dropout, activation, residual_std, layers=layers)
+        self.attention_norm = LayerNorm(n_embd)
+        self.attention = Attention(n_embd, n_head, dropout, residual_std, score)
+        self.mlp_norm = LayerNorm(n_embd)
+        self.mlp = MLP(n_embd, dropout, activation, residual_std)
 
     def forward(self, x: Array, cache: Cache) -> Array:
         x = cache.keep("x", x)

@@ -1,7 +1,4 @@
 # B batch, T time, C channels, F hidden
-import sys
-from types import ModuleType
-
 from npgpt.core import Array, Cache, Layer
 from npgpt.errors import ConfigError, did_you_mean
 from npgpt.layers.activations import ACTIVATIONS
@@ -26,7 +23,6 @@ class MLP(Layer):
         activation: "gelu_tanh", "gelu" or "relu".
         dropout: probability, for the output.
         residual_std: standard deviation of the weight of ``down`` when it is initialised.
-        layers: where the classes of the sub-layers come from (npgpt.layers, if not said).
     """
 
     def __init__(
@@ -35,15 +31,13 @@ class MLP(Layer):
         dropout: float = 0.0,
         activation: str = "gelu_tanh",
         residual_std: float = 0.02,
-        layers: ModuleType | None = None,
     ) -> None:
         if activation not in ACTIVATIONS:
             raise ConfigError(f"activation {activation!r} is unknown; {did_you_mean(activation, ACTIVATIONS)}")
-        layers = layers or sys.modules["npgpt.layers"]
-        self.up: Linear = layers.Linear(n_embd, 4 * n_embd)
-        self.activation: Layer = getattr(layers, ACTIVATIONS[activation])()
-        self.down: Linear = layers.Linear(4 * n_embd, n_embd, residual_std)
-        self.dropout: Dropout = layers.Dropout(dropout)
+        self.up = Linear(n_embd, 4 * n_embd)
+        self.activation = ACTIVATIONS[activation]()
+        self.down = Linear(4 * n_embd, n_embd, residual_std)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Array, cache: Cache) -> Array:
         hidden = cache.keep("hidden", self.up.forward(x, cache.scope("up")))  # (..., F)

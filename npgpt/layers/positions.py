@@ -2,8 +2,6 @@
 """Positions in the stream: what comes between the token embedding and the blocks. ``scores.py`` has the other seam."""
 
 import math
-import sys
-from types import ModuleType
 
 import numpy as np
 
@@ -114,7 +112,6 @@ class ConcatenatedPositions(Layer):
         n_position: P.
         projected: whether there is a W. Without, the stream is wider by P.
         std: standard deviation of W when it is initialised; if not said, what comes out is as large as what goes in.
-        layers: where the class of the projection comes from (npgpt.layers, if not said).
     """
 
     def __init__(
@@ -124,15 +121,13 @@ class ConcatenatedPositions(Layer):
         n_position: int,
         projected: bool = True,
         std: float | None = None,
-        layers: ModuleType | None = None,
     ) -> None:
-        layers = layers or sys.modules["npgpt.layers"]
         width = n_embd + n_position
         self.n_embd, self.n_position = n_embd, n_position
         self.vectors = vectors
         self.projection: Linear | None = None
         if projected:
-            self.projection = layers.Linear(width, n_embd, 1 / math.sqrt(width) if std is None else std)
+            self.projection = Linear(width, n_embd, 1 / math.sqrt(width) if std is None else std)
 
     def forward(self, x: Array, cache: Cache) -> Array:
         self.check(x)

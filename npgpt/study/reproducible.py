@@ -13,15 +13,14 @@ from importlib import import_module
 
 import numpy as np
 
-from npgpt.build import compiled_layers, make_gpt, make_optimizer
+from npgpt.build import can_compile, make_gpt
 from npgpt.config import GPTConfig, TrainConfig
-from npgpt.core import Array, Cache
-from npgpt.data import SlidingWindows
+from npgpt.core import Array
 from npgpt.errors import NpgptError
 from npgpt.model import GPT
-from npgpt.optim import AdamW, WarmupCosine, clip_scale
+from npgpt.optim import AdamW
 from npgpt.rng import make_key, random_bits
-from npgpt.train import accumulate
+from npgpt.train import optimizer_of, training_steps
 
 # Sizes at which tiles and registers are cut off at their ends. The first has an MLP so wide (528) that a product goes
 # through more than one block of k, and threads share it; the second a context of several tiles of attention.
@@ -62,7 +61,7 @@ def need_kernels() -> None:
     Raises
         NpgptError, after the warning that says why.
     """
-    if compiled_layers() is None:
+    if not can_compile():
         raise NpgptError("kernels cannot be compiled here")
 
 
@@ -73,20 +72,11 @@ def train(config: GPTConfig, steps: int) -> tuple[GPT, AdamW, list[float]]:
     """
     need_kernels()
     settings = training(steps)
-    model = make_gpt(config, kernels="compiled", seed=settings.seed)
-    optimizer = make_optimizer(model, settings.beta1, settings.beta2, settings.eps, settings.weight_decay)
-    rate = settings.learning_rate
-    schedule = WarmupCosine(rate, rate * settings.min_learning_rate_ratio, settings.warmup_steps, steps)
-    windows = SlidingWindows(
-        text(), config.context_length, batch_size=settings.batch_size, shuffle=True, seed=settings.seed
-    )
-    cache = Cache(training=True, seed=settings.seed)
+    model = make_gpt(config, "compiled", settings.seed)
+    optimizer = optimizer_of(model, settings)
     numbers = []
-    for number in range(1, steps + 1):
-        accumulate(model, *windows.batch(number - 1), cache, settings.micro_batches, step=number)
-        learning_rate, norm = schedule(number - 1), optimizer.grad_norm()
-        optimizer.step(learning_rate, clip_scale(norm, settings.grad_clip))
-        numbers += [learning_rate, norm, optimizer.power1, optimizer.power2]
+    for step in training_steps(model, text(), settings, optimizer):
+        numbers += [step.learning_rate, step.grad_norm, optimizer.power1, optimizer.power2]
     return model, optimizer, numbers
 
 

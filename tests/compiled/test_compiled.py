@@ -8,11 +8,12 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from npgpt import compiled, layers
-from npgpt.build import make_gpt, make_optimizer
+import npgpt.compiled as compiled
+import npgpt.layers as layers
+from npgpt.build import make_gpt, make_optimizer, twin
 from npgpt.compiled.optim import AdamW as CompiledAdamW
 from npgpt.config import GPTConfig
-from npgpt.core import Array, Cache, Param
+from npgpt.core import Array, Cache
 from npgpt.errors import ConfigError, ShapeError
 from npgpt.machine.pool import set_num_threads
 from npgpt.model import GPT
@@ -46,7 +47,7 @@ def train(model: GPT, steps: int, batch: int = 3) -> Array:
 @pytest.mark.parametrize("options", [{}, {"dropout": 0.2}, {"activation": "gelu", "tie_weights": False}])
 def test_training_compiled_and_textbook_go_the_same_way(options: dict[str, object]) -> None:
     config = GPTConfig(vocab_size=11, context_length=6, n_layer=2, n_head=2, n_embd=8, **options)  # type: ignore[arg-type]
-    textbook, fast = (make_gpt(config, kernels) for kernels in ("textbook", "compiled"))
+    textbook, fast = (make_gpt(config, kind) for kind in ("textbook", "compiled"))
     assert np.array_equal(textbook.flat.values, fast.flat.values)
     before = textbook.flat.values.copy()
     moved = train(textbook, 5) - before
@@ -185,29 +186,12 @@ def test_a_compiled_layer_is_made_in_float32_and_becomes_textbook_in_any_other()
 
 def test_twins_share_their_parameters_and_the_flat_vector() -> None:
     model = make_gpt(TINY)
-    twin = model.twin(layers)
-    assert type(twin.blocks[1].mlp) is layers.MLP
-    assert twin.flat is model.flat
-    twin.flat.values[:] = 0
+    other = twin(model, "textbook")
+    assert type(other.blocks[1].mlp) is layers.MLP
+    assert other.flat is model.flat
+    other.flat.values[:] = 0
     assert not model.parameters()["blocks.1.mlp.up.weight"].value.any()
-    assert twin.head_loss.lm_head is twin.lm_head  # a layer that stands twice is one there, too
-
-
-def test_gradients_that_were_cleared_are_zero_when_read_and_written_first() -> None:
-    param = Param(np.zeros(3))
-    param.grad += 1
-    param.clear_grad()
-    assert not param.grad.any()
-    param.clear_grad()
-    memory, add = param.grad_to_fill()
-    assert not add
-    memory[:] = 5
-    assert param.grad_to_fill()[1]
-    assert param.grad.tolist() == [5, 5, 5]
-    model = make_gpt(TINY)
-    train(model, 1)
-    model.zero_grad()
-    assert not model.flat.grads.any()
+    assert other.head_loss.lm_head is other.lm_head  # a layer that stands twice is one there, too
 
 
 @pytest.mark.parametrize("n", [1, 17, 5000])
@@ -243,9 +227,10 @@ def test_layers_of_one_role_in_a_row_do_not_write_over_what_they_read() -> None:
     assert np.allclose(d, expected, atol=1e-6)
 
 
-def test_unknown_kernels() -> None:
-    with pytest.raises(ConfigError, match="'compield' are unknown; did you mean compiled"):
-        make_gpt(TINY, kernels="compield")
+def test_unknown_layers() -> None:
+    for make in (lambda: make_gpt(TINY, layers="compield"), lambda: twin(layers.ReLU(), "compield")):
+        with pytest.raises(ConfigError, match="'compield' are unknown; did you mean compiled"):
+            make()
 
 
 def test_without_compilation_the_textbook_computes_and_says_so() -> None:

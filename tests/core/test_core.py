@@ -157,13 +157,13 @@ def test_packing_a_parent_takes_the_vector_from_its_children() -> None:
     assert block.mlp.flat is None
 
 
-def test_twin_shares_parameters_and_vectors() -> None:
+def test_a_recast_layer_shares_parameters_and_vectors() -> None:
     model = GPT(TINY)
-    twin = model.twin(layers)
-    assert twin.flat is model.flat
-    assert all(twin.parameters()[path] is param for path, param in model.parameters().items())
-    assert twin.lm_head.weight is model.embedding.weight
-    assert np.array_equal(model.forward(IDS, Cache()), twin.forward(IDS, Cache()))
+    other = model.recast(type)
+    assert other.flat is model.flat
+    assert all(other.parameters()[path] is param for path, param in model.parameters().items())
+    assert other.lm_head.weight is model.embedding.weight
+    assert np.array_equal(model.forward(IDS, Cache()), other.forward(IDS, Cache()))
 
 
 def test_initialisation_depends_on_seed_and_path_alone() -> None:

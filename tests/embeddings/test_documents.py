@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from npgpt import compiled
-from npgpt.build import make_gpt
+from npgpt.build import make_gpt, twin
 from npgpt.config import GPTConfig
 from npgpt.core import Array, Cache
 from npgpt.embeddings.documents import (
@@ -129,7 +128,7 @@ def test_gpt_vectors_are_means_over_windows_whatever_the_batch() -> None:
         expected[d] = np.concatenate(rows).mean(0) if rows else 0
     for batch_size in (1, 2, 50):
         assert np.allclose(gpt_vectors(model, tokenizer, texts, batch_size), expected, atol=1e-5)
-    assert np.allclose(gpt_vectors(model.twin(compiled), tokenizer, texts), expected, atol=1e-4)
+    assert np.allclose(gpt_vectors(twin(model), tokenizer, texts), expected, atol=1e-4)
 
 
 # ---- PV-DBOW.
@@ -157,7 +156,7 @@ def test_pv_dbow_obeys_the_laws(law: object) -> None:
 @pytest.mark.parametrize("law", LAWS_OF_COMPILED, ids=lambda law: law.__name__)
 def test_pv_dbow_over_compiled_tables_obeys_the_laws(law: object) -> None:
     case = document_words().astype(np.float32)
-    law(dataclasses.replace(case, layer=case.layer.twin(compiled)))  # type: ignore[operator]
+    law(dataclasses.replace(case, layer=twin(case.layer)))  # type: ignore[operator]
 
 
 def test_the_loss_is_that_of_the_paper_and_does_not_overflow() -> None:

@@ -14,10 +14,11 @@ import pytest
 
 from npgpt import build, compiled, layers
 from npgpt.build import make_gpt, make_optimizer
-from npgpt.config import IN_THE_STREAM, POSITIONS, GPTConfig, RunConfig
+from npgpt.config import IN_THE_STREAM, GPTConfig, RunConfig
 from npgpt.core import Array, Cache
 from npgpt.errors import ConfigError, ShapeError
 from npgpt.exact import cos_and_sin, exponential
+from npgpt.layers.schemes import SCHEMES
 from npgpt.layers.scores import slopes, turn
 from npgpt.machine.pool import get_num_threads, set_num_threads
 from npgpt.model import GPT, deciding_shapes
@@ -31,7 +32,7 @@ from npgpt.train import accumulate
 
 SMALL = GPTConfig(vocab_size=11, context_length=6, n_layer=2, n_head=2, n_embd=8)
 CHOICES: dict[str, dict[str, Any]] = {
-    **{positions: {"positions": positions} for positions in POSITIONS},
+    **{positions: {"positions": positions} for positions in SCHEMES},
     "concatenated": {"combine": "concatenate", "n_position": 3},
     "sinusoids concatenated": {"positions": "sinusoidal", "combine": "concatenate", "n_position": 3},
     "unprojected": {"combine": "concatenate-unprojected", "n_position": 3, "tie_weights": False},
@@ -170,7 +171,7 @@ def test_a_tied_table_is_one_matrix_whatever_the_positions(name: str) -> None:
 
 
 @pytest.mark.parametrize("kernels", ["textbook", "compiled"])
-@pytest.mark.parametrize("positions", POSITIONS)
+@pytest.mark.parametrize("positions", SCHEMES)
 def test_more_tokens_than_the_context_where_the_positions_allow_it(positions: str, kernels: str) -> None:
     model, ids = model_of(positions, kernels), np.arange(20)[None] % 11
     if positions == "learned":
@@ -184,7 +185,7 @@ def test_more_tokens_than_the_context_where_the_positions_allow_it(positions: st
         model.forward(ids[:, :0], Cache())
 
 
-@pytest.mark.parametrize("positions", POSITIONS)
+@pytest.mark.parametrize("positions", SCHEMES)
 def test_sampling_with_a_longer_context(positions: str) -> None:
     model = model_of(positions)
     prompt = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]
@@ -307,7 +308,7 @@ def test_plain_libraries_give_the_same_bits() -> None:
 
 def test_where_there_is_no_kernel_it_is_said_once() -> None:
     in_tiles = {}
-    for positions in POSITIONS:
+    for positions in SCHEMES:
         build._say_that_it_is_slower.cache_clear()
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
@@ -318,7 +319,7 @@ def test_where_there_is_no_kernel_it_is_said_once() -> None:
         in_tiles[positions] = attention.in_tiles
         assert len(said) == (0 if attention.in_tiles else 1)
         assert all(f"no kernel for {positions} positions" in str(warning.message) for warning in said)
-    assert [positions for positions in POSITIONS if in_tiles[positions]] == [*IN_THE_STREAM, "rotary", "none"]
+    assert [positions for positions in SCHEMES if in_tiles[positions]] == [*IN_THE_STREAM, "rotary", "none"]
 
 
 def test_compiled_attention_takes_a_score_layer_of_a_readers_own() -> None:
@@ -335,7 +336,7 @@ def test_compiled_attention_takes_a_score_layer_of_a_readers_own() -> None:
             return dq, dk
 
     plain = layers.Attention(8, 2).initialise(0).astype(np.float32)
-    own = plain.twin(compiled)
+    own = build.twin(plain)
     own.score = Shifted()  # type: ignore[assignment]
     assert not own.in_tiles  # type: ignore[attr-defined]
     x = np.random.default_rng(0).normal(size=(2, 5, 8)).astype(np.float32)
@@ -368,11 +369,11 @@ def test_after_the_first_step_rotary_positions_allocate_nothing_that_grows() -> 
     assert peak < 150_000  # NumPy's loops have buffers of 8,192 numbers; one (B, T, C) has 295,000 bytes
 
 
-@pytest.mark.parametrize("kernels", ["textbook", "compiled"])
-def test_a_gpt_takes_vectors_in_place_of_ids(kernels: str) -> None:
+@pytest.mark.parametrize("kind", ["textbook", "compiled"])
+def test_a_gpt_takes_vectors_in_place_of_ids(kind: str) -> None:
     from npgpt.study.check.checker import gradcheck
 
-    model = make_gpt(GPTConfig(11, 8, n_layer=1, n_head=2, n_embd=8), kernels=kernels)
+    model = make_gpt(GPTConfig(11, 8, n_layer=1, n_head=2, n_embd=8), layers=kind)
     ids = np.array([[1, 5, 2, 5]])
     vectors = model.embedding.weight.value[ids]
     by_ids, by_vectors = Cache(), Cache()
@@ -381,7 +382,7 @@ def test_a_gpt_takes_vectors_in_place_of_ids(kernels: str) -> None:
     assert model.backward(dlogits, by_ids) is None
     dvectors = model.backward(dlogits, by_vectors)
     assert dvectors is not None and dvectors.shape == vectors.shape
-    if kernels == "textbook":
+    if kind == "textbook":
         assert gradcheck(model, vectors).passed
     with pytest.raises(ShapeError, match="expected"):
         model.forward(vectors[..., :3], Cache())

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from npgpt import layers
+import npgpt.layers as layers
+from npgpt.build import twin
 from npgpt.config import GPTConfig
 from npgpt.core import Array, Cache, Layer
 from npgpt.layers import IGNORE_INDEX
@@ -276,7 +277,5 @@ def make_case(name: str, sizes: Sizes | None = None, seed: int = 0) -> Case:
 
 def compile_case(case: Case) -> Case:
     """The same in float32, computed by the compiled layers."""
-    from npgpt import compiled  # Numba takes a while to import: only when it is needed
-
     case = case.astype(np.float32)
-    return dataclasses.replace(case, layer=case.layer.twin(compiled))
+    return dataclasses.replace(case, layer=twin(case.layer, "compiled"))

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from npgpt import layers
+from npgpt.build import twin
 from npgpt.core import Array, Cache, Layer
 from npgpt.errors import NpgptError
 from npgpt.study.check.cases import Case
@@ -193,7 +193,7 @@ def equals_its_textbook_twin(case: Case) -> None:
     Each tensor to 2e-5 of its size, or of the upstream gradient's if that is larger: float32 has seven digits, and a
     deep model loses one or two.
     """
-    textbook = dataclasses.replace(case, layer=case.layer.twin(layers)).astype(np.float64)
+    textbook = dataclasses.replace(case, layer=twin(case.layer, "textbook")).astype(np.float64)
     cache, oracle = case.cache(trace=True), textbook.cache(trace=True)
     y, expected = case.forward(cache), textbook.forward(oracle)
     dy = _upstream(y)

@@ -18,7 +18,7 @@ def _compiled(name: str, target: str, old: str, new: str, says: str, kind: str, 
 
 # fmt: off
 MUTANTS = [
-    _compiled("linear-overwrites", LINEAR, "rows(dy), *self.weight.grad_to_fill()", "rows(dy), self.weight.grad_to_fill()[0]",
+    _compiled("linear-overwrites", LINEAR, "rows(dy), *cache.grad_to_fill(self.weight)", "rows(dy), cache.grad_to_fill(self.weight)[0]",
               "wrote the weight's gradient where it must add", "law", "Linear"),
     _compiled("linear-bias-of-one-row", LINEAR, "add_column_sums(rows(dy),", "add_column_sums(rows(dy[:1]),",
               "summed the first example alone", "one example", "Linear"),
@@ -54,7 +54,7 @@ MUTANTS = [
               "added the branch to itself", "lost term", "Block"),
     _compiled("head-loss-ignores-upstream", HEAD_LOSS, "flat(dx), scale, flat(dx))", "flat(dx), 1.0, flat(dx))",
               "forgot to scale by dloss", "upstream", "HeadLoss"),
-    _compiled("head-loss-overwrites", HEAD_LOSS, "*self.lm_head.weight.grad_to_fill()", "self.lm_head.weight.grad_to_fill()[0]",
+    _compiled("head-loss-overwrites", HEAD_LOSS, "*cache.grad_to_fill(self.lm_head.weight)", "cache.grad_to_fill(self.lm_head.weight)[0]",
               "wrote the head's gradient where it must add", "law", "HeadLoss"),
     _compiled("loss-ignores-upstream", "npgpt.compiled.loss:CrossEntropy.backward", "float(dloss)", "1.0",
               "took the loss for the end of the world", "upstream", "CrossEntropy"),

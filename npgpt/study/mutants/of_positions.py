@@ -64,7 +64,7 @@ MUTANTS = [
               "wrote the bias's gradient where it must add", "law", "RelativeBiasScores"),
     _compiled("relative-bias-counts-the-future", f"{COMPILED}RelativeBiasScores.backward", "np.tril_indices(T)", "np.indices((T, T)).reshape(2, -1)[0], np.indices((T, T)).reshape(2, -1)[1]",
               "summed what is masked, too", "mask", "RelativeBiasScores"),
-    _compiled("relative-keys-overwrite", f"{COMPILED}RelativeKeyScores.backward", "*self.weight.grad_to_fill()", "self.weight.grad_to_fill()[0]",
+    _compiled("relative-keys-overwrite", f"{COMPILED}RelativeKeyScores.backward", "*cache.grad_to_fill(self.weight)", "cache.grad_to_fill(self.weight)[0]",
               "wrote the gradient of the distances where it must add", "law", "RelativeKeyScores"),
     _compiled("rotary-turns-keys-further", f"{COMPILED}RotaryScores.turn_back", '_turn(cache.note("turned_k", dk), cache, back=True)', '_turn(cache.note("turned_k", dk), cache, back=False)',
               "turned the keys' gradient on, not back", "transposed", "RotaryScores"),

@@ -39,7 +39,7 @@ MUTANTS = [
            "made short gradients longer", "reference", "clip_scale"),
     Mutant("accumulate-own-count", ACCUMULATE, "part_y, cache, count)", "part_y, cache)",
            "took the mean of each part, and added the means", "reference", "accumulate"),
-    Mutant("accumulate-forgets-to-clear", ACCUMULATE, "model.zero_grad()", "pass",
+    Mutant("accumulate-forgets-to-clear", ACCUMULATE, "model.zero_grad(cache)", "pass",
            "went on from the gradients of the last step", "reference", "accumulate"),
     Mutant("accumulate-clears-between", ACCUMULATE, "cache.reset(step=step, first_example=first)", "cache.reset(step=step, first_example=first); model.zero_grad()",
            "cleared the gradients between the parts", "reference", "accumulate"),

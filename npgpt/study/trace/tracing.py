@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from npgpt.build import twin, why_not_compiled
 from npgpt.core import Array, Cache, Layer
 from npgpt.errors import ConfigError, did_you_mean
 from npgpt.model import GPT
@@ -168,10 +169,8 @@ def trace(layer: Any, *inputs: Array, dy: Array | None = None, training: bool = 
     if len(original.inputs) < len(names) - 1 and names[-1] == "cache":
         wanted = ", ".join(names[:-1])
         raise ConfigError(f"trace of {original.name} needs {wanted}; {len(inputs)} arrays were given")
-    from npgpt import layers
-
     case = original.astype(np.float64)
-    case = Case(case.name, case.layer.twin(layers), case.inputs, training=training)
+    case = Case(case.name, twin(case.layer, "textbook"), case.inputs, training=training)
     y = np.asarray(case.forward(case.cache()))
     if dy is None:
         dy = np.ones(()) if isinstance(layer, GPT) else upstream(y)
@@ -180,13 +179,10 @@ def trace(layer: Any, *inputs: Array, dy: Array | None = None, training: bool = 
 
 def _compiled(case: Case) -> Case | None:
     """The same by compiled layers, if there are any and they run here."""
-    try:
-        from npgpt import compiled
-    except ImportError:
+    if why_not_compiled():
         return None
     case = case.astype(np.float32)
-    twin = case.layer.twin(compiled)
-    return Case(case.name, twin, case.inputs, training=case.training)
+    return Case(case.name, twin(case.layer, "compiled"), case.inputs, training=case.training)
 
 
 def _tensors(case: Case, dy: Array, compiled: Case | None) -> Iterator[Traced]:

@@ -288,9 +288,9 @@ def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_names_that_readers_call() -> None:
     import npgpt.study
 
-    assert npgpt.study.check.checker(layers.Softmax(), np.array([[0.0, 1.0]])).passed
-    assert npgpt.study.check.jacobian(layers.Softmax(), np.array([0.0, 1.0])).shape == (2, 2)
-    assert len(npgpt.study.trace.tracing(layers.Softmax(), np.array([[0.0, 1.0]]))) == 2
+    assert npgpt.study.gradcheck(layers.Softmax(), np.array([[0.0, 1.0]])).passed
+    assert npgpt.study.jacobian(layers.Softmax(), np.array([0.0, 1.0])).shape == (2, 2)
+    assert len(npgpt.study.trace.trace(layers.Softmax(), np.array([[0.0, 1.0]]))) == 2
 
 
 def test_a_factor_is_called_by_its_name() -> None:

@@ -162,7 +162,7 @@ def test_a_ledger_of_a_readers_layer() -> None:
 
 
 def test_a_large_pass_has_a_ledger_of_one_tensor_at_a_time() -> None:
-    gpt = make_gpt(GPTConfig(50, 64, 2, 4, 128), kernels="textbook")
+    gpt = make_gpt(GPTConfig(50, 64, 2, 4, 128), layers="textbook")
     made = trace(gpt, *np.random.default_rng(0).integers(0, 50, (2, 1, 20)))
     for name in ("positioned", "blocks.0.attention.q", "blocks.1.attention.scores", "blocks.1.mlp.hidden", "norm.xhat"):
         grad = made[name].grad

@@ -1,0 +1,152 @@
+"""Twins: a reader's own layers stay as they are, and a gradient that somebody holds is never stale."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import npgpt.compiled as compiled
+import npgpt.layers as layers
+from npgpt.build import make_gpt, make_optimizer, twin
+from npgpt.config import GPTConfig
+from npgpt.core import Array, Cache, Layer, Param
+from npgpt.errors import ShapeError
+from npgpt.model import GPT
+from npgpt.train import accumulate
+
+CONFIG = GPTConfig(vocab_size=11, context_length=6, n_layer=2, n_head=2, n_embd=8)
+IDS = np.random.default_rng(0).integers(0, 11, (3, 7))
+
+
+class Doubling:
+    """Gives any layer an output that is twice as large. (A stand-in for code that npgpt has never seen.)"""
+
+    def forward(self, *inputs: Any) -> Array:
+        y: Array = 2 * super().forward(*inputs)  # type: ignore[misc]
+        return y
+
+    def backward(self, dy: Array, cache: Cache) -> Any:
+        return super().backward(2 * dy, cache)  # type: ignore[misc]
+
+
+def own(layer: Layer) -> Any:
+    """The same layer, as a class of a reader's own."""
+    kind = type(layer)
+    layer.__class__ = type(f"Own{kind.__name__}", (Doubling, kind), {})
+    return layer
+
+
+def parts(model: GPT) -> dict[str, Layer]:
+    found: dict[str, Layer] = {}
+
+    def add(layer: Layer, path: str) -> None:
+        for name, child in layer.children().items():
+            found[path + name] = child
+            add(child, f"{path}{name}.")
+
+    add(model, "")
+    return found
+
+
+def grads(model: GPT) -> tuple[float, Array]:
+    loss = accumulate(model, IDS[:, :-1], IDS[:, 1:], Cache(training=True, seed=3))
+    assert model.flat is not None
+    return loss, model.flat.grads.copy()
+
+
+@pytest.mark.parametrize("path", [path for path in parts(GPT(CONFIG)) if not path.startswith("blocks.1")])
+def test_a_readers_own_part_of_a_model_stays_as_it_is_and_computes_what_it_did(path: str) -> None:
+    model = GPT(CONFIG)
+    own(parts(model)[path])
+    plain, other = grads(model), twin(model)
+    assert type(parts(other)[path]).__name__.startswith("Own")
+    assert any(part.COMPILED for part in parts(other).values())
+    loss, grad = grads(other)
+    assert loss == pytest.approx(plain[0], rel=1e-5)
+    assert np.linalg.norm(grad - plain[1]) < 2e-5 * np.linalg.norm(plain[1])
+    assert np.array_equal(grads(twin(other, "textbook"))[1], plain[1])
+
+
+def test_a_compiled_class_has_its_textbook_class_as_a_base_and_stands_in_the_registry() -> None:
+    for textbook, kind in compiled.base.TWINS.items():  # type: ignore[attr-defined]
+        assert issubclass(kind, textbook)
+        assert kind.textbook_class() is textbook
+
+
+def test_a_float64_layer_has_no_compiled_twin() -> None:
+    with pytest.raises(ShapeError, match=r"Linear: weight is float64.*\.astype\(np.float32\)"):
+        twin(layers.Linear(2, 3))
+
+
+class Gate(Layer):
+    """A layer of a reader's own, which adds to its gradient by hand."""
+
+    def __init__(self, n: int) -> None:
+        self.gain = Param(np.ones(n, np.float32))
+
+    def forward(self, x: Array, cache: Cache) -> Array:
+        return cache.keep("x", x) * self.gain.value
+
+    def backward(self, dy: Array, cache: Cache) -> Array:
+        self.gain.grad += (dy * cache["x"]).sum((0, 1))
+        return cache.note("x", dy * self.gain.value)
+
+
+def with_gate(model: GPT) -> GPT:
+    model.positions = Gate(8)
+    model.pack(np.float32)
+    return model
+
+
+@pytest.mark.parametrize("kind", ["textbook", "compiled"])
+@pytest.mark.parametrize("change", [lambda model: model, with_gate])
+def test_a_gradient_that_somebody_holds_is_never_stale(kind: str, change: Callable[[GPT], GPT]) -> None:
+    model = twin(change(GPT(CONFIG)), kind)
+    held = {path: param.grad for path, param in model.parameters().items()}
+    optimizer, cache = make_optimizer(model), Cache(training=True)
+    for step in range(3):
+        x, y = (IDS[:, :-1], IDS[:, 1:]) if step != 1 else (IDS[:, :3], IDS[:, 1:4])  # fewer positions
+        accumulate(model, x, y, cache, micro_batches=2, step=step)
+        fresh = twin(model, "textbook").astype(np.float64)
+        accumulate(fresh, x, y, Cache(training=True))
+        for path, param in model.parameters().items():
+            assert held[path] is param.grad
+            right = fresh.parameters()[path].grad
+            assert np.linalg.norm(held[path] - right) <= 1e-4 * np.linalg.norm(right) + 1e-6, (path, step)
+        optimizer.step(1e-2)
+    model.zero_grad()
+    assert not any(grad.any() for grad in held.values())
+
+
+def test_what_no_kernel_reaches_is_zero_after_the_step() -> None:
+    """A model that is given vectors looks nothing up: with untied weights the embedding gets nothing."""
+    model = make_gpt(GPTConfig(**CONFIG.__dict__ | {"tie_weights": False}))
+    accumulate(model, IDS[:, :-1], IDS[:, 1:], Cache(training=True))
+    assert model.embedding.weight.grad.any()
+    vectors = np.random.default_rng(1).normal(size=(3, 6, 8)).astype(np.float32)
+    accumulate(model, vectors, IDS[:, 1:], Cache(training=True))
+    assert not model.embedding.weight.grad.any()
+    assert model.lm_head.weight.grad.any()
+
+
+def test_reading_a_gradient_writes_nothing_and_assigning_keeps_the_array() -> None:
+    param = Param(np.zeros(3))
+    param.grad.flags.writeable = False
+    assert not param.grad.any()
+    param.grad.flags.writeable = True
+    held = param.grad
+    param.grad += 1
+    param.grad = np.array([1.0, 2.0, 3.0])
+    assert held is param.grad
+    assert held.tolist() == [1, 2, 3]
+
+
+def test_a_pass_without_zero_grad_adds() -> None:
+    model, cache = make_gpt(CONFIG), Cache()
+    once = []
+    for _ in range(2):
+        model.loss(IDS[:, :-1], IDS[:, 1:], cache.reset())
+        model.loss_backward(1.0, cache)
+        once.append(model.flat.grads.copy())
+    assert np.allclose(once[1], 2 * once[0], rtol=1e-5, atol=1e-7)
