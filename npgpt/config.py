@@ -230,11 +230,12 @@ def read_toml(path: str | Path) -> dict[str, Any]:
 
 def _renamed(name: str, table: Any) -> Any:
     """A table with the names that its fields have now."""
-    names = RENAMED.get(name, {}) if isinstance(table, dict) else {}
-    for old in filter(table.__contains__, names):
-        if names[old] in table:
-            raise ConfigError(f"[{name}] has both {old!r} and {names[old]!r}, which is its name now; take the second")
-        table = {names.get(field_name, field_name): value for field_name, value in table.items()}
+    if not isinstance(table, dict):
+        return table  # which is refused later
+    for old, new in RENAMED.get(name, {}).items():
+        if old in table and new in table:
+            raise ConfigError(f"[{name}] has both {old!r} and {new!r}, which is its name now; take the second")
+        table = {new if field_name == old else field_name: value for field_name, value in table.items()}
     return table
 
 
