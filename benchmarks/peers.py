@@ -235,8 +235,8 @@ class Npgpt:
         import numba
         import numpy as np
 
-        from npgpt import __version__
         from npgpt.machine.tile import TILE
+        from npgpt.version import __version__
 
         return {"version": __version__, "numba": numba.__version__, "numpy": np.__version__, "tile": TILE.name}
 

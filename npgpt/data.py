@@ -3,12 +3,14 @@
 
 import re
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 
 from npgpt.core import Array
-from npgpt.errors import DataError
+from npgpt.errors import ConfigError, DataError
 from npgpt.rng import make_key, permutation
+from npgpt.support.files import read_text
 from npgpt.tokenizer import END_OF_TEXT, Tokenizer
 
 
@@ -16,7 +18,7 @@ def builtin_texts() -> list[str]:
     """The topics of Python's own documentation, which every CPython carries: English, with some code.
 
     The topics repeat each other: a fifth of it is paragraphs that stood in another topic before. Each paragraph is kept
-    once, where it comes first, lest validation text be training text.
+    once, where it comes first, so that no validation text is training text.
     """
     from pydoc_data.topics import topics  # 0.5 MB: read when asked for
 
@@ -31,6 +33,35 @@ def builtin_texts() -> list[str]:
         if paragraphs:
             texts.append("\n\n".join(paragraphs) + "\n")
     return texts
+
+
+def read_texts(paths: Sequence[str | Path]) -> list[str]:
+    """The texts of some files, or, if there are none, the built-in ones.
+
+    Raises
+        DataError if a file is empty or not UTF-8; ConfigError if one is named twice.
+    """
+    if twice := next((path for path in paths if list(paths).count(path) > 1), None):
+        raise ConfigError(f"the text {twice} is given twice")
+    texts = [read_text(path) for path in paths]
+    for path, text in zip(paths, texts, strict=True):
+        if not text.strip():
+            raise DataError(f"{path} is empty or all white space; give a text to learn from")
+    return texts or builtin_texts()
+
+
+def split_texts(texts: Sequence[str], validation_fraction: float) -> tuple[list[str], list[str]]:
+    """The parts of all texts to train on, and those to validate on that are not empty.
+
+    Raises
+        DataError if nothing is left to train on.
+    """
+    if not "".join(texts).strip():
+        raise DataError("there is no text to train on: all that was given is white space")
+    parts = [split_text(text, validation_fraction) for text in texts]
+    if not "".join(train for train, _ in parts).strip():
+        raise DataError(f"a validation_fraction of {validation_fraction} leaves nothing to train on")
+    return [train for train, _ in parts], [validation for _, validation in parts if validation]
 
 
 def split_text(text: str, validation_fraction: float) -> tuple[str, str]:

@@ -1,4 +1,6 @@
-"""The run folder: what it holds, how it is written so that a crash loses nothing, and how it is read with suspicion.
+"""Runs: training one, and the folder that it is kept in.
+
+The folder is written so that a crash loses nothing, and read with suspicion:
 
     run.json           which files are ours, and the version of this layout; written first
     config.toml        the resolved configuration
@@ -6,14 +8,19 @@
     model.safetensors  the weights, one tensor a parameter; replaced as a whole at each checkpoint
     metrics.jsonl      a line for each evaluation
     loss.png           the loss over the steps, if matplotlib is installed
-    ledger.jsonl       gradients and updates of each layer over the steps, with --ledger-every
+    record.jsonl       gradients and updates of each layer over the steps, with --record-every
 
 Nothing in it is executed when it is read.
 """
 
+import contextlib
 import dataclasses
+import itertools
 import json
+import math
 import os
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,24 +28,31 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from npgpt import __version__
+from npgpt.baselines import bigram_loss, unigram_loss
 from npgpt.build import make_gpt
 from npgpt.config import GPTConfig, RunConfig
-from npgpt.errors import RunError
+from npgpt.core import Array
+from npgpt.data import encode_texts, read_texts, split_texts
+from npgpt.errors import ConfigError, RunError, TrainingError
 from npgpt.model import GPT, deciding_shapes
 from npgpt.support.files import part_of, write_atomically
-from npgpt.tokenizer import END_OF_TEXT, Tokenizer
+from npgpt.support.pictures import draw_losses
+from npgpt.tokenizer import END_OF_TEXT, BPETokenizer, CharTokenizer, Tokenizer, WordTokenizer
+from npgpt.train import Step, evaluate, training_steps
+from npgpt.version import __version__
 
 FORMAT, VERSION = "npgpt-run", 1
-MANIFEST, CONFIG, TOKENIZER, MODEL, METRICS, PICTURE, LEDGER = FILES = (
+BASELINES = ("unigram_loss", "bigram_loss")
+MANIFEST, CONFIG, TOKENIZER, MODEL, METRICS, PICTURE, RECORD = FILES = (
     "run.json",
     "config.toml",
     "tokenizer.json",
     "model.safetensors",
     "metrics.jsonl",
     "loss.png",
-    "ledger.jsonl",
+    "record.jsonl",
 )
+OLD_RECORD = "ledger.jsonl"  # its name in npgpt 0.1
 
 
 class RunFolder:
@@ -104,13 +118,134 @@ class RunFolder:
             file.write(json.dumps(row, allow_nan=False) + "\n")
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class Run:
-    """A run that was read."""
+    """A model that was trained, or is being trained, and what it needs.
+
+    Attributes
+        metrics: a row for each evaluation: step, train_loss, val_loss, tokens_per_s; the first also has the baselines.
+        baselines: unigram_loss and bigram_loss, in nats per token, of the same validation text.
+        train_ids, validation_ids: the texts as ids; None in a run that was loaded.
+    """
 
     config: RunConfig
     tokenizer: Tokenizer
     model: GPT
+    metrics: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    baselines: dict[str, float] = dataclasses.field(default_factory=dict)
+    train_ids: Array | None = None
+    validation_ids: Array | None = None
+
+    def save(self, path: str | Path, overwrite: bool = False) -> None:
+        """Write a run folder.
+
+        Raises
+            RunError if something is in the way.
+        """
+        folder = RunFolder.create(Path(path), self.config, self.tokenizer, overwrite)
+        for row in self.metrics:
+            folder.add_metrics(row)
+        folder.save_model(self.model)
+
+
+def train_run(
+    config: RunConfig | None = None,
+    texts: Sequence[str] | None = None,
+    *,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    on_start: Callable[[Run], Any] | None = None,
+    on_step: Callable[[Run, Step], Any] | None = None,
+    on_evaluation: Callable[[Run, dict[str, Any]], Any] | None = None,
+) -> Run:
+    """Train a tokenizer and a GPT.
+
+    Args
+        texts: documents; those that the configuration names, or the built-in ones, if not said.
+        out: the run folder, written at each evaluation; if not said, nothing is written (``Run.save`` does it).
+        overwrite: whether a run that is in this folder may be replaced.
+        on_start: called when all is ready, before the first evaluation.
+        on_step: called after each step of the optimizer, before the evaluation that may follow.
+        on_evaluation: called with the new row of metrics, when the weights are in the folder.
+    Raises
+        ConfigError, DataError or TokenizerError if the texts cannot be trained on; RunError if something is in the way
+        in the folder; TrainingError if a loss is no longer finite: the weights of the last evaluation are kept.
+    """
+    config = config or RunConfig()
+    if out is not None:
+        _check_out(Path(out), overwrite, config)  # before any work is done
+    given = [texts] if isinstance(texts, str) else texts
+    documents = read_texts(config.data.text) if given is None else list(given)
+    train_texts, validation_texts = split_texts(documents, config.data.validation_fraction)
+    tokenizer = train_tokenizer(config, train_texts)
+    config = dataclasses.replace(config, model=dataclasses.replace(config.model, vocab_size=tokenizer.vocab_size))
+    ids, validation_ids = encode_texts(tokenizer, train_texts), encode_texts(tokenizer, validation_texts)
+    model = make_gpt(config.model, config.train.layers, config.train.seed)
+    training = training_steps(model, ids, config.train)
+    baselines = {
+        "unigram_loss": unigram_loss(ids, validation_ids, tokenizer.vocab_size),
+        "bigram_loss": bigram_loss(ids, validation_ids, tokenizer.vocab_size),
+    }
+    run = Run(config, tokenizer, model, [], baselines, ids, validation_ids)
+    if on_start:
+        on_start(run)
+    folder = RunFolder.create(Path(out), config, tokenizer, overwrite) if out is not None else None
+    losses = [evaluate(model, ids[: 1 + 16 * config.model.context_length])]
+    tokens, started = 0, time.perf_counter()
+    for step in itertools.chain([None], training):
+        if step:
+            losses.append(step.loss)
+            tokens += step.n_tokens
+            if on_step:
+                on_step(run, step)
+        number = step.number if step else 0
+        if number % config.train.eval_every == 0 or number == config.train.steps:
+            speed = tokens / (time.perf_counter() - started) if step else 0.0
+            row = _evaluate(run, number, losses, speed)
+            if folder:
+                folder.add_metrics(row)
+                folder.save_model(model)
+            if on_evaluation:
+                on_evaluation(run, row)
+            losses.clear()
+            tokens, started = 0, time.perf_counter()
+    if folder:
+        with contextlib.suppress(ConfigError):  # without matplotlib there is no picture
+            draw_losses(folder.path / PICTURE, run.metrics)
+    return run
+
+
+def _check_out(out: Path, overwrite: bool, config: RunConfig) -> None:
+    RunFolder.check(out, overwrite)
+    for text in config.data.text:
+        if Path(text).resolve() in [(out / name).resolve() for name in FILES]:
+            raise RunError(f"{text} is a file of the run in {out}, which would replace it")
+
+
+def _evaluate(run: Run, step: int, losses: list[float], tokens_per_s: float) -> dict[str, Any]:
+    """A new row of metrics.
+
+    Raises
+        TrainingError if the validation loss is not finite.
+    """
+    assert run.validation_ids is not None  # it is being trained
+    val_loss = evaluate(run.model, run.validation_ids)
+    if not math.isfinite(val_loss):
+        kept = f", so the weights of step {run.metrics[-1]['step']} are kept" if run.metrics else ""
+        raise TrainingError(
+            f"step {step}: the validation loss is {val_loss}{kept}. "
+            "A lower learning_rate or a longer warm-up (warmup_steps) mostly helps"
+        )
+    row = {"step": step, "train_loss": sum(losses) / len(losses), "val_loss": val_loss, "tokens_per_s": tokens_per_s}
+    run.metrics.append(row if step else row | run.baselines)
+    return run.metrics[-1]
+
+
+def train_tokenizer(config: RunConfig, texts: Sequence[str]) -> Tokenizer:
+    """The tokenizer that a configuration asks for, learned from texts."""
+    kinds: dict[str, Any] = {"bpe": BPETokenizer, "word": WordTokenizer, "char": CharTokenizer}
+    tokenizer: Tokenizer = kinds[config.data.tokenizer].train(texts, config.model.vocab_size)
+    return tokenizer
 
 
 def load_run(path: str | Path) -> Run:
@@ -137,7 +272,23 @@ def load_run(path: str | Path) -> Run:
             f"{path}: {TOKENIZER} has {tokenizer.vocab_size} tokens, but {CONFIG} says vocab_size "
             f"{config.model.vocab_size}; the two are not of one run"
         )
-    return Run(config, tokenizer, load_model(path / MODEL, config.model))
+    metrics = read_metrics(path / METRICS)
+    baselines = {name: loss for name, loss in (metrics[0] if metrics else {}).items() if name in BASELINES}
+    return Run(config, tokenizer, load_model(path / MODEL, config.model), metrics, baselines)
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The rows of a file of metrics, up to the first that is damaged: a crash may have cut the last one off."""
+    rows: list[dict[str, Any]] = []
+    for line in path.read_bytes().splitlines() if path.is_file() else []:
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            break
+        if not isinstance(row, dict):
+            break
+        rows.append(row)
+    return rows
 
 
 def read_manifest(path: Path) -> list[str]:
@@ -156,7 +307,7 @@ def read_manifest(path: Path) -> list[str]:
     if type(manifest.get("version")) is not int or manifest["version"] != VERSION:
         raise RunError(f"{file} is of version {manifest.get('version')!r}; this npgpt reads version {VERSION}")
     names = manifest.get("files")
-    if not isinstance(names, list) or not set(map(str, names)) <= set(FILES):
+    if not isinstance(names, list) or not set(map(str, names)) <= {*FILES, OLD_RECORD}:
         raise RunError(f"{file} lists files that a run does not have: {names!r}")
     return names
 

@@ -10,10 +10,10 @@ import pytest
 import safetensors.numpy
 
 from npgpt.build import make_gpt
-from npgpt.config import GPTConfig, RunConfig
-from npgpt.errors import ConfigError, NpgptError, RunError, TokenizerError
+from npgpt.config import DataConfig, GPTConfig, RunConfig, TrainConfig
+from npgpt.errors import ConfigError, DataError, NpgptError, RunError, TokenizerError
 from npgpt.model import GPT
-from npgpt.runs import FILES, RunFolder, load_model, load_run, save_model
+from npgpt.runs import FILES, RunFolder, load_model, load_run, save_model, train_run
 from npgpt.support.files import read_text, write_atomically
 from npgpt.tokenizer import BPETokenizer, CharTokenizer
 
@@ -257,3 +257,61 @@ def test_hostile_positions_make_no_huge_model(changed: dict[str, Any], large: di
     assert load_model(tmp_path / "model.safetensors", config).config == config
     with pytest.raises(RunError, match="is not the model of"):
         load_model(tmp_path / "model.safetensors", dataclasses.replace(config, **large))
+
+
+def test_a_run_folder_of_0_1_is_read_and_replaced(run: Path) -> None:
+    """Its configuration says ``kernels``; its manifest lists ``ledger.jsonl``."""
+    config = run / "config.toml"
+    config.write_text("\n".join(line.replace("layers = ", "kernels = ") for line in config.read_text().splitlines()))
+    manifest = json.loads((run / "run.json").read_text())
+    manifest["files"][-1] = "ledger.jsonl"
+    (run / "run.json").write_text(json.dumps(manifest))
+    (run / "ledger.jsonl").write_text("{}\n")
+    assert load_run(run).config == CONFIG
+    RunFolder.create(run, CONFIG, TOKENIZER, overwrite=True)
+    assert not (run / "ledger.jsonl").exists()
+
+
+TEXTS = ["The cat sat on the mat. The dog sat on the log.\n" * 20, "A frog sat on a rock.\n" * 20]
+SMALL = RunConfig(
+    DataConfig(tokenizer="char"),
+    GPTConfig(vocab_size=60, context_length=8, n_layer=1, n_head=1, n_embd=8),
+    TrainConfig(steps=4, batch_size=2, eval_every=2),
+)
+
+
+def test_a_run_is_trained_saved_and_loaded_from_python(tmp_path: Path) -> None:
+    seen: list[Any] = []
+    run = train_run(
+        SMALL,
+        TEXTS,
+        out=tmp_path / "a",
+        on_start=lambda run: seen.append(run.baselines.keys()),
+        on_step=lambda run, step: seen.append(step.number),
+        on_evaluation=lambda run, row: seen.append((row["step"], (tmp_path / "a" / "model.safetensors").exists())),
+    )
+    assert seen == [{"unigram_loss", "bigram_loss"}, (0, True), 1, 2, (2, True), 3, 4, (4, True)]
+    assert run.config.model.vocab_size == run.tokenizer.vocab_size < 60
+    run.save(tmp_path / "b")
+    for name in ("config.toml", "tokenizer.json", "model.safetensors", "metrics.jsonl"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    loaded = load_run(tmp_path / "b")
+    assert (loaded.metrics, loaded.baselines) == (run.metrics, run.baselines)
+    assert np.array_equal(loaded.model.flat.values, run.model.flat.values)
+    with pytest.raises(RunError, match="already holds a run"):
+        run.save(tmp_path / "b")
+
+
+def test_a_text_is_a_document_and_none_at_all_is_refused() -> None:
+    assert train_run(SMALL, TEXTS[0]).train_ids.shape == train_run(SMALL, TEXTS[:1]).train_ids.shape  # type: ignore[union-attr, arg-type]
+    for texts in ([], ["", " \n"]):
+        with pytest.raises(DataError, match="no text to train on"):
+            train_run(SMALL, texts)
+
+
+def test_metrics_that_a_crash_has_cut_off_are_read_up_to_there(run: Path) -> None:
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 5}\n{"step": 1')
+    assert load_run(run).metrics == [{"step": 0}, {"step": 5}]
+    (run / "metrics.jsonl").unlink()
+    assert load_run(run).metrics == []

@@ -7,9 +7,9 @@ import warnings
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from npgpt import __version__
 from npgpt.errors import ConfigError, NpgptError, did_you_mean
 from npgpt.support.terminal import escape_controls
+from npgpt.version import __version__
 
 
 class Parser(argparse.ArgumentParser):

@@ -17,13 +17,13 @@ from typing import Any
 
 import numpy as np
 
-from npgpt import __version__
 from npgpt.build import can_compile
 from npgpt.core import Cache
 from npgpt.study.check.cases import make_case
 from npgpt.study.check.checker import METHODS, check_case
 from npgpt.study.reproducible import MODELS, PLAIN_LIBRARIES, STEPS, hash_elsewhere, text, train, weights_hash
 from npgpt.support.terminal import escape_controls
+from npgpt.version import __version__
 
 WIDTH, INDENT = 80, 16  # columns of a page, and before a fact
 SHOWN = ("x86_64", "AMD64")  # where the tests have been run

@@ -1,11 +1,24 @@
 """Configuration from the command line: a flag for each field, over a file, over the defaults."""
 
 import argparse
+import warnings
 from dataclasses import fields
 from typing import Any
 
-from npgpt.config import TABLES, RunConfig, read_toml
+from npgpt.config import LAYERS, TABLES, RunConfig, read_toml
 from npgpt.errors import ConfigError
+
+
+class Renamed(argparse.Action):
+    """A flag under the name that it had in npgpt 0.1. It works until 0.2, with a note; the help does not show it."""
+
+    def __init__(self, now: str, **settings: Any) -> None:
+        super().__init__(**settings | {"help": argparse.SUPPRESS, "default": argparse.SUPPRESS})
+        self.now = now
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        warnings.warn(f"{option_string} is called {self.now} now; the old name works until npgpt 0.2", stacklevel=2)
+        setattr(namespace, self.dest, values)
 
 
 def add_config_flags(parser: argparse.ArgumentParser) -> None:
@@ -25,6 +38,7 @@ def add_config_flags(parser: argparse.ArgumentParser) -> None:
                 choices = item.metadata["limits"].get("one_of")
                 kind: Any = item.type
                 group.add_argument(flag, type=kind, choices=choices, metavar=None if choices else "N", **settings)
+    parser.add_argument("--kernels", dest="layers", choices=LAYERS, action=Renamed, now="--layers")
 
 
 def config_from(options: argparse.Namespace) -> RunConfig:

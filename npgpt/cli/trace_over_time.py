@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from npgpt.errors import RunError
-from npgpt.runs import LEDGER
+from npgpt.runs import RECORD
 from npgpt.support.files import write_atomically
 from npgpt.support.pictures import pyplot
 from npgpt.support.terminal import escape_controls
@@ -18,7 +18,7 @@ def show_over_time(folder: Path, picture: str | None) -> None:
     Raises
         RunError if nothing was recorded, or the file is damaged.
     """
-    rows = _rows(folder / LEDGER)
+    rows = _rows(folder / RECORD)
     last = rows[-1]
     print("  step   gradient  update/weight  float32 off  branches: attention, mlp of each block")
     for row in rows:

@@ -16,9 +16,8 @@ class Param:
         std: standard deviation that ``Layer.initialise`` draws it with; 0 leaves it as it is (gains, biases).
     Attributes
         value, grad: arrays of one shape. A backward pass always adds into grad, so that shared weights, repeated
-            use and accumulated batches need no code of their own. grad is the same array for as long as the Param
-            stays where it is: whoever holds it sees what later passes add, and zeros after ``zero_grad``. Assigning to
-            grad writes into that array.
+            use and accumulated batches need no code of their own. grad stays the same array until the Param moves:
+            a held one shows what later passes add, and zeros after ``zero_grad``. An assignment writes into it.
     """
 
     def __init__(self, value: Array, std: float = 0.0) -> None:

@@ -116,6 +116,8 @@ class Attention(Layer):
       2. mixing gives ddropped and dv; from ddropped the dropout makes dweights, softmax dscores, the scores dq and dk
       3. dq, dk and dv, heads put side by side, are the three parts of d(qkv); x fed all three, and one product with
          W_qkvᵀ sums their shares
+      Without dropout 2. is, in one line each, with S the scores, W the weights and M the mixed values:
+      dV = Wᵀ·dM,  dW = dM·Vᵀ,  dS = W ⊙ (dW − rowsum(dW ⊙ W)),  dQ = dS·K/√D,  dK = dSᵀ·Q/√D
     Shapes    x, y, dx, dy (B, T, C); q, k, v, mixed (B, H, T, D); scores, weights, dropped (B, H, T, T)
     Keeps     q, k, v, scores, weights, dropped, mixed, projected
     Raises    ConfigError if n_head does not divide n_embd; ShapeError if x is not (B, T, n_embd)

@@ -12,6 +12,7 @@ class LayerNorm(Layer):
     Backward  given dy = ∂L/∂y:
       1. y = γ ⊙ x̂ + β             ⇒ dx̂ = γ ⊙ dy,  dγ = Σ_bt dy ⊙ x̂,  dβ = Σ_bt dy
       2. x̂_c = (x_c − μ)·r          ⇒ dr = Σ_c dx̂_c (x_c − μ) = Σ_c dx̂_c x̂_c / r
+         dr is noted, so that a trace can show it. The code for dx does not use it: 3. has it in closed form.
       3. x_c reaches L in three ways, whose shares add up:
          directly, ∂x̂_c/∂x_c = r                                                       r·dx̂_c
          through μ, ∂x̂_k/∂μ = −r for every k, ∂μ/∂x_c = 1/C                            −r·mean(dx̂)

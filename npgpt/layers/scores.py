@@ -123,7 +123,8 @@ class RotaryScores(Scores):
     Backward  given ds = ∂L/∂s:
       1. where j > i, s is −∞ whatever q and k are           ⇒ ds counts as 0 there
       2. s is the scaled dot product of q̃ and k̃             ⇒ dq̃ = ds·k̃/√D,  dk̃ = dsᵀ·q̃/√D
-      3. q̃_i = R_i q_i                                       ⇒ dq_i = R_iᵀ dq̃_i, turned back by the same angle; dk too
+      3. q̃_i = R_i q_i                                       ⇒ dq_i = R_iᵀ dq̃_i, and dk_j = R_jᵀ dk̃_j
+         A rotation keeps lengths and angles, RᵀR = 1, so R⁻¹ = Rᵀ: both are turned back by the same angle.
     Shapes    q, k, q̃, k̃ and their gradients (B, H, T, D); s, ds (B, H, T, T). Of an odd D the last channel stays
     Keeps     q, k, turned_q (q̃), turned_k
     Raises    ShapeError if q and k differ in shape or precision

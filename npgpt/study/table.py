@@ -4,7 +4,7 @@ import inspect
 from pathlib import Path
 
 import npgpt
-from npgpt import layers
+import npgpt.layers as layers
 from npgpt.core import Layer
 from npgpt.model import GPT
 from npgpt.study.check.cases import CASES

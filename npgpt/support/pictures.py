@@ -1,8 +1,12 @@
 """Pictures, if matplotlib is installed: drawn into files, never onto a screen."""
 
+import io
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from npgpt.errors import ConfigError
+from npgpt.support.files import write_atomically
 
 
 def pyplot() -> Any:
@@ -19,3 +23,24 @@ def pyplot() -> Any:
     from matplotlib import pyplot as plt
 
     return plt
+
+
+def draw_losses(path: Path, metrics: Sequence[dict[str, Any]]) -> None:
+    """Draw the losses of a run over its steps.
+
+    Raises
+        ConfigError if matplotlib is not installed.
+    """
+    plt = pyplot()
+    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    steps = [row["step"] for row in metrics]
+    axes.plot(steps, [row["train_loss"] for row in metrics], label="training")
+    axes.plot(steps, [row["val_loss"] for row in metrics], label="validation")
+    for name, style in (("unigram", ":"), ("bigram", "--")):
+        axes.axhline(metrics[0][f"{name}_loss"], linestyle=style, color="grey", label=name)
+    axes.set(xlabel="step", ylabel="cross-entropy, nats per token")
+    axes.legend()
+    picture = io.BytesIO()
+    figure.savefig(picture, dpi=120, format="png")
+    plt.close(figure)
+    write_atomically(path, picture.getvalue())

@@ -82,6 +82,20 @@ def test_flags_beat_the_file_and_the_file_the_defaults(text: str) -> None:
     assert config.data.text == [text]
 
 
+def test_flags_of_0_1_work_with_a_note(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    old = ["--kernels", "textbook", "--ledger-every", "2"]
+    assert main(["train", "--text", text, "--out", "run", *TINY, *old]) == 0
+    notes = capsys.readouterr().err
+    assert "note: --kernels is called --layers now; the old name works until npgpt 0.2" in notes
+    assert "note: --ledger-every is called --record-every now" in notes
+    assert RunConfig.load("run/config.toml").train.layers == "textbook"
+    assert len(Path("run/record.jsonl").read_text().splitlines()) == 2
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    shown = capsys.readouterr().out
+    assert "--layers" in shown and "--kernels" not in shown and "--ledger" not in shown
+
+
 @pytest.mark.parametrize("kind", ["bpe", "word", "char"])
 def test_every_tokenizer_trains_and_samples(kind: str, text: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "--text", text, "--tokenizer", kind, "--out", "run", *TINY]) == 0
@@ -153,7 +167,7 @@ def test_a_run_that_goes_astray_keeps_its_last_good_weights(text: str, capsys: p
     words = fails(
         capsys, "train", "--text", text, "--out", "run", *TINY, "--learning-rate", "1e30", "--eval-every", "1"
     )
-    assert "step 1: the validation loss is nan, so the weights of step 0 are kept. A lower --learning-rate" in words
+    assert "step 1: the validation loss is nan, so the weights of step 0 are kept. A lower learning_rate" in words
     assert main(["sample", "run", "--max-tokens", "2"]) == 0
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from npgpt import layers
+import npgpt.layers as layers
 from npgpt.errors import ConfigError, DataError, NpgptError, did_you_mean
 from npgpt.study.check.cases import make_case
 from npgpt.study.check.checker import check_case

@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from npgpt import optim, train
+import npgpt.optim as optim
+import npgpt.train as train
 from npgpt.config import GPTConfig
 from npgpt.core import Array, Cache, FlatParams, Param
 from npgpt.layers import IGNORE_INDEX

@@ -1,0 +1,96 @@
+"""The front door: every name is there, by one import, and what a notebook types works."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import npgpt
+
+NOTEBOOK = """
+import npgpt, numpy as np
+text = open("book.txt").read()
+model, steps = npgpt.GPTConfig(n_layer=1, n_head=2, n_embd=16), npgpt.TrainConfig(steps=20)
+run = npgpt.train_run(npgpt.RunConfig(model=model, train=steps), [text])
+print(run.tokenizer.decode(npgpt.generate(run.model, run.tokenizer.encode("The "), 30)))
+run.save("runs/mine")
+again = npgpt.load_run("runs/mine")
+print(npgpt.gradcheck(npgpt.layers.LayerNorm(8), np.random.randn(2, 3, 8)))
+print(npgpt.trace(again.model, np.array([[1, 2, 3]]), np.array([[2, 3, 4]])))
+"""
+
+
+def run_alone(code: str, folder: Path) -> str:
+    """What a fresh Python prints."""
+    ran = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, encoding="utf-8")
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_what_a_notebook_types_works(tmp_path: Path) -> None:
+    assert len(NOTEBOOK.strip().splitlines()) < 12
+    (tmp_path / "book.txt").write_text("The cat sat on the mat. The dog sat on the log.\n" * 200)
+    said = run_alone(NOTEBOOK, tmp_path)
+    assert "LayerNorm: 6 tensors, all right" in said
+    assert "Trace of GPT" in said
+    assert (tmp_path / "runs/mine/model.safetensors").exists()
+
+
+def test_every_name_is_there_twice_in_any_order(tmp_path: Path) -> None:
+    """The second time a submodule of the same name may have taken its place, if there is one."""
+    names = sorted(set(npgpt.__all__) - {"__version__"})
+    code = """
+import sys, types, npgpt
+names = sys.argv[1].split()
+first = {name: getattr(npgpt, name) for name in names}
+second = {name: getattr(npgpt, name) for name in reversed(names)}
+assert all(first[name] is second[name] for name in names)
+modules = {name for name in names if isinstance(first[name], types.ModuleType)}
+assert modules == {"layers", "compiled"}, modules
+assert npgpt.layers is sys.modules["npgpt.layers"] and npgpt.compiled is sys.modules["npgpt.compiled"]
+assert set(names) <= set(dir(npgpt))
+from npgpt import *
+"""
+    for order in (names, names[::-1]):
+        ran = subprocess.run([sys.executable, "-c", code, " ".join(order)], capture_output=True, encoding="utf-8")
+        assert ran.returncode == 0, ran.stderr
+
+
+def test_an_import_starts_neither_numpy_nor_numba(tmp_path: Path) -> None:
+    code = "import sys, npgpt; print({'numpy', 'numba', 'regex', 'safetensors', 'tqdm'} & set(sys.modules))"
+    assert run_alone(code, tmp_path) == "set()\n"
+    light = [
+        "GPT",
+        "GPTConfig",
+        "TrainConfig",
+        "RunConfig",
+        "Layer",
+        "Param",
+        "Cache",
+        "layers",
+        "make_gpt",
+        "generate",
+    ]
+    code = f"import sys, npgpt; [getattr(npgpt, name) for name in {light}]; print('numba' in sys.modules)"
+    assert run_alone(code, tmp_path) == "False\n"
+
+
+def test_the_names_for_editors_are_those_that_python_finds() -> None:
+    tree = ast.parse(Path(npgpt.__file__).read_text(encoding="utf-8"))
+    block = next(node for node in tree.body if isinstance(node, ast.If))
+    typed: dict[str, str] = {}
+    for node in block.body:
+        if isinstance(node, ast.ImportFrom):
+            typed |= {alias.name: str(node.module) for alias in node.names}
+        elif isinstance(node, ast.Import):
+            typed |= {alias.name.removeprefix("npgpt."): "" for alias in node.names}
+    assert typed == npgpt.HOMES
+    assert sorted(npgpt.__all__) == sorted([*typed, "__version__"])
+
+
+def test_an_unknown_name_is_refused_with_the_names_that_there_are() -> None:
+    with pytest.raises(AttributeError, match="npgpt has no 'GTP'; it has GPT, "):
+        npgpt.GTP  # noqa: B018
