@@ -24,32 +24,21 @@ if TYPE_CHECKING:  # for editors and type checkers; HOMES says the same to Pytho
     from npgpt.study.trace.tracing import trace
     from npgpt.tokenizer import BPETokenizer, CharTokenizer, WordTokenizer
 
-# Name -> the module that it is from; a module itself has none.
+# Module -> the names that are from it; modules that are names themselves.
 HOMES = {
-    "BPETokenizer": "npgpt.tokenizer",
-    "Cache": "npgpt.core",
-    "CharTokenizer": "npgpt.tokenizer",
-    "DataConfig": "npgpt.config",
-    "GPT": "npgpt.model",
-    "GPTConfig": "npgpt.config",
-    "Layer": "npgpt.core",
-    "Param": "npgpt.core",
-    "Run": "npgpt.runs",
-    "RunConfig": "npgpt.config",
-    "TrainConfig": "npgpt.config",
-    "WordTokenizer": "npgpt.tokenizer",
-    "WordVectors": "npgpt.embeddings.vectors",
-    "compiled": "",
-    "generate": "npgpt.sampling",
-    "gradcheck": "npgpt.study.check.checker",
-    "layers": "",
-    "load_run": "npgpt.runs",
-    "make_gpt": "npgpt.build",
-    "set_num_threads": "npgpt.machine.pool",
-    "trace": "npgpt.study.trace.tracing",
-    "train_run": "npgpt.runs",
-    "twin": "npgpt.build",
+    "npgpt.build": "make_gpt twin",
+    "npgpt.config": "DataConfig GPTConfig RunConfig TrainConfig",
+    "npgpt.core": "Cache Layer Param",
+    "npgpt.embeddings.vectors": "WordVectors",
+    "npgpt.machine.pool": "set_num_threads",
+    "npgpt.model": "GPT",
+    "npgpt.runs": "Run load_run train_run",
+    "npgpt.sampling": "generate",
+    "npgpt.study.check.checker": "gradcheck",
+    "npgpt.study.trace.tracing": "trace",
+    "npgpt.tokenizer": "BPETokenizer CharTokenizer WordTokenizer",
 }
+MODULES = ("compiled", "layers")
 
 __all__ = [
     "GPT",
@@ -80,11 +69,12 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in HOMES:
+    if name in MODULES:
+        return importlib.import_module(f"npgpt.{name}")
+    home = next((module for module, names in HOMES.items() if name in names.split()), None)
+    if home is None:
         raise AttributeError(f"npgpt has no {name!r}; it has {', '.join(__all__)}; a module is imported by its name")
-    home = HOMES[name]
-    found = getattr(importlib.import_module(home), name) if home else importlib.import_module(f"npgpt.{name}")
-    globals()[name] = found  # the next look finds it at once
+    found = globals()[name] = getattr(importlib.import_module(home), name)  # the next look finds it at once
     return found
 
 

@@ -82,13 +82,15 @@ def test_the_names_for_editors_are_those_that_python_finds() -> None:
     tree = ast.parse(Path(npgpt.__file__).read_text(encoding="utf-8"))
     block = next(node for node in tree.body if isinstance(node, ast.If))
     typed: dict[str, str] = {}
+    modules = []
     for node in block.body:
         if isinstance(node, ast.ImportFrom):
-            typed |= {alias.name: str(node.module) for alias in node.names}
+            typed[str(node.module)] = " ".join(alias.name for alias in node.names)
         elif isinstance(node, ast.Import):
-            typed |= {alias.name.removeprefix("npgpt."): "" for alias in node.names}
+            modules += [alias.name.removeprefix("npgpt.") for alias in node.names]
     assert typed == npgpt.HOMES
-    assert sorted(npgpt.__all__) == sorted([*typed, "__version__"])
+    assert tuple(modules) == npgpt.MODULES
+    assert sorted(npgpt.__all__) == sorted([*" ".join(typed.values()).split(), *modules, "__version__"])
 
 
 def test_an_unknown_name_is_refused_with_the_names_that_there_are() -> None:
