@@ -1,6 +1,7 @@
 """What the README says is so: its example runs, its table has every layer, its links lead somewhere."""
 
 import re
+import warnings
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,16 @@ def test_the_example_runs_and_a_wrong_sign_is_seen(capsys: pytest.CaptureFixture
     assert "WRONG" not in capsys.readouterr().out
     exec(code.replace('note("x", dy', 'note("x", -dy'), {})
     assert "WRONG" in capsys.readouterr().out
+
+
+def test_the_lines_that_train_from_python_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = next(block for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "train_run(" in block)
+    monkeypatch.chdir(tmp_path)
+    Path("book.txt").write_text("The cat sat on the mat. The dog sat on the log.\n" * 200)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "only .* merges")  # so short a book has few
+        exec(code.replace("steps=300", "steps=2"), {})
+    assert Path("runs/mine/model.safetensors").exists()
 
 
 def test_every_layer_stands_in_the_table() -> None:
