@@ -82,7 +82,7 @@ class GPTConfig(Options):
     n_embd: int = option(128, "channels: the width of the model", at_least=1)
     dropout: float = option(0.0, "probability of dropping a number while training", at_least=0, below=1)
     tie_weights: bool = option(True, "one matrix for the token embedding and the vocabulary head")
-    activation: str = option("gelu_tanh", "the bend in the MLP", one_of=tuple(ACTIVATIONS))
+    activation: str = option("gelu_tanh", "the activation function of the MLP", one_of=tuple(ACTIVATIONS))
     positions: str = option(
         "learned",
         "how the model knows the order of its tokens: vectors, or something in the scores",
@@ -139,10 +139,10 @@ class TrainConfig(Options):
     weight_decay: float = option(0.1, "decoupled, on matrices only", at_least=0)
     beta1: float = option(0.9, "AdamW: memory of the mean gradient", at_least=0, below=1)
     beta2: float = option(0.95, "AdamW: memory of the mean squared gradient", at_least=0, below=1)
-    eps: float = option(1e-8, "AdamW: added below the fraction", above=0)
-    grad_clip: float = option(1.0, "largest norm of the gradient; what is longer is scaled down", above=0)
+    eps: float = option(1e-8, "AdamW: epsilon, added to the root of the mean squared gradient", above=0)
+    grad_clip: float = option(1.0, "largest norm of the gradient; a longer gradient is scaled down to it", above=0)
     layers: str = option(
-        "compiled", "what computes: compiled layers (fast, the same bits everywhere) or textbook ones", one_of=LAYERS
+        "compiled", "compiled layers (fast, the same bits everywhere) or textbook layers", one_of=LAYERS
     )
     eval_every: int = option(100, "steps from one evaluation, sample and checkpoint to the next", at_least=1)
     seed: int = option(0, "decides the first weights, the order of the examples, dropout and the samples", at_least=0)

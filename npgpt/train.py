@@ -93,13 +93,15 @@ def accumulate(model: GPT, x: Array, y: Array, cache: Cache, micro_batches: int 
         raise DataError("every target of the batch is ignored: there is no loss")
     model.zero_grad(cache)
     loss, first = 0.0, 0
-    for part_x, part_y in zip(np.array_split(x, micro_batches), np.array_split(y, micro_batches), strict=True):
-        if len(part_x):
-            cache.reset(step=step, first_example=first)
-            loss += float(model.loss(part_x, part_y, cache, count))
-            model.loss_backward(1.0, cache)
-            first += len(part_x)
-    cache.clear_unwritten()
+    try:
+        for part_x, part_y in zip(np.array_split(x, micro_batches), np.array_split(y, micro_batches), strict=True):
+            if len(part_x):
+                cache.reset(step=step, first_example=first)
+                loss += float(model.loss(part_x, part_y, cache, count))
+                model.loss_backward(1.0, cache)
+                first += len(part_x)
+    finally:  # a pass that was stopped leaves a cache behind whose next pass adds
+        cache.clear_unwritten()
     return loss
 
 
