@@ -221,15 +221,3 @@ def without(x: Array, direction: Array) -> Array:
     """
     rest: Array = x - (x @ direction)[:, None] * direction
     return rest
-
-
-def unit(x: Array) -> Array:
-    """Each row divided by its length; a row of zeros stays as it is.
-
-    >>> unit(np.array([[3., 4.], [0., 0.]]))
-    array([[0.6, 0.8],
-           [0. , 0. ]])
-    """
-    length = np.sqrt((x.astype(np.float64) ** 2).sum(-1, keepdims=True))
-    scaled: Array = (x / np.where(length > 0, length, 1)).astype(x.dtype)
-    return scaled

@@ -16,7 +16,7 @@ import safetensors
 import safetensors.numpy
 
 from npgpt.core import Array
-from npgpt.embeddings.documents import unit
+from npgpt.embeddings.vectors import unit
 from npgpt.errors import DataError, ShapeError
 from npgpt.support.files import write_atomically
 
@@ -93,7 +93,7 @@ class DocumentIndex:
             )
         if not np.isfinite(vector).all():
             raise DataError("the vector that is searched for holds a number that is infinite or NaN")
-        scores = self.vectors @ unit(vector[None].astype(np.float64))[0]
+        scores = self.vectors @ unit(vector.astype(np.float64))
         best = np.argsort(-scores, kind="stable")[: max(0, n)]
         return [Hit(int(d), self.names[d], float(scores[d]), self.texts[d]) for d in best]
 

@@ -84,17 +84,12 @@ class WordVectors:
     @functools.cached_property
     def units(self) -> Array:
         """(V, C): each vector divided by its length, so that a product with another one is the cosine."""
-        # The squares in float64: those of large float32 numbers overflow, those of small ones vanish.
-        length = np.sqrt(np.einsum("vc,vc->v", self.vectors, self.vectors, dtype=np.float64))
-        length[length == 0] = 1
-        units: Array = np.empty_like(self.vectors)
-        np.divide(self.vectors, length[:, None], out=units, casting="same_kind")
-        return units
+        return unit(self.vectors)
 
     def unit(self, word: str) -> Array:
         """The vector of a word divided by its length, (C,) in float64."""
-        unit: Array = self.units[self._row(word)].astype(np.float64)
-        return unit
+        vector: Array = self.units[self._row(word)].astype(np.float64)
+        return vector
 
     def similarity(self, a: str, b: str) -> float:
         """The cosine of two words."""
@@ -138,7 +133,7 @@ class WordVectors:
         return self._nearest(corner, n, {self._row(word) for word in (a, b, c)} if exclude_inputs else set())
 
     def _nearest(self, vector: Array, n: int, left_out: set[int]) -> list[tuple[str, float]]:
-        cosines = self.units @ _unit(vector).astype(np.float32)
+        cosines = self.units @ unit(vector.astype(np.float64)).astype(np.float32)
         cosines[list(left_out)] = -np.inf
         n = min(max(n, 0), len(self) - len(left_out))
         if n == 0:
@@ -164,17 +159,23 @@ def cosine(u: Array, v: Array) -> float:
     >>> cosine([1, 0], [1, 1])
     0.7071067811865475
     """
-    return float(np.clip(_unit(u) @ _unit(v), -1, 1))
+    return float(np.clip(unit(np.asarray(u, np.float64)) @ unit(np.asarray(v, np.float64)), -1, 1))
 
 
-def _unit(vector: Array) -> Array:
-    vector = np.asarray(vector, np.float64)
-    largest = np.abs(vector).max()
-    if largest == 0:
-        return vector
-    vector = vector / largest  # so that no square overflows or vanishes
-    unit: Array = vector / np.sqrt(vector @ vector)
-    return unit
+def unit(x: Array) -> Array:
+    """Vectors (..., C) of floats, each divided by its length. A vector of zeros stays as it is.
+
+    >>> unit(np.array([[3., 4.], [0., 0.]]))
+    array([[0.6, 0.8],
+           [0. , 0. ]])
+    """
+    # Squares of large numbers overflow, of small ones vanish: float32 is squared in float64, float64 is scaled first.
+    if x.dtype == np.float64:
+        largest = np.abs(x).max(-1, keepdims=True)
+        x = x / np.where(largest > 0, largest, 1)
+    length = np.sqrt(np.einsum("...c,...c->...", x, x, dtype=np.float64))[..., None]
+    units: Array = np.empty_like(x)
+    return np.divide(x, np.where(length > 0, length, 1), out=units, casting="same_kind")
 
 
 def similar_spellings(word: str, index: Mapping[str, int], n: int = SIMILAR_SPELLINGS) -> list[str]:

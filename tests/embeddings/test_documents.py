@@ -19,12 +19,11 @@ from npgpt.embeddings.documents import (
     numbers_of,
     sif,
     tf_idf,
-    unit,
     without,
     words_of,
 )
 from npgpt.embeddings.pv_dbow import DocumentWords, PVConfig, PVModel, train_pv_dbow
-from npgpt.embeddings.vectors import WordVectors
+from npgpt.embeddings.vectors import WordVectors, unit
 from npgpt.errors import ConfigError, DataError, ShapeError
 from npgpt.study.check.cases import Case, of_order_one
 from npgpt.study.check.checker import METHODS, check_case, gradcheck
@@ -92,7 +91,10 @@ def test_the_common_direction_is_the_first_singular_vector(D: int, C: int, seed:
 
 def test_unit_vectors_of_any_size() -> None:
     x = np.array([[3e-30, 4e-30], [3e30, 4e30], [0, 0]], np.float32)
-    assert np.allclose(unit(x), np.array([[0.6, 0.8], [0.6, 0.8], [0, 0]])) and unit(x).dtype == np.float32
+    expected = np.array([[0.6, 0.8], [0.6, 0.8], [0, 0]])
+    assert np.allclose(unit(x), expected) and unit(x).dtype == np.float32
+    x = np.array([[3e-200, 4e-200], [3e200, 4e200], [0, 0]])
+    assert np.allclose(unit(x), expected) and unit(x[0]).shape == (2,)
 
 
 def test_a_state_makes_the_same_again_and_a_wrong_one_is_refused() -> None:
