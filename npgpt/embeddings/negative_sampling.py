@@ -1,4 +1,6 @@
 # n examples, M neighbours, K words (the target, then noise), C channels
+"""Negative sampling: the loss of word2vec, and the logistic loss at its end, which PV-DBOW (``pv_dbow.py``) shares."""
+
 import numpy as np
 
 from npgpt.core import Array, Cache, Layer, Param
@@ -8,13 +10,14 @@ from npgpt.core.shapes import check_ids
 class NegativeSampling(Layer):
     """The loss of word2vec: is this word the one that the neighbours belong to, or one that was drawn as noise?
 
-    Forward   h_n = mean_m I[rows_nm],  s_nk = h_n · O[words_nk],  p = σ(s) = 1/(1 + e^(−s))
-              L = −Σ_nk [label·log p + (1 − label)·log(1 − p)];  with one neighbour it is skip-gram, with several CBOW
+    Forward   h_n = mean_m I[rows_nm],  s_nk = h_n · O[words_nk];  one neighbour: skip-gram, several: CBOW
+              L = ``logistic_loss`` of s and the labels
     Backward  given dloss = ∂L/∂L of what is minimised:
-      1. log σ(s) has the slope 1 − p, and log(1 − σ(s)) has −p      ⇒ ds = dloss·(p − label)
+      1. ``logistic_slope`` is ∂L/∂s                                 ⇒ ds = dloss·(σ(s) − label)
       2. O[word] stands in s with the factor h                       ⇒ dO[v] = Σ ds_nk h_n over the places where v is
       3. h_n stands in every s_nk with the factor O[words_nk]        ⇒ dh_n = Σ_k ds_nk O[words_nk]
       4. each of the M neighbours is a share 1/M of the mean         ⇒ dI[v] = Σ dh_n/M over the places where v is
+         (word2vec itself takes dh_n: see ``npgpt.embeddings.word2vec.textbook_epoch``)
     Shapes    rows (n, M), words (n, K) of integers; labels (n, K) of 0 and 1; inputs, outputs (V, C); L a scalar
     Keeps     rows, words, labels, hidden (that is h), scores (that is s)
     Raises    ShapeError if a word is not in 0 to V - 1
@@ -40,19 +43,50 @@ class NegativeSampling(Layer):
         rows, words, labels = cache.keep("rows", rows), cache.keep("words", words), cache.keep("labels", labels)
         h = cache.keep("hidden", self.inputs.value[rows].mean(1))  # (n, C)
         scores = cache.keep("scores", (self.outputs.value[words] * h[:, None]).sum(-1))  # (n, K)
-        # log σ(s) = s − log(1 + e^s) = −log(1 + e^(−s)): of the two, the one whose power is not large
-        signed = scores * (1 - 2 * labels).astype(scores.dtype)  # −s for the target, s for noise
-        large = signed * (signed.real > 0)
-        loss: Array = (large + np.log(np.exp(signed - large) + np.exp(-large))).sum()
-        return loss
+        return logistic_loss(scores, labels)
 
     def backward(self, dloss: Array | float, cache: Cache) -> None:
         rows, words, labels, h = cache["rows"], cache["words"], cache["labels"], cache["hidden"]
-        p = sigmoid(cache["scores"])
-        ds = cache.note("scores", dloss * (p - labels.astype(p.dtype)))  # 1.
+        ds = cache.note("scores", dloss * logistic_slope(cache["scores"], labels))  # 1.
         np.add.at(self.outputs.grad, words, ds[..., None] * h[:, None])  # 2.
         dh = cache.note("hidden", (ds[..., None] * self.outputs.value[words]).sum(1))  # 3.
         np.add.at(self.inputs.grad, rows, np.repeat(dh[:, None] / rows.shape[1], rows.shape[1], axis=1))  # 4.
+
+
+def logistic_loss(scores: Array, labels: Array) -> Array:
+    """How unlikely the labels are, if σ(score) is the probability that a label is 1: a scalar.
+
+    L = −Σ [label·log σ(s) + (1 − label)·log(1 − σ(s))],  σ(s) = 1/(1 + e^(−s))
+      1. log σ(s) = −log(1 + e^(−s)),  log(1 − σ(s)) = −log(1 + e^s)
+                              ⇒ L = Σ log(1 + e^z),  z = −s where the label is 1 and s where it is 0
+      2. log(1 + e^z) = m + log(e^(z − m) + e^(−m)) for any m; with m = max(z, 0) nothing overflows
+      3. log(1 + e^z) has the slope e^z/(1 + e^z) = σ(z)
+                              ⇒ ∂L/∂s = −σ(−s) = σ(s) − 1 where the label is 1, and σ(s) where it is 0: σ(s) − label
+
+    Args
+        scores: any shape.
+        labels: 0 and 1, or booleans; of the same shape, or of one that broadcasts to it.
+    """
+    z = scores * _signs(scores, labels)  # 1.
+    m = z.real * (z.real > 0)
+    loss: Array = (m + np.log(np.exp(z - m) + np.exp(-m))).sum()  # 2.
+    return loss
+
+
+def logistic_slope(scores: Array, labels: Array) -> Array:
+    """The gradient of ``logistic_loss`` with respect to its scores, in their shape.
+
+    >>> logistic_slope(np.zeros(2), np.array([1, 0]))
+    array([-0.5,  0.5])
+    """
+    sign = _signs(scores, labels)
+    slope: Array = sign * sigmoid(scores * sign)  # 3.
+    return slope
+
+
+def _signs(scores: Array, labels: Array) -> Array:
+    """−1 where the label is 1, 1 where it is 0; in the precision of the scores."""
+    return (1 - 2 * labels).astype(scores.dtype if scores.dtype.kind == "f" else np.float64)
 
 
 def sigmoid(z: Array) -> Array:

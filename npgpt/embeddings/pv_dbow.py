@@ -17,7 +17,7 @@ import numpy as np
 from npgpt.build import can_compile, make_optimizer, twin
 from npgpt.core import Array, Cache, Layer
 from npgpt.embeddings.documents import State, numbers_of, words_of
-from npgpt.embeddings.negative_sampling import sigmoid
+from npgpt.embeddings.negative_sampling import logistic_loss, logistic_slope, sigmoid
 from npgpt.embeddings.word2vec import frequent_words
 from npgpt.errors import ConfigError, DataError
 from npgpt.layers import Embedding
@@ -30,10 +30,10 @@ BATCH = 8192  # pairs in a step of training
 class DocumentWords(Layer):
     """The loss of PV-DBOW: does this word stand in the document, or was it drawn as noise?
 
-    Forward   d_n = A[documents_n],  w_nk = B[words_nk],  s_nk = d_n · w_nk;
-              L = (1/n)·Σ_nk log(1 + e^(z_nk)),  z_n0 = −s_n0 of the word that stands there, z_nk = s_nk of noise
+    Forward   d_n = A[documents_n],  w_nk = B[words_nk],  s_nk = d_n · w_nk
+              L = (1/n)·``logistic_loss`` of s, where the label of the word that stands there is 1 and that of noise 0
     Backward  given dloss = ∂L/∂L of what is minimised:
-      1. log(1 + e^z) has the slope σ(z) = 1/(1 + e^(−z))    ⇒ ds_n0 = −dloss·σ(z_n0)/n,  ds_nk = dloss·σ(z_nk)/n
+      1. ``logistic_slope`` is that loss's slope             ⇒ ds_nk = dloss·(σ(s_nk) − label_k)/n
       2. d_n stands in every s_nk with the factor w_nk       ⇒ dd_n = Σ_k ds_nk w_nk
       3. w_nk stands in s_nk alone, with the factor d_n      ⇒ dw_nk = ds_nk d_n
       4. both are rows of tables: the lookup's backward adds them up, row by row
@@ -58,27 +58,21 @@ class DocumentWords(Layer):
         d = cache.keep("document", self.documents.forward(documents, cache.scope("documents")))  # (n, C)
         w = cache.keep("word", self.words.forward(words, cache.scope("words")))  # (n, K, C)
         scores = cache.keep("scores", (w @ d[..., None])[..., 0])  # (n, K)
-        # log(1 + e^z) = m + log(e^(z − m) + e^(−m)) for any m; with m = max(z, 0) nothing overflows
-        z = scores * signs(scores)
-        m = z.real * (z.real > 0)
-        loss: Array = (m + np.log(np.exp(z - m) + np.exp(-m))).sum() / len(z)
+        loss: Array = logistic_loss(scores, _labels(scores)) / len(scores)
         return loss
 
     def backward(self, dloss: Array | float, cache: Cache) -> None:
         d, w, scores = cache["document"], cache["word"], cache["scores"]
-        sign = signs(scores)
-        ds = cache.note("scores", dloss * sign * sigmoid(scores * sign) / len(scores))  # 1.
+        ds = cache.note("scores", dloss * logistic_slope(scores, _labels(scores)) / len(scores))  # 1.
         dd = cache.note("document", (ds[:, None] @ w)[:, 0])  # 2.
         dw = cache.note("word", ds[..., None] * d[:, None])  # 3.
         self.documents.backward(dd, cache.scope("documents"))  # 4.
         self.words.backward(dw, cache.scope("words"))
 
 
-def signs(scores: Array) -> Array:
-    """−1 for the word that stands there, 1 for noise; in the precision of the scores."""
-    sign = np.ones(scores.shape[1], scores.real.dtype if scores.dtype.kind == "f" else np.float64)
-    sign[0] = -1
-    return sign
+def _labels(scores: Array) -> Array:
+    """(1, K): 1 for the word that stands there, then 0 for noise."""
+    return np.eye(1, scores.shape[1], dtype=np.int64)
 
 
 @dataclass(frozen=True)
