@@ -116,7 +116,7 @@ class BagOfWords:
                 x[d, rows] = shares
             else:
                 x[d] = shares @ self.vectors[rows]
-        return x if self.direction is None else without(x, self.direction)
+        return x if self.direction is None else without(x, self.direction.astype(np.float32))
 
     def state(self) -> State:
         arrays = {"weights": self.weights, "vectors": self.vectors, "direction": self.direction}
@@ -203,13 +203,13 @@ def common_direction(x: Array) -> Array:
     """The unit vector along which the rows of x (D, C) are longest together: it has the largest Σ_d (x_d·u)².
 
     That is the eigenvector of xᵀ·x with the largest eigenvalue, or x's first right singular vector. The mean is not
-    taken away first: it is most of what the rows have in common, and is to go.
+    taken away first: it is most of what the rows have in common, and is to go. float32 gives float32.
 
     >>> common_direction(np.array([[3., 4.], [6., 8.]])).round(6)
     array([0.6, 0.8])
     """
-    x = x.astype(np.float64)
-    u: Array = np.linalg.eigh(x.T @ x)[1][:, -1]
+    wide = x.astype(np.float64)
+    u: Array = np.linalg.eigh(wide.T @ wide)[1][:, -1]
     return (u if u.sum() >= 0 else -u).astype(np.float32 if x.dtype == np.float32 else np.float64)
 
 

@@ -110,6 +110,18 @@ def test_a_state_makes_the_same_again_and_a_wrong_one_is_refused() -> None:
         BagOfWords(["a", "a"], np.ones(2))
 
 
+def test_all_vectors_of_documents_are_float32() -> None:
+    tokenizer = CharTokenizer.train("".join(TEXTS))
+    model = make_gpt(GPTConfig(tokenizer.vocab_size, 4, n_layer=1, n_head=2, n_embd=8), "textbook")
+    bag = BagOfWords(WORDS, np.ones(len(WORDS)), TABLE.vectors, common_direction(np.eye(5)))  # a float64 direction
+    for encoder in (tf_idf(TEXTS), mean(TABLE), sif(TABLE, TEXTS), bag, train_pv_dbow(TEXTS, PVConfig(min_count=1))):
+        assert encoder.encode(TEXTS).dtype == np.float32
+    assert gpt_vectors(model, tokenizer, TEXTS).dtype == np.float32
+    for dtype in (np.float32, np.float64):
+        x = np.eye(3, dtype=dtype)
+        assert common_direction(x).dtype == without(x, common_direction(x)).dtype == dtype
+
+
 # ---- A GPT's last vectors.
 
 
