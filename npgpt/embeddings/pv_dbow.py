@@ -1,5 +1,5 @@
 # n pairs, K words (the one that stands there, then noise), D documents, V vocabulary, C channels
-"""PV-DBOW: a vector for each document, learned by foretelling the document's words.
+"""PV-DBOW: a vector for each document, learned by predicting the document's words.
 
 It is skip-gram with the document in place of the neighbour: no order, no window, only which words stand in it.
 
@@ -105,11 +105,11 @@ class PVConfig:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be above 0")
 
 
-def train_pv_dbow(texts: Sequence[str], config: PVConfig | None = None, kernels: str = "compiled") -> "PVModel":
+def train_pv_dbow(texts: Sequence[str], config: PVConfig | None = None, layers: str = "compiled") -> "PVModel":
     """Learn a vector for each text and one for each word, and return what makes vectors of texts.
 
     Args
-        kernels: which layers look up the rows: "compiled" or "textbook".
+        layers: which layers look up the rows: "compiled" or "textbook".
     Raises
         DataError if too few words are frequent enough.
     """
@@ -122,7 +122,7 @@ def train_pv_dbow(texts: Sequence[str], config: PVConfig | None = None, kernels:
     keep = np.minimum(np.sqrt(ratio) + ratio, 1.0)
     noise = counts**0.75 / (counts**0.75).sum()
     layer = DocumentWords(len(texts), len(words), config.n_embd).astype(np.float32)
-    if kernels == "compiled" and can_compile():
+    if layers == "compiled" and can_compile():
         layer = twin(layer, "compiled")
     layer.initialise(config.seed)
     optimizer = make_optimizer(layer, weight_decay=0.0)
@@ -151,7 +151,7 @@ class PVModel:
     """The words' vectors of a trained PV-DBOW, and with them a vector for any text.
 
     Training ends with vectors of the texts that it saw; they are not used. Every text, seen or new, gets the vector d
-    that foretells its words best while the words' vectors stay fixed, so that all are made in the same way. Then no
+    that predicts its words best while the words' vectors stay fixed, so that all are made in the same way. Then no
     noise need be drawn: what it adds on average can be computed.
 
     Forward   f(d) = Σ_w P_w log(1 + e^(−d·w)) + K·Σ_v p_v log(1 + e^(d·v)) + (λ/2)·|d|²,

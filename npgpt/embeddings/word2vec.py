@@ -9,7 +9,6 @@ goes through the text: the same vectors, bit for bit, for any number of threads 
 Source    Mikolov et al. 2013, arXiv:1301.3781 and arXiv:1310.4546
 """
 
-import dataclasses
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -36,7 +35,7 @@ class Word2VecConfig:
         min_count: rarer words are left out.
         negative: words of noise for each pair.
         sample: words more frequent than this are sub-sampled; 0 keeps all.
-        algorithm: "skip-gram" (each neighbour foretells the word) or "cbow" (their mean does).
+        algorithm: "skip-gram" (each neighbour predicts the word) or "cbow" (their mean does).
     """
 
     n_embd: int = 100
@@ -124,12 +123,12 @@ def frequent_words(counter: Mapping[str, int], min_count: int) -> list[str]:
 
 
 def train_word2vec(
-    sentences: Iterable[Sequence[str]], config: Word2VecConfig | None = None, kernels: str = "compiled"
+    sentences: Iterable[Sequence[str]], config: Word2VecConfig | None = None, layers: str = "compiled"
 ) -> WordVectors:
     """Learn a vector for each word.
 
     Args
-        kernels: "compiled", or "textbook": a step at a time in NumPy, some thousand times slower, to compare with.
+        layers: "compiled", or "textbook": a step at a time in NumPy, some thousand times slower, to compare with.
     Raises
         DataError if too few words are frequent enough.
     """
@@ -141,7 +140,7 @@ def train_word2vec(
     bits = random_bits(key, np.arange(len(corpus.words) * config.n_embd, dtype=np.uint32))
     inputs[:, : config.n_embd] = ((bits / 2.0**31 - 1.0) / config.n_embd).reshape(-1, config.n_embd)
     for epoch in range(config.epochs):
-        train = _compiled_epoch if kernels == "compiled" else textbook_epoch
+        train = _compiled_epoch if layers == "compiled" else textbook_epoch
         train(inputs, outputs, corpus, config, epoch)
     return WordVectors(corpus.words, np.ascontiguousarray(inputs[:, : config.n_embd]))
 
@@ -221,7 +220,12 @@ def examples(corpus: Corpus, config: Word2VecConfig, epoch: int) -> Iterator[Exa
 
 
 def textbook_epoch(inputs: Array, outputs: Array, corpus: Corpus, config: Word2VecConfig, epoch: int) -> None:
-    """The same epoch by the layer whose gradients are derived in ``negative_sampling.py``, a step at a time."""
+    """The same epoch by the layer whose gradients are derived in ``negative_sampling.py``, a step at a time.
+
+    CBOW in word2vec does not quite follow the gradient. Each of M neighbours is a share 1/M of their mean h, so its
+    gradient is dh/M; but word2vec subtracts the whole dh from each, as if the rate were M times as large for these
+    rows. With one neighbour (skip-gram) the two are the same.
+    """
     layer = NegativeSampling(*inputs.shape)
     layer.inputs.value, layer.outputs.value = inputs, outputs
     cache = Cache()
@@ -232,10 +236,4 @@ def textbook_epoch(inputs: Array, outputs: Array, corpus: Corpus, config: Word2V
         layer.backward(1.0, cache)
         rate = np.float32(example.rate)
         outputs -= rate * layer.outputs.grad
-        # word2vec gives each of n neighbours the whole gradient of their mean, not 1/n of it: a rate n times as large
-        inputs -= rate * len(example.rows) * layer.inputs.grad
-
-
-def with_seed(config: Word2VecConfig, seed: int) -> Word2VecConfig:
-    """The same with another seed."""
-    return dataclasses.replace(config, seed=seed)
+        inputs -= rate * len(example.rows) * layer.inputs.grad  # M times dh/M

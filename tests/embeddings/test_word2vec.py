@@ -61,7 +61,7 @@ def test_the_kernel_equals_the_textbook(
         n_embd, window, 1, negative, sample, epochs=2, learning_rate=0.05, algorithm=algorithm, seed=seed
     )
     text = sentences(seed, 8)
-    compiled, textbook = train_word2vec(text, config), train_word2vec(text, config, kernels="textbook")
+    compiled, textbook = train_word2vec(text, config), train_word2vec(text, config, layers="textbook")
     assert compiled.words == textbook.words
     assert np.allclose(compiled.vectors, textbook.vectors, rtol=0, atol=2e-6)
 

@@ -1,18 +1,7 @@
 """word2vec: one pass over a text, a word and one of its neighbours at a time.
 
-As code (skip-gram; ``inputs`` and ``outputs`` are the two tables, ``others`` the words drawn as noise)::
-
-    for i, target in enumerate(sentence):
-        for j in neighbours(i):
-            h = inputs[sentence[j]]
-            dh = 0
-            for word, label in [(target, 1), *((other, 0) for other in others())]:
-                g = rate * (label - sigmoid(h @ outputs[word]))
-                dh += g * outputs[word]
-                outputs[word] += g * h
-            inputs[sentence[j]] += dh
-
-CBOW differs in that h is the mean of all neighbours, and each of them gets dh.
+The plain loop is ``npgpt.embeddings.word2vec.textbook_epoch``, over the steps that ``examples`` lists, and the tests'
+oracle. Its docstring also says why, in CBOW, each neighbour gets the whole gradient of the mean.
 
 Every step changes what the next one reads, so the order is part of the result, and one thread goes through all of it:
 the same bits for any number of threads. What makes it fast: a row is a whole number of registers (tables are padded
