@@ -227,11 +227,12 @@ def textbook_epoch(inputs: Array, outputs: Array, corpus: Corpus, config: Word2V
     rows. With one neighbour (skip-gram) the two are the same.
     """
     layer = NegativeSampling(*inputs.shape)
-    layer.inputs.value, layer.outputs.value = inputs, outputs
+    layer.inputs.move(inputs, np.zeros_like(inputs))
+    layer.outputs.move(outputs, np.zeros_like(outputs))
     cache = Cache()
     for example in examples(corpus, config, epoch):
         labels = np.array([[1] + [0] * (len(example.words) - 1)])
-        layer.inputs.grad, layer.outputs.grad = np.zeros_like(inputs), np.zeros_like(outputs)
+        layer.zero_grad()
         layer.forward(np.array([example.rows]), np.array([example.words]), labels, cache.reset())
         layer.backward(1.0, cache)
         rate = np.float32(example.rate)
