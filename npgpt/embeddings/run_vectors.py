@@ -1,0 +1,55 @@
+"""Vectors out of a run folder: those of a model's tokens, before and after training, and those of texts."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from npgpt.build import make_gpt
+from npgpt.core import Array
+from npgpt.embeddings.documents import State, gpt_vectors
+from npgpt.embeddings.vectors import WordVectors
+from npgpt.runs import MODEL, load_run
+from npgpt.tokenizer import BPETokenizer, Tokenizer
+
+
+def token_vectors(folder: str | Path) -> tuple[WordVectors, WordVectors]:
+    """The token embedding of a run: before training, as the seed gives it, and after."""
+    run = load_run(folder)
+    words, first = token_names(run.tokenizer), make_gpt(run.config.model, "textbook", run.config.train.seed)
+    return WordVectors(words, first.embedding.weight.value), WordVectors(words, run.model.embedding.weight.value)
+
+
+def token_names(tokenizer: Tokenizer) -> list[str]:
+    """The text of each token: codes for bytes that are no character, and the id behind what would stand twice."""
+    special = {token: text for text, token in tokenizer.special_tokens.items()}
+    names: dict[str, None] = {}
+    for token in range(tokenizer.vocab_size):
+        if token in special:
+            name = special[token]
+        elif isinstance(tokenizer, BPETokenizer):
+            name = tokenizer.token_bytes[token].decode("utf-8", "backslashreplace")
+        else:
+            name = tokenizer.decode([token])
+        while not name or name in names:
+            name = f"{name}<{token}>"
+        names[name] = None
+    return list(names)
+
+
+class RunEncoder:
+    """The last vectors of a run's model (``gpt_vectors``). An index keeps where the run is, and a hash of the weights.
+
+    Args
+        folder: of the run.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.run = load_run(folder)
+        self.folder = str(Path(folder).absolute())
+        self.weights = hashlib.blake2b(Path(folder, MODEL).read_bytes(), digest_size=16).hexdigest()
+
+    def encode(self, texts: Sequence[str]) -> Array:
+        return gpt_vectors(self.run.model, self.run.tokenizer, texts)
+
+    def state(self) -> State:
+        return {"run": self.folder, "weights": self.weights}, {}

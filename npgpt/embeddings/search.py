@@ -1,0 +1,107 @@
+"""An index of texts by one of five methods: made, and opened again together with what makes vectors of questions."""
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from npgpt.embeddings.documents import BagOfWords, Encoder, mean, numbers_of, sif, tf_idf
+from npgpt.embeddings.index import DocumentIndex
+from npgpt.embeddings.pv_dbow import PVModel, train_pv_dbow
+from npgpt.embeddings.run_vectors import RunEncoder
+from npgpt.embeddings.vectors import WordVectors
+from npgpt.errors import ConfigError, DataError, NpgptError, RunError, did_you_mean
+
+METHODS = ("tf-idf", "mean", "sif", "pv-dbow", "gpt")
+SHOWN = 300  # characters of each document that the index keeps to show
+MOST_NUMBERS = 10**8  # in the vectors of TF-IDF: 400 MB
+FREQUENT = 50_000  # words of a table that are kept although no document has them: a question may
+
+
+def make_index(
+    names: Sequence[str],
+    texts: Sequence[str],
+    method: str = "tf-idf",
+    vectors: WordVectors | None = None,
+    run_folder: str | Path | None = None,
+) -> DocumentIndex:
+    """An index of documents, which also holds what made their vectors. It keeps the beginning of each text to show.
+
+    Args
+        names: one a document.
+        method: one of ``METHODS``.
+        vectors: of words, for "mean" and "sif".
+        run_folder: of a trained model, for "gpt".
+    Warns
+        if TF-IDF leaves out words, because the vectors would be too large.
+    Raises
+        ConfigError if the method is unknown, or lacks what it needs; DataError if the texts are of no use to it.
+
+    >>> index = make_index(["cats", "war"], ["The cat purrs.", "War and peace"])
+    >>> index.settings["method"], index.vectors.shape
+    ('tf-idf', (2, 6))
+    """
+    encoder = _make_encoder(texts, method, vectors, run_folder)
+    settings, arrays = encoder.state()
+    shown = [" ".join(text.split())[:SHOWN] for text in texts]
+    return DocumentIndex(names, shown, encoder.encode(texts), {"method": method} | settings, arrays)
+
+
+def _make_encoder(
+    texts: Sequence[str], method: str, vectors: WordVectors | None, run_folder: str | Path | None
+) -> Encoder:
+    if method == "tf-idf":
+        fit = MOST_NUMBERS // max(1, len(texts))
+        bag = tf_idf(texts, fit)
+        if len(bag.words) == fit:
+            warnings.warn(f"only the {fit:,} words that most documents have are kept", stacklevel=3)
+        return bag
+    if method == "pv-dbow":
+        return train_pv_dbow(texts)
+    if method == "gpt" and run_folder is not None:
+        return RunEncoder(run_folder)
+    if method in ("mean", "sif") and vectors is not None:
+        vectors = _needed(vectors, texts)
+        return mean(vectors) if method == "mean" else sif(vectors, texts)
+    if method in METHODS:
+        raise ConfigError(f"the method {method!r} needs {'a run folder' if method == 'gpt' else 'vectors of words'}")
+    raise ConfigError(f"the method {method!r} is unknown; {did_you_mean(method, METHODS)}")
+
+
+def _needed(table: WordVectors, texts: Sequence[str]) -> WordVectors:
+    """The most frequent words, and those that a text has: they go into the file of the index."""
+    standing = [numbers_of(text, table.index) for text in texts]
+    rows = np.unique(np.concatenate([np.arange(min(FREQUENT, len(table))), *standing]))
+    return WordVectors([table.words[row] for row in rows], table.vectors[rows])
+
+
+def open_index(path: str | Path, run_folder: str | Path | None = None) -> tuple[DocumentIndex, Encoder]:
+    """An index out of its file, and what makes vectors of texts in the way in which those of the index were made.
+
+    Args
+        run_folder: where the run of a "gpt" index is now, if it has moved.
+    Raises
+        DataError that names the file if it is damaged; ConfigError if a run is named and the index was made without
+        one; RunError if the run is not there, or has another model by now.
+    """
+    index = DocumentIndex.load(path)
+    settings, arrays = index.settings, index.arrays
+    method = settings.get("method")
+    if run_folder and method != "gpt":
+        raise ConfigError(f"{path} was made by {method!r}, which needs no --run")
+    try:
+        if method in ("tf-idf", "mean", "sif"):
+            return index, BagOfWords.from_state(settings, arrays)
+        if method == "pv-dbow":
+            return index, PVModel.from_state(settings, arrays)
+        if method == "gpt":
+            run, weights = run_folder or str(settings["run"]), settings["weights"]
+        else:
+            raise DataError(f"the method {method!r} is unknown; known: {', '.join(METHODS)}")
+    except (NpgptError, KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
+        raise DataError(f"{path} is damaged: {error}; make the index again") from None
+    encoder = RunEncoder(run)
+    if encoder.weights != weights:
+        raise RunError(f"the model in {run} is not the one that {path} was made with; make the index again")
+    return index, encoder

@@ -1,0 +1,148 @@
+"""``npgpt vectors index`` and ``search``: what they find, and refuse."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from npgpt.cli import Parser
+from npgpt.cli.vectors_index import add_index_parsers
+from npgpt.config import GPTConfig, RunConfig
+from npgpt.embeddings import DocumentIndex, WordVectors, save_vectors
+from npgpt.embeddings.index import FORMAT
+from npgpt.embeddings.search import METHODS
+from npgpt.errors import ConfigError, DataError, NpgptError, RunError
+from npgpt.model import GPT
+from npgpt.runs import RunFolder
+from npgpt.tokenizer import CharTokenizer
+
+CATS = "The cat sat on the mat.\nCats and kittens purr.\n\nA kitten is a small cat."
+WAR = "War and peace are long.\n\nThe general lost the war, and the army went home."
+
+
+def command(*arguments: str) -> int:
+    parser = Parser(prog="npgpt vectors")
+    add_index_parsers(parser.add_subparsers(parser_class=Parser))
+    options = parser.parse_args(arguments)
+    return int(options.run(options))
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    Path("cats.txt").write_text(CATS * 5)
+    Path("war.txt").write_text(WAR * 5)
+    words = sorted({*(CATS + WAR).lower().replace(".", " ").replace(",", " ").split(), "dog"})
+    save_vectors(WordVectors(words, np.random.default_rng(0).normal(size=(len(words), 8))), "words.npz")
+    tokenizer = CharTokenizer.train(CATS + WAR)
+    config = RunConfig(model=GPTConfig(tokenizer.vocab_size, 16, n_layer=1, n_head=1, n_embd=8))
+    RunFolder.create(Path("run"), config, tokenizer).save_model(GPT(config.model))
+    return tmp_path
+
+
+NEEDS = {"mean": ("--vectors", "words.npz"), "sif": ("--vectors", "words.npz"), "gpt": ("--run", "run")}
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.usefixtures("folder")
+def test_index_and_search(method: str, capsys: pytest.CaptureFixture[str]) -> None:
+    files = "index", "cats.txt", "war.txt", "--out", "i.safetensors", "--method", method, *NEEDS.get(method, ())
+    assert command(*files) == 0
+    assert f"2 documents, {DocumentIndex.load('i.safetensors').vectors.shape[1]} numbers each, by {method}" in (
+        capsys.readouterr().out
+    )
+    assert command("search", "i.safetensors", CATS) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 4 and lines[0].endswith("  cats.txt") and lines[1].strip().startswith("The cat sat")
+    assert command("search", "i.safetensors", "the army and the general", "--n", "1") == 0
+    assert len(capsys.readouterr().out.splitlines()) == 2
+    with pytest.raises(RunError, match="is there already"):
+        command(*files)
+    assert command(*files, "--overwrite") == 0
+
+
+@pytest.mark.usefixtures("folder")
+def test_paragraphs_are_documents(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("both.txt").write_text(f"{CATS}\n \n\n{WAR}\n\n\n")
+    assert command("index", "both.txt", "--paragraphs", "--out", "i") == 0
+    assert command("search", "i", "home of an army", "--n", "1") == 0
+    assert "both.txt, paragraph 4" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("folder")
+def test_what_the_commands_refuse() -> None:
+    for says, *arguments in (
+        ("needs --run DIR", "index", "cats.txt", "--out", "i", "--method", "gpt"),
+        ("no other method takes one", "index", "cats.txt", "--out", "i", "--run", "run"),
+        ("goes with --method mean or sif", "index", "cats.txt", "--out", "i", "--vectors", "words.npz"),
+        ("invalid choice: 'bm25'", "index", "cats.txt", "--out", "i", "--method", "bm25"),
+        ("the folder of .* does not exist", "index", "cats.txt", "--out", "nowhere/i"),
+        ("is damaged, or no index", "index", "cats.txt", "--out", "war.txt", "--overwrite"),
+        ("is damaged, or no index", "search", "cats.txt", "cat"),
+    ):
+        with pytest.raises(NpgptError, match=says):
+            command(*arguments)
+    assert Path("war.txt").read_text() == WAR * 5
+    Path("empty.txt").write_text(" \n")
+    with pytest.raises(DataError, match="hold no text"):
+        command("index", "empty.txt", "--out", "i")
+    command("index", "cats.txt", "--out", "i")
+    with pytest.raises(DataError, match="knows no word"):
+        command("search", "i", "zebra")
+    with pytest.raises(ConfigError, match="--n is 0"):
+        command("search", "i", "cat", "--n", "0")
+    with pytest.raises(ConfigError, match="needs no --run"):
+        command("search", "i", "cat", "--run", "run")
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_model_that_has_changed_or_moved(capsys: pytest.CaptureFixture[str]) -> None:
+    command("index", "cats.txt", "--out", "i", "--method", "gpt", "--run", "run")
+    Path("run").rename("moved")
+    with pytest.raises(RunError, match="is not a folder"):
+        command("search", "i", "cat")
+    assert command("search", "i", "cat", "--run", "moved") == 0
+    model = GPT(RunConfig.load("moved/config.toml").model, seed=1)
+    RunFolder(Path("moved")).save_model(model)
+    with pytest.raises(RunError, match="is not the one that i was made with"):
+        command("search", "i", "cat", "--run", "moved")
+
+
+@pytest.mark.parametrize(
+    ("method", "change", "says"),
+    [
+        ("tf-idf", {"method": "other"}, "the method 'other' is unknown"),
+        ("tf-idf", {"method": ["tf-idf"]}, "unknown"),
+        ("tf-idf", {"words": None}, "damaged"),
+        ("tf-idf", {"words": [["a"]]}, "damaged"),
+        ("sif", {"words": ["a"]}, "weights has shape"),
+        ("pv-dbow", {"pull": "x"}, "could not convert"),
+        ("pv-dbow", {"negative": 1e999}, "cannot convert float infinity"),
+        ("pv-dbow", {"words": ["a", "b"]}, "a row for each of 2"),
+        ("gpt", {"weights": "0"}, "is not the one"),
+        ("gpt", {"run": 5}, "5 is not a folder"),
+    ],
+    ids=str,
+)
+@pytest.mark.usefixtures("folder")
+def test_a_damaged_encoder_is_refused(method: str, change: dict[str, Any], says: str) -> None:
+    command("index", "cats.txt", "war.txt", "--out", "i", "--method", method, *NEEDS.get(method, ()))
+    index = DocumentIndex.load("i")
+    tensors = {"vectors": index.vectors} | {f"encoder.{name}": array for name, array in index.arrays.items()}
+    head = {"version": 1, "names": index.names, "texts": index.texts, "encoder": index.settings | change}
+    Path("i").write_bytes(safetensors.numpy.save(tensors, {FORMAT: json.dumps(head)}))
+    with pytest.raises(NpgptError, match=says):
+        command("search", "i", "cat")
+
+
+@pytest.mark.usefixtures("folder")
+def test_what_is_shown_cannot_move_the_cursor(capsys: pytest.CaptureFixture[str]) -> None:
+    name = "red\x1b[31m.txt"
+    Path(name).write_text("cat \x1b[2J \x9b cat")
+    assert command("index", name, "--out", "i") == 0
+    assert command("search", "i", "cat") == 0
+    shown = capsys.readouterr().out
+    assert "\x1b" not in shown and "\x9b" not in shown and "red\\x1b[31m.txt" in shown

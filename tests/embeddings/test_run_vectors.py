@@ -1,0 +1,39 @@
+"""A run's token vectors, before and after training, and the names of its tokens."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from npgpt.build import make_gpt
+from npgpt.config import GPTConfig, RunConfig, TrainConfig
+from npgpt.embeddings import token_names, token_vectors
+from npgpt.runs import RunFolder
+from npgpt.tokenizer import BPETokenizer, CharTokenizer, WordTokenizer
+
+
+def test_before_training_is_what_the_seed_gives(tmp_path: Path) -> None:
+    tokenizer = CharTokenizer.train("the theme")
+    sizes = GPTConfig(tokenizer.vocab_size, 8, n_layer=1, n_head=1, n_embd=8)
+    config = RunConfig(model=sizes, train=TrainConfig(seed=3))
+    model = make_gpt(config.model, "textbook", seed=3)
+    first = model.embedding.weight.value.copy()
+    model.embedding.weight.value += 1
+    RunFolder.create(tmp_path / "run", config, tokenizer).save_model(model)
+    before, after = token_vectors(tmp_path / "run")
+    assert before.words == after.words == token_names(tokenizer)
+    assert np.array_equal(before.vectors, first) and np.array_equal(after.vectors, model.embedding.weight.value)
+
+
+@pytest.mark.parametrize(
+    "tokenizer",
+    [BPETokenizer.train("the theme", 262), WordTokenizer.train("the theme"), CharTokenizer.train("the theme\n")],
+    ids=lambda tokenizer: tokenizer.kind,
+)
+def test_every_token_has_a_name_of_its_own(tokenizer: BPETokenizer | WordTokenizer | CharTokenizer) -> None:
+    names = token_names(tokenizer)
+    assert len(set(names)) == len(names) == tokenizer.vocab_size
+    assert all(names) and "<|endoftext|>" in names
+    for text in ("the", "t"):
+        if len(ids := tokenizer.encode(text)) == 1 and tokenizer.decode(ids) == text:
+            assert names[ids[0]] == text
