@@ -92,8 +92,8 @@ class Gensim(Side):
 
 def judge(path: str) -> dict[str, float]:
     """Percent of analogies, and the rank correlation times 100."""
-    from npgpt.embeddings.evaluate import TOTAL, evaluate_analogies, evaluate_pairs, read_analogies, read_pairs
-    from npgpt.embeddings.vectors import WordVectors
+    from npgpt.embeddings import WordVectors, evaluate_analogies, evaluate_pairs, read_analogies, read_pairs
+    from npgpt.embeddings.evaluate import TOTAL
 
     data = folder_of("gensim") / "test" / "test_data"
     with np.load(path) as arrays:

@@ -25,10 +25,18 @@ from npgpt.build import make_gpt
 from npgpt.config import GPTConfig, TrainConfig
 from npgpt.core import Array
 from npgpt.data import encode_texts
-from npgpt.embeddings.documents import common_direction, gpt_vectors, mean, sif, tf_idf, without, words_of
-from npgpt.embeddings.index import DocumentIndex
-from npgpt.embeddings.pv_dbow import PVConfig, train_pv_dbow
-from npgpt.embeddings.word2vec import Word2VecConfig, train_word2vec
+from npgpt.embeddings import (
+    DocumentIndex,
+    PVConfig,
+    Word2VecConfig,
+    gpt_vectors,
+    mean,
+    sif,
+    tf_idf,
+    train_pv_dbow,
+    train_word2vec,
+)
+from npgpt.embeddings.documents import common_direction, without, words_of
 from npgpt.tokenizer import BPETokenizer
 from npgpt.train import training_steps
 

@@ -9,9 +9,7 @@ import sys
 
 import numpy as np
 
-from npgpt.embeddings.formats import installed_glove, load_vectors
-from npgpt.embeddings.maps import draw_maps, parallelogram, project, text_map
-from npgpt.embeddings.vectors import WordVectors
+from npgpt.embeddings import WordVectors, draw_maps, installed_glove, load_vectors, parallelogram, project, text_map
 
 # Each number is how royal, how female, how young, and how much of a fruit.
 BY_HAND = {

@@ -10,8 +10,7 @@ import numpy as np
 from npgpt.build import make_gpt
 from npgpt.config import GPTConfig, TrainConfig
 from npgpt.core import Cache
-from npgpt.embeddings.documents import tf_idf
-from npgpt.embeddings.index import DocumentIndex
+from npgpt.embeddings import DocumentIndex, tf_idf
 from npgpt.tokenizer import END_OF_TEXT, WordTokenizer
 from npgpt.train import training_steps
 

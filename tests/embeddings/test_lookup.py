@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from npgpt import layers
+import npgpt.layers as layers
 from npgpt.core import Array, Cache
 from npgpt.embeddings.lookup import WAYS, OneHotEmbedding, by_kernel, one_hot
 from npgpt.errors import ShapeError
