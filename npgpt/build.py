@@ -49,9 +49,9 @@ def _say_that_it_is_slower(positions: str) -> None:
 def compiled_layers() -> ModuleType | None:
     """``npgpt.compiled``, or None and a warning that says why, where kernels cannot be compiled."""
     try:
-        from numba.core import config  # takes a while: only when it is needed
+        from npgpt.machine.numba_internals import jit_disabled  # takes a while: only when it is needed
 
-        if getattr(config, "DISABLE_JIT", False):
+        if jit_disabled():
             raise ImportError("NUMBA_DISABLE_JIT is set")
         if struct.calcsize("P") != 8 or sys.byteorder != "little":
             raise ImportError("this is no 64-bit little-endian machine")
