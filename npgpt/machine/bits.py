@@ -6,10 +6,12 @@ Everything is int64, with logical shifts where bits are meant: Numba turns uint6
 The code is LLVM's portable vector code, not one CPU's instructions: AVX-512, AVX2, SSE2 and others each get their own.
 """
 
+import functools
 from typing import Any
 
 from numba import extending, types
 
+from npgpt.exact import mix_twice
 from npgpt.machine.numba_internals import I1, I8, I32, I64, I128, VOID, call_llvm, repeat, vector_of
 
 intrinsic: Any = extending.intrinsic  # what it makes is called with fewer arguments than mypy can know
@@ -116,6 +118,32 @@ def fold_multiply(typing_context: Any, a: Any, b: Any) -> Any:
         return builder.xor(builder.trunc(product, I64), builder.trunc(builder.lshr(product, I128(64)), I64))
 
     return types.int64(types.int64, types.int64), generate
+
+
+class Unsigned:
+    """An integer of LLVM, or a register of them, with the operators of ``exact.mix``: they emit code."""
+
+    def __init__(self, builder: Any, value: Any) -> None:
+        self.builder, self.value = builder, value
+
+    def _emit(self, instruction: str, other: Any) -> "Unsigned":
+        right = other.value if isinstance(other, Unsigned) else self.value.type(other)
+        return Unsigned(self.builder, getattr(self.builder, instruction)(self.value, right))
+
+    __xor__ = functools.partialmethod(_emit, "xor")
+    __mul__ = functools.partialmethod(_emit, "mul")
+    __rshift__ = functools.partialmethod(_emit, "lshr")
+
+
+@intrinsic
+def random_word(typing_context: Any, low: Any, high: Any, counter: Any) -> Any:
+    """``rng.random_bits`` of one counter, for the key whose halves are ``low`` and ``high``; the four are uint32."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        low, high, counter = (Unsigned(builder, value) for value in args)
+        return mix_twice(counter, low, high).value
+
+    return types.uint32(types.uint32, types.uint32, types.uint32), generate
 
 
 def _between(builder: Any, values: Any, low: int, high: int) -> Any:

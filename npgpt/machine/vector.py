@@ -14,7 +14,8 @@ from typing import Any
 
 from numba import extending, types
 
-from npgpt.machine.bits import data_pointer, intrinsic
+from npgpt.exact import mix_twice
+from npgpt.machine.bits import Unsigned, data_pointer, intrinsic
 from npgpt.machine.numba_internals import DOUBLE, FLOAT, I32, VOID, call_llvm, define_operator, repeat, vector_of
 
 LANES = 16
@@ -316,14 +317,8 @@ def random_lanes(typing_context: Any, low: Any, high: Any, counter: Any, step: A
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         low, high, counter, step, threshold = (_repeat(builder, builder.trunc(arg, I32)) for arg in args[:5])
         counters = builder.add(counter, builder.mul(step, _INTS(_NUMBERS)))
-
-        def mix(h: Any) -> Any:
-            h = builder.mul(builder.xor(h, builder.lshr(h, _INTS(16))), _INTS(0x85EBCA6B))
-            h = builder.mul(builder.xor(h, builder.lshr(h, _INTS(13))), _INTS(0xC2B2AE35))
-            return builder.xor(h, builder.lshr(h, _INTS(16)))
-
-        bits = mix(builder.xor(mix(builder.xor(counters, low)), high))
-        enough = builder.icmp_unsigned(">=", bits, threshold)
+        bits = mix_twice(*(Unsigned(builder, value) for value in (counters, low, high)))
+        enough = builder.icmp_unsigned(">=", bits.value, threshold)
         return builder.select(enough, _repeat(builder, args[5]), _VECTOR(0.0))
 
     return lanes(*(types.int64,) * 5, types.float32), generate
