@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numba.core.config as numba_config
 from llvmlite import binding, ir
-from numba.core import config as numba_config
 from numba.core.base import BaseContext
 from numba.core.cgutils import alloca_once, for_range, get_or_insert_function
 from numba.core.dispatcher import Dispatcher
