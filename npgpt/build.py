@@ -82,9 +82,9 @@ def can_compile(stacklevel: int = 2) -> bool:
 def why_not_compiled() -> str:
     """Why kernels cannot be compiled here; empty if they can."""
     try:
-        from numba.core import config  # takes a while: only when it is needed
+        from npgpt.machine.numba_internals import jit_disabled  # takes a while: only when it is needed
 
-        if getattr(config, "DISABLE_JIT", False):
+        if jit_disabled():
             return "NUMBA_DISABLE_JIT is set"
         if struct.calcsize("P") != 8 or sys.byteorder != "little":
             return "this is no 64-bit little-endian machine"

@@ -7,6 +7,7 @@ a weight comes from here instead.
 
 import functools
 import math
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -70,3 +71,20 @@ def cos_pi(t: float) -> float:
         term = -term * z * z / (n * (n - 1))
         total += term
     return total
+
+
+def mix(h: Any) -> Any:
+    """32 bits that each depend on all 32 of ``h``: a uint32 array, or what a kernel computes with (``bits.Unsigned``).
+
+    Source    A. Appleby, MurmurHash3, fmix32 (public domain)
+    >>> [hex(h) for h in mix(np.array([0, 1], np.uint32))]
+    ['0x0', '0x514e28b7']
+    """
+    h = (h ^ (h >> 16)) * 0x85EBCA6B
+    h = (h ^ (h >> 13)) * 0xC2B2AE35
+    return h ^ (h >> 16)
+
+
+def mix_twice(counter: Any, low: Any, high: Any) -> Any:
+    """32 random bits for a counter: two rounds of ``mix``, half of a 64-bit key before each."""
+    return mix(mix(counter ^ low) ^ high)

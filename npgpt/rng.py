@@ -13,6 +13,8 @@ import hashlib
 import numpy as np
 import numpy.typing as npt
 
+from npgpt.exact import mix_twice
+
 Counters = npt.NDArray[np.uint32]
 
 
@@ -27,18 +29,9 @@ def make_key(*parts: int | str) -> int:
 
 
 def random_bits(key: int, counters: Counters) -> npt.NDArray[np.uint32]:
-    """32 random bits for each counter, the same shape: two rounds of a 32-bit mixer, half of the key before each.
-
-    Source    the mixer: A. Appleby, MurmurHash3, fmix32 (public domain)
-    """
-    low, high = np.uint32(key & 0xFFFFFFFF), np.uint32(key >> 32)
-    return _mix(_mix(counters ^ low) ^ high)
-
-
-def _mix(h: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
-    h = (h ^ (h >> np.uint32(16))) * np.uint32(0x85EBCA6B)
-    h = (h ^ (h >> np.uint32(13))) * np.uint32(0xC2B2AE35)
-    return h ^ (h >> np.uint32(16))
+    """32 random bits for each counter, the same shape."""
+    bits: npt.NDArray[np.uint32] = mix_twice(counters, np.uint32(key & 0xFFFFFFFF), np.uint32(key >> 32))
+    return bits
 
 
 def normal(key: int, shape: tuple[int, ...]) -> npt.NDArray[np.float64]:

@@ -124,10 +124,10 @@ def _version(package: str) -> str:
 
 def _llvm() -> str:
     try:
-        from llvmlite import binding
+        from npgpt.machine.numba_internals import llvm_version
     except (ImportError, OSError):
         return ""
-    return f", LLVM {'.'.join(map(str, binding.llvm_version_info))}"
+    return f", LLVM {llvm_version()}"
 
 
 def _blas() -> str:
@@ -154,21 +154,19 @@ def about_kernels() -> dict[str, Any]:
         warnings.simplefilter("always", UserWarning)
         if not can_compile():
             return {"layers": str(said_why[-1].message)}
-    from llvmlite import binding
-
     from npgpt.kernels import matmul
     from npgpt.machine import tile
-    from npgpt.machine.compile import cache_folder, config
+    from npgpt.machine.compile import cache_folder
+    from npgpt.machine.numba_internals import cpu_asked_for, host_cpu
     from npgpt.machine.pool import get_num_threads
 
-    cpu = {"NUMBA_CPU_NAME": config.CPU_NAME, "NUMBA_CPU_FEATURES": config.CPU_FEATURES}
-    overridden = [f"{name} is {value!r}" for name, value in cpu.items() if value is not None]
+    overridden = [f"{name} is {value!r}" for name, value in cpu_asked_for().items() if value is not None]
     said = os.environ.get("NPGPT_NUM_THREADS")
     folder = cache_folder()
     files = list(folder.rglob("*.nbc")) if folder else []
     return {
         "layers": "compiled",
-        "cpu for LLVM": f"{binding.get_host_cpu_name()}; {', '.join(overridden) or 'no other was asked for'}",
+        "cpu for LLVM": f"{host_cpu()}; {', '.join(overridden) or 'no other was asked for'}",
         "threads": f"{get_num_threads()}; NPGPT_NUM_THREADS is {said or 'not set'}",
         "pool": "npgpt's own; Numba's threading layer is not used",
         "tile": f"{tile.chosen_tile().name}, in registers of {tile.TILE_LANES} numbers",

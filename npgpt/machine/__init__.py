@@ -1,5 +1,7 @@
-"""The machine room: what compiled kernels stand on. A newcomer has no need to open it.
+"""The machine room: what compiled kernels stand on. A newcomer has no need to open this folder.
 
-Numba compiles a kernel; what Numba has no words for is here: a vector type, a register tile, atomic operations, a pool
-of threads, and a cache of machine code on disk. ``npgpt/layers`` explains the model, and ``npgpt/kernels`` its loops.
+``npgpt/layers`` explains the model, and ``npgpt/kernels`` its loops, which Numba compiles. This folder adds what Numba
+lacks: numbers sixteen at a time (``vector``, ``functions``), the tile of a matrix product (``tile``), raw bytes
+(``bits``), a pool of threads (``atomics``, ``pool``), and machine code kept on disk (``compile``, ``kinds``). Private
+names of Numba stand in ``numba_internals`` alone.
 """

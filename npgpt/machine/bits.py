@@ -6,15 +6,16 @@ Everything is int64, with logical shifts where bits are meant: Numba turns uint6
 The code is LLVM's portable vector code, not one CPU's instructions: AVX-512, AVX2, SSE2 and others each get their own.
 """
 
+import functools
 from typing import Any
 
-from llvmlite import ir
 from numba import extending, types
-from numba.core import cgutils
+
+from npgpt.exact import mix_twice
+from npgpt.machine.numba_internals import I1, I8, I32, I64, I128, VOID, call_llvm, repeat, vector_of
 
 intrinsic: Any = extending.intrinsic  # what it makes is called with fewer arguments than mypy can know
-_I8, _I32, _I64, _I128 = (ir.IntType(bits) for bits in (8, 32, 64, 128))
-_BYTES64 = ir.VectorType(_I8, 64)
+_BYTES64 = vector_of(I8, 64)
 
 
 def data_pointer(context: Any, builder: Any, signature: Any, args: Any, kind: Any) -> Any:
@@ -33,7 +34,7 @@ def load64(typing_context: Any, array: Any, offset: Any) -> Any:
     """The 8 items (bytes) from ``array[offset]`` on as one int64, the first byte lowest."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.load(data_pointer(context, builder, signature, args, _I64), align=1)
+        return builder.load(data_pointer(context, builder, signature, args, I64), align=1)
 
     return types.int64(array, types.int64), generate
 
@@ -43,7 +44,7 @@ def load32(typing_context: Any, array: Any, offset: Any) -> Any:
     """The 4 bytes from ``array[offset]`` on as an int64 without sign."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.zext(builder.load(data_pointer(context, builder, signature, args, _I32), align=1), _I64)
+        return builder.zext(builder.load(data_pointer(context, builder, signature, args, I32), align=1), I64)
 
     return types.int64(array, types.int64), generate
 
@@ -53,9 +54,9 @@ def store128(typing_context: Any, array: Any, offset: Any, low: Any, high: Any) 
     """Write two int64 over the 16 bytes from ``array[offset]`` on."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        pointer = data_pointer(context, builder, signature, args, _I64)
+        pointer = data_pointer(context, builder, signature, args, I64)
         builder.store(args[2], pointer, align=1)
-        builder.store(args[3], builder.gep(pointer, [ir.Constant(_I32, 1)]), align=1)
+        builder.store(args[3], builder.gep(pointer, [I32(1)]), align=1)
         return context.get_dummy_value()
 
     return types.void(array, types.int64, types.int64, types.int64), generate
@@ -66,7 +67,7 @@ def prefetch(typing_context: Any, array: Any, offset: Any) -> Any:
     """Ask for the cache line of ``array[offset]``, which is soon to be read."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        prefetch_address(builder, data_pointer(context, builder, signature, args, _I8))
+        prefetch_address(builder, data_pointer(context, builder, signature, args, I8))
         return context.get_dummy_value()
 
     return types.void(array, types.int64), generate
@@ -74,9 +75,8 @@ def prefetch(typing_context: Any, array: Any, offset: Any) -> Any:
 
 def prefetch_address(builder: Any, pointer: Any) -> None:
     """Ask for a cache line: to be read, to be kept in all caches, of data."""
-    kind = ir.FunctionType(ir.VoidType(), [_I8.as_pointer(), _I32, _I32, _I32])
-    function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-    builder.call(function, [builder.bitcast(pointer, _I8.as_pointer()), _I32(0), _I32(3), _I32(1)])
+    byte = builder.bitcast(pointer, I8.as_pointer())
+    call_llvm(builder, "llvm.prefetch.p0", VOID, byte, I32(0), I32(3), I32(1))
 
 
 @intrinsic
@@ -94,7 +94,7 @@ def lowest_bit(typing_context: Any, value: Any) -> Any:
     """The index of the lowest bit that is set; 64 if none is."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.cttz(args[0], ir.Constant(ir.IntType(1), 0))
+        return builder.cttz(args[0], I1(0))
 
     return types.int64(types.int64), generate
 
@@ -104,7 +104,7 @@ def highest_bit(typing_context: Any, value: Any) -> Any:
     """The index of the highest bit that is set; -1 if none is."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.sub(_I64(63), builder.ctlz(args[0], ir.Constant(ir.IntType(1), 0)))
+        return builder.sub(I64(63), builder.ctlz(args[0], I1(0)))
 
     return types.int64(types.int64), generate
 
@@ -114,20 +114,42 @@ def fold_multiply(typing_context: Any, a: Any, b: Any) -> Any:
     """The two halves of the 128-bit product of ``a`` and ``b`` (unsigned), xored: one multiplication mixes all bits."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        product = builder.mul(builder.zext(args[0], _I128), builder.zext(args[1], _I128))
-        return builder.xor(builder.trunc(product, _I64), builder.trunc(builder.lshr(product, _I128(64)), _I64))
+        product = builder.mul(builder.zext(args[0], I128), builder.zext(args[1], I128))
+        return builder.xor(builder.trunc(product, I64), builder.trunc(builder.lshr(product, I128(64)), I64))
 
     return types.int64(types.int64, types.int64), generate
 
 
+class Unsigned:
+    """An integer of LLVM, or a register of them, with the operators of ``exact.mix``: they emit code."""
+
+    def __init__(self, builder: Any, value: Any) -> None:
+        self.builder, self.value = builder, value
+
+    def _emit(self, instruction: str, other: Any) -> "Unsigned":
+        right = other.value if isinstance(other, Unsigned) else self.value.type(other)
+        return Unsigned(self.builder, getattr(self.builder, instruction)(self.value, right))
+
+    __xor__ = functools.partialmethod(_emit, "xor")
+    __mul__ = functools.partialmethod(_emit, "mul")
+    __rshift__ = functools.partialmethod(_emit, "lshr")
+
+
+@intrinsic
+def random_word(typing_context: Any, low: Any, high: Any, counter: Any) -> Any:
+    """``rng.random_bits`` of one counter, for the key whose halves are ``low`` and ``high``; the four are uint32."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        low, high, counter = (Unsigned(builder, value) for value in args)
+        return mix_twice(counter, low, high).value
+
+    return types.uint32(types.uint32, types.uint32, types.uint32), generate
+
+
 def _between(builder: Any, values: Any, low: int, high: int) -> Any:
     """Lane by lane, whether low <= value <= high (unsigned): one subtraction and one comparison."""
-    shifted = builder.sub(values, _repeat(low))
-    return builder.icmp_unsigned("<=", shifted, _repeat(high - low))
-
-
-def _repeat(byte: int) -> Any:
-    return ir.Constant(_BYTES64, [ir.Constant(_I8, byte)] * 64)
+    shifted = builder.sub(values, _BYTES64(low))
+    return builder.icmp_unsigned("<=", shifted, _BYTES64(high - low))
 
 
 @intrinsic
@@ -141,9 +163,10 @@ def classify64(typing_context: Any, array: Any, offset: Any) -> Any:
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         text = builder.load(data_pointer(context, builder, signature, args, _BYTES64), align=1)
-        spaces = builder.icmp_unsigned("==", text, _repeat(ord(" ")))
+        spaces = builder.icmp_unsigned("==", text, _BYTES64(ord(" ")))
         line_ends = builder.or_(
-            builder.icmp_unsigned("==", text, _repeat(ord("\n"))), builder.icmp_unsigned("==", text, _repeat(ord("\r")))
+            builder.icmp_unsigned("==", text, _BYTES64(ord("\n"))),
+            builder.icmp_unsigned("==", text, _BYTES64(ord("\r"))),
         )
         lanes = [
             _between(builder, text, ord("a"), ord("z")),
@@ -152,9 +175,9 @@ def classify64(typing_context: Any, array: Any, offset: Any) -> Any:
             builder.or_(spaces, _between(builder, text, 9, 13)),
             line_ends,
             spaces,
-            builder.icmp_signed("<", text, _repeat(0)),
+            builder.icmp_signed("<", text, _BYTES64(0)),
         ]
-        masks = [builder.bitcast(lane, _I64) for lane in lanes]
+        masks = [builder.bitcast(lane, I64) for lane in lanes]
         return context.make_tuple(builder, signature.return_type, masks)
 
     return types.UniTuple(types.int64, 7)(array, types.int64), generate
@@ -166,9 +189,7 @@ def equal64(typing_context: Any, array: Any, offset: Any, byte: Any) -> Any:
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         text = builder.load(data_pointer(context, builder, signature, args, _BYTES64), align=1)
-        lane = builder.insert_element(ir.Constant(_BYTES64, ir.Undefined), builder.trunc(args[2], _I8), _I32(0))
-        zeros = ir.Constant(ir.VectorType(_I32, 64), [_I32(0)] * 64)
-        repeated = builder.shuffle_vector(lane, ir.Constant(_BYTES64, ir.Undefined), zeros)
-        return builder.bitcast(builder.icmp_unsigned("==", text, repeated), _I64)
+        repeated = repeat(builder, builder.trunc(args[2], I8), 64)
+        return builder.bitcast(builder.icmp_unsigned("==", text, repeated), I64)
 
     return types.int64(array, types.int64, types.int64), generate

@@ -11,16 +11,14 @@ import hashlib
 import os
 import stat
 import sys
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numba
-from numba.core import config as numba_config
-from numba.core import event
 
-config: Any = numba_config  # its names are made from the environment when it is imported
+from npgpt.machine.numba_internals import bounds_checked, caching_in, compile_once, watch_compilation
+
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -35,11 +33,8 @@ def kernel(function: Function, inline: bool = False) -> Function:
     """
     _announce_compilation()
     folder = cache_folder()
-    theirs, config.CACHE_DIR = config.CACHE_DIR, str(folder or "")
-    try:
+    with caching_in(folder):
         return numba.njit(function, cache=folder is not None, nogil=True, error_model="numpy", forceinline=inline)
-    finally:
-        config.CACHE_DIR = theirs
 
 
 inline_kernel = functools.partial(kernel, inline=True)
@@ -55,21 +50,13 @@ def entry(*kinds: Any) -> Callable[[Function], Any]:
 
     def decorate(function: Function) -> Any:
         dispatcher: Any = kernel(function)
-
-        def compile_form(*arguments: Any, **_: Any) -> Any:
-            with _compiling:
-                machine_code = dispatcher.compile(kinds)
-                dispatcher.disable_compile()
-            return machine_code  # which is then called with the arguments
-
-        dispatcher._compile_for_args = dispatcher.compile_form = compile_form  # Numba calls it when no form fits
+        compile_once(dispatcher, kinds)
         ENTRIES.append(dispatcher)
         return dispatcher
 
     return decorate
 
 
-_compiling = threading.RLock()
 PROGRESS: list[
     Callable[[str], Any]
 ] = []  # who shows a progress line is told here what is being compiled; "" if nothing
@@ -90,7 +77,7 @@ def cache_folder() -> Path | None:
     for source in sources():
         code.update(source.relative_to(PACKAGE).as_posix().encode() + b"\0" + source.read_bytes() + b"\0")
     # With bounds checks it is other machine code, which Numba does not tell apart.
-    name = f"npgpt-{code.hexdigest()[:16]}{'-checked' if config.BOUNDSCHECK else ''}"
+    name = f"npgpt-{code.hexdigest()[:16]}{'-checked' if bounds_checked() else ''}"
     user = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     for parent in (PACKAGE / "__pycache__", user):
         folder = parent / name
@@ -112,10 +99,11 @@ def _is_ours_alone(folder: Path) -> bool:
 
 @functools.cache
 def _announce_compilation() -> None:
-    event.register("numba:compile", _Announcement())
+    announcement = _Announcement()
+    watch_compilation(announcement.started, announcement.ended)
 
 
-class _Announcement(event.Listener):
+class _Announcement:
     """A word on the screen when kernels of ours are compiled, not found on disk: on a progress line, or once."""
 
     said = False
@@ -123,15 +111,14 @@ class _Announcement(event.Listener):
     def __init__(self) -> None:
         self.names: list[str] = []  # of what is being compiled, and within it, and so on
 
-    def on_start(self, event: event.Event) -> None:
-        module = event.data["dispatcher"].py_func.__module__ if event.data.get("dispatcher") else ""
+    def started(self, module: str) -> None:
         self.names.append(f"compiling {module.rpartition('.')[2]}" if module.startswith("npgpt.") else "")
         if self.names[-1] and not PROGRESS and not self.said:
             self.said = True
             print("npgpt: compiling kernels for this machine; the next start finds them ready ...", file=sys.stderr)
         self._show()
 
-    def on_end(self, event: event.Event) -> None:
+    def ended(self) -> None:
         self.names.pop()
         self._show()
 

@@ -46,7 +46,8 @@ from npgpt.machine.atomics import (
     restore_floats,
     standard_floats,
 )
-from npgpt.machine.compile import kernel
+from npgpt.machine.compile import entry, kernel
+from npgpt.machine.kinds import INT, POOL
 
 LINE = 8  # int64 on a cache line
 LOCK, LEFT, FINISHED, SLEEPING, BODY, ARGUMENTS, CHUNKS, RAISED, THREADS = (LINE * i for i in range(9))
@@ -130,7 +131,7 @@ def _wait(pool: Any, looks: int) -> None:
         call_c(pool[YIELD], 0, 0, 0)
 
 
-@kernel
+@entry(POOL, INT)
 def _work(pool: Any, thread: int) -> None:
     """A worker's life: until the pool has fewer threads than its number."""
     standard_floats()
@@ -207,8 +208,7 @@ class Pool:
         else:
             self.ends, self.words[TOKEN] = os.pipe(), 1
         self.words[[TAKE_FROM, GIVE_TO]] = self.ends
-        work: Any = _work
-        work.compile("void(int64[::1], int64)")  # by one thread, before several ask for it
+        _work.compile_form()  # by one thread, before several ask for it
         for number in range(1, self.n_threads):
             worker = threading.Thread(target=_work, args=(self.words, number), name=f"npgpt-{number}", daemon=True)
             worker.start()

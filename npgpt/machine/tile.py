@@ -17,14 +17,10 @@ import functools
 from dataclasses import dataclass
 from typing import Any
 
-from llvmlite import binding, ir
 from numba import types
-from numba.core import cgutils
 
 from npgpt.machine.bits import intrinsic, pointer_to, prefetch_address
-from npgpt.machine.compile import config
-
-_FLOAT, _I32, _I64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
+from npgpt.machine.numba_internals import FLOAT, I32, I64, VOID, assembly, call_llvm, counting, repeat, slot, vector_of
 
 
 @dataclass(frozen=True)
@@ -55,36 +51,20 @@ def chosen_tile() -> Tile:
         f"define {vector} @f({vector} %a, {vector} %b, {vector} %c) {{\n"
         f"%d = call {vector} @llvm.fma.v16f32({vector} %a, {vector} %b, {vector} %c)\nret {vector} %d }}"
     )
-    # Numba adds this machine's features to another CPU's name; a name that was asked for is taken at its word here.
-    if config.CPU_FEATURES is not None or config.CPU_NAME:
-        features = config.CPU_FEATURES or ""
-    else:
-        features = binding.get_host_cpu_features().flatten()
-    binding.initialize_native_target()
-    binding.initialize_native_asmprinter()
-    machine = binding.Target.from_default_triple().create_target_machine(
-        config.CPU_NAME or binding.get_host_cpu_name(), features
-    )
-    assembly = machine.emit_assembly(binding.parse_assembly(code))
+    instructions = assembly(code)
     for mark, tile in (("zmm", WIDE), ("vfmadd", MIDDLE), ("fmla", NEON)):
-        if mark in assembly:
+        if mark in instructions:
             return tile
     return NARROW
 
 
 TILE = chosen_tile()
 TILE_ROWS, TILE_COLUMNS, TILE_LANES = TILE.rows, TILE.columns, TILE.lanes
-_VECTOR = ir.VectorType(_FLOAT, TILE_LANES)
-_INDEX = ir.VectorType(_I32, TILE_LANES)
-
-
-def _call(builder: Any, name: str, result: Any, *args: Any) -> Any:
-    kind = ir.FunctionType(result, [arg.type for arg in args])
-    return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), args)
+_VECTOR, _INDEX = vector_of(FLOAT, TILE_LANES), vector_of(I32, TILE_LANES)
 
 
 def _move(builder: Any, pointer: Any, items: Any) -> Any:
-    return builder.gep(pointer, [items if isinstance(items, ir.Value) else _I64(items)])
+    return builder.gep(pointer, [I64(items) if isinstance(items, int) else items])
 
 
 def _as_vector(builder: Any, pointer: Any) -> Any:
@@ -93,21 +73,17 @@ def _as_vector(builder: Any, pointer: Any) -> Any:
 
 def _row(builder: Any, pointer: Any, stride: Any, row: int, n_rows: Any) -> Any:
     """A pointer to row ``row``, or to the last row that there is: rows beyond are read and written in its place."""
-    last = builder.sub(n_rows, _I64(1))
-    inside = builder.icmp_signed("<", _I64(row), n_rows)
-    return _move(builder, pointer, builder.mul(builder.select(inside, _I64(row), last), stride))
+    last = builder.sub(n_rows, I64(1))
+    inside = builder.icmp_signed("<", I64(row), n_rows)
+    return _move(builder, pointer, builder.mul(builder.select(inside, I64(row), last), stride))
 
 
 def _masks(builder: Any, n_columns: Any) -> list[Any]:
     """For both registers of a row, which lanes are columns that there are."""
     masks = []
     for v in range(2):
-        left = builder.trunc(builder.sub(n_columns, _I64(v * TILE_LANES)), _I32)
-        first = builder.insert_element(ir.Constant(_INDEX, ir.Undefined), left, _I32(0))
-        repeated = builder.shuffle_vector(first, first, ir.Constant(_INDEX, [_I32(0)] * TILE_LANES))
-        masks.append(
-            builder.icmp_signed("<", ir.Constant(_INDEX, [_I32(lane) for lane in range(TILE_LANES)]), repeated)
-        )
+        left = builder.trunc(builder.sub(n_columns, I64(v * TILE_LANES)), I32)
+        masks.append(builder.icmp_signed("<", _INDEX(list(range(TILE_LANES))), repeat(builder, left, TILE_LANES)))
     return masks
 
 
@@ -138,10 +114,10 @@ def multiply_tile(
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         _, a, b, b_row, n_k, _, _, stride, n_rows, n_columns, add = args
-        memory = pointer_to(context, builder, signature.args[0], args[0], _I64(0), _FLOAT)
+        memory = pointer_to(context, builder, signature.args[0], args[0], I64(0), FLOAT)
         a, b = _move(builder, memory, a), _move(builder, memory, b)
-        c = pointer_to(context, builder, signature.args[5], args[5], args[6], _FLOAT)
-        narrow = builder.icmp_signed("<=", n_columns, _I64(TILE_LANES))
+        c = pointer_to(context, builder, signature.args[5], args[5], args[6], FLOAT)
+        narrow = builder.icmp_signed("<=", n_columns, I64(TILE_LANES))
         with builder.if_else(narrow) as (one, two):
             with one:
                 _tile(builder, 1, a, b, b_row, n_k, c, stride, n_rows, n_columns, add)
@@ -167,11 +143,11 @@ def _tile(
     add: Any,
 ) -> None:
     """The tile with one or two registers a row: one, where the matrix ends within the first."""
-    width = _I64(vectors * TILE_LANES)
+    width = I64(vectors * TILE_LANES)
     whole = builder.icmp_signed("==", n_columns, width)
     masks = _masks(builder, n_columns)
     cells = [(row, v) for row in range(TILE_ROWS) for v in range(vectors)]
-    sums = {cell: cgutils.alloca_once(builder, _VECTOR) for cell in cells}
+    sums = {cell: slot(builder, _VECTOR) for cell in cells}
 
     def places() -> dict[tuple[int, int], Any]:
         rows = [_row(builder, c, stride, row, n_rows) for row in range(TILE_ROWS)]
@@ -179,8 +155,8 @@ def _tile(
 
     for place in places().values():  # the rows of c, which are needed at the end: 2 % of a product with a wide c
         prefetch_address(builder, place)
-    zero = ir.Constant(_VECTOR, [ir.Constant(_FLOAT, 0.0)] * TILE_LANES)
-    with builder.if_else(builder.icmp_signed("!=", add, _I64(0))) as (continued, fresh):
+    zero = _VECTOR(0.0)
+    with builder.if_else(builder.icmp_signed("!=", add, I64(0))) as (continued, fresh):
         with continued, builder.if_else(whole) as (all_columns, some):
             with all_columns:
                 for cell, place in places().items():
@@ -188,25 +164,23 @@ def _tile(
             with some:
                 for cell, place in places().items():
                     name = f"llvm.masked.load.v{TILE_LANES}f32.p0"
-                    builder.store(_call(builder, name, _VECTOR, place, _I32(4), masks[cell[1]], zero), sums[cell])
+                    builder.store(call_llvm(builder, name, _VECTOR, place, I32(4), masks[cell[1]], zero), sums[cell])
         with fresh:
             for cell in cells:
                 builder.store(zero, sums[cell])
 
-    with cgutils.for_range(builder, n_k) as loop:
-        of_b = _move(builder, b, builder.mul(loop.index, b_row))
-        of_a = _move(builder, a, builder.mul(loop.index, _I64(TILE_ROWS)))
+    with counting(builder, n_k) as k:
+        of_b = _move(builder, b, builder.mul(k, b_row))
+        of_a = _move(builder, a, builder.mul(k, I64(TILE_ROWS)))
         right = [
             builder.load(_as_vector(builder, _move(builder, of_b, v * TILE_LANES)), align=4) for v in range(vectors)
         ]
         for row in range(TILE_ROWS):
-            one = builder.load(_move(builder, of_a, row))
-            first = builder.insert_element(ir.Constant(_VECTOR, ir.Undefined), one, _I32(0))
-            left = builder.shuffle_vector(first, first, ir.Constant(_INDEX, [_I32(0)] * TILE_LANES))
+            left = repeat(builder, builder.load(_move(builder, of_a, row)), TILE_LANES)
             for v in range(vectors):
                 total = builder.load(sums[row, v])
                 builder.store(
-                    _call(builder, f"llvm.fma.v{TILE_LANES}f32", _VECTOR, left, right[v], total), sums[row, v]
+                    call_llvm(builder, f"llvm.fma.v{TILE_LANES}f32", _VECTOR, left, right[v], total), sums[row, v]
                 )
 
     with builder.if_else(whole) as (all_columns, some):
@@ -216,7 +190,7 @@ def _tile(
         with some:
             for cell, place in reversed(places().items()):
                 name = f"llvm.masked.store.v{TILE_LANES}f32.p0"
-                _call(builder, name, ir.VoidType(), builder.load(sums[cell]), place, _I32(4), masks[cell[1]])
+                call_llvm(builder, name, VOID, builder.load(sums[cell]), place, I32(4), masks[cell[1]])
 
 
 @intrinsic
@@ -231,8 +205,8 @@ def transpose_block(
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         _, _, stride, n_rows, _, _, step = args
-        origin = pointer_to(context, builder, signature.args[0], args[0], args[1], _FLOAT)
-        target = pointer_to(context, builder, signature.args[4], args[4], args[5], _FLOAT)
+        origin = pointer_to(context, builder, signature.args[0], args[0], args[1], FLOAT)
+        target = pointer_to(context, builder, signature.args[4], args[4], args[5], FLOAT)
         rows = [
             builder.load(_as_vector(builder, _row(builder, origin, stride, row, n_rows)), align=4)
             for row in range(TILE_LANES)
@@ -248,11 +222,11 @@ def transpose_block(
             for row in range(TILE_LANES):
                 if row // width % 2 == 0:
                     one, other = rows[row], rows[row + width]
-                    rows[row] = builder.shuffle_vector(one, other, ir.Constant(_INDEX, list(map(_I32, upper))))
-                    rows[row + width] = builder.shuffle_vector(one, other, ir.Constant(_INDEX, list(map(_I32, lower))))
+                    rows[row] = builder.shuffle_vector(one, other, _INDEX(upper))
+                    rows[row + width] = builder.shuffle_vector(one, other, _INDEX(lower))
             width *= 2
         for k, row in enumerate(rows):
-            builder.store(row, _as_vector(builder, _move(builder, target, builder.mul(_I64(k), step))), align=4)
+            builder.store(row, _as_vector(builder, _move(builder, target, builder.mul(I64(k), step))), align=4)
         return context.get_dummy_value()
 
     integers = (types.int64,) * 3
@@ -277,8 +251,8 @@ def copy_number(typing_context: Any, source: Any, at: Any, target: Any, to: Any)
     """Copy one number."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        number = builder.load(pointer_to(context, builder, signature.args[0], args[0], args[1], _FLOAT))
-        builder.store(number, pointer_to(context, builder, signature.args[2], args[2], args[3], _FLOAT))
+        number = builder.load(pointer_to(context, builder, signature.args[0], args[0], args[1], FLOAT))
+        builder.store(number, pointer_to(context, builder, signature.args[2], args[2], args[3], FLOAT))
         return context.get_dummy_value()
 
     return types.void(source, types.int64, target, types.int64), generate

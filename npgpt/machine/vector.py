@@ -12,18 +12,15 @@ repeated.
 import operator
 from typing import Any
 
-from llvmlite import ir
 from numba import extending, types
-from numba.core import cgutils
-from numba.core.datamodel import models
-from numba.core.imputils import lower_builtin
-from numba.core.typing.templates import ConcreteTemplate, infer_global, signature
 
-from npgpt.machine.bits import data_pointer, intrinsic
+from npgpt.exact import mix_twice
+from npgpt.machine.bits import Unsigned, data_pointer, intrinsic
+from npgpt.machine.numba_internals import DOUBLE, FLOAT, I32, VOID, call_llvm, define_operator, repeat, vector_of
 
 LANES = 16
-_FLOAT, _I1, _I32 = ir.FloatType(), ir.IntType(1), ir.IntType(32)
-_VECTOR, _DOUBLES, _INTS, _MASK = (ir.VectorType(kind, LANES) for kind in (_FLOAT, ir.DoubleType(), _I32, _I1))
+_VECTOR, _DOUBLES, _INTS = (vector_of(kind, LANES) for kind in (FLOAT, DOUBLE, I32))
+_NUMBERS = list(range(LANES))
 
 
 class Lanes(types.Type):
@@ -37,7 +34,7 @@ lanes = Lanes()
 
 
 @extending.register_model(Lanes)
-class _LanesModel(models.PrimitiveModel):
+class _LanesModel(extending.models.PrimitiveModel):
     def __init__(self, manager: Any, kind: Any) -> None:
         super().__init__(manager, kind, _VECTOR)
 
@@ -53,56 +50,33 @@ double_lanes = DoubleLanes()
 
 
 @extending.register_model(DoubleLanes)
-class _DoubleLanesModel(models.PrimitiveModel):
+class _DoubleLanesModel(extending.models.PrimitiveModel):
     def __init__(self, manager: Any, kind: Any) -> None:
         super().__init__(manager, kind, _DOUBLES)
 
 
-def _constant(value: float) -> Any:
-    return ir.Constant(_VECTOR, [ir.Constant(_FLOAT, value)] * LANES)
-
-
-def _ints(value: int) -> Any:
-    return ir.Constant(_INTS, [ir.Constant(_I32, value)] * LANES)
-
-
 def _repeat(builder: Any, value: Any) -> Any:
     """One number in every lane."""
-    kind = ir.VectorType(value.type, LANES)
-    first = builder.insert_element(ir.Constant(kind, ir.Undefined), value, _I32(0))
-    return builder.shuffle_vector(first, ir.Constant(kind, ir.Undefined), ir.Constant(_INTS, [_I32(0)] * LANES))
+    return repeat(builder, value, LANES)
 
 
-def _call(builder: Any, name: str, result: Any, *args: Any) -> Any:
-    """Call one of LLVM's intrinsic functions."""
-    kind = ir.FunctionType(result, [arg.type for arg in args])
-    return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), args)
-
-
-def _define_operator(instruction: str, *symbols: Any) -> None:
+def _define(instruction: str, *symbols: Any) -> None:
     """``a + b`` and ``a += b``, say, for lanes, and for lanes and a number."""
-
-    class Template(ConcreteTemplate):
-        cases = (
-            signature(lanes, lanes, lanes),
-            signature(lanes, lanes, types.float32),
-            signature(lanes, types.float32, lanes),
-        )
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         left, right = (arg if arg.type == _VECTOR else _repeat(builder, arg) for arg in args)
         return getattr(builder, instruction)(left, right)
 
     for symbol in symbols:
-        infer_global(symbol)(Template)
-        for case in Template.cases:
-            lower_builtin(symbol, *case.args)(generate)
+        define_operator(
+            symbol, [lanes(lanes, lanes), lanes(lanes, types.float32), lanes(types.float32, lanes)], generate
+        )
 
 
-_define_operator("fadd", operator.add, operator.iadd)
-_define_operator("fsub", operator.sub, operator.isub)
-_define_operator("fmul", operator.mul, operator.imul)
-_define_operator("fdiv", operator.truediv, operator.itruediv)
+_define("fadd", operator.add, operator.iadd)
+_define("fsub", operator.sub, operator.isub)
+_define("fmul", operator.mul, operator.imul)
+_define("fdiv", operator.truediv, operator.itruediv)
 
 
 @intrinsic
@@ -138,8 +112,8 @@ def store(typing_context: Any, array: Any, offset: Any, value: Any) -> Any:
 
 def _first(builder: Any, count: Any) -> Any:
     """Which lanes are below a count."""
-    count = _repeat(builder, builder.trunc(count, _I32))
-    return builder.icmp_signed("<", ir.Constant(_INTS, [_I32(lane) for lane in range(LANES)]), count)
+    count = _repeat(builder, builder.trunc(count, I32))
+    return builder.icmp_signed("<", _INTS(_NUMBERS), count)
 
 
 @intrinsic
@@ -149,7 +123,9 @@ def load_some(typing_context: Any, array: Any, offset: Any, count: Any, fill: An
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         pointer = data_pointer(context, builder, signature, args, _VECTOR)
         fill = _repeat(builder, args[3])
-        return _call(builder, "llvm.masked.load.v16f32.p0", _VECTOR, pointer, _I32(4), _first(builder, args[2]), fill)
+        return call_llvm(
+            builder, "llvm.masked.load.v16f32.p0", _VECTOR, pointer, I32(4), _first(builder, args[2]), fill
+        )
 
     return lanes(array, types.int64, types.int64, types.float32), generate
 
@@ -160,9 +136,7 @@ def store_some(typing_context: Any, array: Any, offset: Any, count: Any, value: 
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         pointer = data_pointer(context, builder, signature, args, _VECTOR)
-        _call(
-            builder, "llvm.masked.store.v16f32.p0", ir.VoidType(), args[3], pointer, _I32(4), _first(builder, args[2])
-        )
+        call_llvm(builder, "llvm.masked.store.v16f32.p0", VOID, args[3], pointer, I32(4), _first(builder, args[2]))
         return context.get_dummy_value()
 
     return types.void(array, types.int64, types.int64, lanes), generate
@@ -174,7 +148,7 @@ def fma(typing_context: Any, a: Any, b: Any, c: Any) -> Any:
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         a, b, c = (arg if arg.type == _VECTOR else _repeat(builder, arg) for arg in args)
-        return _call(builder, "llvm.fma.v16f32", _VECTOR, a, b, c)
+        return call_llvm(builder, "llvm.fma.v16f32", _VECTOR, a, b, c)
 
     def one(kind: Any) -> Any:
         return lanes if kind is lanes else types.float32
@@ -187,7 +161,7 @@ def sqrt(typing_context: Any, value: Any) -> Any:
     """The square root, rounded as IEEE 754 says."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return _call(builder, "llvm.sqrt.v16f32", _VECTOR, args[0])
+        return call_llvm(builder, "llvm.sqrt.v16f32", _VECTOR, args[0])
 
     return lanes(lanes), generate
 
@@ -197,7 +171,7 @@ def absolute(typing_context: Any, value: Any) -> Any:
     """Without the sign."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return _call(builder, "llvm.fabs.v16f32", _VECTOR, args[0])
+        return call_llvm(builder, "llvm.fabs.v16f32", _VECTOR, args[0])
 
     return lanes(lanes), generate
 
@@ -207,7 +181,7 @@ def copysign(typing_context: Any, value: Any, sign: Any) -> Any:
     """The first, with the sign of the second."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return _call(builder, "llvm.copysign.v16f32", _VECTOR, args[0], args[1])
+        return call_llvm(builder, "llvm.copysign.v16f32", _VECTOR, args[0], args[1])
 
     return lanes(lanes, lanes), generate
 
@@ -238,7 +212,7 @@ def round_to_integer(typing_context: Any, value: Any) -> Any:
     """The nearest whole number, halves to the even one."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return _call(builder, "llvm.rint.v16f32", _VECTOR, args[0])
+        return call_llvm(builder, "llvm.rint.v16f32", _VECTOR, args[0])
 
     return lanes(lanes), generate
 
@@ -248,8 +222,8 @@ def power_of_two(typing_context: Any, exponent: Any) -> Any:
     """2**n for a whole number n from -126 to 127, as its bits: n + 127 in the place of the exponent."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        n = builder.add(builder.fptosi(args[0], _INTS), _ints(127))
-        return builder.bitcast(builder.shl(n, _ints(23)), _VECTOR)
+        n = builder.add(builder.fptosi(args[0], _INTS), _INTS(127))
+        return builder.bitcast(builder.shl(n, _INTS(23)), _VECTOR)
 
     return lanes(lanes), generate
 
@@ -260,9 +234,9 @@ def split_exponent(typing_context: Any, value: Any) -> Any:
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         bits = builder.bitcast(args[0], _INTS)
-        above = builder.sub(bits, _ints(0x3F3504F3))  # the bits of √½: what is above it, in steps of 2**23, is n
-        n = builder.ashr(above, _ints(23))
-        m = builder.sub(bits, builder.shl(n, _ints(23)))
+        above = builder.sub(bits, _INTS(0x3F3504F3))  # the bits of √½: what is above it, in steps of 2**23, is n
+        n = builder.ashr(above, _INTS(23))
+        m = builder.sub(bits, builder.shl(n, _INTS(23)))
         parts = builder.bitcast(m, _VECTOR), builder.sitofp(n, _VECTOR)
         return context.make_tuple(builder, signature.return_type, parts)
 
@@ -273,10 +247,10 @@ def _reduce(builder: Any, value: Any, join: Any) -> Any:
     """Halves joined until one number is left: the same tree on every CPU."""
     width = LANES // 2
     while width:
-        mask = [_I32((lane + width) % LANES) for lane in range(LANES)]
-        value = join(value, builder.shuffle_vector(value, value, ir.Constant(_INTS, mask)))
+        mask = [(lane + width) % LANES for lane in range(LANES)]
+        value = join(value, builder.shuffle_vector(value, value, _INTS(mask)))
         width //= 2
-    return builder.extract_element(value, _I32(0))
+    return builder.extract_element(value, I32(0))
 
 
 @intrinsic
@@ -294,7 +268,7 @@ def no_squares(typing_context: Any) -> Any:
     """What ``add_squares`` starts from."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return ir.Constant(_DOUBLES, [ir.Constant(_DOUBLES.element, 0.0)] * LANES)
+        return _DOUBLES(0.0)
 
     return double_lanes(), generate
 
@@ -341,19 +315,11 @@ def random_lanes(typing_context: Any, low: Any, high: Any, counter: Any, step: A
     """
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        def number(value: Any) -> Any:
-            return _repeat(builder, builder.trunc(value, _I32))
-
-        def mix(h: Any) -> Any:
-            h = builder.mul(builder.xor(h, builder.lshr(h, _ints(16))), _ints(0x85EBCA6B))
-            h = builder.mul(builder.xor(h, builder.lshr(h, _ints(13))), _ints(0xC2B2AE35))
-            return builder.xor(h, builder.lshr(h, _ints(16)))
-
-        steps = builder.mul(number(args[3]), ir.Constant(_INTS, [_I32(lane) for lane in range(LANES)]))
-        counters = builder.add(number(args[2]), steps)
-        bits = mix(builder.xor(mix(builder.xor(counters, number(args[0]))), number(args[1])))
-        enough = builder.icmp_unsigned(">=", bits, number(args[4]))
-        return builder.select(enough, _repeat(builder, args[5]), _constant(0.0))
+        low, high, counter, step, threshold = (_repeat(builder, builder.trunc(arg, I32)) for arg in args[:5])
+        counters = builder.add(counter, builder.mul(step, _INTS(_NUMBERS)))
+        bits = mix_twice(*(Unsigned(builder, value) for value in (counters, low, high)))
+        enough = builder.icmp_unsigned(">=", bits.value, threshold)
+        return builder.select(enough, _repeat(builder, args[5]), _VECTOR(0.0))
 
     return lanes(*(types.int64,) * 5, types.float32), generate
 
@@ -363,6 +329,6 @@ def lane_numbers(typing_context: Any) -> Any:
     """0, 1, ..., 15."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return ir.Constant(_VECTOR, [ir.Constant(_FLOAT, float(lane)) for lane in range(LANES)])
+        return _VECTOR(list(map(float, _NUMBERS)))
 
     return lanes(), generate

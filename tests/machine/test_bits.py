@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from npgpt.exact import mix
 from npgpt.machine import bits
 from npgpt.machine.compile import kernel
+from npgpt.rng import random_bits
 
 
 @kernel
@@ -83,3 +85,31 @@ def test_store_writes_16_bytes_and_no_more(dtype: type) -> None:
     start = 3 * out.itemsize
     expected[start : start + 16] = np.frombuffer((1 << 56 | ((1 << 64) - 2) << 64).to_bytes(16, "little"), np.uint8)
     assert (out.view(np.uint8) == expected).all()
+
+
+@kernel
+def one_word(low: Any, high: Any, counter: Any) -> Any:
+    return bits.random_word(low, high, counter)
+
+
+uint32 = st.integers(0, 2**32 - 1)
+
+
+def remainder_mix(h: int) -> int:
+    """MurmurHash3's fmix32 of Python's numbers."""
+    h = (h ^ h >> 16) * 0x85EBCA6B % 2**32
+    h = (h ^ h >> 13) * 0xC2B2AE35 % 2**32
+    return h ^ h >> 16
+
+
+@given(uint32, uint32, st.lists(uint32, min_size=1))
+def test_the_mixer_is_the_same_for_arrays_and_for_numbers(low: int, high: int, counters: list[int]) -> None:
+    array = np.array(counters, np.uint32)
+    mixed = mix(array)
+    assert mixed.dtype == np.uint32
+    assert mixed.tolist() == [remainder_mix(h) for h in counters]
+    found = random_bits(high << 32 | low, array)
+    assert found.dtype == np.uint32
+    assert found.tolist() == [remainder_mix(remainder_mix(h ^ low) ^ high) for h in counters]
+    numbers = np.uint32(low), np.uint32(high)
+    assert found.tolist() == [one_word(*numbers, counter) for counter in array]

@@ -1,6 +1,7 @@
 """Where the machine code is kept."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -57,3 +58,54 @@ def test_a_folder_that_others_can_write_is_not_used(tmp_path: Path) -> None:
     folder, _ = run([package], tmp_path)
     Path(folder).chmod(0o777)
     assert run([package], tmp_path)[0] == "None"
+
+
+EDITS = """
+import sys
+import npgpt.machine.compile as cache
+def name():
+    cache.cache_folder.cache_clear()
+    return cache.cache_folder().name
+before = name()
+for path in sys.argv[1:]:
+    file = cache.PACKAGE / path
+    text = file.read_text()
+    file.write_text(text + "# an edit")
+    print(path, name() != before)
+    file.write_text(text)
+    assert name() == before
+print(cache.PACKAGE)
+"""
+
+
+def test_an_edit_makes_kept_code_useless_only_where_machine_code_is_made_of_it(tmp_path: Path) -> None:
+    shutil.copytree(PACKAGE, tmp_path / "npgpt", ignore=shutil.ignore_patterns("__pycache__"))
+    rooms = ["machine", "kernels", "tokenizer/kernels", "embeddings/kernels"]
+    made_of = ["exact.py", "machine/pool.py", "kernels/matmul.py", *(f"{room}/__init__.py" for room in rooms)]
+    others = ["__init__.py", "rng.py", "cli/train.py", "layers/linear.py", "compiled/linear.py", "tokenizer/base.py"]
+    done = subprocess.run(
+        [sys.executable, "-c", EDITS, *made_of, *others],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    expected = [*(f"{path} True" for path in made_of), *(f"{path} False" for path in others), str(tmp_path / "npgpt")]
+    assert done.stdout.splitlines() == expected
+
+
+IMPORT = """
+import importlib, pkgutil
+from npgpt.machine.numba_internals import watch_compilation
+watch_compilation(lambda module: print("compiling", module), lambda: None)
+for room in ("npgpt.compiled", "npgpt.kernels", "npgpt.tokenizer.kernels", "npgpt.embeddings.kernels"):
+    for module in pkgutil.iter_modules(importlib.import_module(room).__path__):
+        importlib.import_module(f"{room}.{module.name}")
+print("done")
+"""
+
+
+def test_an_import_compiles_no_kernel() -> None:
+    done = subprocess.run([sys.executable, "-c", IMPORT], capture_output=True, text=True, check=True)
+    assert done.stdout == "done\n"

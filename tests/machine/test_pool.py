@@ -253,7 +253,8 @@ def test_a_worker_leaves_the_core_of_the_caller() -> None:
     code = """
 import os
 import numpy as np
-from npgpt.kernels import elementwise, pool
+from npgpt.kernels import elementwise
+from npgpt.machine import pool
 
 cores = os.sched_getaffinity(0)
 core = min(cores)

@@ -171,16 +171,16 @@ def test_reductions(x: Floats) -> None:
 
 
 @kernel
-def draw(low: int, high: int, counter: int, threshold: int, kept: Any, out: Any) -> None:
-    store(out, 0, vector.random_lanes(low, high, counter, 1, threshold, kept))
+def draw(low: int, high: int, counter: int, step: int, threshold: int, kept: Any, out: Any) -> None:
+    store(out, 0, vector.random_lanes(low, high, counter, step, threshold, kept))
 
 
-@given(*[st.integers(0, 2**32 - 1)] * 4)
-def test_random_lanes_are_those_of_rng(low: int, high: int, counter: int, threshold: int) -> None:
-    bits = random_bits(high << 32 | low, np.arange(counter, counter + 16, dtype=np.uint64).astype(np.uint32))
+@given(*[st.integers(0, 2**32 - 1)] * 4, st.just(1) | st.integers(1, 2**20))
+def test_random_lanes_are_those_of_rng(low: int, high: int, counter: int, threshold: int, step: int) -> None:
+    bits = random_bits(high << 32 | low, (counter + step * np.arange(16)).astype(np.uint32))
     out = np.empty(16, np.float32)
-    for limit in (threshold, int(bits[3]), 0, 2**32 - 1):  # one that is just reached
-        draw(low, high, counter, limit, np.float32(1.25), out)
+    for limit in (threshold, *bits.tolist(), 0, 2**32 - 1):  # sixteen that are just reached
+        draw(low, high, counter, step, limit, np.float32(1.25), out)
         assert (out == np.where(bits >= limit, np.float32(1.25), np.float32(0))).all()
 
 

@@ -21,7 +21,7 @@ from npgpt.train import training_steps
 CPUS = {name: {"NUMBA_CPU_NAME": name, "NUMBA_CPU_FEATURES": ""} for name in ("haswell", "skylake-avx512", "generic")}
 NEEDS = {"haswell": ("avx2", "fma", "bmi2", "f16c", "lzcnt", "movbe"), "generic": ()}
 NEEDS["skylake-avx512"] = (*NEEDS["haswell"], "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl")
-NUMPY = {"NPY_DISABLE_CPU_FEATURES": "X86_V3 X86_V4 AVX512_ICL AVX512_SPR"}
+NUMPY = {name: PLAIN_LIBRARIES[name] for name in ("NPY_DISABLE_CPU_FEATURES",)}  # their names depend on its version
 GLIBC = {"GLIBC_TUNABLES": "glibc.cpu.hwcaps=-AVX2,-FMA"}
 
 # Prints hashes: of what does change with the settings below, and, as "ours", of what must not: where training starts,

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numba import types
 
+from npgpt.machine.bits import random_word
 from npgpt.machine.compile import entry, inline_kernel, kernel
 from npgpt.machine.functions import sigmoid
 from npgpt.machine.kinds import FLAG, FLOATS, FLOATS_OUT, INT, INTS, ROWS_OUT
@@ -22,22 +23,6 @@ from npgpt.machine.vector import LANES, fma, load, splat, store, sum_lanes
 MOST_NOISE = LANES - 1  # words of noise a pair, so that all labels fit into a register
 BITS = types.Array(types.uint32, 1, "C", readonly=True)
 INTS_OUT = types.Array(types.int64, 1, "C")
-
-
-@inline_kernel
-def _mix(h: Any) -> Any:
-    """``npgpt.rng._mix``, of one number."""
-    h = np.uint32(h ^ (h >> np.uint32(16)))
-    h = np.uint32(h * np.uint32(0x85EBCA6B))
-    h = np.uint32(h ^ (h >> np.uint32(13)))
-    h = np.uint32(h * np.uint32(0xC2B2AE35))
-    return np.uint32(h ^ (h >> np.uint32(16)))
-
-
-@inline_kernel
-def random_word(low: Any, high: Any, counter: Any) -> Any:
-    """``npgpt.rng.random_bits`` of one counter."""
-    return _mix(np.uint32(_mix(np.uint32(counter ^ low)) ^ high))
 
 
 @inline_kernel
