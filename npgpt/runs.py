@@ -37,7 +37,7 @@ from npgpt.errors import ConfigError, RunError, TrainingError
 from npgpt.model import GPT, deciding_shapes
 from npgpt.support.files import part_of, write_atomically
 from npgpt.support.pictures import draw_losses
-from npgpt.tokenizer import END_OF_TEXT, BPETokenizer, CharTokenizer, Tokenizer, WordTokenizer
+from npgpt.tokenizer import END_OF_TEXT, KINDS, Tokenizer
 from npgpt.train import Step, evaluate, training_steps
 from npgpt.version import __version__
 
@@ -243,8 +243,7 @@ def _evaluate(run: Run, step: int, losses: list[float], tokens_per_s: float) -> 
 
 def train_tokenizer(config: RunConfig, texts: Sequence[str]) -> Tokenizer:
     """The tokenizer that a configuration asks for, learned from texts."""
-    kinds: dict[str, Any] = {"bpe": BPETokenizer, "word": WordTokenizer, "char": CharTokenizer}
-    tokenizer: Tokenizer = kinds[config.data.tokenizer].train(texts, config.model.vocab_size)
+    tokenizer: Tokenizer = KINDS[config.data.tokenizer].train(texts, config.model.vocab_size)
     return tokenizer
 
 

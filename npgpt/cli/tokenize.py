@@ -9,12 +9,10 @@ from typing import Any
 
 from npgpt.config import TOKENIZERS
 from npgpt.errors import DataError, RunError, TokenizerError
-from npgpt.runs import TOKENIZER
 from npgpt.support.files import read_parts
 from npgpt.support.terminal import escape_controls, given_text, write_text
-from npgpt.tokenizer import BPETokenizer, CharTokenizer, Tokenizer, WordTokenizer
+from npgpt.tokenizer import KINDS, BPETokenizer, Tokenizer, load_tokenizer
 
-KINDS: dict[str, Any] = dict(zip(TOKENIZERS, (BPETokenizer, WordTokenizer, CharTokenizer), strict=True))
 COLOURS = (41, 42, 43, 44, 45, 46)  # backgrounds; neighbours differ
 
 
@@ -78,7 +76,7 @@ def run_train(options: argparse.Namespace) -> int:
 
 
 def run_encode(options: argparse.Namespace) -> int:
-    print(*_load(options.vocab).encode(given_text(options.text)))
+    print(*load_tokenizer(options.vocab).encode(given_text(options.text)))
     return 0
 
 
@@ -87,7 +85,7 @@ def run_decode(options: argparse.Namespace) -> int:
     for word in words:
         if not (word.isascii() and word.isdecimal() and len(word) < 20):
             raise TokenizerError(f"{word[:40]!r} is not an id: ids are whole numbers, with white space between them")
-    write_text(_load(options.vocab).decode(list(map(int, words))))
+    write_text(load_tokenizer(options.vocab).decode(list(map(int, words))))
     if sys.stdout.isatty():
         print()
     return 0
@@ -98,7 +96,7 @@ def run_show(options: argparse.Namespace) -> int:
     text = given_text(options.text)
     columns = []
     for path in options.vocab:
-        tokens = [(token, *_names(data)) for token, data in _tokens(_load(path), text)]
+        tokens = [(token, *_names(data)) for token, data in _tokens(load_tokenizer(path), text)]
         heading = f"{escape_controls(path, keep='')}: {len(tokens)} tokens for {len(text)} characters"
         print(heading)
         print(_in_colour([name for _, name, _ in tokens]))
@@ -110,7 +108,7 @@ def run_show(options: argparse.Namespace) -> int:
 
 
 def run_merges(options: argparse.Namespace) -> int:
-    tokenizer = _load(options.vocab)
+    tokenizer = load_tokenizer(options.vocab)
     if not isinstance(tokenizer, BPETokenizer):
         raise TokenizerError(f"{options.vocab} holds no merges: it is a {type(tokenizer).__name__}")
     word = given_text(options.word)
@@ -140,15 +138,3 @@ def _in_colour(names: list[str]) -> str:
     if not sys.stdout.isatty() or os.environ.get("NO_COLOR"):
         return "|".join(names)
     return "".join(f"\x1b[30;{COLOURS[i % len(COLOURS)]}m{name}\x1b[0m" for i, name in enumerate(names))
-
-
-def _load(name: str) -> Tokenizer:
-    """A vocabulary, of whichever kind the file or folder is."""
-    path = Path(name, TOKENIZER) if Path(name, TOKENIZER).is_file() else Path(name)
-    if path.is_dir():
-        return BPETokenizer.from_gpt2(path / "encoder.json", path / "vocab.bpe")
-    if ".tiktoken" in path.suffixes:
-        return BPETokenizer.from_tiktoken(path)
-    with path.open("rb") as file:  # ours begins with its format
-        ours = b"npgpt-tokenizer" in file.read(100)
-    return Tokenizer.load(path) if ours else BPETokenizer.from_huggingface(path)

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from npgpt.errors import TokenizerError
 from npgpt.tokenizer.bpe import encode_utf8
-from npgpt.tokenizer.kernels import decode, encode, merge
-from npgpt.tokenizer.kernels import learn as train
-from npgpt.tokenizer.patterns import SOURCES, class_table
+from npgpt.tokenizer.kernels import decode, encode, learn, merge
+from npgpt.tokenizer.kernels.numbers import PATTERNS
+from npgpt.tokenizer.patterns import class_table
 
 Ids = NDArray[np.uint32]
 
@@ -41,7 +41,7 @@ class Encoder:
     def __init__(
         self, merges: NDArray[np.int64], ids: NDArray[np.uint32], pattern: str, token_bytes: Sequence[bytes]
     ) -> None:
-        self._pattern = list(SOURCES).index(pattern)
+        self._pattern = PATTERNS.index(pattern)
         self._vocabulary = (class_table(), *pair_tables(merges), np.ascontiguousarray(ids, np.uint32))
         self._sizes = np.array([len(token) for token in token_bytes], np.int64)
         self._slots = np.frombuffer(
@@ -185,7 +185,7 @@ class PieceCounter:
     """Counts the distinct pieces of texts, one after another."""
 
     def __init__(self, pattern: str) -> None:
-        self._pattern = list(SOURCES).index(pattern)
+        self._pattern = PATTERNS.index(pattern)
         self._table = empty_table(1 << 14)
         self._counts = np.empty(1 << 13, np.int64)
         self._starts = np.zeros(1 + (1 << 13), np.int64)
@@ -198,7 +198,7 @@ class PieceCounter:
         at = 0
         while True:
             counted = self._table, self._counts, self._starts, self._kept, self._state
-            at = train.count_pieces(text, at, self._pattern, class_table(), counted, self._scratch)
+            at = learn.count_pieces(text, at, self._pattern, class_table(), counted, self._scratch)
             if at == len(text):
                 return
             self._grow(len(text) - at)
@@ -246,14 +246,14 @@ def learn_merges(
     room = np.empty((size + 2, 2), np.int64), np.zeros((256 + n_merges, 4), np.int64)
     heap = np.empty((max_pairs, 2), np.int64)
     progress = np.zeros(4, np.int64)
-    progress[train.PAIRS] = train.first_pairs(kept, starts, counts, positions, pairs)
-    progress[train.STORED] = int((starts[1:] - starts[:-1] - 1).sum())
-    progress[train.THRESHOLD] = np.iinfo(np.int64).max
+    progress[learn.PAIRS] = learn.first_pairs(kept, starts, counts, positions, pairs)
+    progress[learn.STORED] = int((starts[1:] - starts[:-1] - 1).sum())
+    progress[learn.THRESHOLD] = np.iinfo(np.int64).max
     merges = np.empty((n_merges, 3), np.int64)
     done = 0
     while done < n_merges:
         target = min(n_merges, done + 256)
-        done = train.learn(done, target, min_count, positions, pairs, room, heap, progress, merges)
+        done = learn.learn(done, target, min_count, positions, pairs, room, heap, progress, merges)
         report(done)
         if done < target:
             break

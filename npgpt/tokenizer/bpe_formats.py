@@ -1,6 +1,6 @@
 """Vocabularies of others, read and written: tiktoken's ranks, GPT-2's two files, Hugging Face's ``tokenizer.json``.
 
-Each reader returns the arguments of ``BPETokenizer``. A file is checked when it is read: 256 bytes, tokens that earlier
+A reader returns the arguments of ``BPETokenizer``. A file is checked when it is read: 256 bytes, tokens that earlier
 ones can be joined to, ids in range. A split pattern in a file is compared with those known, never run.
 
 What is the same in all three: tokens are byte strings. tiktoken writes them in base64; the other two as text in which
@@ -14,7 +14,7 @@ import json
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,11 +22,8 @@ from numpy.typing import NDArray
 from npgpt.errors import TokenizerError
 from npgpt.support.files import write_atomically
 from npgpt.tokenizer.base import END_OF_TEXT
-from npgpt.tokenizer.bpe_vocabulary import bytes_by_number, checked_merges
+from npgpt.tokenizer.bpe_vocabulary import Vocabulary, bytes_by_number, checked_merges
 from npgpt.tokenizer.patterns import SOURCES
-
-if TYPE_CHECKING:
-    from npgpt.tokenizer.bpe_tokenizer import BPETokenizer
 
 MAX_FILE = 1 << 28  # bytes, also after decompression
 
@@ -113,7 +110,7 @@ def read_tiktoken(path: str | Path, pattern: str | None, special_tokens: Mapping
     }
 
 
-def write_tiktoken(tokenizer: "BPETokenizer", path: str | Path) -> None:
+def write_tiktoken(tokenizer: Vocabulary, path: str | Path) -> None:
     """Write what ``read_tiktoken`` reads. The pattern and the special tokens are for the reader to know.
 
     Raises
@@ -154,7 +151,7 @@ def _ids_of_bytes(path: str | Path, ids: Mapping[bytes, int]) -> list[int]:
     return [ids[bytes([byte])] for byte in range(256)]
 
 
-def _ordinary_tokens(tokenizer: "BPETokenizer") -> dict[bytes, int]:
+def _ordinary_tokens(tokenizer: Vocabulary) -> dict[bytes, int]:
     tokens = {tokenizer.token_bytes[token]: token for token in tokenizer.ids.tolist()}
     if len(tokens) < len(tokenizer.ids):
         raise TokenizerError("two tokens of this vocabulary have the same bytes: only npgpt's own format can hold them")
@@ -176,7 +173,7 @@ def read_gpt2(encoder_json: str | Path, vocab_bpe: str | Path) -> dict[str, Any]
     return _from_vocab_and_merges(encoder_json, vocab, merges, specials) | {"pattern": "gpt2"}
 
 
-def write_gpt2(tokenizer: "BPETokenizer", encoder_json: str | Path, vocab_bpe: str | Path) -> None:
+def write_gpt2(tokenizer: Vocabulary, encoder_json: str | Path, vocab_bpe: str | Path) -> None:
     """Write what ``read_gpt2`` reads. Special tokens but ``<|endoftext|>`` cannot be told from others there."""
     if tokenizer.pattern != "gpt2" or tokenizer.special_tokens.keys() - {END_OF_TEXT}:
         raise TokenizerError(f"GPT-2's files know its own pattern and {END_OF_TEXT} only; use to_huggingface")
@@ -246,7 +243,7 @@ def _type(step: Any) -> Any:
     return step.get("type") if isinstance(step, dict) else None
 
 
-def write_huggingface(tokenizer: "BPETokenizer", path: str | Path) -> None:
+def write_huggingface(tokenizer: Vocabulary, path: str | Path) -> None:
     """Write a ``tokenizer.json`` that ``tokenizers.Tokenizer.from_file`` and ``read_huggingface`` read.
 
     Special tokens stand in the model's vocabulary too: else ``tokenizers`` gives them the next free ids, not theirs.
@@ -282,7 +279,7 @@ def write_huggingface(tokenizer: "BPETokenizer", path: str | Path) -> None:
     write_atomically(path, json.dumps(data, ensure_ascii=False, indent=1).encode())
 
 
-def _vocab_and_merges(tokenizer: "BPETokenizer") -> tuple[dict[str, int], list[tuple[str, str]]]:
+def _vocab_and_merges(tokenizer: Vocabulary) -> tuple[dict[str, int], list[tuple[str, str]]]:
     """Tokens as printable text -> id, and the pairs that are joined."""
     tokens = _ordinary_tokens(tokenizer)
     names = ["".join(map(BYTE_TO_CHARACTER.__getitem__, token)) for token in tokens]  # in the order of numbers

@@ -2,12 +2,11 @@
 
 import codecs
 import functools
-import sys
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,6 +14,14 @@ from numpy.typing import ArrayLike, NDArray
 from npgpt.errors import TokenizerError, did_you_mean
 from npgpt.tokenizer.base import END_OF_TEXT, AllowedSpecial, Tokenizer, vocabulary_from
 from npgpt.tokenizer.bpe import UTF8_ERRORS, Pair, Step, encode, encode_utf8, merge_steps
+from npgpt.tokenizer.bpe_formats import (
+    read_gpt2,
+    read_huggingface,
+    read_tiktoken,
+    write_gpt2,
+    write_huggingface,
+    write_tiktoken,
+)
 from npgpt.tokenizer.bpe_vocabulary import MAX_TOKENS, bytes_by_number, check_ids, checked_merges, numbered
 from npgpt.tokenizer.patterns import SOURCES, compiled
 
@@ -46,6 +53,7 @@ class BPETokenizer(Tokenizer):
     """
 
     kind = "bpe"
+    _started: ClassVar[bool] = False  # whether kernels have encoded or decoded anything yet
 
     def __init__(
         self,
@@ -94,6 +102,7 @@ class BPETokenizer(Tokenizer):
     def _encoder(self) -> "Encoder":
         from npgpt.tokenizer.bpe_compiled import Encoder  # Numba takes a while to import: only when it is needed
 
+        BPETokenizer._started = True
         return Encoder(self.merges, self.ids.astype(np.uint32), self.pattern, self.token_bytes)
 
     def __getstate__(
@@ -170,8 +179,8 @@ class BPETokenizer(Tokenizer):
         return ids
 
     def _encoded(self, text: str) -> Ids:
-        # Numba takes most of a second to start. Until something has started it, the textbook does the first few words.
-        if "npgpt.tokenizer.bpe_compiled" not in sys.modules and len(text) < min(self._left_to_textbook, 256):
+        # Numba takes most of a second to start. Until a tokenizer has done so, the textbook does the first few words.
+        if not BPETokenizer._started and len(text) < min(self._left_to_textbook, 256):
             self._left_to_textbook -= len(text) + 1
             numbers = np.array(encode(text, self.ranks, self.pattern), np.int64)
             return self.ids[numbers].astype(np.uint32)
@@ -303,41 +312,29 @@ class BPETokenizer(Tokenizer):
     def from_tiktoken(
         cls, path: str | Path, pattern: str | None = None, special_tokens: Mapping[str, int] | None = None
     ) -> Self:
-        """Read ranks as tiktoken has them, ``.tiktoken``, also gzipped. See ``formats.read_tiktoken``."""
-        from npgpt.tokenizer.bpe_formats import read_tiktoken
-
+        """Read ranks as tiktoken has them, ``.tiktoken``, also gzipped. See ``bpe_formats.read_tiktoken``."""
         return cls(**read_tiktoken(path, pattern, special_tokens))
 
     @classmethod
     def from_gpt2(cls, encoder_json: str | Path, vocab_bpe: str | Path) -> Self:
-        """Read GPT-2's two files. See ``formats.read_gpt2``."""
-        from npgpt.tokenizer.bpe_formats import read_gpt2
-
+        """Read GPT-2's two files. See ``bpe_formats.read_gpt2``."""
         return cls(**read_gpt2(encoder_json, vocab_bpe))
 
     @classmethod
     def from_huggingface(cls, path: str | Path) -> Self:
-        """Read a ``tokenizer.json`` of Hugging Face that holds byte-level BPE. See ``formats.read_huggingface``."""
-        from npgpt.tokenizer.bpe_formats import read_huggingface
-
+        """Read a ``tokenizer.json`` of Hugging Face that holds byte-level BPE. See ``bpe_formats.read_huggingface``."""
         return cls(**read_huggingface(path))
 
     def to_tiktoken(self, path: str | Path) -> None:
-        """Write ranks for tiktoken. See ``formats.write_tiktoken``."""
-        from npgpt.tokenizer.bpe_formats import write_tiktoken
-
+        """Write ranks for tiktoken. See ``bpe_formats.write_tiktoken``."""
         write_tiktoken(self, path)
 
     def to_gpt2(self, encoder_json: str | Path, vocab_bpe: str | Path) -> None:
-        """Write GPT-2's two files. See ``formats.write_gpt2``."""
-        from npgpt.tokenizer.bpe_formats import write_gpt2
-
+        """Write GPT-2's two files. See ``bpe_formats.write_gpt2``."""
         write_gpt2(self, encoder_json, vocab_bpe)
 
     def to_huggingface(self, path: str | Path) -> None:
-        """Write a ``tokenizer.json`` for Hugging Face. See ``formats.write_huggingface``."""
-        from npgpt.tokenizer.bpe_formats import write_huggingface
-
+        """Write a ``tokenizer.json`` for Hugging Face. See ``bpe_formats.write_huggingface``."""
         write_huggingface(self, path)
 
 

@@ -2,17 +2,29 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from npgpt.errors import TokenizerError
 from npgpt.tokenizer.bpe import Pair
+from npgpt.tokenizer.kernels.numbers import TOKEN_BITS
 
-# What a vocabulary may have at most. The kernels number tokens in 21 bits; ids index arrays.
-MAX_TOKENS = 1 << 21
+# What a vocabulary may have at most. Ids index arrays.
+MAX_TOKENS = 1 << TOKEN_BITS
 MAX_ID = 1 << 24
 MAX_BYTES = 1 << 28  # of all tokens together: a few merges that double each time would fill any memory
+
+
+class Vocabulary(Protocol):
+    """What a byte-pair vocabulary is made of; a ``BPETokenizer`` is one, which says what each of these is."""
+
+    pattern: str
+    merges: NDArray[np.int64]
+    ids: NDArray[np.int64]
+    special_tokens: dict[str, int]
+    token_bytes: list[bytes]
 
 
 def checked_merges(merges: Sequence[Pair] | NDArray[np.int64]) -> NDArray[np.int64]:

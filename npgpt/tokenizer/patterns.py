@@ -17,9 +17,11 @@ import numpy as np
 import regex
 from numpy.typing import NDArray
 
+from npgpt.tokenizer.kernels.numbers import BLOCKS, CL100K, CLASSES, GPT2, O200K, PATTERNS
+
 # Tried in this order at each position; the first that matches takes the piece.
 SOURCES = {
-    "gpt2": (
+    PATTERNS[GPT2]: (
         r"'(?:[sdmt]|ll|ve|re)",  # English endings after an apostrophe, lower case: it's, don't, we'll, I've, they're
         r" ?\p{L}+",  # a word, with the one space before it
         r" ?\p{N}+",  # a number
@@ -27,7 +29,7 @@ SOURCES = {
         r"\s+(?!\S)",  # white space, but for the last one before a word, which goes with the word
         r"\s+",  # white space that is left
     ),
-    "cl100k_base": (
+    PATTERNS[CL100K]: (
         r"'(?:[sdmtSDMTſ]|[lL][lL]|[vV][eE]|[rR][eE])",  # in either case (ſ is an s)
         r"[^\r\n\p{L}\p{N}]?\p{L}+",  # a word, with any one character before it that ends no line
         r"\p{N}{1,3}",  # numbers, three digits at a time
@@ -37,7 +39,7 @@ SOURCES = {
         r"\s+(?!\S)",
         r"\s+",
     ),
-    "o200k_base": (
+    PATTERNS[O200K]: (
         # A word: capitals, then small letters, so that camelCase is two; an English ending goes with it.
         r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+"
         r"(?:'(?:[sdmtSDMTſ]|[lL][lL]|[vV][eE]|[rR][eE]))?",
@@ -51,13 +53,10 @@ SOURCES = {
     ),
 }
 
-# In the order of the class numbers in kernels/split.py; what is in none of them is other, number 0.
-CLASSES = ("other", "mark", "number", "space", "lower", "upper", "letter")
-
 
 @functools.cache
 def unicode_classes() -> dict[str, list[tuple[int, int]]]:
-    """Name of each class -> its ranges of code points, first and last."""
+    """Name of each class -> its ranges of code points, first and last. What is in no range is "other"."""
     ranges: dict[str, list[tuple[int, int]]] = {name: [] for name in CLASSES}
     for line in files(__package__).joinpath("unicode_classes.txt").read_text("ascii").splitlines():
         if not line.startswith("#"):
@@ -70,12 +69,11 @@ def unicode_classes() -> dict[str, list[tuple[int, int]]]:
 
 @functools.cache
 def class_table() -> NDArray[np.uint8]:
-    """The same as an array: the class of code point c is ``table[8192 + 256 * table[c >> 8] + (c & 255)]``.
+    """The same as an array: the class of code point c is ``table[BLOCKS + 256 * table[c >> 8] + (c & 255)]``.
 
-    Most blocks of 256 code points are alike and stored once, which leaves 44 of 1,114 kilobytes. The block numbers in
-    front reach as far as four bytes of UTF-8 can, sense or nonsense.
+    Most blocks of 256 code points are alike and stored once, which leaves 44 of 1,114 kilobytes.
     """
-    table = np.zeros(1 << 21, np.uint8)
+    table = np.zeros(256 * BLOCKS, np.uint8)
     for name, ranges in unicode_classes().items():
         for first, last in ranges:
             table[first : last + 1] = CLASSES.index(name)

@@ -15,6 +15,7 @@ from npgpt.errors import DataError
 from npgpt.support.files import read_parts, read_text
 from npgpt.tokenizer import BPETokenizer, TokenizerError, bpe
 from npgpt.tokenizer import bpe_compiled as fast
+from npgpt.tokenizer.kernels.decode import plain_decode
 from npgpt.tokenizer.patterns import SOURCES, compiled
 
 TEXT = "the theme of the thesis: these themes, then théâtre 東京東京\r\n  the end, isn't it" * 3
@@ -131,6 +132,7 @@ def test_arrays_are_the_callers_own() -> None:
 def test_decoding_takes_lists_tuples_iterators_and_arrays() -> None:
     tokenizer = TOKENIZERS["gpt2"]
     ids = tokenizer.encode(TEXT)
+    assert tokenizer.decode_bytes(ids) == plain_decode(ids, tokenizer.token_bytes)
     for given_ids in (ids, tuple(ids), iter(ids), np.array(ids), np.array(ids, np.uint32), np.array(ids, np.int16)):
         assert tokenizer.decode(given_ids) == TEXT
     assert tokenizer.decode_bytes([]) == b""

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from npgpt.tokenizer.bpe import encode_utf8
 from npgpt.tokenizer.kernels.encode import BLOCK
+from npgpt.tokenizer.kernels.numbers import PATTERNS
 from npgpt.tokenizer.kernels.split import next_piece, split
 from npgpt.tokenizer.patterns import SOURCES, class_table, compiled, unicode_classes
 
@@ -39,7 +40,7 @@ def pieces(data: bytes, pattern: str, room: int = BLOCK + 63) -> list[bytes]:
     found, at = [], 0
     ends = np.empty(room, np.int64)
     while at < len(data):
-        n = split(text, at, list(SOURCES).index(pattern), class_table(), ends)
+        n = split(text, at, PATTERNS.index(pattern), class_table(), ends)
         for end in ends[:n].tolist():
             found.append(data[at:end])
             at = end
@@ -50,7 +51,7 @@ def plain_pieces(data: bytes, pattern: str) -> list[bytes]:
     text = np.frombuffer(data, np.uint8)
     found, at = [], 0
     while at < len(data):
-        end = next_piece(text, at, list(SOURCES).index(pattern), class_table())
+        end = next_piece(text, at, PATTERNS.index(pattern), class_table())
         found.append(data[at:end])
         at = end
     return found

@@ -7,7 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from npgpt.tokenizer import END_OF_TEXT, UNKNOWN, BPETokenizer, CharTokenizer, Tokenizer, TokenizerError, WordTokenizer
+from npgpt.config import TOKENIZERS
+from npgpt.tokenizer import (
+    END_OF_TEXT,
+    KINDS,
+    UNKNOWN,
+    BPETokenizer,
+    CharTokenizer,
+    Tokenizer,
+    TokenizerError,
+    WordTokenizer,
+    load_tokenizer,
+)
 
 TEXT = "It was the best of times, it was the worst of times; it was the age of wisdom.\n\n  It wasn't: 1859!\n" * 3
 
@@ -140,3 +151,24 @@ def test_file_of_another_kind_is_named(tmp_path: Path) -> None:
     TOKENIZERS[2].save(tmp_path / "tokenizer.json")
     with pytest.raises(TokenizerError, match="holds a CharTokenizer, not a BPETokenizer; use Tokenizer.load"):
         BPETokenizer.load(tmp_path / "tokenizer.json")
+
+
+def test_a_vocabulary_is_loaded_of_whichever_kind_it_is(tmp_path: Path) -> None:
+    text = "the cat sat on the mat"
+    for kind in KINDS.values():
+        kind.train(text * 9, 270).save(tmp_path / "ours.json")
+        assert type(load_tokenizer(tmp_path / "ours.json")) is kind
+    tokenizer = BPETokenizer.train(text * 9, 270)
+    (tmp_path / "hf").mkdir()
+    tokenizer.to_huggingface(tmp_path / "hf" / "tokenizer.json")
+    (tmp_path / "gpt2").mkdir()
+    tokenizer.to_gpt2(tmp_path / "gpt2" / "encoder.json", tmp_path / "gpt2" / "vocab.bpe")
+    tokenizer.to_tiktoken(tmp_path / "gpt2.tiktoken.gz")
+    for path in ("hf", "hf/tokenizer.json", "gpt2", "gpt2.tiktoken.gz"):
+        assert load_tokenizer(tmp_path / path).encode(text) == tokenizer.encode(text)
+    with pytest.raises(FileNotFoundError):
+        load_tokenizer(tmp_path / "nothing")
+
+
+def test_configuration_and_tokenizers_know_the_same_kinds() -> None:
+    assert tuple(KINDS) == TOKENIZERS

@@ -1,11 +1,17 @@
-"""Ids to bytes. As code: ``b"".join(token_bytes[id] for id in ids)``."""
+"""Ids to bytes."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from npgpt.machine.bits import load64, store128
 from npgpt.machine.compile import kernel
 
 SLOT = 16  # bytes
+
+
+def plain_decode(ids: Sequence[int], token_bytes: Sequence[bytes]) -> bytes:
+    """The bytes of all tokens, one after another."""
+    return b"".join(token_bytes[token] for token in ids)
 
 
 @kernel

@@ -1,6 +1,6 @@
 """Learn merges: count the pieces of a text, then join the commonest pair of neighbours again and again.
 
-As code this is ``learn_merges`` in ``tokenizer/bpe.py``. What makes it fast here:
+The plain loop is ``bpe.learn_merges``. What makes it fast here:
 
 - ``count_pieces`` uses the splitter and the two-phase look-up of ``encode.py``.
 - The tokens of all distinct pieces stand in one linked list. Each position knows the pair that begins there, so what a

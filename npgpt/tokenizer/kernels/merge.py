@@ -1,14 +1,9 @@
 """Join the pair that was learned earliest, again and again: the heart of byte-pair encoding.
 
-As code, and what ``merge_few`` does for a piece of text::
-
-    while there is a neighbouring pair in merges:
-        join the one with the smallest number, the left-most between equals
-
-Tokens are numbered here as they were learned: 0 to 255 the bytes, then the merges; so the number of the token that a
-pair makes is also its rank. ``merge_few`` looks for the smallest among all pairs each time, which for a word is faster
-than any structure; a long run without a cut (10^6 times ``a``) would take 10^12 steps, so ``merge_many`` keeps the
-tokens in a linked list and the positions of each pair in a queue.
+The plain loop is ``bpe.encode_piece``. Tokens are numbered here as they were learned: 0 to 255 the bytes, then the
+merges; so the number of the token that a pair makes is also its rank. ``merge_few`` looks for the smallest among all
+pairs each time, which for a word is faster than any structure; a long run without a cut (10^6 times ``a``) would take
+10^12 steps, so ``merge_many`` keeps the tokens in a linked list and the positions of each pair in a queue.
 """
 
 from typing import Any
@@ -17,9 +12,8 @@ import numpy as np
 
 from npgpt.machine.bits import shift_right
 from npgpt.machine.compile import inline_kernel, kernel
+from npgpt.tokenizer.kernels.numbers import TOKEN_BITS
 
-# A token's number has 21 bits, so that a pair and what it makes fit into one int64.
-TOKEN_BITS = 21
 NEVER = 1 << TOKEN_BITS  # larger than any number: the pair is not in the merges
 LONGEST_PIECE = 1 << 29  # bytes that no pattern cuts; three times as many entries must have a number of 31 bits
 

@@ -1,12 +1,13 @@
 """Cut UTF-8 into pieces as the patterns of ``tokenizer/patterns.py`` do, without running a regular expression.
 
-Two ways that must agree. ``next_piece_...`` is the plain one: from the start of a piece it reads character by character
-to its end. ``window_...`` takes the 64 bytes from the start of a piece on, turns them into bit masks (bit i: byte i is
-a letter, a digit, ...) and finds the starts of all pieces among them by a dozen operations on whole masks; the 20 or so
-branches that a piece costs otherwise are what makes the plain way slow (prose: 115 against 1,490 MB/s). A window keeps
-only those starts that no byte behind it could change, and the next window begins at the last of them: no state passes
-from one to the next. What a window cannot tell (characters that are not ASCII, a piece of 64 bytes, the end of the
-text) is left to the plain way.
+The plain form is ``patterns.compiled(name).findall(text)``. Here are two ways that must agree with it.
+``next_piece_...`` is the plain one: from the start of a piece it reads character by character to its end.
+``window_...`` takes the 64 bytes from the start of a piece on, turns them into bit masks (bit i: byte i is a letter, a
+digit, ...) and finds the starts of all pieces among them by a dozen operations on whole masks; the 20 or so branches
+that a piece costs otherwise are what makes the plain way slow (prose: 115 against 1,490 MB/s). A window keeps only
+those starts that no byte behind it could change, and the next window begins at the last of them: no state passes from
+one to the next. What a window cannot tell (characters that are not ASCII, a piece of 64 bytes, the end of the text) is
+left to the plain way.
 
 Source    the mask scanner is gigatoken's idea (MIT); the algebra for these three patterns is derived here
 """
@@ -17,15 +18,19 @@ import numpy as np
 
 from npgpt.machine.bits import classify64, equal64, highest_bit, lowest_bit, shift_right
 from npgpt.machine.compile import kernel
-
-# The patterns.
-GPT2, CL100K, O200K = 0, 1, 2
-
-# Number of blocks of 256 code points.
-BLOCKS = 1 << 13
-
-# Classes of characters. Both cases are letters, and so are letters without case.
-OTHER, MARK, NUMBER, SPACE, LOWER, UPPER, LETTER = range(7)
+from npgpt.tokenizer.kernels.numbers import (
+    BLOCKS,
+    CL100K,
+    GPT2,
+    LETTER,
+    LOWER,
+    MARK,
+    NUMBER,
+    O200K,
+    OTHER,
+    SPACE,
+    UPPER,
+)
 
 _APOSTROPHE, _SPACE, _NEWLINE, _RETURN, _SLASH = 39, 32, 10, 13, 47
 
