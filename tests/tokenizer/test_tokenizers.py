@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from npgpt.config import TOKENIZERS
+from npgpt.config import TOKENIZERS as NAMES
 from npgpt.tokenizer import (
     END_OF_TEXT,
     KINDS,
@@ -171,4 +171,4 @@ def test_a_vocabulary_is_loaded_of_whichever_kind_it_is(tmp_path: Path) -> None:
 
 
 def test_configuration_and_tokenizers_know_the_same_kinds() -> None:
-    assert tuple(KINDS) == TOKENIZERS
+    assert tuple(KINDS) == NAMES
