@@ -2,7 +2,7 @@
 """Training: one step, many steps, and the loss on text that was not trained on."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,13 +57,31 @@ def optimizer_of(model: GPT, config: TrainConfig) -> AdamW:
 
 
 def _steps(model: GPT, windows: SlidingWindows, config: TrainConfig, optimizer: AdamW) -> Iterator[Step]:
-    schedule = WarmupCosine(
-        config.learning_rate, config.learning_rate * config.min_learning_rate_ratio, config.warmup_steps, config.steps
-    )
+    lowest = config.learning_rate * config.min_learning_rate_ratio
+    schedule = WarmupCosine(config.learning_rate, lowest, config.warmup_steps, config.steps)
     cache = Cache(training=True, seed=config.seed)
-    for number in range(1, config.steps + 1):
-        x, y = windows.batch(number - 1)
-        loss = accumulate(model, x, y, cache, config.micro_batches, step=number)
+
+    def passes() -> Iterator[tuple[float, int]]:
+        for number in range(1, config.steps + 1):
+            x, y = windows.batch(number - 1)
+            loss = accumulate(model, x, y, cache, config.micro_batches, step=number)
+            yield loss, int((y != IGNORE_INDEX).sum())
+
+    return optimizer_steps(optimizer, schedule, passes(), config.grad_clip)
+
+
+def optimizer_steps(
+    optimizer: AdamW, schedule: WarmupCosine, passes: Iterable[tuple[float, int]], grad_clip: float = math.inf
+) -> Iterator[Step]:
+    """A step of the optimizer after each pass: the training loop, whatever is trained.
+
+    Args
+        passes: each leaves its gradients with the optimizer's parameters, and gives the loss and the number of targets.
+        grad_clip: largest norm of the gradient.
+    Raises
+        TrainingError, at its step, if the loss or the gradient is no longer finite.
+    """
+    for number, (loss, n_tokens) in enumerate(passes, start=1):
         norm = optimizer.grad_norm()
         if not (math.isfinite(loss) and math.isfinite(norm)):
             raise TrainingError(
@@ -71,8 +89,8 @@ def _steps(model: GPT, windows: SlidingWindows, config: TrainConfig, optimizer: 
                 "A lower learning_rate or a longer warm-up (warmup_steps) mostly helps"
             )
         learning_rate = schedule(number - 1)
-        optimizer.step(learning_rate, clip_scale(norm, config.grad_clip))
-        yield Step(number, loss, norm, learning_rate, int((y != IGNORE_INDEX).sum()))
+        optimizer.step(learning_rate, clip_scale(norm, grad_clip))
+        yield Step(number, loss, norm, learning_rate, n_tokens)
 
 
 def accumulate(model: GPT, x: Array, y: Array, cache: Cache, micro_batches: int = 1, step: int = 0) -> float:

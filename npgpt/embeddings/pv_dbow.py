@@ -7,7 +7,7 @@ Source    Le and Mikolov 2014, arXiv:1405.4053, section 2.3 (distributed bag of 
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Self
@@ -23,6 +23,7 @@ from npgpt.errors import ConfigError, DataError
 from npgpt.layers import Embedding
 from npgpt.optim import WarmupCosine
 from npgpt.rng import make_key, permutation, random_bits
+from npgpt.train import optimizer_steps
 
 BATCH = 8192  # pairs in a step of training
 
@@ -128,21 +129,25 @@ def train_pv_dbow(texts: Sequence[str], config: PVConfig | None = None, layers: 
     optimizer = make_optimizer(layer, weight_decay=0.0)
     steps = config.epochs * (1 + int(keep[standing].sum()) // BATCH)  # about: sub-sampling draws
     rate = WarmupCosine(config.learning_rate, 0.0, steps // 20, steps)
-    cumulative, cache, step = noise.cumsum(), Cache(), 0
-    for epoch in range(config.epochs):
-        key = partial(make_key, "pv-dbow", config.seed, epoch)
-        kept = np.flatnonzero(_uniform(key("sub-sample"), len(standing)) < keep[standing])
-        kept = kept[permutation(key("shuffle"), len(kept))]
-        for first in range(0, len(kept), BATCH):
-            pairs = kept[first : first + BATCH]
-            drawn = _uniform(key("noise", first), len(pairs) * config.negative).reshape(-1, config.negative)
-            others = np.minimum(np.searchsorted(cumulative, drawn, side="right"), len(words) - 1)
-            layer.zero_grad(cache)
-            layer.forward(documents[pairs], np.column_stack([standing[pairs], others]), cache.reset())
-            layer.backward(1.0, cache)
-            cache.clear_unwritten()
-            optimizer.step(rate(min(step, steps - 1)))
-            step += 1
+    cumulative, cache = noise.cumsum(), Cache()
+
+    def passes() -> Iterator[tuple[float, int]]:
+        for epoch in range(config.epochs):
+            key = partial(make_key, "pv-dbow", config.seed, epoch)
+            kept = np.flatnonzero(_uniform(key("sub-sample"), len(standing)) < keep[standing])
+            kept = kept[permutation(key("shuffle"), len(kept))]
+            for first in range(0, len(kept), BATCH):
+                pairs = kept[first : first + BATCH]
+                drawn = _uniform(key("noise", first), len(pairs) * config.negative).reshape(-1, config.negative)
+                others = np.minimum(np.searchsorted(cumulative, drawn, side="right"), len(words) - 1)
+                layer.zero_grad(cache)
+                loss = layer.forward(documents[pairs], np.column_stack([standing[pairs], others]), cache.reset())
+                layer.backward(1.0, cache)
+                cache.clear_unwritten()
+                yield float(loss), len(pairs)
+
+    for _ in optimizer_steps(optimizer, rate, passes()):
+        pass
     table = layer.words.weight.value.copy()
     return PVModel(words, table, keep.astype(np.float32), noise.astype(np.float32), config.negative, config.pull)
 
