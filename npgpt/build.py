@@ -27,7 +27,7 @@ def make_gpt(config: GPTConfig, layers: str = "compiled", seed: int = 0) -> GPT:
     Raises
         ConfigError if there are no such layers.
     """
-    _check_name(layers)
+    check_layers(layers)
     model = GPT(config, seed)
     if layers == "textbook" or not can_compile(stacklevel=3):
         return model
@@ -48,7 +48,7 @@ def twin(layer: AnyLayer, layers: str = "compiled") -> AnyLayer:
         ConfigError if there are no such layers; NpgptError if Numba cannot compile here; ShapeError if a compiled layer
         would have parameters in another precision than float32.
     """
-    _check_name(layers)
+    check_layers(layers)
     if layers == "textbook":
         return layer.recast(lambda part: part.textbook_class())
     if why := why_not_compiled():
@@ -58,7 +58,12 @@ def twin(layer: AnyLayer, layers: str = "compiled") -> AnyLayer:
     return layer.recast(compiled_class)
 
 
-def _check_name(layers: str) -> None:
+def check_layers(layers: str) -> None:
+    """Refuse layers that there are not.
+
+    Raises
+        ConfigError that names those that there are.
+    """
     if layers not in LAYERS:
         raise ConfigError(f"layers {layers!r} are unknown; {did_you_mean(layers, LAYERS)}")
 

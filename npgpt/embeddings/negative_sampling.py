@@ -86,7 +86,8 @@ def logistic_slope(scores: Array, labels: Array) -> Array:
 
 def _signs(scores: Array, labels: Array) -> Array:
     """−1 where the label is 1, 1 where it is 0; in the precision of the scores."""
-    return (1 - 2 * labels).astype(scores.dtype if scores.dtype.kind == "f" else np.float64)
+    signs: Array = 1 - 2 * labels.astype(scores.dtype if scores.dtype.kind == "f" else np.float64)
+    return signs
 
 
 def sigmoid(z: Array) -> Array:

@@ -14,7 +14,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from npgpt.build import can_compile, make_optimizer, twin
+from npgpt.build import can_compile, check_layers, make_optimizer, twin
 from npgpt.core import Array, Cache, Layer
 from npgpt.embeddings.documents import State, numbers_of, words_of
 from npgpt.embeddings.negative_sampling import logistic_loss, logistic_slope, sigmoid
@@ -112,8 +112,9 @@ def train_pv_dbow(texts: Sequence[str], config: PVConfig | None = None, layers: 
     Args
         layers: which layers look up the rows: "compiled" or "textbook".
     Raises
-        DataError if too few words are frequent enough.
+        ConfigError if there are no such layers; DataError if too few words are frequent enough.
     """
+    check_layers(layers)
     config = config or PVConfig()
     words, rows = _vocabulary(texts, config.min_count)
     documents = np.repeat(np.arange(len(texts)), [len(row) for row in rows])  # (number of words,)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from npgpt.build import check_layers
 from npgpt.core import Array, Cache
 from npgpt.embeddings.negative_sampling import NegativeSampling
 from npgpt.embeddings.vectors import WordVectors
@@ -148,8 +149,9 @@ def train_word2vec(
     Args
         layers: "compiled", or "textbook": a step at a time in NumPy, some thousand times slower, to compare with.
     Raises
-        DataError if too few words are frequent enough.
+        ConfigError if there are no such layers; DataError if too few words are frequent enough.
     """
+    check_layers(layers)
     config = config or Word2VecConfig()
     corpus = Corpus(sentences, config)
     width = -(-config.n_embd // LANES) * LANES

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from npgpt.embeddings.negative_sampling import NegativeSampling
+from npgpt.embeddings.pv_dbow import train_pv_dbow
 from npgpt.embeddings.word2vec import Corpus, Word2VecConfig, examples, train_word2vec
 from npgpt.errors import ConfigError, DataError
 from npgpt.machine.pool import get_num_threads, set_num_threads
@@ -141,3 +142,9 @@ def test_too_short_a_text_is_refused() -> None:
         train_word2vec([["a", "b", "c"]])
     with pytest.raises(DataError, match="only 0 of 0"):
         train_word2vec([])
+
+
+def test_unknown_layers_are_refused() -> None:
+    for train in (train_word2vec, train_pv_dbow):
+        with pytest.raises(ConfigError, match="'quick' are unknown; known: compiled, textbook"):
+            train([["a", "b"]], layers="quick")  # type: ignore[operator]
