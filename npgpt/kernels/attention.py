@@ -1,20 +1,12 @@
-"""Causal attention of all heads, and the same for the way back in ``attention_backward.py``: without a (T, T) array.
+"""Causal attention of all heads, without a (T, T) array; ``attention_backward.py`` has the backward pass.
 
-As code, for the queries, keys and values (T, D) of one head of one example::
-
-    for i in range(T):
-        for j in range(i + 1):
-            s[j] = sum(q[i] * k[j]) / sqrt(D)
-        w = exp(s - max(s)) / sum(exp(s - max(s)))
-        mixed[i] = sum(w[j] * dropped(i, j) * v[j] for j in range(i + 1))
-
-Here QUERIES queries go together over blocks of KEYS keys, and stay in the lanes of the registers all the way: scores
-(keys, QUERIES) are a product of packed keys with packed queries; softmax runs down the keys, in every lane by itself;
-what it leaves is already the packed operand of the next product, with the values, which gives the output transposed.
-A later block may bring a larger score: then what the earlier ones gave is scaled down ("online softmax"). Blocks
-that lie in the future altogether are not computed. Queries, keys and values are read where the fused projection has
-written them, (B, T, 3, H, D), and each head's output is written where the next projection reads it. For the way back
-one number a query is kept, the logarithm of its sum.
+``plain_forward`` is the loop for one head of one example. Here QUERIES queries go together over blocks of KEYS keys,
+and stay in the lanes of the registers all the way: scores (keys, QUERIES) are a product of packed keys with packed
+queries; softmax runs down the keys, in every lane by itself; what it leaves is already the packed operand of the next
+product, with the values, which gives the output transposed. A later block may bring a larger score: then what the
+earlier ones gave is scaled down ("online softmax"). Blocks that lie in the future altogether are not computed. Queries,
+keys and values are read where the fused projection has written them, (B, T, 3, H, D), and each head's output is written
+where the next projection reads it. For backward one number a query is kept, the logarithm of its sum.
 
 Source    Milakov and Gimelshein 2018, arXiv:1805.02867 (online softmax); Dao et al. 2022, arXiv:2205.14135 (tiles)
 """
@@ -48,6 +40,41 @@ from npgpt.machine.vector import (
 QUERIES = 32  # two registers of lanes
 KEYS = 96  # a multiple of the rows of every tile, so that blocks, and with them the bits, do not depend on the tile
 INFINITY = np.float32(np.inf)
+
+
+def plain_forward(q: Any, k: Any, v: Any, dropped: Any) -> Any:
+    """mixed (T, D) of the queries, keys and values (T, D) of one head of one example.
+
+    Args
+        dropped: (T, T), what dropout multiplies each weight by.
+    """
+    mixed = np.zeros_like(v)
+    for i in range(len(q)):
+        w = plain_weights(q, k, i)
+        for j in range(i + 1):
+            mixed[i] += w[j] * dropped[i, j] * v[j]
+    return mixed
+
+
+def plain_weights(q: Any, k: Any, i: int) -> Any:
+    """The weights (i + 1,) of query i, which sees key 0 to key i."""
+    s = [sum(q[i] * k[j]) / math.sqrt(q.shape[1]) for j in range(i + 1)]
+    e = np.exp(np.array(s) - max(s))
+    return e / e.sum()
+
+
+def layout(T: int, D: int) -> tuple[int, int, int, int, int, int, int, int]:
+    """What lies where in a thread's memory, in numbers, and where it ends. All but keys and values fit the first cache.
+
+    The best score and the total of each query so far; queries (D, QUERIES); scores, later weights, (KEYS, QUERIES);
+    output (D, QUERIES); keys and values as panels.
+    """
+    best, total, q = 0, QUERIES, 2 * QUERIES
+    s = q + D * QUERIES
+    out = s + KEYS * QUERIES
+    k = out + D * QUERIES
+    v = k + panels_size(T, D)
+    return best, total, q, s, out, k, v, v + panels_size(D, T)
 
 
 @kernel
@@ -147,6 +174,9 @@ def _drop_block(
             store(work, here, load(work, here) * random_lanes(low, high, counter, T, threshold, kept))
 
 
+_layout = kernel(layout)
+
+
 @kernel
 def _forward(
     thread: int, chunk: int, qkv: Any, H: int, T: int, mixed: Any, sums: Any, keys: Any, threshold: int, kept: Any,
@@ -158,12 +188,7 @@ def _forward(
     of_q = b * T * row + head * D
     scale = np.float32(1 / math.sqrt(D))
     k_panel, v_panel = D * TILE_ROWS + GAP, T * TILE_ROWS + GAP
-    # What lies where in this thread's memory; all but the packed keys and values stay in the first cache.
-    best, total, q = 0, QUERIES, 2 * QUERIES
-    s = q + D * QUERIES
-    out = s + KEYS * QUERIES
-    k = out + D * QUERIES
-    v = k + panels_size(T, D)
+    best, total, q, s, out, k, v, _ = _layout(T, D)
     pack_rows(qkv, of_q + C, row, T, D, work, k)
     pack_columns(qkv, of_q + 2 * C, row, T, D, work, v)
     for query in range(0, T, QUERIES):
@@ -191,15 +216,14 @@ def _forward(
 
 def forward_size(T: int, D: int) -> int:
     """Numbers that a thread works in: they grow with T, not with T²."""
-    used = 2 * QUERIES + 2 * D * QUERIES + KEYS * QUERIES + panels_size(T, D) + panels_size(D, T)
-    return -(-used // LANES) * LANES
+    return -(-layout(T, D)[-1] // LANES) * LANES
 
 
 @entry(POOL, ROWS, INT, INT, ROWS_OUT, FLOATS_OUT, INTS, INT, FLOAT, ROWS_OUT)
 def forward(
     pool: Any, qkv: Any, H: int, T: int, mixed: Any, sums: Any, keys: Any, threshold: int, kept: float, works: Any
 ) -> None:
-    """mixed (B·T, C) from qkv (B·T, 3·C); the logarithms of the sums (B·H·T,) for the way back.
+    """mixed (B·T, C) from qkv (B·T, 3·C); the logarithms of the sums (B·H·T,) for backward.
 
     Args
         keys, threshold, kept: of the dropout, as in ``dropout.py``; with kept = 1 nothing is dropped.

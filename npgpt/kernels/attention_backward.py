@@ -1,19 +1,9 @@
-"""Attention's way back: the weights are computed again, a block at a time, from the logarithms of their sums.
+"""Attention's backward pass: the weights are computed again, a block at a time, from the logarithms of their sums.
 
-As code, for one head of one example, with w and mixed as in ``attention.py`` and dm the gradient of mixed::
-
-    for i in range(T):
-        along = sum(dm[i] * mixed[i])                   # = Σ_j w[i, j] dw[i, j], for it is Σ_j w[i, j] (dm[i]·v[j])
-        for j in range(i + 1):
-            dv[j] += w[i, j] * dropped(i, j) * dm[i]
-            dw = sum(dm[i] * v[j]) * dropped(i, j)
-            ds = w[i, j] * (dw - along) / sqrt(D)
-            dq[i] += ds * k[j]
-            dk[j] += ds * q[i]
-
-Here the lanes are KEYS keys, and the queries from them on go by in blocks. Weights and ds (queries, KEYS) are then the
-packed operand of the products that give dv and dk, transposed, which stay in the cache until the keys are done. Only
-for dq must ds be transposed, and dq is added up in memory.
+``plain_backward`` is the loop for one head of one example. Here the lanes are KEYS keys, and the queries from them on
+go by in blocks. Weights and ds (queries, KEYS) are then the packed operand of the products that give dv and dk,
+transposed, which stay in the cache until the keys are done. Only for dq must ds be transposed, and dq is added up in
+memory.
 """
 
 import math
@@ -27,6 +17,7 @@ from npgpt.kernels.attention import (
     pack_lanes,
     pack_rows,
     panels_size,
+    plain_weights,
     write_transposed,
 )
 from npgpt.kernels.matmul import GAP
@@ -53,6 +44,57 @@ from npgpt.machine.vector import (
 KEYS = 32  # in the lanes of two registers
 QUERIES = 96  # a multiple of the rows of every tile
 START = 24  # queries begin at a multiple of it: a multiple of the rows of every tile, too
+
+
+def plain_backward(dm: Any, q: Any, k: Any, v: Any, mixed: Any, dropped: Any) -> Any:
+    """dq, dk and dv of dm, the gradient of mixed; all (T, D), of one head of one example.
+
+    Args
+        dropped: (T, T), what dropout multiplies each weight by.
+    """
+    T, D = q.shape
+    dq, dk, dv = np.zeros_like(q), np.zeros_like(k), np.zeros_like(v)
+    for i in range(T):
+        w = plain_weights(q, k, i)
+        along = sum(dm[i] * mixed[i])  # = Σ_j w_j dw_j, since mixed[i] = Σ_j w_j dropped_j v_j
+        for j in range(i + 1):
+            dv[j] += w[j] * dropped[i, j] * dm[i]
+            dw = sum(dm[i] * v[j]) * dropped[i, j]
+            ds = w[j] * (dw - along) / math.sqrt(D)
+            dq[i] += ds * k[j]
+            dk[j] += ds * q[i]
+    return dq, dk, dv
+
+
+def layout(T: int, D: int) -> tuple[int, int, int, int, int, int, int, int, int, int, int, int, int, int]:
+    """What lies where in a thread's memory, in numbers, and where it ends: small things first.
+
+    scores or weights, and ds (QUERIES, KEYS); ds as panels of queries; keys and values (D, KEYS); keys as rows; dk and
+    dv (D, KEYS); q and dm of all queries, as panels along their rows, then across; ``_along`` of each query.
+    """
+    s = 0
+    ds = s + QUERIES * KEYS
+    ds_rows = ds + QUERIES * KEYS
+    k_lanes = ds_rows + panels_size(QUERIES, KEYS)
+    v_lanes = k_lanes + D * KEYS
+    k_rows = v_lanes + D * KEYS
+    dk = k_rows + KEYS * whole_tiles(D)
+    dv = dk + D * KEYS
+    q_rows = dv + D * KEYS
+    dm_rows = q_rows + panels_size(T, D)
+    q_columns = dm_rows + panels_size(T, D)
+    dm_columns = q_columns + panels_size(D, T)
+    along = dm_columns + panels_size(D, T)
+    return s, ds, ds_rows, k_lanes, v_lanes, k_rows, dk, dv, q_rows, dm_rows, q_columns, dm_columns, along, along + T
+
+
+@kernel
+def whole_tiles(D: int) -> int:
+    """D columns and as many more as the last tile has."""
+    return (D + TILE_COLUMNS - 1) // TILE_COLUMNS * TILE_COLUMNS
+
+
+_layout = kernel(layout)
 
 
 @kernel
@@ -108,21 +150,8 @@ def _backward(
     of_q, of_mixed = b * T * row + head * D, b * T * C + head * D
     scale = np.float32(1 / math.sqrt(D))
     by_row, by_column = D * TILE_ROWS + GAP, T * TILE_ROWS + GAP
-    wide = (D + TILE_COLUMNS - 1) // TILE_COLUMNS * TILE_COLUMNS
-    # What lies where in this thread's memory: small things first, then q and dm, packed along and across.
-    s = 0
-    ds = s + QUERIES * KEYS
-    ds_rows = ds + QUERIES * KEYS
-    k_lanes = ds_rows + panels_size(QUERIES, KEYS)
-    v_lanes = k_lanes + D * KEYS
-    k_rows = v_lanes + D * KEYS
-    dk = k_rows + KEYS * wide
-    dv = dk + D * KEYS
-    q_rows = dv + D * KEYS
-    dm_rows = q_rows + panels_size(T, D)
-    q_columns = dm_rows + panels_size(T, D)
-    dm_columns = q_columns + panels_size(D, T)
-    along = dm_columns + panels_size(D, T)
+    wide = whole_tiles(D)
+    s, ds, ds_rows, k_lanes, v_lanes, k_rows, dk, dv, q_rows, dm_rows, q_columns, dm_columns, along, _ = _layout(T, D)
     _along(dmixed, mixed, of_mixed, C, T, D, work, along)
     pack_rows(qkv, of_q, row, T, D, work, q_rows)
     pack_rows(dmixed, of_mixed, C, T, D, work, dm_rows)
@@ -155,10 +184,7 @@ def _backward(
 
 def backward_size(T: int, D: int) -> int:
     """Numbers that a thread works in: they grow with T, not with T²."""
-    wide = -(-D // TILE_COLUMNS) * TILE_COLUMNS
-    small = 2 * QUERIES * KEYS + panels_size(QUERIES, KEYS) + 4 * D * KEYS + KEYS * wide
-    used = small + 2 * panels_size(T, D) + 2 * panels_size(D, T) + T
-    return -(-used // LANES) * LANES
+    return -(-layout(T, D)[-1] // LANES) * LANES
 
 
 @entry(POOL, ROWS, ROWS, ROWS, FLOATS, INT, INT, ROWS_OUT, INTS, INT, FLOAT, ROWS_OUT)

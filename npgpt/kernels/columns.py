@@ -1,18 +1,8 @@
-"""What biases need: one row added to every row of a matrix, and, on the way back, the sum of every column.
+"""What biases need: one row added to every row of a matrix, and, in the backward pass, the sum of every column.
 
-As code::
-
-    for i in range(n):
-        for c in range(C):
-            y[i, c] = x[i, c] + row[c]                  # add_to_rows
-
-    for i in range(n):
-        for c in range(C):
-            out[c] += x[i, c]                           # column_sums
-
-In the second loop all rows add into one, which only one thread may do, and each number makes a way through memory to
-``out`` and back. Here each GROUP of rows is summed for itself, sixteen columns at a time in a register, and what the
-groups have come to is added up in their order, whoever did which.
+In ``plain_column_sums`` all rows add into one row, which only one thread may do, and each sum goes through memory at
+each addition. Here each GROUP of rows is summed by itself, sixteen columns at a time in a register. The sums of the
+groups are then added in their order, whichever thread made them.
 """
 
 from typing import Any
@@ -26,6 +16,18 @@ from npgpt.machine.vector import LANES, load, load_some, store, store_some
 GROUP = 32  # rows
 WIDTH = 256  # columns of a chunk where groups are added up
 CHUNK = 8192  # numbers of a chunk, or one row if that is longer
+
+
+def plain_add_to_rows(x: Any, row: Any, y: Any) -> None:
+    """y (n, C) = x (n, C) + row (C,)."""
+    for i in range(len(x)):
+        y[i] = x[i] + row
+
+
+def plain_column_sums(x: Any, out: Any) -> None:
+    """The sums of the columns of x (n, C), added to ``out`` (C,)."""
+    for row in x:
+        out += row
 
 
 def groups(n: int) -> int:

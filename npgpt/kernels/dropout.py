@@ -1,13 +1,7 @@
 """Dropout: which numbers are kept is computed where it is needed, in forward and in backward, and never stored.
 
-As code::
-
-    for b in range(B):
-        for i in range(n):
-            y[b, i] = x[b, i] * (kept if random_bits(keys[b], i) >= threshold else 0)
-
-``npgpt.rng.random_bits`` makes five passes over memory; a dozen integer operations on sixteen lanes take less time than
-it takes to fetch one stored mask.
+``npgpt.rng.random_bits`` takes five passes over memory. A dozen integer operations on sixteen lanes take less time than
+a stored mask takes to be fetched.
 """
 
 from typing import Any
@@ -20,8 +14,16 @@ from npgpt.machine.compile import entry, kernel
 from npgpt.machine.kinds import FLOAT, INT, INTS, POOL, ROWS, ROWS_OUT
 from npgpt.machine.pool import launch
 from npgpt.machine.vector import LANES, load, load_some, random_lanes, store, store_some
+from npgpt.rng import random_bits
 
 CHUNK = 4096  # numbers of one example
+
+
+def plain_dropout(x: Any, keys: Any, threshold: int, kept: float, y: Any) -> None:
+    """y (B, n) from x (B, n), as ``dropout``."""
+    for b in range(len(x)):
+        bits = random_bits(int(keys[b]) % 2**64, np.arange(x.shape[1], dtype=np.uint32))
+        y[b] = x[b] * np.where(bits >= np.uint32(threshold), np.float32(kept), np.float32(0))
 
 
 @kernel

@@ -1,15 +1,10 @@
 """Number by number: the activations with their slopes, sums, products and multiples.
 
-As code::
+The slope is found together with the value, from the same exponential, so that backward is one product: the slope is
+stored where backward reads it, in place of x.
 
-    for i in range(len(x)):
-        y[i], slope[i] = activation(kind, x[i])
-
-The slope is found together with the value, from the same exponential, so that the way back is one product: it is
-written where backward will read it, instead of x, which backward would have to start from again.
-
-Each of these loops is sixteen numbers at a time, the last few under a mask, which works in place too: the compiler's
-own vector code is only taken where two arrays turn out to have nothing in common.
+Each of these loops takes sixteen numbers at a time, the last few under a mask. That works in place too, where a
+compiler would not use vectors, because it cannot know that two arrays do not overlap.
 """
 
 from typing import Any
@@ -18,7 +13,7 @@ import numpy as np
 
 from npgpt.machine.atomics import job
 from npgpt.machine.compile import entry, inline_kernel, kernel
-from npgpt.machine.functions import gelu, relu, tanh_gelu
+from npgpt.machine.functions import PLAIN, gelu, relu, tanh_gelu
 from npgpt.machine.kinds import FLOAT, FLOATS, FLOATS_OUT, INT, POOL
 from npgpt.machine.pool import launch
 from npgpt.machine.vector import LANES, load, load_some, store, store_some
@@ -26,6 +21,13 @@ from npgpt.machine.vector import LANES, load, load_some, store, store_some
 TANH_GELU, GELU, RELU = 0, 1, 2
 _ADD, _MULTIPLY, _SCALE = 0, 1, 2
 CHUNK = 8192  # numbers
+
+
+def plain_activate(kind: int, x: Any, y: Any, slope: Any) -> None:
+    """y and dy/dx of every x; ``kind`` is TANH_GELU, GELU or RELU."""
+    activation_of_number = PLAIN[("tanh_gelu", "gelu", "relu")[kind]]
+    for i in range(len(x)):
+        y[i], slope[i] = activation_of_number(float(x[i]))
 
 
 @inline_kernel

@@ -1,16 +1,8 @@
-"""Rows of a table, fetched by number; and on the way back added to the rows that they came from.
+"""Rows of a table, fetched by number, and in the backward pass added to the rows that they came from.
 
-As code::
-
-    for i in range(len(ids)):
-        out[i] = table[ids[i]]                          # gather
-
-    for i in range(len(ids)):
-        dtable[ids[i]] += dy[i]                         # scatter_add
-
-An id that stands several times adds to one row several times, so the second loop cannot be cut by i. It is cut by
-columns: each chunk goes through all ids in their order, and nobody else touches its columns. Zeroing a large table
-takes longer than adding to it, so that is cut into chunks too.
+An id that stands several times adds to one row several times, so ``plain_scatter_add`` cannot be cut by i. It is cut by
+columns: each chunk goes through all ids in their order, and no other chunk touches its columns. A large table takes
+longer to be set to zero than to be added to, so that is cut into chunks too.
 """
 
 from typing import Any
@@ -24,6 +16,18 @@ from npgpt.machine.vector import LANES, load, load_some, store, store_some
 CHUNK = 8192  # numbers of a chunk where rows are copied, or one row if that is longer
 WIDTH = 64  # columns of a chunk where rows are added
 ZEROS = 65536  # numbers of a chunk where a table is set to zero
+
+
+def plain_gather(table: Any, ids: Any, out: Any) -> None:
+    """out (n, C) = table[ids], of a table (V, C)."""
+    for i in range(len(ids)):
+        out[i] = table[ids[i]]
+
+
+def plain_scatter_add(dy: Any, ids: Any, dtable: Any) -> None:
+    """dy (n, C) added to the rows of dtable (V, C)."""
+    for i in range(len(ids)):
+        dtable[ids[i]] += dy[i]
 
 
 @kernel

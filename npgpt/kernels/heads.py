@@ -1,11 +1,4 @@
-"""What the twins of Scores and Mixing do in each head of each example; attention itself needs neither.
-
-As code, for (B, H, T, T)::
-
-    for i in range(T):
-        for j in range(T):
-            out[b, h, i, j] = s[b, h, i, j]*factor if j <= i else hidden        # mask_scores
-"""
+"""What the twins of Scores and Mixing do in each head of each example; attention itself needs neither."""
 
 from typing import Any
 
@@ -19,6 +12,13 @@ from npgpt.machine.kinds import FLOAT, POOL, ROWS, ROWS_OUT
 from npgpt.machine.pool import launch
 
 Floats = NDArray[np.float32]
+
+
+def plain_mask_scores(s: Any, factor: float, hidden: float, out: Any) -> None:
+    """One (T, T) of scores, as ``mask_scores``."""
+    for i in range(len(s)):
+        for j in range(len(s)):
+            out[i, j] = s[i, j] * factor if j <= i else hidden
 
 
 def multiply_heads(a: Floats, b: Floats, out: Floats) -> Floats:

@@ -1,23 +1,12 @@
-"""Layer normalisation, row by row, and back.
+"""Layer normalisation, row by row, forward and backward.
 
-As code, for one row x of C numbers::
-
-    mean = sum(x) / C
-    rstd = 1 / sqrt(sum((x - mean)**2) / C + eps)
-    y = (x - mean) * rstd * gain + bias
-
-and back, with xhat = (x - mean) * rstd and dxhat = dy * gain::
-
-    dx = rstd * (dxhat - sum(dxhat) / C - xhat * sum(dxhat * xhat) / C)
-    dgain += dy * xhat                                  # over all rows
-    dbias += dy
-
-Each row takes three passes, all but the first from the nearest cache; in two of them the numbers go by turns to two
-sums, since an addition has to wait for the one before it. xhat is not kept but computed again: it takes two operations,
-and keeping it as much memory as the whole output. What all rows add up, gain and bias, is summed for each GROUP of rows
-by itself (``columns.py``), and then over the groups in their order, whoever did which.
+Each row takes three passes, all but the first from the nearest cache. In two of them the numbers go by turns to two
+sums, because an addition has to wait for the one before it. xhat is not kept but computed again: that takes two
+operations, and to keep it would take as much memory as the whole output. The gradients of gain and bias are summed for
+each GROUP of rows by itself (``columns.py``), and then over the groups in their order, whichever thread made them.
 """
 
+import math
 from typing import Any
 
 import numpy as np
@@ -30,6 +19,30 @@ from npgpt.machine.pool import launch
 from npgpt.machine.vector import LANES, fma, load, load_some, splat, store, store_some, sum_lanes
 
 __all__ = ["backward", "forward", "groups"]
+
+
+def plain_forward(x: Any, gain: Any, bias: Any, eps: float) -> Any:
+    """y (n, C) of x (n, C)."""
+    return np.array([_xhat(row, eps)[0] * gain + bias for row in x]).reshape(x.shape)
+
+
+def plain_backward(dy: Any, x: Any, gain: Any, eps: float) -> Any:
+    """dx (n, C), dgain and dbias (C,), of dy and x (n, C)."""
+    C = x.shape[1]
+    dx, dgain, dbias = np.empty_like(x), np.zeros_like(gain), np.zeros_like(gain)
+    for i in range(len(x)):
+        xhat, rstd = _xhat(x[i], eps)
+        dxhat = dy[i] * gain
+        dx[i] = rstd * (dxhat - sum(dxhat) / C - xhat * sum(dxhat * xhat) / C)
+        dgain += dy[i] * xhat
+        dbias += dy[i]
+    return dx, dgain, dbias
+
+
+def _xhat(row: Any, eps: float) -> Any:
+    centred = row - sum(row) / len(row)
+    rstd = 1 / math.sqrt(sum(centred**2) / len(row) + eps)
+    return centred * rstd, rstd
 
 
 @kernel
@@ -68,7 +81,7 @@ def _forward(thread: int, chunk: int, x: Any, gain: Any, bias: Any, eps: float, 
 
 @entry(POOL, ROWS, FLOATS, FLOATS, FLOAT, ROWS_OUT, FLOATS_OUT, FLOATS_OUT)
 def forward(pool: Any, x: Any, gain: Any, bias: Any, eps: float, y: Any, mean: Any, rstd: Any) -> None:
-    """y (n, C) from x (n, C); mean and rstd (n,) for the way back."""
+    """y (n, C) from x (n, C); mean and rstd (n,) for backward."""
     launch(pool, (len(x) + GROUP - 1) // GROUP, *job(_forward, (x, gain, bias, eps, y, mean, rstd)))
 
 

@@ -1,20 +1,14 @@
 """Cross-entropy and its gradient in one go, over rows as wide as the vocabulary.
 
-As code, for one row of logits whose target counts::
+The probabilities, which backward needs, are at hand when the loss is found, and depend on nothing that comes later. So
+the gradient replaces the logits at once, a row at a time, in the nearest caches. No log-probabilities are kept, and the
+largest array of the whole model exists once.
 
-    e = [exp(x - max(logits)) for x in logits]
-    loss = log(sum(e)) - (logits[target] - max(logits))
-    gradient = [e_v / sum(e) / count for e_v in e]
-    gradient[target] -= 1 / count
-
-What the way back needs, the probabilities, is on the table when the loss is found, and depends on nothing that comes
-later: so the gradient replaces the logits there and then, a row at a time, in the nearest caches. No log-probabilities
-are kept, and the largest array of the whole model exists once.
-
-A power e^(x - max) below 2**-64 counts as 0: beside 1 it is nothing, and what it is multiplied by on the way back,
-probabilities, 1/count, weights, would make it subnormal, which takes some CPUs a hundred times as long.
+A power e^(x - max) below 2**-64 counts as 0. Beside 1 it is nothing; and in backward it would be multiplied by
+probabilities, 1/count and weights, and become subnormal, which takes some CPUs a hundred times as long.
 """
 
+import math
 from typing import Any
 
 import numpy as np
@@ -28,6 +22,18 @@ from npgpt.machine.pool import launch
 from npgpt.machine.vector import splat, store_some
 
 LOWEST = np.float32(-44.3)  # just above -64·ln 2
+
+
+def plain_forward(logits: Any, targets: Any, ignore: int, count: int) -> Any:
+    """The loss of logits (n, V), its gradient (n, V), and the loss of each row (n,)."""
+    gradient, losses = np.zeros_like(logits), np.zeros(len(logits))
+    for i in range(len(logits)):
+        if targets[i] != ignore:
+            e = np.exp(logits[i] - max(logits[i]))
+            losses[i] = math.log(sum(e)) - (logits[i, targets[i]] - max(logits[i]))
+            gradient[i] = e / sum(e) / count
+            gradient[i, targets[i]] -= 1 / count
+    return sum(losses) / count, gradient, losses
 
 
 @kernel

@@ -1,20 +1,11 @@
 """The product of two matrices, and what is done with it while it is in the cache.
 
-As code::
-
-    for i in range(M):
-        for j in range(N):
-            total = c[i, j] if add else 0
-            for k in range(K):
-                total = fma(a[i, k], b[k, j], total)
-            c[i, j] = total
-
-This loop reads two numbers for one multiplication, from memory that is far away. Here both matrices are cut into blocks
-that stay in the caches while they are used, and copied ("packed") in the very order in which the register tile
+``plain_matmul`` reads two numbers for one multiplication, from memory that is far away. Here both matrices are cut into
+blocks that stay in the caches while they are used, and copied ("packed") in the very order in which the register tile
 (``machine/tile.py``) reads them: a block of b, DEPTH x WIDTH, into the second cache, and beside it a few panels of a,
 each ROWS rows, of which the one in use is in the first. Transposed and sliced matrices differ only in how they are
-packed. Each number of the result is still the chain of the loop above, to the last bit: a later block of k goes on
-from what the earlier ones have written. So it depends neither on the tile nor on the blocks nor on who computes it.
+packed. Each number of the result is still the chain of the plain loop, to the last bit: a later block of k goes on from
+what the earlier ones have written. So it depends neither on the tile nor on the blocks nor on who computes it.
 """
 
 from typing import Any
@@ -38,7 +29,7 @@ from npgpt.machine.tile import (
     multiply_tile,
     transpose_block,
 )
-from npgpt.machine.vector import LANES, load, load_some, store, store_some
+from npgpt.machine.vector import LANES, fma, load, load_some, splat, store, store_some
 
 Floats = NDArray[np.float32]
 
@@ -52,6 +43,21 @@ SMALL = 500_000  # multiplications: less of them, 10 µs, are not handed to anot
 
 # What is done with the result; ACTIVATION + kind, SLOPE + kind: see elementwise.py.
 NOTHING, BIAS, RESIDUAL, ACTIVATION, SLOPE = 0, 1, 2, 3, 6
+
+
+@kernel
+def plain_matmul(a: Any, b: Any, c: Any, add: bool, one: Any) -> None:
+    """``c = a @ b``, or ``+=`` if ``add``: each number one chain of fused multiply-adds in the order of k.
+
+    Args
+        one: (16,) to work in: there is no fma of one number, so all lanes do the same.
+    """
+    for i in range(a.shape[0]):
+        for j in range(b.shape[1]):
+            one[:] = c[i, j] if add else np.float32(0)
+            for k in range(a.shape[1]):
+                store(one, 0, fma(splat(a[i, k]), splat(b[k, j]), load(one, 0)))
+            c[i, j] = one[0]
 
 
 @kernel

@@ -1,17 +1,8 @@
-"""Softmax of each row, and back.
+"""Softmax of each row, forward and backward.
 
-As code, for one row s of C numbers::
-
-    e = [exp(s_j - max(s)) for s_j in s]
-    w = e / sum(e)
-
-and back::
-
-    ds = w * (dw - sum(dw * w))
-
-Each row is read once from memory and then, for the sum and for the division, from the nearest cache; sixteen powers of
-e are found at a time. A power below 2**-100 counts as 0: it would change no sum, and what it is multiplied by later
-could be subnormal, which takes some CPUs a hundred times as long.
+Each row is read once from memory and then, for the sum and for the division, from the nearest cache. Sixteen powers of
+e are found at a time. A power below 2**-100 counts as 0: it would change no sum, and a later product with it could be
+subnormal, which takes some CPUs a hundred times as long.
 """
 
 from typing import Any
@@ -41,6 +32,19 @@ from npgpt.machine.vector import (
 CHUNK = 8192  # numbers of a chunk, or one row if that is longer
 LOWEST = np.float32(-69.3)  # just above -100·ln 2
 _INF = np.float32(np.inf)
+
+
+def plain_forward(s: Any, w: Any) -> None:
+    """w (n, C) = softmax of each row of s (n, C)."""
+    for i in range(len(s)):
+        e = np.exp(s[i] - max(s[i]))
+        w[i] = e / sum(e)
+
+
+def plain_backward(dw: Any, w: Any, ds: Any) -> None:
+    """ds (n, C) of dw and w (n, C)."""
+    for i in range(len(w)):
+        ds[i] = w[i] * (dw[i] - sum(dw[i] * w[i]))
 
 
 @inline_kernel

@@ -1,15 +1,18 @@
-"""The attention kernels against the textbook, where blocks begin and end, and with dropout."""
+"""The attention kernels against their plain loops and the textbook, where blocks begin and end, and with dropout."""
 
 import dataclasses
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
 
 from npgpt.core import Cache
+from npgpt.kernels import attention, attention_backward
 from npgpt.kernels.attention import forward_size
 from npgpt.kernels.attention_backward import backward_size
-from npgpt.machine.pool import get_num_threads, set_num_threads
+from npgpt.kernels.dropout import plain_dropout
+from npgpt.machine.pool import get_num_threads, pool, set_num_threads
 from npgpt.study.check.cases import Sizes, compile_case, make_case
 from npgpt.study.check.laws import equals_its_textbook_twin
 
@@ -19,6 +22,37 @@ def threads() -> Iterator[None]:
     n = get_num_threads()
     yield
     set_num_threads(n)
+
+
+@pytest.mark.parametrize("p", [0.0, 0.3])
+@pytest.mark.parametrize(("T", "D"), [(1, 1), (2, 5), (31, 16), (33, 4), (97, 3)])
+def test_the_plain_loops_of_each_head(run_twice: Any, T: int, D: int, p: float) -> None:
+    B, H, C = 2, 2, 2 * D
+    rng = np.random.default_rng(T)
+    qkv, dmixed = (rng.standard_normal((B * T, n)).astype(np.float32) for n in (3 * C, C))
+    keys, threshold, kept = np.array([5, -7]), round(p * 2**32), 1 / (1 - p)
+
+    def run(guards: Any) -> tuple[Any, Any]:
+        works = np.empty((3, max(forward_size(T, D), backward_size(T, D))), np.float32)
+        there, mixed, sums, dqkv = guards.copy(qkv), guards.empty(B * T, C), guards.empty(B * H * T), guards.copy(qkv)
+        attention.forward(pool(), there, H, T, mixed, sums, keys, threshold, kept, works)
+        attention_backward.backward(
+            pool(), guards.copy(dmixed), there, mixed, sums, H, T, dqkv, keys, threshold, kept, works
+        )
+        return mixed, dqkv
+
+    mixed, dqkv = run_twice(run)
+    q, k, v = qkv.astype(float).reshape(B, T, 3, H, D).transpose(2, 0, 3, 1, 4)
+    dm = dmixed.astype(float).reshape(B, T, H, D).transpose(0, 2, 1, 3)
+    for b in range(B):
+        dropped = np.ones((1, H * T * T), np.float32)
+        plain_dropout(dropped, keys[b : b + 1], threshold, kept, dropped)
+        for h, mask in enumerate(dropped.reshape(H, T, T)):
+            right = attention.plain_forward(q[b, h], k[b, h], v[b, h], mask)
+            assert np.allclose(mixed.reshape(B, T, H, D)[b, :, h], right, atol=1e-5)
+            grads = attention_backward.plain_backward(dm[b, h], q[b, h], k[b, h], v[b, h], right, mask)
+            for part, grad in enumerate(grads):
+                assert np.allclose(dqkv.reshape(B, T, 3, H, D)[b, :, part, h], grad, atol=2e-5)
 
 
 @pytest.mark.parametrize("name", ["Attention", "Attention-dropout"])

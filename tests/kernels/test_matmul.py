@@ -15,9 +15,7 @@ from npgpt import layers
 from npgpt.core import Cache
 from npgpt.kernels import elementwise, matmul
 from npgpt.machine import tile
-from npgpt.machine.compile import kernel
 from npgpt.machine.pool import get_num_threads, set_num_threads
-from npgpt.machine.vector import fma, splat, store
 
 Floats = np.ndarray[Any, np.dtype[np.float32]]
 
@@ -29,21 +27,9 @@ def threads() -> Iterator[None]:
     set_num_threads(n)
 
 
-@kernel
-def plain(a: Any, b: Any, c: Any, one: Any, add: bool) -> None:
-    """The loop at the top of matmul.py; ``one`` is room for 16 numbers, all equal, in which a sum grows."""
-    for i in range(a.shape[0]):
-        for j in range(b.shape[1]):
-            total = c[i, j] if add else np.float32(0)
-            for k in range(a.shape[1]):
-                store(one, 0, fma(splat(a[i, k]), splat(b[k, j]), splat(total)))
-                total = one[0]
-            c[i, j] = total
-
-
 def expected(a: Floats, b: Floats, c: Floats, add: bool) -> Floats:
     c = np.array(c)
-    plain(np.ascontiguousarray(a), np.ascontiguousarray(b), c, np.zeros(16, np.float32), add)
+    matmul.plain_matmul(np.ascontiguousarray(a), np.ascontiguousarray(b), c, add, np.zeros(16, np.float32))
     return c
 
 

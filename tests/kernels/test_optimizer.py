@@ -40,20 +40,6 @@ def test_squared_norm_of_special_numbers(bad: float, at: int) -> None:
     assert str(optimizer.squared_norm(pool(), g, partial)) == str(bad)
 
 
-def plain_adamw(
-    state: Any, decays: Any, grad_scale: float, t: int, settings: tuple[float, ...]
-) -> tuple[Any, Any, Any]:
-    """One step for float64 arrays."""
-    value, grad, mean, square = state
-    beta1, beta2, learning_rate, decay, eps = settings
-    g = grad * grad_scale
-    mean = beta1 * mean + (1 - beta1) * g
-    square = beta2 * square + (1 - beta2) * g**2
-    value = value - decays * decay * value
-    value = value - learning_rate * (mean / (1 - beta1**t)) / (np.sqrt(square / (1 - beta2**t)) + eps)
-    return value, mean, square
-
-
 def step(
     values: Floats,
     grads: Floats,
@@ -91,9 +77,10 @@ def test_adamw(
         step(state[0], guards.copy(grads), state[1], state[2], n_matrix, grad_scale, t, settings)
         return state
 
-    doubles = [array.astype(np.float64) for array in (values, grads, mean, square)]
-    right = plain_adamw(doubles, np.arange(n) < n_matrix, grad_scale, t, settings)
-    for ours, theirs in zip(run_twice(run), right, strict=True):
+    beta1, beta2, *rest = settings
+    value, grad, m, v = (array.astype(np.float64) for array in (values, grads, mean, square))
+    optimizer.plain_adamw(value, grad, m, v, n_matrix, grad_scale, beta1, beta2, 1 - beta1**t, 1 - beta2**t, *rest)
+    for ours, theirs in zip(run_twice(run), (value, m, v), strict=True):
         assert np.allclose(ours, theirs, rtol=2e-6, atol=2e-6)
 
 

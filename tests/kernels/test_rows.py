@@ -13,7 +13,6 @@ from npgpt.kernels import layernorm, loss, softmax
 from npgpt.machine.pool import pool
 
 Floats = npt.NDArray[np.float32]
-Doubles = npt.NDArray[np.float64]
 IGNORE = -100
 SEEDS = st.integers(0, 2**32 - 1)
 # (rows, columns): narrow ones by the dozen, wide ones, of which each is a chunk, and none at all.
@@ -26,21 +25,6 @@ SHAPES = st.one_of(
 
 def draw(rng: np.random.Generator, *shape: int, scale: float = 1.0) -> Floats:
     return (scale * rng.standard_normal(shape)).astype(np.float32)
-
-
-def plain_layernorm(eps: float, x: Doubles, gain: Doubles, bias: Doubles, dy: Doubles) -> tuple[Doubles, ...]:
-    y, dx, dgain, dbias = np.empty_like(x), np.empty_like(x), np.zeros_like(gain), np.zeros_like(bias)
-    C = x.shape[1]
-    for i in range(len(x)):
-        mean = sum(x[i]) / C
-        rstd = 1 / math.sqrt(sum((x[i] - mean) ** 2) / C + eps)
-        xhat = (x[i] - mean) * rstd
-        y[i] = xhat * gain + bias
-        dxhat = dy[i] * gain
-        dx[i] = rstd * (dxhat - sum(dxhat) / C - xhat * sum(dxhat * xhat) / C)
-        dgain += dy[i] * xhat
-        dbias += dy[i]
-    return y, dx, dgain, dbias
 
 
 @given(SHAPES, SEEDS, st.sampled_from([0.0, 3.0]), st.booleans())
@@ -58,8 +42,9 @@ def test_layernorm(run_twice: Any, shape: tuple[int, int], seed: int, offset: fl
         layernorm.backward(pool(), guards.copy(dy), x_there, gain, mean, rstd, dx, partial, dgain, dbias, add)
         return y, dx, dgain - gain * add, dbias - bias * add
 
-    plain = plain_layernorm(1e-3, *(array.astype(np.float64) for array in (x, gain, bias, dy)))
-    for ours, theirs in zip(run_twice(run), plain, strict=True):
+    x64, dy64, gain64, bias64 = (array.astype(np.float64) for array in (x, dy, gain, bias))
+    y_right = layernorm.plain_forward(x64, gain64, bias64, 1e-3)
+    for ours, theirs in zip(run_twice(run), (y_right, *layernorm.plain_backward(dy64, x64, gain64, 1e-3)), strict=True):
         assert np.allclose(ours, theirs, rtol=1e-4, atol=1e-4 * math.sqrt(n + 1))
 
 
@@ -86,14 +71,6 @@ def test_layernorm_spoils_only_the_row_of_a_bad_number(bad: float) -> None:
     assert np.isnan(dgain).all()
 
 
-def plain_softmax(s: Doubles) -> Doubles:
-    w = np.empty_like(s)
-    for i in range(len(s)):
-        e = np.array([math.exp(number) for number in s[i] - max(s[i])])
-        w[i] = e / sum(e)
-    return w
-
-
 @given(SHAPES, SEEDS, st.sampled_from([0.1, 5.0, 1e4]), st.booleans())
 def test_softmax(run_twice: Any, shape: tuple[int, int], seed: int, scale: float, in_place: bool) -> None:
     rng = np.random.default_rng(seed)
@@ -108,10 +85,11 @@ def test_softmax(run_twice: Any, shape: tuple[int, int], seed: int, scale: float
         return w, ds
 
     w, ds = run_twice(run)
-    right = plain_softmax(s.astype(np.float64))
+    right, ds_right = np.empty(shape), np.empty(shape)
+    softmax.plain_forward(s.astype(np.float64), right)
+    softmax.plain_backward(dw.astype(np.float64), right, ds_right)
     assert np.allclose(w, right, rtol=1e-5, atol=2.0**-100)
     assert (w[s == -np.inf] == 0).all()
-    ds_right = right * (dw - (dw * right).sum(-1, keepdims=True))
     assert np.allclose(ds, ds_right, rtol=1e-4, atol=2e-6)
 
 
@@ -127,19 +105,6 @@ def test_softmax_of_special_numbers() -> None:
     assert w[5].tolist() == [1.0] + [0.0] * 17
     assert w[6, 0] == 0  # e^-80 is below 2**-100
     assert (np.abs(w[6, 1:] - 1 / 17) < 1e-8).all()
-
-
-def plain_loss(
-    logits: Doubles, targets: npt.NDArray[np.int64], count: int
-) -> tuple[float, npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    gradient, losses = np.zeros_like(logits), np.zeros(len(logits))
-    for i in range(len(logits)):
-        if targets[i] != IGNORE:
-            e = np.array([math.exp(number) for number in logits[i] - max(logits[i])])
-            losses[i] = math.log(sum(e)) - (logits[i, targets[i]] - max(logits[i]))
-            gradient[i] = e / sum(e) / count
-            gradient[i, targets[i]] -= 1 / count
-    return sum(losses) / count, gradient, losses
 
 
 @given(SHAPES, SEEDS, st.sampled_from([0.1, 3.0, 1e4]), st.booleans())
@@ -160,7 +125,7 @@ def test_loss(run_twice: Any, shape: tuple[int, int], seed: int, scale: float, i
         return mean, out, losses
 
     mean, out, losses = run_twice(run)
-    mean_right, gradient, losses_right = plain_loss(logits.astype(np.float64), targets, count)
+    mean_right, gradient, losses_right = loss.plain_forward(logits.astype(np.float64), targets, IGNORE, count)
     assert np.allclose(losses, losses_right, rtol=3e-7, atol=1e-5)
     assert mean == pytest.approx(mean_right, rel=3e-7, abs=1e-5)
     assert np.allclose(out, gradient, rtol=1e-5, atol=3e-7 / count)
