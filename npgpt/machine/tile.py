@@ -19,7 +19,8 @@ from typing import Any
 
 from numba import types
 
-from npgpt.machine.bits import intrinsic, pointer_to, prefetch_address
+from npgpt.machine.bits import ARRAY, emits, pointer_to, prefetch_address
+from npgpt.machine.kinds import INT
 from npgpt.machine.numba_internals import FLOAT, I32, I64, VOID, assembly, call_llvm, counting, repeat, slot, vector_of
 
 
@@ -87,21 +88,11 @@ def _masks(builder: Any, n_columns: Any) -> list[Any]:
     return masks
 
 
-@intrinsic
+@emits(types.void, ARRAY, INT, INT, INT, INT, ARRAY, INT, INT, INT, INT, INT)
 def multiply_tile(
-    typing_context: Any,
-    packed: Any,
-    a: Any,
-    b: Any,
-    b_row: Any,
-    n_k: Any,
-    c: Any,
-    at: Any,
-    stride: Any,
-    n_rows: Any,
-    n_columns: Any,
-    add: Any,
-) -> Any:
+    builder: Any, packed: Any, a: Any, b: Any, b_row: Any, n_k: Any,
+    c: Any, at: Any, stride: Any, n_rows: Any, n_columns: Any, add: Any,
+) -> None:  # fmt: skip
     """``c[r, w] = Σ_k a[k, r]·b[k, w]``, or ``+=`` (the chain goes on from what is there) if ``add`` is not 0.
 
     Args
@@ -111,37 +102,19 @@ def multiply_tile(
         n_rows, n_columns: how many there are; at least 1, at most TILE_ROWS and TILE_COLUMNS. A tile that is cut off
             below is computed whole; its rows from n_rows on land on the last row before that is written itself.
     """
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        _, a, b, b_row, n_k, _, _, stride, n_rows, n_columns, add = args
-        memory = pointer_to(context, builder, signature.args[0], args[0], I64(0), FLOAT)
-        a, b = _move(builder, memory, a), _move(builder, memory, b)
-        c = pointer_to(context, builder, signature.args[5], args[5], args[6], FLOAT)
-        narrow = builder.icmp_signed("<=", n_columns, I64(TILE_LANES))
-        with builder.if_else(narrow) as (one, two):
-            with one:
-                _tile(builder, 1, a, b, b_row, n_k, c, stride, n_rows, n_columns, add)
-            with two:
-                _tile(builder, 2, a, b, b_row, n_k, c, stride, n_rows, n_columns, add)
-        return context.get_dummy_value()
-
-    integers = (types.int64,) * 3
-    return types.void(packed, *integers, types.int64, c, types.int64, types.int64, *integers), generate
+    a, b = _move(builder, packed, a), _move(builder, packed, b)
+    c = _move(builder, c, at)
+    narrow = builder.icmp_signed("<=", n_columns, I64(TILE_LANES))
+    with builder.if_else(narrow) as branches:
+        for vectors, branch in enumerate(branches, 1):
+            with branch:
+                _tile(builder, vectors, a, b, b_row, n_k, c, stride, n_rows, n_columns, add)
 
 
 def _tile(
-    builder: Any,
-    vectors: int,
-    a: Any,
-    b: Any,
-    b_row: Any,
-    n_k: Any,
-    c: Any,
-    stride: Any,
-    n_rows: Any,
-    n_columns: Any,
-    add: Any,
-) -> None:
+    builder: Any, vectors: int, a: Any, b: Any, b_row: Any, n_k: Any,
+    c: Any, stride: Any, n_rows: Any, n_columns: Any, add: Any,
+) -> None:  # fmt: skip
     """The tile with one or two registers a row: one, where the matrix ends within the first."""
     width = I64(vectors * TILE_LANES)
     whole = builder.icmp_signed("==", n_columns, width)
@@ -193,66 +166,46 @@ def _tile(
                 call_llvm(builder, name, VOID, builder.load(sums[cell]), place, I32(4), masks[cell[1]])
 
 
-@intrinsic
+@emits(types.void, ARRAY, INT, INT, INT, ARRAY, INT, INT)
 def transpose_block(
-    typing_context: Any, source: Any, at: Any, stride: Any, n_rows: Any, target: Any, to: Any, step: Any
-) -> Any:
+    builder: Any, source: Any, at: Any, stride: Any, n_rows: Any, target: Any, to: Any, step: Any
+) -> None:
     """``target[to + k·step + r] = source[at + r·stride + k]`` for r and k below the lanes of a register.
 
     Rows from ``n_rows`` on are copies of the last one. In registers: in round i, every register is joined with the one
     2**i further, in log₂ lanes rounds, where lane by lane one would take lanes² loads and stores.
     """
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        _, _, stride, n_rows, _, _, step = args
-        origin = pointer_to(context, builder, signature.args[0], args[0], args[1], FLOAT)
-        target = pointer_to(context, builder, signature.args[4], args[4], args[5], FLOAT)
-        rows = [
-            builder.load(_as_vector(builder, _row(builder, origin, stride, row, n_rows)), align=4)
-            for row in range(TILE_LANES)
-        ]
-        width = 1
-        while width < TILE_LANES:
-            # Of two rows `width` apart: blocks of `width` lanes change places across the diagonal.
-            upper, lower = [], []
-            for lane in range(TILE_LANES):
-                block, inside = divmod(lane, width)
-                upper.append(lane if block % 2 == 0 else TILE_LANES + (block - 1) * width + inside)
-                lower.append((block + 1) * width + inside if block % 2 == 0 else TILE_LANES + lane)
-            for row in range(TILE_LANES):
-                if row // width % 2 == 0:
-                    one, other = rows[row], rows[row + width]
-                    rows[row] = builder.shuffle_vector(one, other, _INDEX(upper))
-                    rows[row + width] = builder.shuffle_vector(one, other, _INDEX(lower))
-            width *= 2
-        for k, row in enumerate(rows):
-            builder.store(row, _as_vector(builder, _move(builder, target, builder.mul(I64(k), step))), align=4)
-        return context.get_dummy_value()
-
-    integers = (types.int64,) * 3
-    return types.void(source, *integers, target, types.int64, types.int64), generate
+    origin, target = _move(builder, source, at), _move(builder, target, to)
+    rows = [
+        builder.load(_as_vector(builder, _row(builder, origin, stride, row, n_rows)), align=4)
+        for row in range(TILE_LANES)
+    ]
+    width = 1
+    while width < TILE_LANES:
+        # Of two rows `width` apart: blocks of `width` lanes change places across the diagonal.
+        upper, lower = [], []
+        for lane in range(TILE_LANES):
+            block, inside = divmod(lane, width)
+            upper.append(lane if block % 2 == 0 else TILE_LANES + (block - 1) * width + inside)
+            lower.append((block + 1) * width + inside if block % 2 == 0 else TILE_LANES + lane)
+        for row in range(TILE_LANES):
+            if row // width % 2 == 0:
+                one, other = rows[row], rows[row + width]
+                rows[row] = builder.shuffle_vector(one, other, _INDEX(upper))
+                rows[row + width] = builder.shuffle_vector(one, other, _INDEX(lower))
+        width *= 2
+    for k, row in enumerate(rows):
+        builder.store(row, _as_vector(builder, _move(builder, target, builder.mul(I64(k), step))), align=4)
 
 
-@intrinsic
-def copy_register(typing_context: Any, source: Any, at: Any, target: Any, to: Any) -> Any:
+@emits(types.void, ARRAY, INT, ARRAY, INT)
+def copy_register(builder: Any, source: Any, at: Any, target: Any, to: Any) -> None:
     """Copy as many numbers as a register of the tile has lanes."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        origin = pointer_to(context, builder, signature.args[0], args[0], args[1], _VECTOR)
-        target = pointer_to(context, builder, signature.args[2], args[2], args[3], _VECTOR)
-        builder.store(builder.load(origin, align=4), target, align=4)
-        return context.get_dummy_value()
-
-    return types.void(source, types.int64, target, types.int64), generate
+    numbers = builder.load(pointer_to(builder, source, at, _VECTOR), align=4)
+    builder.store(numbers, pointer_to(builder, target, to, _VECTOR), align=4)
 
 
-@intrinsic
-def copy_number(typing_context: Any, source: Any, at: Any, target: Any, to: Any) -> Any:
+@emits(types.void, ARRAY, INT, ARRAY, INT)
+def copy_number(builder: Any, source: Any, at: Any, target: Any, to: Any) -> None:
     """Copy one number."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        number = builder.load(pointer_to(context, builder, signature.args[0], args[0], args[1], FLOAT))
-        builder.store(number, pointer_to(context, builder, signature.args[2], args[2], args[3], FLOAT))
-        return context.get_dummy_value()
-
-    return types.void(source, types.int64, target, types.int64), generate
+    builder.store(builder.load(_move(builder, source, at)), _move(builder, target, to))
