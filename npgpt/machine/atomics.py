@@ -63,9 +63,8 @@ def compare_and_swap(builder: Any, array: Any, index: Any, expected: Any, value:
 @emits(types.void)
 def pause(builder: Any) -> None:
     """Wait for a few dozen cycles."""
-    if machine() in _PAUSE:
-        name, *numbers = _PAUSE[machine()]
-        call_llvm(builder, name, VOID, *numbers)
+    if hint := _PAUSE.get(machine()):
+        call_llvm(builder, hint[0], VOID, *hint[1:])
 
 
 _FLOAT_MODES = {"x86_64": 0x1F80, "aarch64": 0, "arm64": 0}  # round to nearest, subnormal numbers as they are
@@ -77,7 +76,13 @@ def standard_floats(builder: Any) -> Any:
 
     Libraries set a thread to take subnormal numbers for zero: workers and caller would then give different bits.
     """
-    before = _float_mode(builder)
+    before = I64(0)
+    if machine() == "x86_64":
+        word = slot(builder, I32)
+        call_llvm(builder, "llvm.x86.sse.stmxcsr", VOID, builder.bitcast(word, I8.as_pointer()))
+        before = builder.zext(builder.load(word), I64)
+    elif machine() in _FLOAT_MODES:
+        before = call_llvm(builder, "llvm.aarch64.get.fpcr", I64)
     _set_float_mode(builder, I64(_FLOAT_MODES.get(machine(), 0)))
     return before
 
@@ -86,16 +91,6 @@ def standard_floats(builder: Any) -> Any:
 def restore_floats(builder: Any, mode: Any) -> None:
     """Compute again as before ``standard_floats``."""
     _set_float_mode(builder, mode)
-
-
-def _float_mode(builder: Any) -> Any:
-    if machine() == "x86_64":
-        word = slot(builder, I32)
-        call_llvm(builder, "llvm.x86.sse.stmxcsr", VOID, builder.bitcast(word, I8.as_pointer()))
-        return builder.zext(builder.load(word), I64)
-    if machine() in _FLOAT_MODES:
-        return call_llvm(builder, "llvm.aarch64.get.fpcr", I64)
-    return I64(0)
 
 
 def _set_float_mode(builder: Any, mode: Any) -> None:

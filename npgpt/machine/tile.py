@@ -64,12 +64,9 @@ TILE_ROWS, TILE_COLUMNS, TILE_LANES = TILE.rows, TILE.columns, TILE.lanes
 _VECTOR, _INDEX = vector_of(FLOAT, TILE_LANES), vector_of(I32, TILE_LANES)
 
 
-def _move(builder: Any, pointer: Any, items: Any) -> Any:
-    return builder.gep(pointer, [I64(items) if isinstance(items, int) else items])
-
-
-def _as_vector(builder: Any, pointer: Any) -> Any:
-    return builder.bitcast(pointer, _VECTOR.as_pointer())
+def _move(builder: Any, pointer: Any, items: Any, kind: Any = FLOAT) -> Any:
+    """A pointer to what lies ``items`` numbers further on."""
+    return pointer_to(builder, pointer, I64(items) if isinstance(items, int) else items, kind)
 
 
 def _row(builder: Any, pointer: Any, stride: Any, row: int, n_rows: Any) -> Any:
@@ -104,9 +101,8 @@ def multiply_tile(
     """
     a, b = _move(builder, packed, a), _move(builder, packed, b)
     c = _move(builder, c, at)
-    narrow = builder.icmp_signed("<=", n_columns, I64(TILE_LANES))
-    with builder.if_else(narrow) as branches:
-        for vectors, branch in enumerate(branches, 1):
+    with builder.if_else(builder.icmp_signed("<=", n_columns, I64(TILE_LANES))) as narrow_and_wide:
+        for vectors, branch in enumerate(narrow_and_wide, 1):
             with branch:
                 _tile(builder, vectors, a, b, b_row, n_k, c, stride, n_rows, n_columns, add)
 
@@ -116,15 +112,14 @@ def _tile(
     c: Any, stride: Any, n_rows: Any, n_columns: Any, add: Any,
 ) -> None:  # fmt: skip
     """The tile with one or two registers a row: one, where the matrix ends within the first."""
-    width = I64(vectors * TILE_LANES)
-    whole = builder.icmp_signed("==", n_columns, width)
+    whole = builder.icmp_signed("==", n_columns, I64(vectors * TILE_LANES))
     masks = _masks(builder, n_columns)
     cells = [(row, v) for row in range(TILE_ROWS) for v in range(vectors)]
     sums = {cell: slot(builder, _VECTOR) for cell in cells}
 
     def places() -> dict[tuple[int, int], Any]:
         rows = [_row(builder, c, stride, row, n_rows) for row in range(TILE_ROWS)]
-        return {(row, v): _as_vector(builder, _move(builder, rows[row], v * TILE_LANES)) for row, v in cells}
+        return {(row, v): _move(builder, rows[row], v * TILE_LANES, _VECTOR) for row, v in cells}
 
     for place in places().values():  # the rows of c, which are needed at the end: 2 % of a product with a wide c
         prefetch_address(builder, place)
@@ -145,16 +140,13 @@ def _tile(
     with counting(builder, n_k) as k:
         of_b = _move(builder, b, builder.mul(k, b_row))
         of_a = _move(builder, a, builder.mul(k, I64(TILE_ROWS)))
-        right = [
-            builder.load(_as_vector(builder, _move(builder, of_b, v * TILE_LANES)), align=4) for v in range(vectors)
-        ]
+        right = [builder.load(_move(builder, of_b, v * TILE_LANES, _VECTOR), align=4) for v in range(vectors)]
         for row in range(TILE_ROWS):
             left = repeat(builder, builder.load(_move(builder, of_a, row)), TILE_LANES)
             for v in range(vectors):
                 total = builder.load(sums[row, v])
-                builder.store(
-                    call_llvm(builder, f"llvm.fma.v{TILE_LANES}f32", _VECTOR, left, right[v], total), sums[row, v]
-                )
+                total = call_llvm(builder, f"llvm.fma.v{TILE_LANES}f32", _VECTOR, left, right[v], total)
+                builder.store(total, sums[row, v])
 
     with builder.if_else(whole) as (all_columns, some):
         with all_columns:
@@ -176,10 +168,8 @@ def transpose_block(
     2**i further, in log₂ lanes rounds, where lane by lane one would take lanes² loads and stores.
     """
     origin, target = _move(builder, source, at), _move(builder, target, to)
-    rows = [
-        builder.load(_as_vector(builder, _row(builder, origin, stride, row, n_rows)), align=4)
-        for row in range(TILE_LANES)
-    ]
+    places = [_row(builder, origin, stride, row, n_rows) for row in range(TILE_LANES)]
+    rows = [builder.load(_move(builder, place, 0, _VECTOR), align=4) for place in places]
     width = 1
     while width < TILE_LANES:
         # Of two rows `width` apart: blocks of `width` lanes change places across the diagonal.
@@ -195,14 +185,14 @@ def transpose_block(
                 rows[row + width] = builder.shuffle_vector(one, other, _INDEX(lower))
         width *= 2
     for k, row in enumerate(rows):
-        builder.store(row, _as_vector(builder, _move(builder, target, builder.mul(I64(k), step))), align=4)
+        builder.store(row, _move(builder, target, builder.mul(I64(k), step), _VECTOR), align=4)
 
 
 @emits(types.void, ARRAY, INT, ARRAY, INT)
 def copy_register(builder: Any, source: Any, at: Any, target: Any, to: Any) -> None:
     """Copy as many numbers as a register of the tile has lanes."""
-    numbers = builder.load(pointer_to(builder, source, at, _VECTOR), align=4)
-    builder.store(numbers, pointer_to(builder, target, to, _VECTOR), align=4)
+    numbers = builder.load(_move(builder, source, at, _VECTOR), align=4)
+    builder.store(numbers, _move(builder, target, to, _VECTOR), align=4)
 
 
 @emits(types.void, ARRAY, INT, ARRAY, INT)
