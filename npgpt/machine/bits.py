@@ -22,10 +22,10 @@ _BYTES64 = vector_of(I8, 64)
 
 
 def emits(result: Any, *parameters: Any) -> Callable[[Callable[..., Any]], Any]:
-    """A function for kernels, with these types of its result and parameters, as the LLVM code that it stands for.
+    """A decorator that makes a function for kernels of one that emits its code; the arguments are types of Numba.
 
-    What is decorated gets a builder and the arguments as LLVM's values, of an array the address of its first item. It
-    returns the result's value, several for a tuple, none if the result is ``types.void``.
+    The decorated function gets a builder and the arguments as values of LLVM, an array as the address of its first
+    item. It returns the value of the result: a list of them for a tuple, None for ``types.void``.
     """
 
     def decorate(function: Callable[..., Any]) -> Any:
@@ -51,7 +51,7 @@ def emits(result: Any, *parameters: Any) -> Callable[[Callable[..., Any]], Any]:
 
 
 def pointer_to(builder: Any, array: Any, offset: Any, kind: Any) -> Any:
-    """The address ``array + offset`` (in items of the array, whose address is given), as a pointer to ``kind``."""
+    """The address of the item ``offset`` of an array that begins at the address ``array``, as a pointer to ``kind``."""
     return builder.bitcast(builder.gep(array, [offset]), kind.as_pointer())
 
 
