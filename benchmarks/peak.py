@@ -12,48 +12,39 @@ from typing import Any
 
 import numba
 import numpy as np
-from llvmlite import ir
-from numba import extending, types
-from numba.core import cgutils
+from numba import types
 
 from npgpt import set_num_threads
 from npgpt.machine.atomics import job
+from npgpt.machine.bits import emits
+from npgpt.machine.numba_internals import FLOAT, I32, call_llvm, counting, repeat, slot, vector_of
 from npgpt.machine.pool import get_num_threads, launch, pool
 from npgpt.machine.tile import TILE
 
 CHAINS = 2 * TILE.rows
 CHUNKS = 8  # for each thread: one that the system puts aside leaves its share to the others
-_FLOAT, _I32 = ir.FloatType(), ir.IntType(32)
-_VECTOR = ir.VectorType(_FLOAT, TILE.lanes)
+_VECTOR = vector_of(FLOAT, TILE.lanes)
 
 
-@extending.intrinsic
-def chains(typing_context: Any, n: Any, x: Any) -> Any:
+@emits(types.float32, types.int64, types.float32)
+def chains(builder: Any, n: Any, x: Any) -> Any:
     """n times ``c = fma(c, x, x)`` in each chain, from different c on; what is left of all of them, in one number.
 
     With x = ½ they tend to 1: neither to what is too large nor to what is so small that a CPU is slow with it.
     """
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        undefined = ir.Constant(_VECTOR, ir.Undefined)
-        first = builder.insert_element(undefined, args[1], _I32(0))
-        x = builder.shuffle_vector(first, first, ir.Constant(ir.VectorType(_I32, TILE.lanes), [_I32(0)] * TILE.lanes))
-        kind = ir.FunctionType(_VECTOR, [_VECTOR] * 3)
-        fma = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fma.v{TILE.lanes}f32")
-        sums = [cgutils.alloca_once(builder, _VECTOR) for _ in range(CHAINS)]
-        value = x
+    value = x = repeat(builder, x, TILE.lanes)
+    sums = [slot(builder, _VECTOR) for _ in range(CHAINS)]
+    for total in sums:
+        value = builder.fadd(value, x)
+        builder.store(value, total)
+    with counting(builder, n):
         for total in sums:
-            value = builder.fadd(value, x)
-            builder.store(value, total)
-        with cgutils.for_range(builder, args[0]):
-            for total in sums:
-                builder.store(builder.call(fma, [builder.load(total), x, x]), total)
-        value = builder.load(sums[0])
-        for total in sums[1:]:
-            value = builder.fadd(value, builder.load(total))
-        return builder.extract_element(value, _I32(0))
-
-    return types.float32(types.int64, types.float32), generate
+            fused = call_llvm(builder, f"llvm.fma.v{TILE.lanes}f32", _VECTOR, builder.load(total), x, x)
+            builder.store(fused, total)
+    value = builder.load(sums[0])
+    for total in sums[1:]:
+        value = builder.fadd(value, builder.load(total))
+    return builder.extract_element(value, I32(0))
 
 
 @numba.njit(nogil=True)

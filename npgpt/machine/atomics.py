@@ -8,7 +8,8 @@ from typing import Any
 
 from numba import types
 
-from npgpt.machine.bits import data_pointer, intrinsic
+from npgpt.machine.bits import ARRAY, emits, intrinsic, pointer_to
+from npgpt.machine.kinds import INT
 from npgpt.machine.numba_internals import (
     I8,
     I32,
@@ -23,118 +24,73 @@ from npgpt.machine.numba_internals import (
 )
 
 # What tells a CPU that a loop only waits, where there is such an instruction.
-_PAUSE = {
-    "x86_64": ("llvm.x86.sse2.pause", []),
-    "aarch64": ("llvm.aarch64.hint", [I32(1)]),
-    "arm64": ("llvm.aarch64.hint", [I32(1)]),
-}
+_ARM_HINT = "llvm.aarch64.hint", I32(1)
+_PAUSE = {"x86_64": ("llvm.x86.sse2.pause",), "aarch64": _ARM_HINT, "arm64": _ARM_HINT}
 _ORDER = "seq_cst"
 
 
-@intrinsic
-def atomic_load(typing_context: Any, array: Any, index: Any) -> Any:
+@emits(INT, ARRAY, INT)
+def atomic_load(builder: Any, array: Any, index: Any) -> Any:
     """``array[index]``, of int64."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.load_atomic(data_pointer(context, builder, signature, args, I64), _ORDER, 8)
-
-    return types.int64(array, types.int64), generate
+    return builder.load_atomic(pointer_to(builder, array, index, I64), _ORDER, 8)
 
 
-@intrinsic
-def atomic_store(typing_context: Any, array: Any, index: Any, value: Any) -> Any:
+@emits(types.void, ARRAY, INT, INT)
+def atomic_store(builder: Any, array: Any, index: Any, value: Any) -> None:
     """``array[index] = value``."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        builder.store_atomic(args[2], data_pointer(context, builder, signature, args, I64), _ORDER, 8)
-        return context.get_dummy_value()
-
-    return types.void(array, types.int64, types.int64), generate
+    builder.store_atomic(value, pointer_to(builder, array, index, I64), _ORDER, 8)
 
 
-@intrinsic
-def atomic_add(typing_context: Any, array: Any, index: Any, value: Any) -> Any:
+@emits(INT, ARRAY, INT, INT)
+def atomic_add(builder: Any, array: Any, index: Any, value: Any) -> Any:
     """``array[index] += value``; returns what was there before."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        pointer = data_pointer(context, builder, signature, args, I64)
-        return builder.atomic_rmw("add", pointer, args[2], _ORDER)
-
-    return types.int64(array, types.int64, types.int64), generate
+    return builder.atomic_rmw("add", pointer_to(builder, array, index, I64), value, _ORDER)
 
 
-@intrinsic
-def exchange(typing_context: Any, array: Any, index: Any, value: Any) -> Any:
+@emits(INT, ARRAY, INT, INT)
+def exchange(builder: Any, array: Any, index: Any, value: Any) -> Any:
     """``array[index] = value``; returns what was there before."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        pointer = data_pointer(context, builder, signature, args, I64)
-        return builder.atomic_rmw("xchg", pointer, args[2], _ORDER)
-
-    return types.int64(array, types.int64, types.int64), generate
+    return builder.atomic_rmw("xchg", pointer_to(builder, array, index, I64), value, _ORDER)
 
 
-@intrinsic
-def compare_and_swap(typing_context: Any, array: Any, index: Any, expected: Any, value: Any) -> Any:
+@emits(types.boolean, ARRAY, INT, INT, INT)
+def compare_and_swap(builder: Any, array: Any, index: Any, expected: Any, value: Any) -> Any:
     """``array[index] = value`` if ``expected`` is there; returns whether it was."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        pointer = data_pointer(context, builder, signature, args, I64)
-        return builder.extract_value(builder.cmpxchg(pointer, args[2], args[3], _ORDER), 1)
-
-    return types.boolean(array, types.int64, types.int64, types.int64), generate
+    pointer = pointer_to(builder, array, index, I64)
+    return builder.extract_value(builder.cmpxchg(pointer, expected, value, _ORDER), 1)
 
 
-@intrinsic
-def pause(typing_context: Any) -> Any:
+@emits(types.void)
+def pause(builder: Any) -> None:
     """Wait for a few dozen cycles."""
-    name, numbers = _PAUSE.get(machine(), (None, []))
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        if name:
-            call_llvm(builder, name, VOID, *numbers)
-        return context.get_dummy_value()
-
-    return types.void(), generate
+    if hint := _PAUSE.get(machine()):
+        call_llvm(builder, hint[0], VOID, *hint[1:])
 
 
 _FLOAT_MODES = {"x86_64": 0x1F80, "aarch64": 0, "arm64": 0}  # round to nearest, subnormal numbers as they are
 
 
-@intrinsic
-def standard_floats(typing_context: Any) -> Any:
+@emits(INT)
+def standard_floats(builder: Any) -> Any:
     """Let this thread compute as IEEE 754 says; returns how it did before, for ``restore_floats``.
 
     Libraries set a thread to take subnormal numbers for zero: workers and caller would then give different bits.
     """
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        before = _float_mode(builder)
-        _set_float_mode(builder, I64(_FLOAT_MODES.get(machine(), 0)))
-        return before
-
-    return types.int64(), generate
-
-
-@intrinsic
-def restore_floats(typing_context: Any, mode: Any) -> Any:
-    """Compute again as before ``standard_floats``."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        _set_float_mode(builder, args[0])
-        return context.get_dummy_value()
-
-    return types.void(types.int64), generate
-
-
-def _float_mode(builder: Any) -> Any:
+    before = I64(0)
     if machine() == "x86_64":
         word = slot(builder, I32)
         call_llvm(builder, "llvm.x86.sse.stmxcsr", VOID, builder.bitcast(word, I8.as_pointer()))
-        return builder.zext(builder.load(word), I64)
-    if machine() in _FLOAT_MODES:
-        return call_llvm(builder, "llvm.aarch64.get.fpcr", I64)
-    return I64(0)
+        before = builder.zext(builder.load(word), I64)
+    elif machine() in _FLOAT_MODES:
+        before = call_llvm(builder, "llvm.aarch64.get.fpcr", I64)
+    _set_float_mode(builder, I64(_FLOAT_MODES.get(machine(), 0)))
+    return before
+
+
+@emits(types.void, INT)
+def restore_floats(builder: Any, mode: Any) -> None:
+    """Compute again as before ``standard_floats``."""
+    _set_float_mode(builder, mode)
 
 
 def _set_float_mode(builder: Any, mode: Any) -> None:
@@ -146,26 +102,18 @@ def _set_float_mode(builder: Any, mode: Any) -> None:
         call_llvm(builder, "llvm.aarch64.set.fpcr", VOID, mode)
 
 
-@intrinsic
-def call_c(typing_context: Any, address: Any, number: Any, one: Any, other: Any) -> Any:
+@emits(INT, INT, INT, INT, INT)
+def call_c(builder: Any, address: Any, number: Any, one: Any, other: Any) -> Any:
     """Call a C function (int, word, word) -> int by its address; a word is a number or an address."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        result = call_address(builder, args[0], I32, builder.trunc(args[1], I32), *args[2:])
-        return builder.sext(result, I64)
-
-    return types.int64(*(types.int64,) * 4), generate
+    result = call_address(builder, address, I32, builder.trunc(number, I32), one, other)
+    return builder.sext(result, I64)
 
 
-@intrinsic
-def call_chunk(typing_context: Any, body: Any, arguments: Any, thread: Any, chunk: Any) -> Any:
+@emits(INT, INT, INT, INT, INT)
+def call_chunk(builder: Any, body: Any, arguments: Any, thread: Any, chunk: Any) -> Any:
     """Call the function that ``job`` made, with the address of its arguments; returns whether it raised."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        memory = builder.inttoptr(args[1], I8.as_pointer())
-        return builder.zext(call_address(builder, args[0], I32, memory, args[2], args[3]), I64)
-
-    return types.int64(types.int64, types.int64, types.int64, types.int64), generate
+    memory = builder.inttoptr(arguments, I8.as_pointer())
+    return builder.zext(call_address(builder, body, I32, memory, thread, chunk), I64)
 
 
 @intrinsic
@@ -175,7 +123,7 @@ def job(typing_context: Any, body: Any, arguments: Any) -> Any:
     The arguments lie on the stack of the kernel that says this, and last as long as its call. Numba cannot hand a
     kernel to another one as a value, and keep it on disk; an address that is made anew in each process it can.
     """
-    inner = call_type(body, typing_context, (types.int64, types.int64, *arguments.types))
+    inner = call_type(body, typing_context, (INT, INT, *arguments.types))
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         def unpack(inside: Any, memory: Any, thread: Any, chunk: Any) -> list[Any]:
@@ -189,4 +137,4 @@ def job(typing_context: Any, body: Any, arguments: Any) -> Any:
         addresses = builder.ptrtoint(function, I64), builder.ptrtoint(memory, I64)
         return context.make_tuple(builder, signature.return_type, addresses)
 
-    return types.UniTuple(types.int64, 2)(body, arguments), generate
+    return types.UniTuple(INT, 2)(body, arguments), generate

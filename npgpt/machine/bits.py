@@ -7,70 +7,78 @@ The code is LLVM's portable vector code, not one CPU's instructions: AVX-512, AV
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 from numba import extending, types
 
 from npgpt.exact import mix_twice
+from npgpt.machine.kinds import INT
 from npgpt.machine.numba_internals import I1, I8, I32, I64, I128, VOID, call_llvm, repeat, vector_of
 
 intrinsic: Any = extending.intrinsic  # what it makes is called with fewer arguments than mypy can know
+ARRAY = types.Array  # a parameter of ``emits``: whatever array the caller has
 _BYTES64 = vector_of(I8, 64)
 
 
-def data_pointer(context: Any, builder: Any, signature: Any, args: Any, kind: Any) -> Any:
-    """The address of an intrinsic's first two arguments, an array and an offset in its items, as one of ``kind``."""
-    return pointer_to(context, builder, signature.args[0], args[0], args[1], kind)
+def emits(result: Any, *parameters: Any) -> Callable[[Callable[..., Any]], Any]:
+    """A decorator that makes a function for kernels of one that emits its code; the arguments are types of Numba.
+
+    The decorated function gets a builder and the arguments as values of LLVM, an array as the address of its first
+    item. It returns the value of the result: a list of them for a tuple, None for ``types.void``.
+    """
+
+    def decorate(function: Callable[..., Any]) -> Any:
+        @functools.wraps(function)
+        def typed(typing_context: Any, *given: Any) -> Any:
+            kinds = [theirs if kind is ARRAY else kind for kind, theirs in zip(parameters, given, strict=True)]
+
+            def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+                values = [
+                    context.make_array(kind)(context, builder, arg).data if isinstance(kind, ARRAY) else arg
+                    for kind, arg in zip(kinds, args, strict=True)
+                ]
+                value = function(builder, *values)
+                if isinstance(value, list):
+                    return context.make_tuple(builder, result, value)
+                return context.get_dummy_value() if result is types.void else value
+
+            return result(*kinds), generate
+
+        return intrinsic(typed)
+
+    return decorate
 
 
-def pointer_to(context: Any, builder: Any, array_type: Any, array: Any, offset: Any, kind: Any) -> Any:
-    """The address ``array.data + offset`` (in items of the array), as a pointer to ``kind``."""
-    data = context.make_array(array_type)(context, builder, array).data
-    return builder.bitcast(builder.gep(data, [offset]), kind.as_pointer())
+def pointer_to(builder: Any, array: Any, offset: Any, kind: Any) -> Any:
+    """The address of the item ``offset`` of an array that begins at the address ``array``, as a pointer to ``kind``."""
+    return builder.bitcast(builder.gep(array, [offset]), kind.as_pointer())
 
 
-@intrinsic
-def load64(typing_context: Any, array: Any, offset: Any) -> Any:
+@emits(INT, ARRAY, INT)
+def load64(builder: Any, array: Any, offset: Any) -> Any:
     """The 8 items (bytes) from ``array[offset]`` on as one int64, the first byte lowest."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.load(data_pointer(context, builder, signature, args, I64), align=1)
-
-    return types.int64(array, types.int64), generate
+    return builder.load(pointer_to(builder, array, offset, I64), align=1)
 
 
-@intrinsic
-def load32(typing_context: Any, array: Any, offset: Any) -> Any:
+@emits(INT, ARRAY, INT)
+def load32(builder: Any, array: Any, offset: Any) -> Any:
     """The 4 bytes from ``array[offset]`` on as an int64 without sign."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.zext(builder.load(data_pointer(context, builder, signature, args, I32), align=1), I64)
-
-    return types.int64(array, types.int64), generate
+    return builder.zext(builder.load(pointer_to(builder, array, offset, I32), align=1), I64)
 
 
-@intrinsic
-def store128(typing_context: Any, array: Any, offset: Any, low: Any, high: Any) -> Any:
+@emits(types.void, ARRAY, INT, INT, INT)
+def store128(builder: Any, array: Any, offset: Any, low: Any, high: Any) -> None:
     """Write two int64 over the 16 bytes from ``array[offset]`` on."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        pointer = data_pointer(context, builder, signature, args, I64)
-        builder.store(args[2], pointer, align=1)
-        builder.store(args[3], builder.gep(pointer, [I32(1)]), align=1)
-        return context.get_dummy_value()
-
-    return types.void(array, types.int64, types.int64, types.int64), generate
+    pointer = pointer_to(builder, array, offset, I64)
+    builder.store(low, pointer, align=1)
+    builder.store(high, builder.gep(pointer, [I32(1)]), align=1)
 
 
-@intrinsic
-def prefetch(typing_context: Any, array: Any, offset: Any) -> Any:
+@emits(types.void, ARRAY, INT)
+def prefetch(builder: Any, array: Any, offset: Any) -> None:
     """Ask for the cache line of ``array[offset]``, which is soon to be read."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        prefetch_address(builder, data_pointer(context, builder, signature, args, I8))
-        return context.get_dummy_value()
-
-    return types.void(array, types.int64), generate
+    prefetch_address(builder, pointer_to(builder, array, offset, I8))
 
 
 def prefetch_address(builder: Any, pointer: Any) -> None:
@@ -79,45 +87,29 @@ def prefetch_address(builder: Any, pointer: Any) -> None:
     call_llvm(builder, "llvm.prefetch.p0", VOID, byte, I32(0), I32(3), I32(1))
 
 
-@intrinsic
-def shift_right(typing_context: Any, value: Any, count: Any) -> Any:
+@emits(INT, INT, INT)
+def shift_right(builder: Any, value: Any, count: Any) -> Any:
     """``value >> count`` with zeros from the left; 0 <= count < 64."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.lshr(args[0], args[1])
-
-    return types.int64(types.int64, types.int64), generate
+    return builder.lshr(value, count)
 
 
-@intrinsic
-def lowest_bit(typing_context: Any, value: Any) -> Any:
+@emits(INT, INT)
+def lowest_bit(builder: Any, value: Any) -> Any:
     """The index of the lowest bit that is set; 64 if none is."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.cttz(args[0], I1(0))
-
-    return types.int64(types.int64), generate
+    return builder.cttz(value, I1(0))
 
 
-@intrinsic
-def highest_bit(typing_context: Any, value: Any) -> Any:
+@emits(INT, INT)
+def highest_bit(builder: Any, value: Any) -> Any:
     """The index of the highest bit that is set; -1 if none is."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.sub(I64(63), builder.ctlz(args[0], I1(0)))
-
-    return types.int64(types.int64), generate
+    return builder.sub(I64(63), builder.ctlz(value, I1(0)))
 
 
-@intrinsic
-def fold_multiply(typing_context: Any, a: Any, b: Any) -> Any:
+@emits(INT, INT, INT)
+def fold_multiply(builder: Any, a: Any, b: Any) -> Any:
     """The two halves of the 128-bit product of ``a`` and ``b`` (unsigned), xored: one multiplication mixes all bits."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        product = builder.mul(builder.zext(args[0], I128), builder.zext(args[1], I128))
-        return builder.xor(builder.trunc(product, I64), builder.trunc(builder.lshr(product, I128(64)), I64))
-
-    return types.int64(types.int64, types.int64), generate
+    product = builder.mul(builder.zext(a, I128), builder.zext(b, I128))
+    return builder.xor(builder.trunc(product, I64), builder.trunc(builder.lshr(product, I128(64)), I64))
 
 
 class Unsigned:
@@ -135,15 +127,10 @@ class Unsigned:
     __rshift__ = functools.partialmethod(_emit, "lshr")
 
 
-@intrinsic
-def random_word(typing_context: Any, low: Any, high: Any, counter: Any) -> Any:
+@emits(types.uint32, types.uint32, types.uint32, types.uint32)
+def random_word(builder: Any, low: Any, high: Any, counter: Any) -> Any:
     """``rng.random_bits`` of one counter, for the key whose halves are ``low`` and ``high``; the four are uint32."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        low, high, counter = (Unsigned(builder, value) for value in args)
-        return mix_twice(counter, low, high).value
-
-    return types.uint32(types.uint32, types.uint32, types.uint32), generate
+    return mix_twice(*(Unsigned(builder, value) for value in (counter, low, high))).value
 
 
 def _between(builder: Any, values: Any, low: int, high: int) -> Any:
@@ -152,44 +139,35 @@ def _between(builder: Any, values: Any, low: int, high: int) -> Any:
     return builder.icmp_unsigned("<=", shifted, _BYTES64(high - low))
 
 
-@intrinsic
-def classify64(typing_context: Any, array: Any, offset: Any) -> Any:
+@emits(types.UniTuple(INT, 7), ARRAY, INT)
+def classify64(builder: Any, array: Any, offset: Any) -> Any:
     """Which of the 64 bytes from ``array[offset]`` on are what: seven int64, bit i for byte i.
 
     Returns
         lower-case letters, upper-case letters, digits, white space (space and 9 to 13), line ends (\\r, \\n),
         spaces, bytes that are not ASCII.
     """
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        text = builder.load(data_pointer(context, builder, signature, args, _BYTES64), align=1)
-        spaces = builder.icmp_unsigned("==", text, _BYTES64(ord(" ")))
-        line_ends = builder.or_(
-            builder.icmp_unsigned("==", text, _BYTES64(ord("\n"))),
-            builder.icmp_unsigned("==", text, _BYTES64(ord("\r"))),
-        )
-        lanes = [
-            _between(builder, text, ord("a"), ord("z")),
-            _between(builder, text, ord("A"), ord("Z")),
-            _between(builder, text, ord("0"), ord("9")),
-            builder.or_(spaces, _between(builder, text, 9, 13)),
-            line_ends,
-            spaces,
-            builder.icmp_signed("<", text, _BYTES64(0)),
-        ]
-        masks = [builder.bitcast(lane, I64) for lane in lanes]
-        return context.make_tuple(builder, signature.return_type, masks)
-
-    return types.UniTuple(types.int64, 7)(array, types.int64), generate
+    text = builder.load(pointer_to(builder, array, offset, _BYTES64), align=1)
+    spaces = builder.icmp_unsigned("==", text, _BYTES64(ord(" ")))
+    line_ends = builder.or_(
+        builder.icmp_unsigned("==", text, _BYTES64(ord("\n"))),
+        builder.icmp_unsigned("==", text, _BYTES64(ord("\r"))),
+    )
+    lanes = [
+        _between(builder, text, ord("a"), ord("z")),
+        _between(builder, text, ord("A"), ord("Z")),
+        _between(builder, text, ord("0"), ord("9")),
+        builder.or_(spaces, _between(builder, text, 9, 13)),
+        line_ends,
+        spaces,
+        builder.icmp_signed("<", text, _BYTES64(0)),
+    ]
+    return [builder.bitcast(lane, I64) for lane in lanes]
 
 
-@intrinsic
-def equal64(typing_context: Any, array: Any, offset: Any, byte: Any) -> Any:
+@emits(INT, ARRAY, INT, INT)
+def equal64(builder: Any, array: Any, offset: Any, byte: Any) -> Any:
     """Which of the 64 bytes from ``array[offset]`` on are ``byte``: bit i for byte i."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        text = builder.load(data_pointer(context, builder, signature, args, _BYTES64), align=1)
-        repeated = repeat(builder, builder.trunc(args[2], I8), 64)
-        return builder.bitcast(builder.icmp_unsigned("==", text, repeated), I64)
-
-    return types.int64(array, types.int64, types.int64), generate
+    text = builder.load(pointer_to(builder, array, offset, _BYTES64), align=1)
+    repeated = repeat(builder, builder.trunc(byte, I8), 64)
+    return builder.bitcast(builder.icmp_unsigned("==", text, repeated), I64)

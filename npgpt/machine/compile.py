@@ -57,10 +57,8 @@ def entry(*kinds: Any) -> Callable[[Function], Any]:
     return decorate
 
 
-PROGRESS: list[
-    Callable[[str], Any]
-] = []  # who shows a progress line is told here what is being compiled; "" if nothing
-
+# Who shows a progress line is told here what is being compiled; "" if nothing.
+PROGRESS: list[Callable[[str], Any]] = []
 
 PACKAGE = Path(__file__).parents[1]
 

@@ -71,26 +71,15 @@ _INF, _NAN = np.float32(math.inf), np.float32(math.nan)
 _EXP = (0.001382073387503624, 0.008368677459657192, 0.04166826605796814, 0.1666652113199234, 0.4999999403953552)
 # (ln(1 + f) - f + f²/2)/f³ for √½ <= 1 + f < √2; in the logarithm 0.10·2**-24
 _LOG = (
-    -0.07635768502950668,
-    0.1276354193687439,
-    -0.13160429894924164,
-    0.1420142650604248,
-    -0.1662331074476242,
-    0.2000124603509903,
-    -0.250008225440979,
-    0.3333333134651184,
-)
+    -0.07635768502950668, 0.1276354193687439, -0.13160429894924164, 0.1420142650604248,
+    -0.1662331074476242, 0.2000124603509903, -0.250008225440979, 0.3333333134651184,
+)  # fmt: skip
 # Φ(-a)·e^(a²/2) for 0 <= a <= 14.6 as a quotient, fitted by repeated linear fits, each weighted by the last divisor;
 # 0.25·2**-24. All are above 0, so that nothing cancels.
 _TAIL = (0.0040905470959842205, 0.04048033431172371, 0.18281270563602448, 0.43777400255203247, 0.5)
 _TAIL_DIVISOR = (
-    0.01025336142629385,
-    0.10147561877965927,
-    0.4683462977409363,
-    1.2008278369903564,
-    1.6734328269958496,
-    1.0,
-)
+    0.01025336142629385, 0.10147561877965927, 0.4683462977409363, 1.2008278369903564, 1.6734328269958496, 1.0,
+)  # fmt: skip
 
 _GELU_1 = np.float32(2 * math.sqrt(2 / math.pi))  # 2u = _GELU_1·x + _GELU_3·x³
 _GELU_3 = np.float32(2 * math.sqrt(2 / math.pi) * 0.044715)
@@ -135,13 +124,6 @@ def _exp_scaled(r: Any, n: Any) -> Any:
 
 
 @inline_kernel
-def _exp_of_negative(x: Any) -> Any:
-    """e^x for x <= 0; e^-104 is 0 in float32."""
-    r, n = _reduce(maximum(splat(-104.0), x))
-    return _exp_scaled(r, n)
-
-
-@inline_kernel
 def exp(x: Any) -> Any:
     """e^x = e^r·2**n; 2**n in two factors, since n reaches from -150 to 128 and an exponent only from -126 to 127.
 
@@ -170,7 +152,8 @@ def log(x: Any) -> Any:
 @inline_kernel
 def sigmoid(x: Any) -> Any:
     """σ(x) = 1/(1 + e^-x) = e^x/(1 + e^x), whichever has a power that cannot overflow. Within 2.4 ulp."""
-    e = _exp_of_negative(absolute(x) * -1.0)
+    r, n = _reduce(maximum(splat(-104.0), absolute(x) * -1.0))  # e^-104 is 0 in float32
+    e = _exp_scaled(r, n)
     return select_less(x, splat(0.0), e, splat(1.0)) / (e + 1.0)
 
 

@@ -19,7 +19,8 @@ from typing import Any
 
 from numba import types
 
-from npgpt.machine.bits import intrinsic, pointer_to, prefetch_address
+from npgpt.machine.bits import ARRAY, emits, pointer_to, prefetch_address
+from npgpt.machine.kinds import INT
 from npgpt.machine.numba_internals import FLOAT, I32, I64, VOID, assembly, call_llvm, counting, repeat, slot, vector_of
 
 
@@ -63,12 +64,9 @@ TILE_ROWS, TILE_COLUMNS, TILE_LANES = TILE.rows, TILE.columns, TILE.lanes
 _VECTOR, _INDEX = vector_of(FLOAT, TILE_LANES), vector_of(I32, TILE_LANES)
 
 
-def _move(builder: Any, pointer: Any, items: Any) -> Any:
-    return builder.gep(pointer, [I64(items) if isinstance(items, int) else items])
-
-
-def _as_vector(builder: Any, pointer: Any) -> Any:
-    return builder.bitcast(pointer, _VECTOR.as_pointer())
+def _move(builder: Any, pointer: Any, items: Any, kind: Any = FLOAT) -> Any:
+    """A pointer to what lies ``items`` numbers further on."""
+    return pointer_to(builder, pointer, I64(items) if isinstance(items, int) else items, kind)
 
 
 def _row(builder: Any, pointer: Any, stride: Any, row: int, n_rows: Any) -> Any:
@@ -87,21 +85,11 @@ def _masks(builder: Any, n_columns: Any) -> list[Any]:
     return masks
 
 
-@intrinsic
+@emits(types.void, ARRAY, INT, INT, INT, INT, ARRAY, INT, INT, INT, INT, INT)
 def multiply_tile(
-    typing_context: Any,
-    packed: Any,
-    a: Any,
-    b: Any,
-    b_row: Any,
-    n_k: Any,
-    c: Any,
-    at: Any,
-    stride: Any,
-    n_rows: Any,
-    n_columns: Any,
-    add: Any,
-) -> Any:
+    builder: Any, packed: Any, a: Any, b: Any, b_row: Any, n_k: Any,
+    c: Any, at: Any, stride: Any, n_rows: Any, n_columns: Any, add: Any,
+) -> None:  # fmt: skip
     """``c[r, w] = Σ_k a[k, r]·b[k, w]``, or ``+=`` (the chain goes on from what is there) if ``add`` is not 0.
 
     Args
@@ -111,47 +99,27 @@ def multiply_tile(
         n_rows, n_columns: how many there are; at least 1, at most TILE_ROWS and TILE_COLUMNS. A tile that is cut off
             below is computed whole; its rows from n_rows on land on the last row before that is written itself.
     """
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        _, a, b, b_row, n_k, _, _, stride, n_rows, n_columns, add = args
-        memory = pointer_to(context, builder, signature.args[0], args[0], I64(0), FLOAT)
-        a, b = _move(builder, memory, a), _move(builder, memory, b)
-        c = pointer_to(context, builder, signature.args[5], args[5], args[6], FLOAT)
-        narrow = builder.icmp_signed("<=", n_columns, I64(TILE_LANES))
-        with builder.if_else(narrow) as (one, two):
-            with one:
-                _tile(builder, 1, a, b, b_row, n_k, c, stride, n_rows, n_columns, add)
-            with two:
-                _tile(builder, 2, a, b, b_row, n_k, c, stride, n_rows, n_columns, add)
-        return context.get_dummy_value()
-
-    integers = (types.int64,) * 3
-    return types.void(packed, *integers, types.int64, c, types.int64, types.int64, *integers), generate
+    a, b = _move(builder, packed, a), _move(builder, packed, b)
+    c = _move(builder, c, at)
+    with builder.if_else(builder.icmp_signed("<=", n_columns, I64(TILE_LANES))) as narrow_and_wide:
+        for vectors, branch in enumerate(narrow_and_wide, 1):
+            with branch:
+                _tile(builder, vectors, a, b, b_row, n_k, c, stride, n_rows, n_columns, add)
 
 
 def _tile(
-    builder: Any,
-    vectors: int,
-    a: Any,
-    b: Any,
-    b_row: Any,
-    n_k: Any,
-    c: Any,
-    stride: Any,
-    n_rows: Any,
-    n_columns: Any,
-    add: Any,
-) -> None:
+    builder: Any, vectors: int, a: Any, b: Any, b_row: Any, n_k: Any,
+    c: Any, stride: Any, n_rows: Any, n_columns: Any, add: Any,
+) -> None:  # fmt: skip
     """The tile with one or two registers a row: one, where the matrix ends within the first."""
-    width = I64(vectors * TILE_LANES)
-    whole = builder.icmp_signed("==", n_columns, width)
+    whole = builder.icmp_signed("==", n_columns, I64(vectors * TILE_LANES))
     masks = _masks(builder, n_columns)
     cells = [(row, v) for row in range(TILE_ROWS) for v in range(vectors)]
     sums = {cell: slot(builder, _VECTOR) for cell in cells}
 
     def places() -> dict[tuple[int, int], Any]:
         rows = [_row(builder, c, stride, row, n_rows) for row in range(TILE_ROWS)]
-        return {(row, v): _as_vector(builder, _move(builder, rows[row], v * TILE_LANES)) for row, v in cells}
+        return {(row, v): _move(builder, rows[row], v * TILE_LANES, _VECTOR) for row, v in cells}
 
     for place in places().values():  # the rows of c, which are needed at the end: 2 % of a product with a wide c
         prefetch_address(builder, place)
@@ -172,16 +140,13 @@ def _tile(
     with counting(builder, n_k) as k:
         of_b = _move(builder, b, builder.mul(k, b_row))
         of_a = _move(builder, a, builder.mul(k, I64(TILE_ROWS)))
-        right = [
-            builder.load(_as_vector(builder, _move(builder, of_b, v * TILE_LANES)), align=4) for v in range(vectors)
-        ]
+        right = [builder.load(_move(builder, of_b, v * TILE_LANES, _VECTOR), align=4) for v in range(vectors)]
         for row in range(TILE_ROWS):
             left = repeat(builder, builder.load(_move(builder, of_a, row)), TILE_LANES)
             for v in range(vectors):
                 total = builder.load(sums[row, v])
-                builder.store(
-                    call_llvm(builder, f"llvm.fma.v{TILE_LANES}f32", _VECTOR, left, right[v], total), sums[row, v]
-                )
+                total = call_llvm(builder, f"llvm.fma.v{TILE_LANES}f32", _VECTOR, left, right[v], total)
+                builder.store(total, sums[row, v])
 
     with builder.if_else(whole) as (all_columns, some):
         with all_columns:
@@ -193,66 +158,44 @@ def _tile(
                 call_llvm(builder, name, VOID, builder.load(sums[cell]), place, I32(4), masks[cell[1]])
 
 
-@intrinsic
+@emits(types.void, ARRAY, INT, INT, INT, ARRAY, INT, INT)
 def transpose_block(
-    typing_context: Any, source: Any, at: Any, stride: Any, n_rows: Any, target: Any, to: Any, step: Any
-) -> Any:
+    builder: Any, source: Any, at: Any, stride: Any, n_rows: Any, target: Any, to: Any, step: Any
+) -> None:
     """``target[to + k·step + r] = source[at + r·stride + k]`` for r and k below the lanes of a register.
 
     Rows from ``n_rows`` on are copies of the last one. In registers: in round i, every register is joined with the one
     2**i further, in log₂ lanes rounds, where lane by lane one would take lanes² loads and stores.
     """
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        _, _, stride, n_rows, _, _, step = args
-        origin = pointer_to(context, builder, signature.args[0], args[0], args[1], FLOAT)
-        target = pointer_to(context, builder, signature.args[4], args[4], args[5], FLOAT)
-        rows = [
-            builder.load(_as_vector(builder, _row(builder, origin, stride, row, n_rows)), align=4)
-            for row in range(TILE_LANES)
-        ]
-        width = 1
-        while width < TILE_LANES:
-            # Of two rows `width` apart: blocks of `width` lanes change places across the diagonal.
-            upper, lower = [], []
-            for lane in range(TILE_LANES):
-                block, inside = divmod(lane, width)
-                upper.append(lane if block % 2 == 0 else TILE_LANES + (block - 1) * width + inside)
-                lower.append((block + 1) * width + inside if block % 2 == 0 else TILE_LANES + lane)
-            for row in range(TILE_LANES):
-                if row // width % 2 == 0:
-                    one, other = rows[row], rows[row + width]
-                    rows[row] = builder.shuffle_vector(one, other, _INDEX(upper))
-                    rows[row + width] = builder.shuffle_vector(one, other, _INDEX(lower))
-            width *= 2
-        for k, row in enumerate(rows):
-            builder.store(row, _as_vector(builder, _move(builder, target, builder.mul(I64(k), step))), align=4)
-        return context.get_dummy_value()
-
-    integers = (types.int64,) * 3
-    return types.void(source, *integers, target, types.int64, types.int64), generate
+    origin, target = _move(builder, source, at), _move(builder, target, to)
+    places = [_row(builder, origin, stride, row, n_rows) for row in range(TILE_LANES)]
+    rows = [builder.load(_move(builder, place, 0, _VECTOR), align=4) for place in places]
+    width = 1
+    while width < TILE_LANES:
+        # Of two rows `width` apart: blocks of `width` lanes change places across the diagonal.
+        upper, lower = [], []
+        for lane in range(TILE_LANES):
+            block, inside = divmod(lane, width)
+            upper.append(lane if block % 2 == 0 else TILE_LANES + (block - 1) * width + inside)
+            lower.append((block + 1) * width + inside if block % 2 == 0 else TILE_LANES + lane)
+        for row in range(TILE_LANES):
+            if row // width % 2 == 0:
+                one, other = rows[row], rows[row + width]
+                rows[row] = builder.shuffle_vector(one, other, _INDEX(upper))
+                rows[row + width] = builder.shuffle_vector(one, other, _INDEX(lower))
+        width *= 2
+    for k, row in enumerate(rows):
+        builder.store(row, _move(builder, target, builder.mul(I64(k), step), _VECTOR), align=4)
 
 
-@intrinsic
-def copy_register(typing_context: Any, source: Any, at: Any, target: Any, to: Any) -> Any:
+@emits(types.void, ARRAY, INT, ARRAY, INT)
+def copy_register(builder: Any, source: Any, at: Any, target: Any, to: Any) -> None:
     """Copy as many numbers as a register of the tile has lanes."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        origin = pointer_to(context, builder, signature.args[0], args[0], args[1], _VECTOR)
-        target = pointer_to(context, builder, signature.args[2], args[2], args[3], _VECTOR)
-        builder.store(builder.load(origin, align=4), target, align=4)
-        return context.get_dummy_value()
-
-    return types.void(source, types.int64, target, types.int64), generate
+    numbers = builder.load(_move(builder, source, at, _VECTOR), align=4)
+    builder.store(numbers, _move(builder, target, to, _VECTOR), align=4)
 
 
-@intrinsic
-def copy_number(typing_context: Any, source: Any, at: Any, target: Any, to: Any) -> Any:
+@emits(types.void, ARRAY, INT, ARRAY, INT)
+def copy_number(builder: Any, source: Any, at: Any, target: Any, to: Any) -> None:
     """Copy one number."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        number = builder.load(pointer_to(context, builder, signature.args[0], args[0], args[1], FLOAT))
-        builder.store(number, pointer_to(context, builder, signature.args[2], args[2], args[3], FLOAT))
-        return context.get_dummy_value()
-
-    return types.void(source, types.int64, target, types.int64), generate
+    builder.store(builder.load(_move(builder, source, at)), _move(builder, target, to))

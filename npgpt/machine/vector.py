@@ -15,7 +15,8 @@ from typing import Any
 from numba import extending, types
 
 from npgpt.exact import mix_twice
-from npgpt.machine.bits import Unsigned, data_pointer, intrinsic
+from npgpt.machine.bits import ARRAY, Unsigned, emits, intrinsic, pointer_to
+from npgpt.machine.kinds import INT
 from npgpt.machine.numba_internals import DOUBLE, FLOAT, I32, VOID, call_llvm, define_operator, repeat, vector_of
 
 LANES = 16
@@ -24,53 +25,33 @@ _NUMBERS = list(range(LANES))
 
 
 class Lanes(types.Type):
-    """The type of sixteen float32 numbers in a kernel."""
-
-    def __init__(self) -> None:
-        super().__init__(name="float32x16")
+    """The type of sixteen numbers in a kernel."""
 
 
-lanes = Lanes()
+lanes = Lanes("float32x16")
+double_lanes = Lanes("float64x16")  # for sums that float32 could not hold
 
 
 @extending.register_model(Lanes)
 class _LanesModel(extending.models.PrimitiveModel):
     def __init__(self, manager: Any, kind: Any) -> None:
-        super().__init__(manager, kind, _VECTOR)
-
-
-class DoubleLanes(types.Type):
-    """The type of sixteen float64 numbers: sums that float32 could not hold."""
-
-    def __init__(self) -> None:
-        super().__init__(name="float64x16")
-
-
-double_lanes = DoubleLanes()
-
-
-@extending.register_model(DoubleLanes)
-class _DoubleLanesModel(extending.models.PrimitiveModel):
-    def __init__(self, manager: Any, kind: Any) -> None:
-        super().__init__(manager, kind, _DOUBLES)
+        super().__init__(manager, kind, _VECTOR if kind == lanes else _DOUBLES)
 
 
 def _repeat(builder: Any, value: Any) -> Any:
-    """One number in every lane."""
-    return repeat(builder, value, LANES)
+    """A number in every lane; what is lanes stays."""
+    return value if value.type == _VECTOR else repeat(builder, value, LANES)
 
 
 def _define(instruction: str, *symbols: Any) -> None:
     """``a + b`` and ``a += b``, say, for lanes, and for lanes and a number."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        left, right = (arg if arg.type == _VECTOR else _repeat(builder, arg) for arg in args)
-        return getattr(builder, instruction)(left, right)
+        return getattr(builder, instruction)(*(_repeat(builder, arg) for arg in args))
 
     for symbol in symbols:
-        define_operator(
-            symbol, [lanes(lanes, lanes), lanes(lanes, types.float32), lanes(types.float32, lanes)], generate
-        )
+        pairs = (lanes, lanes), (lanes, types.float32), (types.float32, lanes)
+        define_operator(symbol, [lanes(*pair) for pair in pairs], generate)
 
 
 _define("fadd", operator.add, operator.iadd)
@@ -79,35 +60,22 @@ _define("fmul", operator.mul, operator.imul)
 _define("fdiv", operator.truediv, operator.itruediv)
 
 
-@intrinsic
-def splat(typing_context: Any, value: Any) -> Any:
+@emits(lanes, types.float32)
+def splat(builder: Any, value: Any) -> Any:
     """A number in every lane."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return _repeat(builder, args[0])
-
-    return lanes(types.float32), generate
+    return _repeat(builder, value)
 
 
-@intrinsic
-def load(typing_context: Any, array: Any, offset: Any) -> Any:
+@emits(lanes, ARRAY, INT)
+def load(builder: Any, array: Any, offset: Any) -> Any:
     """The 16 numbers from ``array[offset]`` on."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.load(data_pointer(context, builder, signature, args, _VECTOR), align=4)
-
-    return lanes(array, types.int64), generate
+    return builder.load(pointer_to(builder, array, offset, _VECTOR), align=4)
 
 
-@intrinsic
-def store(typing_context: Any, array: Any, offset: Any, value: Any) -> Any:
+@emits(types.void, ARRAY, INT, lanes)
+def store(builder: Any, array: Any, offset: Any, value: Any) -> None:
     """Write 16 numbers from ``array[offset]`` on."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        builder.store(args[2], data_pointer(context, builder, signature, args, _VECTOR), align=4)
-        return context.get_dummy_value()
-
-    return types.void(array, types.int64, lanes), generate
+    builder.store(value, pointer_to(builder, array, offset, _VECTOR), align=4)
 
 
 def _first(builder: Any, count: Any) -> Any:
@@ -116,131 +84,82 @@ def _first(builder: Any, count: Any) -> Any:
     return builder.icmp_signed("<", _INTS(_NUMBERS), count)
 
 
-@intrinsic
-def load_some(typing_context: Any, array: Any, offset: Any, count: Any, fill: Any) -> Any:
+@emits(lanes, ARRAY, INT, INT, types.float32)
+def load_some(builder: Any, array: Any, offset: Any, count: Any, fill: Any) -> Any:
     """The ``count`` numbers (0 to 16) from ``array[offset]`` on; ``fill`` in the lanes behind them."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        pointer = data_pointer(context, builder, signature, args, _VECTOR)
-        fill = _repeat(builder, args[3])
-        return call_llvm(
-            builder, "llvm.masked.load.v16f32.p0", _VECTOR, pointer, I32(4), _first(builder, args[2]), fill
-        )
-
-    return lanes(array, types.int64, types.int64, types.float32), generate
+    pointer = pointer_to(builder, array, offset, _VECTOR)
+    fill = _repeat(builder, fill)
+    return call_llvm(builder, "llvm.masked.load.v16f32.p0", _VECTOR, pointer, I32(4), _first(builder, count), fill)
 
 
-@intrinsic
-def store_some(typing_context: Any, array: Any, offset: Any, count: Any, value: Any) -> Any:
+@emits(types.void, ARRAY, INT, INT, lanes)
+def store_some(builder: Any, array: Any, offset: Any, count: Any, value: Any) -> None:
     """Write the first ``count`` lanes (0 to 16) from ``array[offset]`` on."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        pointer = data_pointer(context, builder, signature, args, _VECTOR)
-        call_llvm(builder, "llvm.masked.store.v16f32.p0", VOID, args[3], pointer, I32(4), _first(builder, args[2]))
-        return context.get_dummy_value()
-
-    return types.void(array, types.int64, types.int64, lanes), generate
+    pointer = pointer_to(builder, array, offset, _VECTOR)
+    call_llvm(builder, "llvm.masked.store.v16f32.p0", VOID, value, pointer, I32(4), _first(builder, count))
 
 
 @intrinsic
 def fma(typing_context: Any, a: Any, b: Any, c: Any) -> Any:
-    """a·b + c, rounded once."""
+    """a·b + c, rounded once; each of them lanes or a number."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        a, b, c = (arg if arg.type == _VECTOR else _repeat(builder, arg) for arg in args)
-        return call_llvm(builder, "llvm.fma.v16f32", _VECTOR, a, b, c)
+        return call_llvm(builder, "llvm.fma.v16f32", _VECTOR, *(_repeat(builder, arg) for arg in args))
 
-    def one(kind: Any) -> Any:
-        return lanes if kind is lanes else types.float32
-
-    return lanes(one(a), one(b), one(c)), generate
+    return lanes(*(lanes if kind == lanes else types.float32 for kind in (a, b, c))), generate
 
 
-@intrinsic
-def sqrt(typing_context: Any, value: Any) -> Any:
+@emits(lanes, lanes)
+def sqrt(builder: Any, value: Any) -> Any:
     """The square root, rounded as IEEE 754 says."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return call_llvm(builder, "llvm.sqrt.v16f32", _VECTOR, args[0])
-
-    return lanes(lanes), generate
+    return call_llvm(builder, "llvm.sqrt.v16f32", _VECTOR, value)
 
 
-@intrinsic
-def absolute(typing_context: Any, value: Any) -> Any:
+@emits(lanes, lanes)
+def absolute(builder: Any, value: Any) -> Any:
     """Without the sign."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return call_llvm(builder, "llvm.fabs.v16f32", _VECTOR, args[0])
-
-    return lanes(lanes), generate
+    return call_llvm(builder, "llvm.fabs.v16f32", _VECTOR, value)
 
 
-@intrinsic
-def copysign(typing_context: Any, value: Any, sign: Any) -> Any:
+@emits(lanes, lanes, lanes)
+def copysign(builder: Any, value: Any, sign: Any) -> Any:
     """The first, with the sign of the second."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return call_llvm(builder, "llvm.copysign.v16f32", _VECTOR, args[0], args[1])
-
-    return lanes(lanes, lanes), generate
+    return call_llvm(builder, "llvm.copysign.v16f32", _VECTOR, value, sign)
 
 
-@intrinsic
-def select_less(typing_context: Any, a: Any, b: Any, then: Any, otherwise: Any) -> Any:
+@emits(lanes, lanes, lanes, lanes, lanes)
+def select_less(builder: Any, a: Any, b: Any, then: Any, otherwise: Any) -> Any:
     """Lane by lane, ``then`` where a < b, else ``otherwise`` (also where a or b is NaN)."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        less = builder.fcmp_ordered("<", args[0], args[1])
-        return builder.select(less, args[2], args[3])
-
-    return lanes(lanes, lanes, lanes, lanes), generate
+    return builder.select(builder.fcmp_ordered("<", a, b), then, otherwise)
 
 
-@intrinsic
-def maximum(typing_context: Any, a: Any, b: Any) -> Any:
+@emits(lanes, lanes, lanes)
+def maximum(builder: Any, a: Any, b: Any) -> Any:
     """The larger; ``b`` where one of them is NaN."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.select(builder.fcmp_ordered(">", args[0], args[1]), args[0], args[1])
-
-    return lanes(lanes, lanes), generate
+    return builder.select(builder.fcmp_ordered(">", a, b), a, b)
 
 
-@intrinsic
-def round_to_integer(typing_context: Any, value: Any) -> Any:
+@emits(lanes, lanes)
+def round_to_integer(builder: Any, value: Any) -> Any:
     """The nearest whole number, halves to the even one."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return call_llvm(builder, "llvm.rint.v16f32", _VECTOR, args[0])
-
-    return lanes(lanes), generate
+    return call_llvm(builder, "llvm.rint.v16f32", _VECTOR, value)
 
 
-@intrinsic
-def power_of_two(typing_context: Any, exponent: Any) -> Any:
+@emits(lanes, lanes)
+def power_of_two(builder: Any, exponent: Any) -> Any:
     """2**n for a whole number n from -126 to 127, as its bits: n + 127 in the place of the exponent."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        n = builder.add(builder.fptosi(args[0], _INTS), _INTS(127))
-        return builder.bitcast(builder.shl(n, _INTS(23)), _VECTOR)
-
-    return lanes(lanes), generate
+    n = builder.add(builder.fptosi(exponent, _INTS), _INTS(127))
+    return builder.bitcast(builder.shl(n, _INTS(23)), _VECTOR)
 
 
-@intrinsic
-def split_exponent(typing_context: Any, value: Any) -> Any:
+@emits(types.UniTuple(lanes, 2), lanes)
+def split_exponent(builder: Any, value: Any) -> Any:
     """(m, n) with value = m·2**n and √½ <= m < √2, for a normal number above 0."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        bits = builder.bitcast(args[0], _INTS)
-        above = builder.sub(bits, _INTS(0x3F3504F3))  # the bits of √½: what is above it, in steps of 2**23, is n
-        n = builder.ashr(above, _INTS(23))
-        m = builder.sub(bits, builder.shl(n, _INTS(23)))
-        parts = builder.bitcast(m, _VECTOR), builder.sitofp(n, _VECTOR)
-        return context.make_tuple(builder, signature.return_type, parts)
-
-    return types.UniTuple(lanes, 2)(lanes), generate
+    bits = builder.bitcast(value, _INTS)
+    above = builder.sub(bits, _INTS(0x3F3504F3))  # the bits of √½: what is above it, in steps of 2**23, is n
+    n = builder.ashr(above, _INTS(23))
+    m = builder.sub(bits, builder.shl(n, _INTS(23)))
+    return [builder.bitcast(m, _VECTOR), builder.sitofp(n, _VECTOR)]
 
 
 def _reduce(builder: Any, value: Any, join: Any) -> Any:
@@ -253,82 +172,52 @@ def _reduce(builder: Any, value: Any, join: Any) -> Any:
     return builder.extract_element(value, I32(0))
 
 
-@intrinsic
-def sum_lanes(typing_context: Any, value: Any) -> Any:
+@emits(types.float32, lanes)
+def sum_lanes(builder: Any, value: Any) -> Any:
     """The sum of the lanes: lane i with lane i + 8, then i + 4, i + 2, i + 1."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return _reduce(builder, args[0], builder.fadd)
-
-    return types.float32(lanes), generate
+    return _reduce(builder, value, builder.fadd)
 
 
-@intrinsic
-def no_squares(typing_context: Any) -> Any:
+@emits(double_lanes)
+def no_squares(builder: Any) -> Any:
     """What ``add_squares`` starts from."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return _DOUBLES(0.0)
-
-    return double_lanes(), generate
+    return _DOUBLES(0.0)
 
 
-@intrinsic
-def add_squares(typing_context: Any, totals: Any, value: Any) -> Any:
+@emits(double_lanes, double_lanes, lanes)
+def add_squares(builder: Any, totals: Any, value: Any) -> Any:
     """``totals + value**2`` in float64, where the square of a float32 is exact: so fused or not, it is the same."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        wide = builder.fpext(args[1], _DOUBLES)
-        return builder.fadd(args[0], builder.fmul(wide, wide))
-
-    return double_lanes(double_lanes, lanes), generate
+    wide = builder.fpext(value, _DOUBLES)
+    return builder.fadd(totals, builder.fmul(wide, wide))
 
 
-@intrinsic
-def sum_squares(typing_context: Any, totals: Any) -> Any:
+@emits(types.float64, double_lanes)
+def sum_squares(builder: Any, totals: Any) -> Any:
     """The sum of what ``add_squares`` has made, as ``sum_lanes``."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return _reduce(builder, args[0], builder.fadd)
-
-    return types.float64(double_lanes), generate
+    return _reduce(builder, totals, builder.fadd)
 
 
-@intrinsic
-def max_lanes(typing_context: Any, value: Any) -> Any:
+@emits(types.float32, lanes)
+def max_lanes(builder: Any, value: Any) -> Any:
     """The largest lane, if none is NaN."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        def larger(a: Any, b: Any) -> Any:
-            return builder.select(builder.fcmp_ordered(">", a, b), a, b)
-
-        return _reduce(builder, args[0], larger)
-
-    return types.float32(lanes), generate
+    return _reduce(builder, value, lambda a, b: builder.select(builder.fcmp_ordered(">", a, b), a, b))
 
 
-@intrinsic
-def random_lanes(typing_context: Any, low: Any, high: Any, counter: Any, step: Any, threshold: Any, kept: Any) -> Any:
+@emits(lanes, INT, INT, INT, INT, INT, types.float32)
+def random_lanes(builder: Any, low: Any, high: Any, counter: Any, step: Any, threshold: Any, kept: Any) -> Any:
     """``kept`` where the random bits of the counters ``counter + lane·step`` reach ``threshold``, else 0.
 
     The bits are those of ``rng.random_bits`` for the key whose halves are ``low`` and ``high``.
     """
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        low, high, counter, step, threshold = (_repeat(builder, builder.trunc(arg, I32)) for arg in args[:5])
-        counters = builder.add(counter, builder.mul(step, _INTS(_NUMBERS)))
-        bits = mix_twice(*(Unsigned(builder, value) for value in (counters, low, high)))
-        enough = builder.icmp_unsigned(">=", bits.value, threshold)
-        return builder.select(enough, _repeat(builder, args[5]), _VECTOR(0.0))
-
-    return lanes(*(types.int64,) * 5, types.float32), generate
+    words = (builder.trunc(word, I32) for word in (low, high, counter, step, threshold))
+    low, high, counter, step, threshold = (_repeat(builder, word) for word in words)
+    counters = builder.add(counter, builder.mul(step, _INTS(_NUMBERS)))
+    bits = mix_twice(*(Unsigned(builder, value) for value in (counters, low, high)))
+    enough = builder.icmp_unsigned(">=", bits.value, threshold)
+    return builder.select(enough, _repeat(builder, kept), _VECTOR(0.0))
 
 
-@intrinsic
-def lane_numbers(typing_context: Any) -> Any:
+@emits(lanes)
+def lane_numbers(builder: Any) -> Any:
     """0, 1, ..., 15."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return _VECTOR(list(map(float, _NUMBERS)))
-
-    return lanes(), generate
+    return _VECTOR(list(map(float, _NUMBERS)))

@@ -113,3 +113,15 @@ def test_the_mixer_is_the_same_for_arrays_and_for_numbers(low: int, high: int, c
     assert found.tolist() == [remainder_mix(remainder_mix(h ^ low) ^ high) for h in counters]
     numbers = np.uint32(low), np.uint32(high)
     assert found.tolist() == [one_word(*numbers, counter) for counter in array]
+
+
+@kernel
+def one_argument_too_few(a: int) -> Any:
+    return bits.shift_right(a)
+
+
+def test_what_emits_makes_keeps_its_name_and_counts_its_arguments() -> None:
+    assert bits.shift_right.__name__ == "shift_right"
+    assert bits.shift_right.__doc__ == "``value >> count`` with zeros from the left; 0 <= count < 64."
+    with pytest.raises(ValueError, match="shorter"):
+        one_argument_too_few(1)
