@@ -121,18 +121,9 @@ def _backward(thread: int, chunk: int, dy: Any, x: Any, gain: Any, mean: Any, rs
 
 @entry(POOL, ROWS, ROWS, FLOATS, FLOATS, FLOATS, ROWS_OUT, ROWS_OUT, FLOATS_OUT, FLOATS_OUT, FLAG)
 def backward(
-    pool: Any,
-    dy: Any,
-    x: Any,
-    gain: Any,
-    mean: Any,
-    rstd: Any,
-    dx: Any,
-    partial: Any,
-    dgain: Any,
-    dbias: Any,
+    pool: Any, dy: Any, x: Any, gain: Any, mean: Any, rstd: Any, dx: Any, partial: Any, dgain: Any, dbias: Any,
     add: bool,
-) -> None:
+) -> None:  # fmt: skip
     """dx (n, C), and dgain and dbias (C,), which are added to what is there if ``add``, else written.
 
     Args

@@ -91,18 +91,9 @@ def _pack(
 
 @kernel
 def pack_panels(
-    source: Any,
-    at: int,
-    k_stride: int,
-    stride: int,
-    n_k: int,
-    n: int,
-    room: int,
-    width: int,
-    gap: int,
-    packed: Any,
+    source: Any, at: int, k_stride: int, stride: int, n_k: int, n: int, room: int, width: int, gap: int, packed: Any,
     to: int,
-) -> None:
+) -> None:  # fmt: skip
     """Pack ``n`` rows of a (or columns of b) as panels of ``width``, ``gap`` numbers apart, each n_k deep.
 
     Eight k at a time across all panels, so that memory is read along its rows, and what lies in a cache line at once.
@@ -159,18 +150,9 @@ def _finish(
 
 @kernel
 def multiply_block(
-    a: Any,
-    b: Any,
-    c: Any,
-    rows: Any,
-    columns: Any,
-    add: bool,
-    how: int,
-    bias: Any,
-    other: Any,
-    second: Any,
+    a: Any, b: Any, c: Any, rows: Any, columns: Any, add: bool, how: int, bias: Any, other: Any, second: Any,
     packed: Any,
-) -> None:
+) -> None:  # fmt: skip
     """Some rows and columns (each: from, to) of ``c = a·b``, by one thread; ``matmul`` says what the rest is."""
     (M, K), N, c_row = a.shape, b.shape[1], c.strides[0] // 4
     a_row, a_k, b_k, b_column = a.strides[0] // 4, a.strides[1] // 4, b.strides[0] // 4, b.strides[1] // 4
@@ -199,20 +181,9 @@ def multiply_block(
 
 @kernel
 def _chunk(
-    thread: int,
-    chunk: int,
-    a: Any,
-    b: Any,
-    c: Any,
-    by_rows: bool,
-    size: int,
-    add: bool,
-    how: int,
-    bias: Any,
-    other: Any,
-    second: Any,
-    packs: Any,
-) -> None:
+    thread: int, chunk: int, a: Any, b: Any, c: Any, by_rows: bool, size: int, add: bool, how: int, bias: Any,
+    other: Any, second: Any, packs: Any,
+) -> None:  # fmt: skip
     M, N = c.shape
     part = chunk * size, min((M if by_rows else N), (chunk + 1) * size)
     rows, columns = (part, (0, N)) if by_rows else ((0, M), part)
@@ -240,15 +211,9 @@ NO_NUMBERS, NO_ROWS = np.empty(0, np.float32), np.empty((0, 0), np.float32)
 
 
 def matmul(
-    a: Floats,
-    b: Floats,
-    out: Floats,
-    add: bool = False,
-    how: int = NOTHING,
-    bias: Floats = NO_NUMBERS,
-    other: Floats = NO_ROWS,
-    second: Floats = NO_ROWS,
-) -> Floats:
+    a: Floats, b: Floats, out: Floats, add: bool = False, how: int = NOTHING, bias: Floats = NO_NUMBERS,
+    other: Floats = NO_ROWS, second: Floats = NO_ROWS,
+) -> Floats:  # fmt: skip
     """``out = a @ b``, or ``+=``; on the way out it is made into what ``how`` says, which spares passes over memory.
 
     Args

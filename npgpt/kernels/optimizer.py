@@ -103,21 +103,9 @@ def _adamw(
 
 @entry(POOL, FLOATS_OUT, FLOATS, FLOATS_OUT, FLOATS_OUT, INT, *[FLOAT] * 8)
 def adamw(
-    pool: Any,
-    values: Any,
-    grads: Any,
-    mean: Any,
-    square: Any,
-    n_matrix: int,
-    grad_scale: float,
-    beta1: float,
-    beta2: float,
-    correction1: float,
-    correction2: float,
-    learning_rate: float,
-    decay: float,
-    eps: float,
-) -> None:
+    pool: Any, values: Any, grads: Any, mean: Any, square: Any, n_matrix: int, grad_scale: float, beta1: float,
+    beta2: float, correction1: float, correction2: float, learning_rate: float, decay: float, eps: float,
+) -> None:  # fmt: skip
     """One step: values, mean and square are updated; the first ``n_matrix`` values decay.
 
     Args

@@ -67,23 +67,9 @@ def _add(table: Any, at: int, dh: Any, C: int) -> None:
     ROWS_OUT, ROWS_OUT, INTS, INTS, INTS_OUT, BITS, BITS, INTS, INT, INT, INT, INT, FLAG, FLOATS, FLOATS_OUT, FLOATS_OUT
 )  # fmt: skip
 def train_epoch(
-    inputs: Any,
-    outputs: Any,
-    ids: Any,
-    starts: Any,
-    kept: Any,
-    keep_word: Any,
-    noise_keep: Any,
-    noise_alias: Any,
-    key_of_epoch: int,
-    window: int,
-    negative: int,
-    n_before: int,
-    cbow: bool,
-    rates: Any,
-    work: Any,
-    h: Any,
-) -> None:
+    inputs: Any, outputs: Any, ids: Any, starts: Any, kept: Any, keep_word: Any, noise_keep: Any, noise_alias: Any,
+    key_of_epoch: int, window: int, negative: int, n_before: int, cbow: bool, rates: Any, work: Any, h: Any,
+) -> None:  # fmt: skip
     """One pass over a text.
 
     Args
@@ -146,15 +132,7 @@ def train_epoch(
 
 @kernel
 def _noise(
-    words: Any,
-    target: int,
-    negative: int,
-    low: Any,
-    high: Any,
-    pair: Any,
-    keep: Any,
-    alias: Any,
-    n_noise: int,
+    words: Any, target: int, negative: int, low: Any, high: Any, pair: Any, keep: Any, alias: Any, n_noise: int
 ) -> int:
     """Draw words of noise behind the target, and return how many there are then; the target itself is left out."""
     m = 1
