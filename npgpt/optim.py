@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 
-from npgpt.core import Array, FlatParams
+from npgpt.core import FlatParams
 from npgpt.exact import cos_pi
 
 
@@ -46,7 +46,9 @@ class AdamW:
 
     def grad_norm(self) -> float:
         """The norm of all gradients together."""
-        return _norm(self.flat.grads)
+        return math.sqrt(
+            np.square(self.flat.grads, dtype=np.float64).sum()
+        )  # in float32 the square of 1e20 is infinite
 
     def step(self, learning_rate: float, grad_scale: float = 1.0) -> None:
         """One update with the gradients that are there, each times ``grad_scale`` (see ``clip_scale``)."""
@@ -61,28 +63,6 @@ class AdamW:
         square = self.square / (1 - self.power2)
         values[: self.flat.n_matrix] *= 1 - learning_rate * self.weight_decay  # 4.
         values -= learning_rate * mean / (np.sqrt(square) + self.eps)  # 5.
-
-
-def clip_grad_norm(flat: FlatParams, max_norm: float) -> float:
-    """Scale all gradients by one factor if their common norm is above max_norm. Returns the norm that they had.
-
-    Training does without this pass over memory: ``AdamW.step`` takes the factor. (And without NumPy's sum, whose last
-    bits depend on the machine, if ``AdamW`` is the compiled one.)
-
-    >>> from npgpt.core import Param
-    >>> flat = FlatParams([Param(np.zeros(2))], np.float64)
-    >>> flat.grads[:] = [3., 4.]
-    >>> clip_grad_norm(flat, 1.), flat.grads
-    (5.0, array([0.6, 0.8]))
-    """
-    norm = _norm(flat.grads)
-    grads = flat.grads
-    grads *= clip_scale(norm, max_norm)
-    return norm
-
-
-def _norm(grads: Array) -> float:
-    return math.sqrt(np.square(grads, dtype=np.float64).sum())  # in float32 the square of 1e20 is infinite
 
 
 def clip_scale(norm: float, max_norm: float) -> float:

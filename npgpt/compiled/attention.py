@@ -31,20 +31,32 @@ class Scores(CompiledLayer, textbook.Scores):
         check_float32("Scores", "q", q)
         check_array("Scores", "q", q, ("B", "H", "T", "D"), like=q)
         check_array("Scores", "k", k, q.shape, like=q)
-        q, k = cache.keep("q", q), cache.keep("k", k)
+        return self.scaled(cache.keep("q", q), cache.keep("k", k), cache)
+
+    def backward(self, ds: Array, cache: Cache) -> tuple[Array, Array]:
+        q, k = cache["q"], cache["k"]
+        check_array("Scores", "ds", ds, (*q.shape[:3], q.shape[2]), like=q)
+        dq, dk = self.scaled_backward(self.visible(ds, q, cache), q, k, cache)
+        return cache.note("q", dq), cache.note("k", dk)
+
+    def scaled(self, q: Array, k: Array, cache: Cache) -> Array:
+        """The scaled and masked dot products of queries and keys."""
         s = output(cache, (*q.shape[:3], q.shape[2]))  # (B, H, T, T)
         multiply_heads(q, k.swapaxes(-1, -2), s)
         mask_scores(pool(), rows(s), 1 / math.sqrt(q.shape[-1]), -math.inf, rows(s))
         return s
 
-    def backward(self, ds: Array, cache: Cache) -> tuple[Array, Array]:
-        q, k = cache["q"], cache["k"]
-        check_array("Scores", "ds", ds, (*q.shape[:3], q.shape[2]), like=q)
+    def visible(self, ds: Array, q: Array, cache: Cache) -> Array:
+        """ds/√D where a key is visible, else 0."""
         visible = gradient(cache, ds.shape, ds, name="ds")
         mask_scores(pool(), rows(ds), 1 / math.sqrt(q.shape[-1]), 0.0, rows(visible))  # 1.
-        dq = cache.note("q", multiply_heads(visible, k, gradient(cache, q.shape, ds, name="dq")))  # 2.
-        dk = multiply_heads(visible.swapaxes(-1, -2), q, gradient(cache, k.shape, ds, name="dk"))  # 3.
-        return dq, cache.note("k", dk)
+        return visible
+
+    def scaled_backward(self, visible: Array, q: Array, k: Array, cache: Cache) -> tuple[Array, Array]:
+        """dq and dk of what ``visible`` has made."""
+        dq = multiply_heads(visible, k, gradient(cache, q.shape, visible, name="dq"))  # 2.
+        dk = multiply_heads(visible.swapaxes(-1, -2), q, gradient(cache, k.shape, visible, name="dk"))  # 3.
+        return dq, dk
 
     def turn(self, q: Array, k: Array, cache: Cache) -> None:
         """Turn queries and keys where they lie, and keep them, if it ``TURNS``."""

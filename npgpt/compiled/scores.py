@@ -6,7 +6,7 @@ import numpy as np
 
 import npgpt.layers as textbook
 from npgpt.compiled.attention import Scores
-from npgpt.compiled.base import add, check_float32, flat, gradient, output, rows
+from npgpt.compiled.base import add, check_float32, flat, output, rows
 from npgpt.compiled.linear import add_column_sums
 from npgpt.core import Array, Cache
 from npgpt.kernels import columns
@@ -66,18 +66,16 @@ class RelativeKeyScores(Scores, textbook.RelativeKeyScores):
     def backward(self, ds: Array, cache: Cache) -> tuple[Array, Array]:
         q, k, weight = cache["q"], cache["k"], self.weight.value
         N, T = len(weight), q.shape[2]
-        visible = gradient(cache, ds.shape, ds, name="ds")
-        mask_scores(pool(), rows(ds), 1 / math.sqrt(q.shape[-1]), 0.0, rows(visible))  # 1.
+        visible = self.visible(ds, q, cache)  # 1.
         dp = cache.scratch("products", (*q.shape[:-1], N), np.float32)
         dp[...] = 0
         for n in range(T):  # 2.
             dp[:, :, n:, min(n, N - 1)] += diagonal(visible, n)
         matmul(rows(dp).T, rows(q), *cache.grad_to_fill(self.weight))  # 3.
-        dq, dk = (gradient(cache, q.shape, ds, name=name) for name in ("dq", "dk"))
         share = cache.scratch("share", q.shape, np.float32)
         matmul(rows(dp), weight, rows(share))
-        add(multiply_heads(visible, k, dq), share, dq)  # 4.
-        multiply_heads(visible.swapaxes(-1, -2), q, dk)
+        dq, dk = self.scaled_backward(visible, q, k, cache)
+        add(dq, share, dq)  # 4.
         return cache.note("q", dq), cache.note("k", dk)
 
 
@@ -97,17 +95,11 @@ class RotaryScores(Scores, textbook.RotaryScores):
         turned_q, turned_k = output(cache, q.shape, "turned_q"), output(cache, k.shape, "turned_k")
         turned_q[...], turned_k[...] = q, k
         self.turn(turned_q, turned_k, cache)
-        s = output(cache, (*q.shape[:3], q.shape[2]))
-        multiply_heads(turned_q, turned_k.swapaxes(-1, -2), s)
-        mask_scores(pool(), rows(s), 1 / math.sqrt(q.shape[-1]), -math.inf, rows(s))
-        return s
+        return self.scaled(turned_q, turned_k, cache)
 
     def backward(self, ds: Array, cache: Cache) -> tuple[Array, Array]:
         q, k = cache["turned_q"], cache["turned_k"]
-        visible = gradient(cache, ds.shape, ds, name="ds")
-        mask_scores(pool(), rows(ds), 1 / math.sqrt(q.shape[-1]), 0.0, rows(visible))  # 1.
-        dq = multiply_heads(visible, k, gradient(cache, q.shape, ds, name="dq"))  # 2.
-        dk = multiply_heads(visible.swapaxes(-1, -2), q, gradient(cache, k.shape, ds, name="dk"))
+        dq, dk = self.scaled_backward(self.visible(ds, q, cache), q, k, cache)  # 1. and 2.
         self.turn_back(dq, dk, cache)  # 3.
         return cache.note("q", dq), cache.note("k", dk)
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from npgpt.kernels import columns, dropout, elementwise
+from npgpt.kernels import columns, dropout, elementwise, heads
 from npgpt.machine.pool import pool
 from npgpt.rng import make_key
 
@@ -159,3 +159,19 @@ def test_dropout_of_special_numbers() -> None:
     assert np.isnan(y[0, 0::3]).all()
     assert (np.isnan(y[0, 1::3]) | (y[0, 1::3] == math.inf)).all()
     assert set(y[0, 2::3]) == {0.0, 6.0}
+
+
+@given(st.integers(1, 20), st.integers(1, 3), SEEDS, st.sampled_from([0.0, -math.inf]), st.booleans())
+def test_scores_are_masked(run_twice: Any, T: int, n: int, seed: int, hidden: float, in_place: bool) -> None:
+    s = draw(seed, n * T, T)
+
+    def run(guards: Any) -> Any:
+        there = guards.copy(s)
+        out = there if in_place else guards.empty(n * T, T)
+        heads.mask_scores(pool(), there, 0.5, hidden, out)
+        return out
+
+    right = np.empty_like(s)
+    for of_head in range(0, n * T, T):
+        heads.plain_mask_scores(s[of_head : of_head + T], 0.5, hidden, right[of_head : of_head + T])
+    assert (run_twice(run) == right).all()

@@ -4,7 +4,7 @@ from npgpt.study.mutants.plant import Mutant
 
 LINEAR = "npgpt.compiled.linear:Linear.backward"
 ATTENTION = "npgpt.compiled.attention:Attention.backward"
-SCORES = "npgpt.compiled.attention:Scores.backward"
+SCORES = "npgpt.compiled.attention:Scores"
 MIXING = "npgpt.compiled.attention:Mixing.backward"
 HEAD_LOSS = "npgpt.compiled.head_loss:HeadLoss.backward"
 MLP = "npgpt.compiled.mlp:MLP.backward"
@@ -34,9 +34,9 @@ MUTANTS = [
               "cleared the table first, which the tied head had filled", "law", "Embedding"),
     _compiled("positions-of-one-example", "npgpt.compiled.positions:LearnedPositions.backward", "flat(dy).reshape(B, T * C)", "flat(dy).reshape(B, T * C)[:1]",
               "took the first example for all", "one example", "LearnedPositions"),
-    _compiled("scores-without-scale", SCORES, "1 / math.sqrt(q.shape[-1]), 0.0", "1.0, 0.0",
+    _compiled("scores-without-scale", f"{SCORES}.visible", "1 / math.sqrt(q.shape[-1]), 0.0", "1.0, 0.0",
               "the 1/√D is missing on the way back", "factor", "Scores"),
-    _compiled("scores-dk-not-transposed", SCORES, "visible.swapaxes(-1, -2)", "visible",
+    _compiled("scores-dk-not-transposed", f"{SCORES}.scaled_backward", "visible.swapaxes(-1, -2)", "visible",
               "forgot to transpose the scores for dk", "transposed", "Scores"),
     _compiled("mixing-dv-not-transposed", MIXING, "w.swapaxes(-1, -2)", "w",
               "forgot to transpose the weights for dv", "transposed", "Mixing"),
