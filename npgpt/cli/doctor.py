@@ -20,7 +20,8 @@ import numpy as np
 from npgpt.build import can_compile
 from npgpt.core import Cache
 from npgpt.study.check.cases import make_case
-from npgpt.study.check.checker import METHODS, check_case
+from npgpt.study.check.checker import check_case
+from npgpt.study.check.report import METHODS
 from npgpt.study.reproducible import MODELS, PLAIN_LIBRARIES, STEPS, hash_elsewhere, text, train, weights_hash
 from npgpt.support.terminal import escape_controls
 from npgpt.version import __version__

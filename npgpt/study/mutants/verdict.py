@@ -8,10 +8,11 @@ import numpy as np
 from npgpt.core import Array
 from npgpt.errors import NpgptError
 from npgpt.study.check.cases import Case, compile_case, make_case
-from npgpt.study.check.checker import MANY_WRONG, Report, check_case, on_the_way_back, upstream
+from npgpt.study.check.checker import MANY_WRONG, check_case, on_the_way_back, upstream
 from npgpt.study.check.diagnosis import diagnose
 from npgpt.study.check.evidence import Doctor
 from npgpt.study.check.laws import LAWS, LAWS_OF_COMPILED, equals_its_textbook_twin
+from npgpt.study.check.report import Report
 from npgpt.study.check.subjects import LayerSubject
 from npgpt.study.check.tape import gradients, taped
 from npgpt.study.mutants.plant import Mutant, planted
