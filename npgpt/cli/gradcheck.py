@@ -11,6 +11,7 @@ from tqdm import tqdm
 from npgpt.errors import ConfigError, did_you_mean
 from npgpt.study.check import CASES, Report, check_cases
 from npgpt.study.check.report import HEADER, draw_sweeps, summary, v_of_errors
+from npgpt.study.mutants import MUTANTS, generated, scores, try_mutant
 
 
 def add_parser(subparsers: Any) -> None:
@@ -65,10 +66,6 @@ def run(options: argparse.Namespace) -> int:
 
 def run_mutants(options: argparse.Namespace) -> int:
     """Every mistake of the catalogue, planted and taken out again."""
-    from npgpt.study.mutants import MUTANTS  # imports all that it plants mistakes in
-    from npgpt.study.mutants.generated import generated
-    from npgpt.study.mutants.verdict import scores, try_mutant, verdict_text
-
     chosen = [m for m in MUTANTS if not options.names or any(name.casefold() in m.name for name in options.names)]
     if not chosen:
         raise ConfigError(f"no mutant has {' or '.join(options.names)} in its name")
@@ -78,12 +75,12 @@ def run_mutants(options: argparse.Namespace) -> int:
         bar.set_description(mutant.name)
         verdicts.append(try_mutant(mutant))
         if not options.json:
-            bar.write(verdict_text(verdicts[-1]), file=sys.stdout)
+            bar.write(str(verdicts[-1]), file=sys.stdout)
     drawn = []
     for verdict in tqdm(generated(options.generated), total=options.generated, disable=not sys.stderr.isatty()):
         drawn.append(verdict)
         if not options.json and not verdict.killed_by:
-            print(verdict_text(verdict))
+            print(verdict)
     alive = [verdict.name for verdict in verdicts + drawn if not verdict.killed_by]
     if options.json:
         print(json.dumps([dataclasses.asdict(verdict) for verdict in verdicts + drawn]))

@@ -6,8 +6,8 @@ from pathlib import Path
 import npgpt.layers as layers
 from npgpt.core import Layer
 from npgpt.model import GPT
-from npgpt.study.check.cases import CASES
-from npgpt.study.exercises.catalogue import EXERCISES, LayerExercise
+from npgpt.study.check import CASES
+from npgpt.study.exercises import EXERCISES, LayerExercise
 from npgpt.study.mutants import MUTANTS
 
 HEADER = "| layer | derivation | checked as | planted mistakes, all killed | exercise |\n|---|---|---|---|---|"

@@ -5,11 +5,10 @@ import pytest
 
 from npgpt.study.check.checker import check_case
 from npgpt.study.check.diagnosis import KINDS
-from npgpt.study.mutants import MUTANTS, planted
-from npgpt.study.mutants.generated import generated
-from npgpt.study.mutants.plant import Mutant, source_of
+from npgpt.study.mutants import MUTANTS, Mutant, Verdict, generated, planted, try_mutant
+from npgpt.study.mutants.plant import source_of
 from npgpt.study.mutants.references import accumulation_is_right, adamw_is_right, clipping_is_right
-from npgpt.study.mutants.verdict import REFERENCE, Verdict, try_mutant
+from npgpt.study.mutants.verdict import REFERENCE
 
 
 @pytest.fixture(scope="module")

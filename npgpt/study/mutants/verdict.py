@@ -40,6 +40,12 @@ class Verdict:
     diagnosed: bool
     held_out: bool
 
+    def __str__(self) -> str:
+        """Three lines: the mistake, who killed it, and what was said."""
+        by = ", ".join(self.killed_by) or "NOBODY: it lives"
+        mark = "=" if self.diagnosed else "≠"
+        return f"{self.name}: “{self.says}”\n  killed by {by}\n  {mark} {self.diagnosis or 'no diagnosis'}"
+
 
 def try_mutant(mutant: Mutant) -> Verdict:
     """Plant it, and ask everybody."""
@@ -138,13 +144,6 @@ def _by_reference(mutant: Mutant) -> list[str]:
         judges = {"AdamW": adamw_is_right, "clip_scale": clipping_is_right, "accumulate": accumulation_is_right}
         right = judges[mutant.case]()
     return [] if right else [REFERENCE]
-
-
-def verdict_text(verdict: Verdict) -> str:
-    """Three lines: the mistake, who killed it, and what was said."""
-    by = ", ".join(verdict.killed_by) or "NOBODY: it lives"
-    mark = "=" if verdict.diagnosed else "≠"
-    return f"{verdict.name}: “{verdict.says}”\n  killed by {by}\n  {mark} {verdict.diagnosis or 'no diagnosis'}"
 
 
 def scores(verdicts: Sequence[Verdict], drawn: Sequence[Verdict] = ()) -> list[str]:
