@@ -209,6 +209,11 @@ def test_the_screen_fits_and_keys_move(traced: Trace) -> None:
             assert colour or "\x1b" not in "".join(lines)
         view = View()
     assert not press(traced, view, "q", 24)
+    q = [tensor.name for tensor in traced].index("blocks.0.attention.scores")
+    lines = screen(traced, View(q, cursor={q: [0, 1, 3, 2]}), [], 80, 24, colour=False)
+    assert lines[-4].endswith("softmax.weights[0,1,3,2]") and len(lines[-4]) <= 80
+    lines = screen(traced, View(q, cursor={q: [0, 1, 3, 2]}), [], 64, 24, colour=False)
+    assert "   ∂L/∂ …" in lines[-4] and lines[-4].endswith("weights[0,1,3,2]") and len(lines[-4]) == 64
 
 
 def test_the_command(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
