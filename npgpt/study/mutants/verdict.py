@@ -16,7 +16,12 @@ from npgpt.study.check.report import Report
 from npgpt.study.check.subjects import LayerSubject
 from npgpt.study.check.tape import gradients, taped
 from npgpt.study.mutants.plant import Mutant, planted
-from npgpt.study.mutants.references import accumulation_is_right, adamw_is_right, clipping_is_right
+from npgpt.study.mutants.references import (
+    accumulation_by_kernels_is_right,
+    accumulation_is_right,
+    adamw_is_right,
+    clipping_is_right,
+)
 
 REFERENCE = "reference in plain numbers"
 FLOAT32 = 2e-5  # how far float32 may be off
@@ -141,7 +146,12 @@ def _by_reference(mutant: Mutant) -> list[str]:
 
         right = adamw_is_right(AdamW, np.float32, 1e-5)
     else:
-        judges = {"AdamW": adamw_is_right, "clip_scale": clipping_is_right, "accumulate": accumulation_is_right}
+        judges = {
+            "AdamW": adamw_is_right,
+            "clip_scale": clipping_is_right,
+            "accumulate": accumulation_is_right,
+            "accumulate by kernels": accumulation_by_kernels_is_right,
+        }
         right = judges[mutant.case]()
     return [] if right else [REFERENCE]
 

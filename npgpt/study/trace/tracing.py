@@ -188,9 +188,8 @@ def small_model(text: str) -> tuple[GPT, Tokenizer]:
     if not text:
         raise DataError('there is no text; give one, as in: npgpt trace "to be or not"')
     tokenizer = CharTokenizer.train(text)
-    model = GPT(GPTConfig(tokenizer.vocab_size, 8, n_layer=1, n_head=2, n_embd=8), dtype=np.float64)
-    of_order_one(model, np.random.default_rng(0))
-    return model, tokenizer
+    config = GPTConfig(tokenizer.vocab_size, 8, n_layer=1, n_head=2, n_embd=8)
+    return of_order_one(GPT(config, dtype=np.float64), np.random.default_rng(0)), tokenizer
 
 
 def _compiled(case: Case) -> Case | None:

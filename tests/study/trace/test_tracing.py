@@ -29,7 +29,6 @@ from npgpt.study.trace.tracing import Trace, trace
 def small_gpt(seed: int = 0) -> tuple[GPT, Array, Array]:
     rng = np.random.default_rng(seed)
     gpt = of_order_one(GPT(GPTConfig(11, 8, n_layer=2, n_head=2, n_embd=16), dtype=np.float64), rng)
-    assert isinstance(gpt, GPT)
     ids, targets = rng.integers(0, 11, (2, 1, 8))
     return gpt, ids, targets
 
