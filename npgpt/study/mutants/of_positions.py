@@ -60,7 +60,7 @@ MUTANTS = [
            "multiplied by the slopes, which are added", "lost factor", "AlibiScores"),
     Mutant("alibi-masks-the-nearest", ALIBI, "Scores.backward(self, ds, cache)", "Scores.backward(self, ds * (distances(*ds.shape[-2:]) > 0), cache)",
            "took a distance of 0 for a gradient of 0", "mask", "AlibiScores"),
-    _compiled("relative-bias-overwrites", f"{COMPILED}RelativeBiasScores.backward", "self.weight.grad[h] +=", "self.weight.grad[h] =",
+    _compiled("relative-bias-overwrites", f"{COMPILED}RelativeBiasScores.backward", "grad[h] += np.bincount", "grad[h] = np.bincount",
               "wrote the bias's gradient where it must add", "law", "RelativeBiasScores"),
     _compiled("relative-bias-counts-the-future", f"{COMPILED}RelativeBiasScores.backward", "np.tril_indices(T)", "np.indices((T, T)).reshape(2, -1)[0], np.indices((T, T)).reshape(2, -1)[1]",
               "summed what is masked, too", "mask", "RelativeBiasScores"),
