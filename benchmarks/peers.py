@@ -193,7 +193,7 @@ class Report:
     """The rows of a benchmark and the machine they were measured on."""
 
     def __init__(self) -> None:
-        from npgpt.cli.doctor import about_machine
+        from npgpt.study.machine_facts import about_machine
 
         self.environment: dict[str, Any] = {"date": time.strftime("%Y-%m-%d"), **about_machine()}
         self.rows: list[dict[str, Any]] = []
@@ -256,7 +256,7 @@ class Numpy:
         pass  # the environment has said it
 
     def about(self) -> dict[str, Any]:
-        from npgpt.cli.doctor import about_versions
+        from npgpt.study.machine_facts import about_versions
 
         versions = about_versions()
         return {"version": versions["numpy"], "blas": versions["blas"].partition(";")[0]}

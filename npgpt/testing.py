@@ -19,10 +19,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as numpy_strategies
 
 from npgpt.core import Array, Layer
-from npgpt.study.check.cases import Case, Sizes
-from npgpt.study.check.checker import check_case
-from npgpt.study.check.invariants import INVARIANTS
-from npgpt.study.check.laws import LAWS, LAWS_OF_COMPILED, Law
+from npgpt.study.check import INVARIANTS, LAWS, LAWS_OF_COMPILED, Case, Law, Sizes, check_case
 
 __all__ = [
     "INVARIANTS",

@@ -11,7 +11,7 @@ from npgpt import layers
 from npgpt.core import Array, Cache, Layer, Param
 from npgpt.layers import IGNORE_INDEX
 from npgpt.study.check.cases import of_order_one
-from npgpt.study.check.jacobian import jacobian, of_gelu, of_layer_norm, of_softmax, side_by_side
+from npgpt.study.check.jacobians import jacobian, of_gelu, of_layer_norm, of_softmax, side_by_side
 from npgpt.testing import (
     INVARIANTS,
     Sizes,

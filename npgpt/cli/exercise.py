@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from npgpt.errors import ConfigError, DataError
-from npgpt.study.exercises.catalogue import EXERCISES, check_file, draw_broken, find
+from npgpt.study.exercises import EXERCISES, check_file, draw_broken, find
 from npgpt.support.files import write_atomically
 from npgpt.support.terminal import escape_controls
 

@@ -3,21 +3,15 @@
 import argparse
 import dataclasses
 import json
-import multiprocessing
 import sys
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
 from tqdm import tqdm
 
 from npgpt.errors import ConfigError, did_you_mean
-from npgpt.study.check.cases import CASES, make_case
-from npgpt.study.check.checker import Report, check_case
-from npgpt.study.check.text import HEADER, as_text, summary, v_of_errors
-from npgpt.support.pictures import pyplot
-
-MANY = 8  # layers, from which on starting processes pays
+from npgpt.study.check import CASES, Report, check_cases
+from npgpt.study.check.report import HEADER, draw_sweeps, summary, v_of_errors
+from npgpt.study.mutants import MUTANTS, generated, scores, try_mutant
 
 
 def add_parser(subparsers: Any) -> None:
@@ -51,12 +45,12 @@ def run(options: argparse.Namespace) -> int:
     reports: list[Report] = []
     if not options.json:
         print(HEADER)
-    bar = tqdm(_reports(names), total=len(names), unit="layer", disable=not sys.stderr.isatty(), leave=False)
+    bar = tqdm(check_cases(names), total=len(names), unit="layer", disable=not sys.stderr.isatty(), leave=False)
     for report in bar:
         reports.append(report)
         if not options.json:
-            v = v_of_errors(reports[-1].sweep) if options.sweep else []
-            bar.write("\n".join([as_text(reports[-1]), *v]), file=sys.stdout)
+            v = v_of_errors(report.sweep) if options.sweep else []
+            bar.write("\n".join([str(report), *v]), file=sys.stdout)
     checks = [check for report in reports for check in report]
     if options.picture:
         draw_sweeps({report[0].layer: report.sweep for report in reports}, options.picture)
@@ -70,42 +64,8 @@ def run(options: argparse.Namespace) -> int:
     return 0 if all(report.passed for report in reports) else 1
 
 
-def _reports(names: list[str]) -> Iterator[Report]:
-    """The reports, in order; of many layers by as many processes as there are cores."""
-    if len(names) < MANY:
-        yield from map(_report, names)
-        return
-    with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
-        yield from pool.map(_report, names)
-
-
-def _report(name: str) -> Report:
-    return check_case(make_case(name))
-
-
-def draw_sweeps(sweeps: dict[str, list[tuple[float, float]]], path: str) -> None:
-    """Error against step, a line for each layer, both scales logarithmic."""
-    plt = pyplot()
-    figure, axes = plt.subplots(figsize=(8, 5))
-    for name, sweep in sweeps.items():
-        axes.loglog(*zip(*sweep, strict=True), marker="o", markersize=3, label=name)
-    axes.invert_xaxis()
-    axes.set(
-        xlabel="step h of the central difference",
-        ylabel="relative error",
-        title="truncation falls with h², rounding grows",
-    )
-    axes.legend(fontsize=7, ncols=3)
-    figure.tight_layout()
-    figure.savefig(path, dpi=120)
-
-
 def run_mutants(options: argparse.Namespace) -> int:
     """Every mistake of the catalogue, planted and taken out again."""
-    from npgpt.study.mutants import MUTANTS  # imports all that it plants mistakes in
-    from npgpt.study.mutants.generated import generated
-    from npgpt.study.mutants.verdict import scores, try_mutant, verdict_text
-
     chosen = [m for m in MUTANTS if not options.names or any(name.casefold() in m.name for name in options.names)]
     if not chosen:
         raise ConfigError(f"no mutant has {' or '.join(options.names)} in its name")
@@ -115,12 +75,12 @@ def run_mutants(options: argparse.Namespace) -> int:
         bar.set_description(mutant.name)
         verdicts.append(try_mutant(mutant))
         if not options.json:
-            bar.write(verdict_text(verdicts[-1]), file=sys.stdout)
+            bar.write(str(verdicts[-1]), file=sys.stdout)
     drawn = []
     for verdict in tqdm(generated(options.generated), total=options.generated, disable=not sys.stderr.isatty()):
         drawn.append(verdict)
         if not options.json and not verdict.killed_by:
-            print(verdict_text(verdict))
+            print(verdict)
     alive = [verdict.name for verdict in verdicts + drawn if not verdict.killed_by]
     if options.json:
         print(json.dumps([dataclasses.asdict(verdict) for verdict in verdicts + drawn]))

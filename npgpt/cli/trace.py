@@ -3,29 +3,25 @@
 import argparse
 import dataclasses
 import json
-import re
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from npgpt.build import twin
-from npgpt.cli.trace_over_time import show_over_time
 from npgpt.cli.trace_screen import walk
-from npgpt.config import GPTConfig
 from npgpt.core import Array
 from npgpt.errors import ConfigError, DataError
 from npgpt.model import GPT
 from npgpt.runs import load_run
-from npgpt.study.check.cases import of_order_one
+from npgpt.study.trace import Trace, Traced, precision, trace
+from npgpt.study.trace.ledger import parse_cell
+from npgpt.study.trace.over_time import draw_record, read_record
 from npgpt.study.trace.page import page
-from npgpt.study.trace.tracing import Trace, Traced, relative_error, trace
+from npgpt.study.trace.tracing import small_model
 from npgpt.support.files import write_atomically
 from npgpt.support.terminal import escape_controls, given_text
-from npgpt.tokenizer import CharTokenizer, Tokenizer
-
-SMALL = 9  # tokens that a model without a run sees at most
+from npgpt.tokenizer import Tokenizer
 
 
 def add_parser(subparsers: Any) -> None:
@@ -47,7 +43,7 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("--page", metavar="FILE", help="write a page on which every gradient can be clicked")
     parser.add_argument("--precision", action="store_true", help="put float32 beside float64: where the digits go")
-    parser.add_argument("--over-time", action="store_true", help="print what `npgpt train --ledger-every` recorded")
+    parser.add_argument("--over-time", action="store_true", help="print what `npgpt train --record-every` recorded")
     parser.add_argument("--picture", metavar="FILE", help="with --over-time: draw it (needs the extra viz)")
     parser.add_argument("--plain", action="store_true", help="print the table, move nothing")
     parser.add_argument("--json", action="store_true", help="print all tensors as a list of objects")
@@ -57,27 +53,27 @@ def add_parser(subparsers: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     if options.over_time:
         if not options.run_folder:
-            raise ConfigError("--over-time needs --run DIR, a run of `npgpt train --ledger-every K`")
-        show_over_time(Path(options.run_folder), options.picture)
+            raise ConfigError("--over-time needs --run DIR, a run of `npgpt train --record-every K`")
+        _show_over_time(Path(options.run_folder), options.picture)
         return 0
     text = given_text(options.text)
     model, tokenizer = _model(options.run_folder, text)
     ids = tokenizer.encode(text)[: model.config.context_length + 1]
     if len(ids) < 2:
-        raise DataError(f"the text has {len(ids)} tokens; a pass needs two, one to read and one to foretell")
+        raise DataError(f"the text has {len(ids)} tokens; a pass needs two, one to read and one to predict")
     x, y = np.array([ids[:-1]]), np.array([ids[1:]])
     made = trace(model, x, y)
     if options.page:
         write_atomically(Path(options.page), page(made, text).encode())
         print(f"wrote {escape_controls(options.page, keep='')}: open it in a browser, and click on a number")
     elif options.ledger:
-        print(made.ledger(*_cell(options.ledger)).why())
+        print(made.ledger(*parse_cell(options.ledger, {tensor.name for tensor in made})).why())
     elif options.tensor:
         print(_tensor_text(made[options.tensor]))
     elif options.json:
         print(json.dumps([_as_object(tensor) for tensor in made]))
     elif options.precision:
-        _print_table(("tensor", "layer", "shape", "float32 off", "its gradient"), _precision_rows(made, model, x, y))
+        _print_table(precision.HEADER, precision.precision_rows(made, model, x, y))
     elif options.plain or not (sys.stdout.isatty() and sys.stdin.isatty()):
         _print_table(Trace.HEADER, made.rows())
     else:
@@ -89,22 +85,30 @@ def _model(folder: str | None, text: str) -> tuple[GPT, Tokenizer]:
     if folder:
         loaded = load_run(folder)
         return loaded.model, loaded.tokenizer
-    if not text:
-        raise DataError('there is no text; give one, as in: npgpt trace "to be or not"')
-    tokenizer = CharTokenizer.train(text)
-    config = GPTConfig(tokenizer.vocab_size, SMALL - 1, n_layer=1, n_head=2, n_embd=8)
-    model = of_order_one(GPT(config, dtype=np.float64), np.random.default_rng(0))
-    assert isinstance(model, GPT)
-    return model, tokenizer
+    return small_model(text)
 
 
-def _cell(said: str) -> tuple[str, tuple[int, ...]]:
-    """``q[0,1,3]`` as name and index."""
-    found = re.fullmatch(r"\s*d?([\w.]+?)\s*(?:\[([\d,\s-]*)\])?\s*", said)
-    if not found:
-        raise ConfigError(f"{said!r} is no cell of a tensor; write it as blocks.0.attention.q[0,1,3,0]")
-    numbers = [part for part in (found[2] or "").replace(" ", "").split(",") if part]
-    return found[1], tuple(int(part) for part in numbers)
+def _show_over_time(folder: Path, picture: str | None) -> None:
+    """Print what a run recorded; draw it, if a file is named."""
+    rows = read_record(folder)
+    last = rows[-1]
+    print("  step   gradient  update/weight  float32 off  branches: attention, mlp of each block")
+    for row in rows:
+        layers = row["layers"].values()
+        gradient = sum(layer["gradient"] ** 2 for layer in layers) ** 0.5
+        update = _median([layer["update_to_weight"] for layer in layers if layer["update_to_weight"]])
+        branches = " | ".join(f"{block['attention']:.2f} {block['mlp']:.2f}" for block in row["blocks"])
+        off = "-" if row["float32_off"] is None else f"{row['float32_off']:.0e}"
+        print(f"{row['step']:>6}  {gradient:>9.3g}  {update:>13.1e}  {off:>11}  {branches}")
+    print(f"\nat step {last['step']}:")
+    for name, layer in last["layers"].items():
+        print(f"  {name:<36} gradient {layer['gradient']:>9.3g}   update/weight {layer['update_to_weight']:.1e}")
+    if picture:
+        draw_record(rows, Path(picture))
+
+
+def _median(numbers: list[float]) -> float:
+    return sorted(numbers)[len(numbers) // 2] if numbers else 0.0
 
 
 def _print_table(header: tuple[str, ...], rows: list[list[str]]) -> None:
@@ -136,29 +140,3 @@ def _numbers(x: Array | None) -> Any:
     if x.dtype.kind == "f":
         cells[~np.isfinite(x)] = None
     return cells.tolist()
-
-
-def _precision_rows(made: Trace, model: GPT, x: Array, y: Array) -> list[list[str]]:
-    """The textbook once more in float32, and how many digits each tensor has left."""
-    single = trace_in_float32(model, x, y)
-    rows = []
-    for tensor in made:
-        theirs = single.get(tensor.name)
-        if theirs is not None and tensor.grad is not None:
-            offs = [relative_error(theirs[0], tensor.value), relative_error(theirs[1], tensor.grad)]
-            shape = "×".join(map(str, tensor.value.shape)) or "scalar"
-            rows.append([tensor.name, tensor.layer.__name__, shape, *(f"{off:.0e}" for off in offs)])
-    return rows
-
-
-def trace_in_float32(model: GPT, x: Array, y: Array) -> dict[str, tuple[Array, Array]]:
-    """Tensor -> value and gradient, of a textbook pass in float32."""
-    from npgpt.core import Cache
-
-    single = twin(model, "textbook").astype(np.float32)
-    cache = Cache(trace=True)
-    single.zero_grad()
-    single.loss(x, y, cache)
-    single.loss_backward(1.0, cache)
-    found = {path: (value, grad) for path, value, grad in cache.walk() if grad is not None}
-    return found | {path: (param.value, param.grad) for path, param in single.parameters().items()}

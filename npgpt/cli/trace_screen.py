@@ -165,7 +165,16 @@ def _about_cell(
             lines += str(trace.ledger(name, cell)).splitlines()
         except ConfigError as error:  # too large for a ledger, or what holds no floats
             lines.append(f"gradient {grad[cell]:.6g}; {error}")
-    return [line[: width - 1] + "…" if len(line) > width else line for line in lines[:room]]
+    return [_fitted(line, width) for line in lines[:room]]
+
+
+def _fitted(line: str, width: int) -> str:
+    """A line that is too long loses the start of a tensor's name, so that the cell is seen; a sum loses its end."""
+    numbers, mark, name = line.rpartition("   ∂L/∂ ")
+    room = width - len(numbers + mark) - 1
+    if len(line) <= width or not mark or room < 1:
+        return line if len(line) <= width else line[: width - 1] + "…"
+    return f"{numbers}{mark}…{name[-room:]}"
 
 
 @contextlib.contextmanager

@@ -9,9 +9,9 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
-from importlib import import_module
 
 import numpy as np
+from numpy._core import _multiarray_umath as numpy_kernels  # type: ignore[attr-defined]
 
 from npgpt.build import can_compile, make_gpt
 from npgpt.config import GPTConfig, TrainConfig
@@ -35,7 +35,7 @@ STEPS = 20
 PLAIN_LIBRARIES = {
     "OPENBLAS_CORETYPE": "Nehalem",
     "GLIBC_TUNABLES": "glibc.cpu.hwcaps=-AVX2,-FMA",
-    "NPY_DISABLE_CPU_FEATURES": " ".join(import_module("numpy._core._multiarray_umath").__cpu_dispatch__),
+    "NPY_DISABLE_CPU_FEATURES": " ".join(numpy_kernels.__cpu_dispatch__),
 }
 
 

@@ -3,12 +3,11 @@
 import inspect
 from pathlib import Path
 
-import npgpt
 import npgpt.layers as layers
 from npgpt.core import Layer
 from npgpt.model import GPT
-from npgpt.study.check.cases import CASES
-from npgpt.study.exercises.catalogue import EXERCISES, LayerExercise
+from npgpt.study.check import CASES
+from npgpt.study.exercises import EXERCISES, LayerExercise
 from npgpt.study.mutants import MUTANTS
 
 HEADER = "| layer | derivation | checked as | planted mistakes, all killed | exercise |\n|---|---|---|---|---|"
@@ -21,8 +20,8 @@ def table() -> str:
 
 
 def _row(kind: type[Layer]) -> str:
-    root = Path(npgpt.__file__).parent
-    file = Path(inspect.getsourcefile(kind) or "").relative_to(root)
+    package = Path(__file__).resolve().parents[1]
+    file = Path(inspect.getsourcefile(kind) or "").resolve().relative_to(package)
     name = kind.__name__
     cases = [case for case in CASES if case == name or case.startswith(f"{name}-")]
     mutants = [mutant for mutant in MUTANTS if f":{name}." in mutant.target]

@@ -26,8 +26,9 @@ from npgpt.embeddings.pv_dbow import DocumentWords, PVConfig, PVModel, train_pv_
 from npgpt.embeddings.vectors import WordVectors, unit
 from npgpt.errors import ConfigError, DataError, ShapeError
 from npgpt.study.check.cases import Case, of_order_one
-from npgpt.study.check.checker import METHODS, check_case, gradcheck
+from npgpt.study.check.checker import check_case, gradcheck
 from npgpt.study.check.laws import LAWS, LAWS_OF_COMPILED
+from npgpt.study.check.report import METHODS
 from npgpt.tokenizer import CharTokenizer
 
 TEXTS = ["the cat sat on the mat", "the dog sat on the log, the dog!", "a cat is not a dog", "war and peace and war"]

@@ -6,8 +6,8 @@ import pytest
 
 from npgpt.cli import main
 from npgpt.errors import ConfigError, DataError
-from npgpt.study.exercises.catalogue import EXERCISES, MARK, check_file, draw_broken, find, mutants_of
-from npgpt.study.exercises.functions import FunctionExercise
+from npgpt.study.exercises import EXERCISES, FunctionExercise, check_file, draw_broken, find, mutants_of
+from npgpt.study.exercises.catalogue import MARK
 from npgpt.study.mutants import Mutant
 
 

@@ -5,11 +5,15 @@ import pytest
 
 from npgpt.study.check.checker import check_case
 from npgpt.study.check.diagnosis import KINDS
-from npgpt.study.mutants import MUTANTS, planted
-from npgpt.study.mutants.generated import generated
-from npgpt.study.mutants.plant import Mutant, source_of
-from npgpt.study.mutants.references import accumulation_is_right, adamw_is_right, clipping_is_right
-from npgpt.study.mutants.verdict import REFERENCE, Verdict, try_mutant
+from npgpt.study.mutants import MUTANTS, Mutant, Verdict, generated, planted, try_mutant
+from npgpt.study.mutants.plant import source_of
+from npgpt.study.mutants.references import (
+    accumulation_by_kernels_is_right,
+    accumulation_is_right,
+    adamw_is_right,
+    clipping_is_right,
+)
+from npgpt.study.mutants.verdict import REFERENCE
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +29,7 @@ def test_the_references_find_our_own_code_right() -> None:
     from npgpt.compiled.optim import AdamW
 
     assert adamw_is_right() and adamw_is_right(AdamW, np.float32, 1e-5)
-    assert accumulation_is_right() and clipping_is_right()
+    assert accumulation_is_right() and accumulation_by_kernels_is_right() and clipping_is_right()
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)

@@ -13,7 +13,8 @@ import pytest
 from llvmlite import binding
 
 from npgpt.build import make_gpt
-from npgpt.cli import doctor, main
+from npgpt.cli import main
+from npgpt.study import machine_facts, promises
 from npgpt.study.reproducible import MODELS, PLAIN_LIBRARIES, STEPS, hash_elsewhere, text, train, training, weights_hash
 from npgpt.train import training_steps
 
@@ -155,7 +156,7 @@ def test_those_settings_do_change_bits() -> None:
     assert {"np.log, float32", "np.log, float64"} <= changed(NUMPY)
     if platform.libc_ver()[0] == "glibc":
         assert {"math.cos", "float ** int"} <= changed(GLIBC)
-    if "openblas" in doctor.about_versions()["blas"]:
+    if "openblas" in machine_facts.about_versions()["blas"]:
         assert "matmul" in changed({"OPENBLAS_CORETYPE": "Nehalem"})
 
 
@@ -173,7 +174,7 @@ def test_doctor_finds_that_all_promises_hold(
     assert reference()[:16] in page
     assert "npgpt's own; Numba's threading layer is not used" in page
     assert max(map(len, page.splitlines())) <= 80
-    monkeypatch.setattr(doctor, "CHECKS", {"equal": doctor.compiled_equals_textbook})
+    monkeypatch.setattr(promises, "CHECKS", {"equal": promises.compiled_equals_textbook})
     assert main(["doctor", "--json"]) == 0
     seen = json.loads(capsys.readouterr().out)
     assert seen["hash"] == reference()
@@ -186,7 +187,7 @@ def test_doctor_ends_with_1_when_a_promise_fails(
     def fail() -> tuple[bool, str]:
         raise RuntimeError("a surprise")
 
-    monkeypatch.setattr(doctor, "CHECKS", {"one": lambda: (False, "no"), "two": fail, "three": lambda: (True, "yes")})
+    monkeypatch.setattr(promises, "CHECKS", {"one": lambda: (False, "no"), "two": fail, "three": lambda: (True, "yes")})
     assert main(["doctor"]) == 1
     page = capsys.readouterr().out
     assert "FAILS         one: no" in page
@@ -198,11 +199,11 @@ def test_doctor_ends_with_1_when_a_promise_fails(
 
 def test_doctor_sees_other_bits(monkeypatch: pytest.MonkeyPatch) -> None:
     codes = iter(["same", "other", "same", "same"])
-    monkeypatch.setattr(doctor, "weights_hash", lambda *_: next(codes))
-    doctor._hash.cache_clear()
+    monkeypatch.setattr(promises, "weights_hash", lambda *_: next(codes))
+    promises.hash_here.cache_clear()
     try:
-        holds, seen = doctor.same_for_any_threads()
+        holds, seen = promises.same_for_any_threads()
     finally:
-        doctor._hash.cache_clear()
+        promises.hash_here.cache_clear()
     assert not holds
     assert "with 2: other, not same" in seen

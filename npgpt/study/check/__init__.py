@@ -1,1 +1,34 @@
 """Is a gradient right? Witnesses that share no code with backward, laws, and a diagnosis."""
+
+from npgpt.study.check.cases import CASES, Case, Sizes, TrainingLoss, compile_case, make_case, of_order_one
+from npgpt.study.check.checker import check_case, check_cases, gradcheck, upstream
+from npgpt.study.check.diagnosis import KINDS
+from npgpt.study.check.invariants import INVARIANTS
+from npgpt.study.check.jacobians import jacobian
+from npgpt.study.check.laws import LAWS, LAWS_OF_COMPILED, Law
+from npgpt.study.check.report import METHODS, TOLERANCES, Check, Finding, Report
+
+__all__ = [
+    "CASES",
+    "INVARIANTS",
+    "KINDS",
+    "LAWS",
+    "LAWS_OF_COMPILED",
+    "METHODS",
+    "TOLERANCES",
+    "Case",
+    "Check",
+    "Finding",
+    "Law",
+    "Report",
+    "Sizes",
+    "TrainingLoss",
+    "check_case",
+    "check_cases",
+    "compile_case",
+    "gradcheck",
+    "jacobian",
+    "make_case",
+    "of_order_one",
+    "upstream",
+]

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 import npgpt.layers as layers
-from npgpt.build import twin
+from npgpt.build import AnyLayer, twin
 from npgpt.config import GPTConfig
 from npgpt.core import Array, Cache, Layer
 from npgpt.layers import IGNORE_INDEX
@@ -90,7 +90,7 @@ Random = np.random.Generator
 Make = Callable[[Sizes, Random], Case]
 
 
-def of_order_one(layer: Layer, random: Random) -> Layer:
+def of_order_one(layer: AnyLayer, random: Random) -> AnyLayer:
     """Draw every parameter, biases and gains too, with standard deviation 1/2: small weights hide mistakes.
 
     With twice as much, softmax saturates after a few layers, and the curvature spoils central differences.
@@ -181,7 +181,6 @@ def _gpt(name: str, n_layer: int = 1, loss: bool = True, ignored: bool = False, 
         D = max(sizes.D, 2) if options.get("positions") == "rotary" else sizes.D  # a pair, to be turned
         config = GPTConfig(sizes.V, sizes.T + 1, n_layer, n_head=sizes.H, n_embd=sizes.H * D, **options)
         gpt = of_order_one(GPT(config, dtype=np.float64), random)
-        assert isinstance(gpt, GPT)
         ids = _ids(sizes, random)
         wrong = ids[:, :0] if config.any_length else np.zeros((sizes.B, sizes.T + 2), dtype=int)  # or too long
         training = "dropout" in options

@@ -19,87 +19,28 @@ complex step take 8 random directions instead of the cells.
 
 import copy
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import multiprocessing
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
 import numpy as np
 
 from npgpt.core import Array, Layer
 from npgpt.errors import NpgptError
-from npgpt.study.check.cases import Case
+from npgpt.study.check.cases import Case, make_case
+from npgpt.study.check.diagnosis import diagnose
+from npgpt.study.check.evidence import Doctor
+from npgpt.study.check.report import METHODS, TOLERANCES, Check, Finding, Report
 from npgpt.study.check.subjects import FunctionSubject, LayerSubject, ObjectSubject, Subject
 from npgpt.study.check.tape import gradients, taped
 
 MANY, DIRECTIONS = 400, 8
 MANY_WRONG = 8  # tensors that are looked at closely
+MANY_CASES = 8  # from which on starting processes pays
 SWEEP = tuple(10.0**-n for n in range(1, 10))
 TAYLOR = tuple(10.0**-n for n in range(1, 7))
 TINY = 1e-30  # step of the complex method
-
-# Method -> what its number must be below (for Taylor: above).
-TOLERANCES = {"differences": 1e-7, "complex": 1e-12, "tape": 1e-12, "sweep": 1e-8, "Taylor": 1.8, "adjoint": 1e-12}
-METHODS = tuple(TOLERANCES)
-
-
-@dataclass(frozen=True)
-class Check:
-    """The verdict on one tensor by one method.
-
-    Attributes
-        tensor: ``input x``, ``param weight`` or ``kept xhat``, the last two with their path.
-        error: relative, over the whole tensor; of Taylor the slope.
-        worst: the cell that is off most, with what was expected there and got; None of methods that look at no cells.
-        skipped: why the method could not be asked, if so.
-    """
-
-    layer: str
-    tensor: str
-    shape: tuple[int, ...]
-    method: str
-    error: float
-    passed: bool
-    worst: tuple[int, ...] | None = None
-    expected: float | None = None
-    got: float | None = None
-    skipped: str = ""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What is known of a tensor whose gradient is wrong: ``kind`` in one word, and a sentence."""
-
-    layer: str
-    tensor: str
-    kind: str
-    says: str
-
-
-class Report(list[Check]):
-    """All verdicts on a layer, and what is wrong; printed, a table.
-
-    Attributes
-        findings: a diagnosis of each tensor that failed.
-        truth: tensor -> its gradient, by the best witness there was.
-        sweep: (h, error) of the whole layer along one direction: the V.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.findings: list[Finding] = []
-        self.truth: dict[str, Array] = {}
-        self.sweep: list[tuple[float, float]] = []
-
-    @property
-    def passed(self) -> bool:
-        """Whether no method objects, and of each tensor at least one could be asked."""
-        asked = {check.tensor for check in self if not check.skipped}
-        return all(check.passed and check.tensor in asked for check in self)
-
-    def __str__(self) -> str:
-        from npgpt.study.check.text import as_text
-
-        return as_text(self)
 
 
 def gradcheck(
@@ -143,6 +84,19 @@ def check_case(case: Case, methods: Sequence[str] = METHODS, seed: int = 0) -> R
     return check(LayerSubject(case), methods, seed)
 
 
+def check_cases(names: Sequence[str]) -> Iterator[Report]:
+    """Check cases of ``CASES``, in order; many of them by as many processes as there are cores."""
+    if len(names) < MANY_CASES:
+        yield from map(_report, names)
+        return
+    with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
+        yield from pool.map(_report, names)
+
+
+def _report(name: str) -> Report:
+    return check_case(make_case(name))
+
+
 def check(subject: Subject, methods: Sequence[str] = METHODS, seed: int = 0) -> Report:
     """Check every gradient of a subject, by some methods, and say what is wrong."""
     report = Report()
@@ -162,9 +116,6 @@ def check(subject: Subject, methods: Sequence[str] = METHODS, seed: int = 0) -> 
     failed = {check.tensor for check in report if not check.passed}
     wrong = [name for name in on_the_way_back(subject.tensors) if name in failed]
     if wrong:
-        from npgpt.study.check.diagnosis import diagnose
-        from npgpt.study.check.evidence import Doctor
-
         doctor = Doctor(subject, dy, given, report.truth)
         first, rest = wrong[:MANY_WRONG], wrong[MANY_WRONG:]
         report.findings = [Finding(subject.name, name, *diagnose(doctor, name)) for name in first]

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from npgpt.core import Array
-from npgpt.study.check.evidence import Doctor, name_factor
+from npgpt.study.check.evidence import Doctor, gradient_name, name_factor
 
 Answer = tuple[str, str]  # kind, sentence
 
@@ -270,7 +270,11 @@ def lost_factor(doctor: Doctor, name: str, d: str, g: Array, e: Array) -> Answer
             spread = np.broadcast_to(value, e.shape)
         except ValueError:
             continue
-        if other.startswith("d") or not spread.any() or doctor.same(spread.copy(), np.full(e.shape, spread.flat[0])):
+        if (
+            other.startswith(("d", "∂"))
+            or not spread.any()
+            or doctor.same(spread.copy(), np.full(e.shape, spread.flat[0]))
+        ):
             continue
         c = _scale(g * spread, e)
         if c and doctor.same(c * g * spread, e):
@@ -330,7 +334,7 @@ QUESTIONS: tuple[Question, ...] = (
 def diagnose(doctor: Doctor, name: str) -> Answer:
     """What is wrong with the gradient of a tensor: its kind, one of ``KINDS``, and a sentence."""
     g, e = doctor.got[name], doctor.truth.get(name)
-    d = f"d{name.split(' ', 1)[1]}"
+    d = gradient_name(name.split(" ", 1)[1])
     if e is None:
         return "unknown", f"no witness gave the gradient of {name} cell by cell"
     if g.shape != e.shape:

@@ -65,11 +65,16 @@ class Doctor:
             short = name.split(" ", 1)[1]
             found[short] = np.where(np.isfinite(value), value, 0)
             if name in self.truth:
-                found[f"d{short}"] = self.truth[name]
+                found[gradient_name(short)] = self.truth[name]
         for name, value in self.kept.items():
             if value.dtype == bool:
                 found[name.removeprefix("kept ")] = value.astype(float)
         return found
+
+
+def gradient_name(name: str) -> str:
+    """``dq``; of a tensor with a path ``∂L/∂ blocks.0.attention.q``."""
+    return f"∂L/∂ {name}" if "." in name else f"d{name}"
 
 
 def name_factor(c: float, subject: Subject, close: float) -> str:

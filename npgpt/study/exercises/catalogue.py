@@ -1,7 +1,7 @@
 """Exercises along the road: a file with the forward pass and an empty backward, judged by the checker.
 
 An exercise on a layer is made of the layer itself: its source with the backward pass cut out; its hints are the steps
-of its derivation, and the solution is what stands in npgpt. Three are on functions (``function_exercises.py``).
+of its derivation, and the solution is what stands in npgpt. Three are on functions (``functions.py``).
 """
 
 import ast
@@ -22,7 +22,6 @@ from npgpt.errors import ConfigError, DataError, NpgptError, did_you_mean
 from npgpt.study.check.cases import make_case
 from npgpt.study.check.checker import check_case
 from npgpt.study.check.laws import LAWS
-from npgpt.study.check.text import as_text
 from npgpt.study.exercises.functions import FUNCTIONS, FunctionExercise
 from npgpt.study.mutants import MUTANTS, Mutant
 from npgpt.study.mutants.plant import source_of
@@ -99,7 +98,7 @@ class LayerExercise:
                 except (ValueError, TypeError, KeyError, IndexError, AttributeError, NameError, NpgptError) as error:
                     return f"{self.kind.__name__}.backward raised {type(error).__name__}: {error}"
                 if not report.passed:
-                    return as_text(report)
+                    return str(report)
                 for law in LAWS:
                     try:
                         law(make_case(name))
@@ -129,9 +128,7 @@ _LAYERS = [
     LayerExercise("causal", "Scores, of what is not still to come. What are dq and dk?", layers.Scores, ("Scores",)),
     LayerExercise("multi-head", "Attention, put together of its parts.", layers.Attention, ("Attention",)),
     LayerExercise("residual-block", "Two branches add into a stream. What is dx?", layers.Block, ("Block",)),
-    LayerExercise(
-        "tied-head", "One matrix reads and foretells.", layers.VocabularyHead, ("VocabularyHead", "GPT-tied")
-    ),
+    LayerExercise("tied-head", "One matrix reads and predicts.", layers.VocabularyHead, ("VocabularyHead", "GPT-tied")),
 ]
 _ORDER = [
     "windows",
@@ -239,9 +236,8 @@ def _imports(kind: Any) -> list[str]:
         value = vars(module).get(name)
         if isinstance(value, types.ModuleType):
             plain.append(f"import {value.__name__}" + (f" as {name}" if value.__name__ != name else ""))
-        elif value is not None:
-            home = getattr(value, "__module__", None) or "npgpt.core"
-            home = module.__name__ if module and name not in vars(__import__(home, fromlist=["_"])) else home
+        elif value is not None and module:
+            home = value.__module__ if getattr(value, "__name__", "") == name else module.__name__
             of_modules.setdefault(home, []).append(name)
     if "Array" in names:
         of_modules = {home: [n for n in found if n != "Array"] for home, found in of_modules.items()}

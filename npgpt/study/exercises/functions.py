@@ -122,7 +122,7 @@ y = np.array([ids[start + 1 : start + context + 1] for start in starts])
 return x, y
 """,
         [
-            "A window needs context + 1 ids: context to read, and one more to foretell at its end.",
+            "A window needs context + 1 ids: context to read, and one more to predict at its end.",
             "So the last start is len(ids) − context − 1, and the starts are range(0, len(ids) − context, stride).",
             "y is what x is, from start + 1 on.",
         ],

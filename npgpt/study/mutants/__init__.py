@@ -1,7 +1,9 @@
 """Mistakes that people make, each planted in our own code: whoever checks the checks runs them all."""
 
 from npgpt.study.mutants import of_compiled, of_layers, of_models, of_positions, of_training
+from npgpt.study.mutants.at_random import generated
 from npgpt.study.mutants.plant import Mutant, planted
+from npgpt.study.mutants.verdict import Verdict, scores, try_mutant
 
 MUTANTS = [
     *of_layers.MUTANTS,
@@ -11,4 +13,4 @@ MUTANTS = [
     *of_compiled.MUTANTS,
 ]
 
-__all__ = ["MUTANTS", "Mutant", "planted"]
+__all__ = ["MUTANTS", "Mutant", "Verdict", "generated", "planted", "scores", "try_mutant"]

@@ -4,6 +4,7 @@ from npgpt.study.mutants.plant import Mutant
 
 ADAMW = "npgpt.optim:AdamW.step"
 ACCUMULATE = "npgpt.train:accumulate"
+CACHE = "npgpt.core.cache:Cache"
 
 # fmt: off
 MUTANTS = [
@@ -47,5 +48,13 @@ MUTANTS = [
            "dropped the same numbers in each part", "reference", "accumulate"),
     Mutant("accumulate-averages", ACCUMULATE, "model.loss_backward(1.0, cache)", "model.loss_backward(1.0 / micro_batches, cache)",
            "divided by the number of parts, though the count has done that", "reference", "accumulate"),
+    Mutant("accumulate-leaves-what-no-kernel-reached", ACCUMULATE, "cache.clear_unwritten()", "pass",
+           "left an old gradient where this step had none", "reference", "accumulate by kernels"),
+    Mutant("zero-grad-leaves-all-to-kernels", "npgpt.core.layer:Layer.zero_grad", "if cache is None or not layer.COMPILED", "if cache is None",
+           "took it for granted that a kernel writes every gradient", "reference", "accumulate by kernels"),
+    Mutant("grad-to-fill-is-always-the-first", f"{CACHE}.grad_to_fill", "unwritten.pop(id(param), None)", "unwritten.get(id(param))",
+           "let the second part write over the first", "reference", "accumulate by kernels"),
+    Mutant("grad-to-add-to-is-not-cleared", f"{CACHE}.grad_to_add_to", "grad[...] = 0", "pass",
+           "added to the gradient of the last step", "reference", "accumulate by kernels"),
 ]
 # fmt: on

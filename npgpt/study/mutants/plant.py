@@ -20,7 +20,7 @@ class Mutant:
         old, new: what stands there once, and what is put in its place.
         says: what someone would say who finds it.
         kind: what a diagnosis should call it (``npgpt.study.check.diagnosis.KINDS``), or "law" or "reference".
-        case: where it is looked for (``check/cases.py``); of training ``AdamW``, ``accumulate`` or ``clip_scale``.
+        case: where it is looked for (``check/cases.py``); of training a reference (``mutants/verdict.py``).
         compiled: whether it is in a compiled layer.
     """
 

@@ -7,9 +7,10 @@ import numpy as np
 
 import npgpt.optim as optim
 import npgpt.train as train
+from npgpt.build import twin
 from npgpt.config import GPTConfig
 from npgpt.core import Array, Cache, FlatParams, Param
-from npgpt.layers import IGNORE_INDEX
+from npgpt.layers import IGNORE_INDEX, LayerNorm
 from npgpt.model import GPT
 from npgpt.study.check.cases import Case, TrainingLoss, of_order_one
 from npgpt.study.check.subjects import LayerSubject
@@ -57,19 +58,44 @@ def clipping_is_right() -> bool:
 def accumulation_is_right() -> bool:
     """Three parts, unequal in what they ignore, with dropout, twice: against the tape's gradient of the whole batch."""
     rng = np.random.default_rng(0)
-    config = GPTConfig(7, 3, n_layer=1, n_head=1, n_embd=2, dropout=0.3)
-    gpt = of_order_one(GPT(config, dtype=np.float64), rng)
-    assert isinstance(gpt, GPT)
+    gpt = of_order_one(GPT(GPTConfig(7, 3, n_layer=1, n_head=1, n_embd=2, dropout=0.3), dtype=np.float64), rng)
     ids, targets = rng.integers(0, 7, (2, 5, 3))
     targets[1:3, 1:] = IGNORE_INDEX
-    subject = LayerSubject(Case("whole", TrainingLoss(gpt), {"ids": ids, "targets": targets}, training=True))
-    names = [name for name in subject.tensors if name.startswith("param ")]
-    nudges = {name: taped(np.zeros(subject.tensors[name].shape)) for name in names}
     # the same dropout: the seed and the step of the cases, and the path without the wrapper's ``gpt``
     cache = Cache(training=True, seed=1)
     for _ in range(2):
         train.accumulate(gpt, ids, targets, cache, micro_batches=3, step=2)
-    right = gradients(subject.forward(nudges), np.array(1.0), nudges)
-    params = gpt.parameters()
-    found: list[tuple[Array, Array]] = [(params[name.removeprefix("param gpt.")].grad, right[name]) for name in names]
-    return all(np.abs(ours - theirs).max() < 1e-12 for ours, theirs in found)
+    return _gradients_are(_by_tape(gpt, ids, targets), gpt, 1e-12)
+
+
+class OwnNorm(LayerNorm):
+    """A reader's own layer: it has no kernel, and adds to its gradients by hand."""
+
+
+def accumulation_by_kernels_is_right() -> bool:
+    """Two steps of two parts by compiled layers: against the tape's gradient of the last batch.
+
+    That one holds vectors, so that no kernel reaches the embedding, whose gradient is zero then.
+    """
+    rng = np.random.default_rng(0)
+    config = GPTConfig(7, 3, n_layer=1, n_head=1, n_embd=2, tie_weights=False)
+    gpt = of_order_one(GPT(config, dtype=np.float64), rng)
+    gpt.norm.__class__ = OwnNorm
+    ids, targets = rng.integers(0, 7, (2, 4, 3))
+    vectors = rng.normal(size=(4, 3, 2))
+    compiled, cache = twin(gpt.astype(np.float32)), Cache(training=True)
+    for x in (ids, vectors.astype(np.float32)):
+        train.accumulate(compiled, x, targets, cache, micro_batches=2)
+    return _gradients_are(_by_tape(gpt, vectors, targets), compiled, 1e-5)
+
+
+def _by_tape(gpt: GPT, x: Array, targets: Array) -> dict[str, Array]:
+    """Parameter -> the gradient of the loss of a whole batch."""
+    subject = LayerSubject(Case("whole", TrainingLoss(gpt), {"ids": x, "targets": targets}, training=True))
+    nudges = {name: taped(np.zeros(x.shape)) for name, x in subject.tensors.items() if name.startswith("param ")}
+    found = gradients(subject.forward(nudges), np.array(1.0), nudges)
+    return {name.removeprefix("param gpt."): grad for name, grad in found.items()}
+
+
+def _gradients_are(right: dict[str, Array], gpt: GPT, tolerance: float) -> bool:
+    return all(np.abs(param.grad - right[name]).max() < tolerance for name, param in gpt.parameters().items())

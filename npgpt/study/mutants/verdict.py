@@ -8,14 +8,20 @@ import numpy as np
 from npgpt.core import Array
 from npgpt.errors import NpgptError
 from npgpt.study.check.cases import Case, compile_case, make_case
-from npgpt.study.check.checker import MANY_WRONG, Report, check_case, on_the_way_back, upstream
+from npgpt.study.check.checker import MANY_WRONG, check_case, on_the_way_back, upstream
 from npgpt.study.check.diagnosis import diagnose
 from npgpt.study.check.evidence import Doctor
 from npgpt.study.check.laws import LAWS, LAWS_OF_COMPILED, equals_its_textbook_twin
+from npgpt.study.check.report import Report
 from npgpt.study.check.subjects import LayerSubject
 from npgpt.study.check.tape import gradients, taped
 from npgpt.study.mutants.plant import Mutant, planted
-from npgpt.study.mutants.references import accumulation_is_right, adamw_is_right, clipping_is_right
+from npgpt.study.mutants.references import (
+    accumulation_by_kernels_is_right,
+    accumulation_is_right,
+    adamw_is_right,
+    clipping_is_right,
+)
 
 REFERENCE = "reference in plain numbers"
 FLOAT32 = 2e-5  # how far float32 may be off
@@ -38,6 +44,12 @@ class Verdict:
     diagnosis: str
     diagnosed: bool
     held_out: bool
+
+    def __str__(self) -> str:
+        """Three lines: the mistake, who killed it, and what was said."""
+        by = ", ".join(self.killed_by) or "NOBODY: it lives"
+        mark = "=" if self.diagnosed else "≠"
+        return f"{self.name}: “{self.says}”\n  killed by {by}\n  {mark} {self.diagnosis or 'no diagnosis'}"
 
 
 def try_mutant(mutant: Mutant) -> Verdict:
@@ -134,16 +146,14 @@ def _by_reference(mutant: Mutant) -> list[str]:
 
         right = adamw_is_right(AdamW, np.float32, 1e-5)
     else:
-        judges = {"AdamW": adamw_is_right, "clip_scale": clipping_is_right, "accumulate": accumulation_is_right}
+        judges = {
+            "AdamW": adamw_is_right,
+            "clip_scale": clipping_is_right,
+            "accumulate": accumulation_is_right,
+            "accumulate by kernels": accumulation_by_kernels_is_right,
+        }
         right = judges[mutant.case]()
     return [] if right else [REFERENCE]
-
-
-def verdict_text(verdict: Verdict) -> str:
-    """Three lines: the mistake, who killed it, and what was said."""
-    by = ", ".join(verdict.killed_by) or "NOBODY: it lives"
-    mark = "=" if verdict.diagnosed else "≠"
-    return f"{verdict.name}: “{verdict.says}”\n  killed by {by}\n  {mark} {verdict.diagnosis or 'no diagnosis'}"
 
 
 def scores(verdicts: Sequence[Verdict], drawn: Sequence[Verdict] = ()) -> list[str]:

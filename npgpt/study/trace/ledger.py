@@ -3,15 +3,16 @@
 The forward pass runs on taped numbers (``tape.py``). A cell of a named tensor, an input, a parameter or an array that a
 layer keeps, ends a term; whatever lies between is contracted by the chain rule. So for a cell x of a named tensor
 
-    dx = Σ ∂y/∂x · dy    over the cells y of the next named tensors that x goes into, or the loss itself
+    ∂L/∂x = Σ ∂y/∂x · ∂L/∂y    over the cells y of the next named tensors that x goes into, or the loss itself
 
-and each dy is a sum of the same kind, down to the loss. Nothing here knows a backward pass: that the terms add up to
+and each ∂L/∂y is a sum of the same kind, down to the loss. Nothing here knows a backward pass: that the terms add up to
 what backward said, without a remainder, is a proof of it. An array that a layer keeps under another name, as it is, is
 an alias of the first name.
 """
 
+import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,6 +48,24 @@ def label(tensor: str, cell: Sequence[int]) -> str:
     return f"{tensor}[{','.join(map(str, cell))}]" if len(cell) else tensor
 
 
+def gradient_label(tensor: str, cell: Sequence[int]) -> str:
+    return f"∂L/∂ {label(tensor, cell)}"
+
+
+def parse_cell(said: str, names: Container[str]) -> Cell:
+    """The tensor, one of these names, and the cell of a label, or of the label of a gradient (``dq[0,1]`` too).
+
+    Raises
+        ConfigError if it is written in another way.
+    """
+    found = re.fullmatch(r"\s*(?:∂L/∂)?\s*([\w.]+)\s*(?:\[([\d,\s-]*)\])?\s*", said)
+    if not found:
+        raise ConfigError(f"{said!r} is no cell of a tensor; write it as blocks.0.attention.q[0,1,3,0]")
+    tensor, numbers = found[1], (found[2] or "").replace(" ", "").split(",")
+    tensor = tensor if tensor in names else tensor.removeprefix("d")
+    return tensor, tuple(int(number) for number in numbers if number)
+
+
 @dataclass(frozen=True)
 class Entry:
     """One gradient, and the terms that it is the sum of, the largest first."""
@@ -58,7 +77,7 @@ class Entry:
     terms: list[Term]
 
     def __str__(self) -> str:
-        head = f"d{label(self.tensor, self.cell)} = "
+        head = f"{gradient_label(self.tensor, self.cell)} = "
         if not self.terms:
             return f"{head}0, it feeds nothing that the loss depends on"
         signs = [("− " if t.share < 0 else "+ ") + f"{abs(t.slope):.4g}·{abs(t.grad):.4g}" for t in self.terms]
@@ -67,7 +86,7 @@ class Entry:
 
     def why(self, depth: int = 3, width: int = 2) -> str:
         """Where the largest terms come from, and theirs, down to the loss."""
-        lines = [f"d{label(self.tensor, self.cell)} = {self.grad:.6g}"]
+        lines = [f"{gradient_label(self.tensor, self.cell)} = {self.grad:.6g}"]
 
         def walk(entry: Entry, level: int) -> None:
             for term in entry.terms[:width]:
@@ -93,7 +112,7 @@ class Entry:
 
 
 def _product(term: Term) -> str:
-    return f"{term.slope:.6g} · {term.grad:.6g}   d{label(term.tensor, term.cell)}"
+    return f"{term.slope:.6g} · {term.grad:.6g}   {gradient_label(term.tensor, term.cell)}"
 
 
 class Ledger:

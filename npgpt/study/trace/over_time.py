@@ -7,13 +7,21 @@ spread            the standard deviation of the residual stream after each block
 float32 off       how far the compiled pass in float32 is off the textbook's in float64, at the logits
 """
 
+import io
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from npgpt.core import Array
+from npgpt.errors import RunError
 from npgpt.model import GPT
+from npgpt.runs import OLD_RECORD, RECORD
 from npgpt.study.trace.tracing import trace
+from npgpt.support.files import write_atomically
+from npgpt.support.pictures import pyplot
+from npgpt.support.terminal import escape_controls
 
 
 class Recorder:
@@ -67,3 +75,55 @@ class Recorder:
 
 def _share(branch: Array, stream: Array) -> float:
     return float(np.linalg.norm(branch) / (np.linalg.norm(stream) or 1.0))
+
+
+def read_record(folder: Path) -> list[dict[str, Any]]:
+    """The rows that a run recorded, a ``Recorder.record`` each.
+
+    Raises
+        RunError if nothing was recorded, or the file is damaged.
+    """
+    path = folder / RECORD
+    if not path.is_file() and (folder / OLD_RECORD).is_file():
+        path = folder / OLD_RECORD
+    where = escape_controls(str(path), keep="")
+    if not path.is_file():
+        raise RunError(f"{where} is missing; train with `npgpt train --record-every 50` to record it")
+    rows = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            row = json.loads(line)
+            row["step"], row["layers"], row["blocks"], row["float32_off"]
+        except (ValueError, KeyError, TypeError):
+            raise RunError(f"{where}, line {number}: not a row of a record; delete the line, or train again") from None
+        rows.append(row)
+    if not rows:
+        raise RunError(f"{where} is empty: the run ended before the first row")
+    return rows
+
+
+def draw_record(rows: list[dict[str, Any]], path: Path) -> None:
+    """Draw the rows of a run: gradients, updates, branches and the residual stream over the steps.
+
+    Raises
+        ConfigError if matplotlib is not installed.
+    """
+    plt = pyplot()
+    figure, axes = plt.subplots(2, 2, figsize=(11, 7), layout="constrained")
+    steps = [row["step"] for row in rows]
+    for name in rows[0]["layers"]:
+        if name.endswith("weight"):
+            for axis, what in ((axes[0, 0], "gradient"), (axes[0, 1], "update_to_weight")):
+                axis.semilogy(steps, [row["layers"][name][what] or float("nan") for row in rows], label=name)
+    for i in range(len(rows[0]["blocks"])):
+        for what, style in (("attention", "-"), ("mlp", "--")):
+            axes[1, 0].plot(steps, [row["blocks"][i][what] for row in rows], style, label=f"block {i}, {what}")
+        axes[1, 1].plot(steps, [row["blocks"][i]["spread"] for row in rows], label=f"after block {i}")
+    titles = ("norm of the gradient", "update over weight", "branch over residual stream", "spread of the stream")
+    for axis, title in zip(axes.ravel(), titles, strict=True):
+        axis.set(title=title, xlabel="step")
+        axis.legend(fontsize=5)
+    stream = io.BytesIO()
+    figure.savefig(stream, dpi=120, format="png")
+    plt.close(figure)
+    write_atomically(path, stream.getvalue())

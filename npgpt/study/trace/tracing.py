@@ -7,8 +7,8 @@
 >>> t["weight"].grad.tolist()
 [[10.0], [20.0]]
 >>> print(t.ledger("x", (0, 1)))
-dx[0,1] = 4·10 = 40
-  +40 = 4 · 10   dloss[0,0]
+∂L/∂ x[0,1] = 4·10 = 40
+  +40 = 4 · 10   ∂L/∂ loss[0,0]
 """
 
 import functools
@@ -21,14 +21,16 @@ from typing import Any
 import numpy as np
 
 from npgpt.build import twin, why_not_compiled
+from npgpt.config import GPTConfig
 from npgpt.core import Array, Cache, Layer
-from npgpt.errors import ConfigError, did_you_mean
+from npgpt.errors import ConfigError, DataError, did_you_mean
 from npgpt.model import GPT
-from npgpt.study.check.cases import Case, TrainingLoss
+from npgpt.study.check.cases import Case, TrainingLoss, of_order_one
 from npgpt.study.check.checker import upstream
 from npgpt.study.check.subjects import LayerSubject
 from npgpt.study.trace.ledger import LARGEST, Entry, Ledger, operations
 from npgpt.study.trace.local_ledger import LocalLedger
+from npgpt.tokenizer import CharTokenizer, Tokenizer
 
 
 @dataclass(frozen=True)
@@ -175,6 +177,19 @@ def trace(layer: Any, *inputs: Array, dy: Array | None = None, training: bool = 
     if dy is None:
         dy = np.ones(()) if isinstance(layer, GPT) else upstream(y)
     return Trace(case, np.asarray(dy, float), _compiled(original))
+
+
+def small_model(text: str) -> tuple[GPT, Tokenizer]:
+    """A model of one block that reads the characters of a text, up to nine of them, its weights drawn at random.
+
+    Raises
+        DataError if there is no text.
+    """
+    if not text:
+        raise DataError('there is no text; give one, as in: npgpt trace "to be or not"')
+    tokenizer = CharTokenizer.train(text)
+    config = GPTConfig(tokenizer.vocab_size, 8, n_layer=1, n_head=2, n_embd=8)
+    return of_order_one(GPT(config, dtype=np.float64), np.random.default_rng(0)), tokenizer
 
 
 def _compiled(case: Case) -> Case | None:

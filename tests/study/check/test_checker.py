@@ -11,8 +11,9 @@ from npgpt.cli import main
 from npgpt.core import Array, Cache, Layer, Param
 from npgpt.errors import ConfigError
 from npgpt.study.check.cases import CASES, Case, make_case
-from npgpt.study.check.checker import METHODS, check_case, gradcheck
+from npgpt.study.check.checker import check_case, gradcheck
 from npgpt.study.check.laws import LAWS
+from npgpt.study.check.report import METHODS
 
 
 @pytest.mark.parametrize("name", CASES)

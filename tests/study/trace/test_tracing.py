@@ -29,7 +29,6 @@ from npgpt.study.trace.tracing import Trace, trace
 def small_gpt(seed: int = 0) -> tuple[GPT, Array, Array]:
     rng = np.random.default_rng(seed)
     gpt = of_order_one(GPT(GPTConfig(11, 8, n_layer=2, n_head=2, n_embd=16), dtype=np.float64), rng)
-    assert isinstance(gpt, GPT)
     ids, targets = rng.integers(0, 11, (2, 1, 8))
     return gpt, ids, targets
 
@@ -94,9 +93,9 @@ def test_paths_sum_to_the_whole(traced: Trace) -> None:
 
 def test_a_ledger_reads_well(traced: Trace) -> None:
     entry = traced.ledger("blocks.0.attention.q", (0, 1, 3, 0))
-    assert str(entry).startswith("dblocks.0.attention.q[0,1,3,0] = ")
+    assert str(entry).startswith("∂L/∂ blocks.0.attention.q[0,1,3,0] = ")
     assert len(entry.terms) == 4 and all(term.tensor == "blocks.0.attention.scores" for term in entry.terms)
-    assert "dblocks.0.attention.softmax.weights" in entry.why()
+    assert "∂L/∂ blocks.0.attention.softmax.weights" in entry.why()
     assert "made of" in entry.where() and "attention.qkv.weight" in entry.where()
     assert "was given" in traced.ledger("embedding.weight", (0, 0)).where()
     with pytest.raises(ConfigError, match="no cell"):
@@ -209,6 +208,11 @@ def test_the_screen_fits_and_keys_move(traced: Trace) -> None:
             assert colour or "\x1b" not in "".join(lines)
         view = View()
     assert not press(traced, view, "q", 24)
+    q = [tensor.name for tensor in traced].index("blocks.0.attention.scores")
+    lines = screen(traced, View(q, cursor={q: [0, 1, 3, 2]}), [], 80, 24, colour=False)
+    assert lines[-4].endswith("softmax.weights[0,1,3,2]") and len(lines[-4]) <= 80
+    lines = screen(traced, View(q, cursor={q: [0, 1, 3, 2]}), [], 64, 24, colour=False)
+    assert "   ∂L/∂ …" in lines[-4] and lines[-4].endswith("weights[0,1,3,2]") and len(lines[-4]) == 64
 
 
 def test_the_command(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -218,8 +222,9 @@ def test_the_command(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None
     rows: list[dict[str, Any]] = json.loads(capsys.readouterr().out)
     scores = next(row for row in rows if row["name"] == "blocks.0.attention.scores")
     assert scores["value"][0][0][0][1] is None and scores["shape"] == [1, 2, 7, 7]
-    assert main(["trace", "to be or", "--ledger", "dblocks.0.attention.q[0, 1, 3, 0]"]) == 0
-    assert capsys.readouterr().out.startswith("dblocks.0.attention.q[0,1,3,0] = ")
+    for start in ("", "d", "∂L/∂ "):
+        assert main(["trace", "to be or", "--ledger", f"{start}blocks.0.attention.q[0, 1, 3, 0]"]) == 0
+        assert capsys.readouterr().out.startswith("∂L/∂ blocks.0.attention.q[0,1,3,0] = ")
     assert main(["trace", "to be or", "--precision"]) == 0
     assert main(["trace", "to be or", "--tensor", "norm.gain"]) == 0
     assert main(["trace", "to be or", "--page", str(tmp_path / "page.html")]) == 0
@@ -233,15 +238,19 @@ def test_the_command(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None
 def test_over_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = str(tmp_path / "run")
     arguments = ["--steps", "4", "--eval-every", "4", "--n-layer", "1", "--n-embd", "16", "--n-head", "2"]
-    assert main(["train", "--out", run, "--ledger-every", "2", *arguments]) == 0
-    rows = [json.loads(line) for line in (tmp_path / "run" / "ledger.jsonl").read_text().splitlines()]
+    assert main(["train", "--out", run, "--record-every", "2", *arguments]) == 0
+    rows = [json.loads(line) for line in (tmp_path / "run" / "record.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [2, 4]
     assert 0 < rows[0]["layers"]["embedding.weight"]["update_to_weight"] < 0.1
     assert set(rows[0]["blocks"][0]) == {"attention", "mlp", "spread"} and rows[0]["float32_off"] < 1e-4
     capsys.readouterr()
     assert main(["trace", "--run", run, "--over-time"]) == 0
-    assert "update/weight" in capsys.readouterr().out
-    (tmp_path / "run" / "ledger.jsonl").write_text("{}\n")
+    shown = capsys.readouterr().out
+    assert "update/weight" in shown
+    record = (tmp_path / "run" / "record.jsonl").rename(tmp_path / "run" / "ledger.jsonl")  # its name in 0.1
+    assert main(["trace", "--run", run, "--over-time"]) == 0
+    assert capsys.readouterr().out == shown
+    record.write_text("{}\n")
     assert main(["trace", "--run", run, "--over-time"]) == 2
     assert "line 1" in capsys.readouterr().err
 

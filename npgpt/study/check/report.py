@@ -1,9 +1,15 @@
-"""What the checker found, for the terminal: a row for each tensor, a column for each method, and what is wrong."""
+"""What the checker found: a verdict for each tensor and method, what is wrong, and all of it for the terminal."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-from npgpt.study.check.checker import METHODS, TOLERANCES, Check, Report
+from npgpt.core import Array
+from npgpt.support.pictures import pyplot
+
+# Method -> what its number must be below (for Taylor: above).
+TOLERANCES = {"differences": 1e-7, "complex": 1e-12, "tape": 1e-12, "sweep": 1e-8, "Taylor": 1.8, "adjoint": 1e-12}
+METHODS = tuple(TOLERANCES)
 
 WIDTH, COLUMN = 31, 8  # with six methods 79 columns: what a terminal has at least
 HEADER = f"{'tensor':<{WIDTH}}" + "".join(
@@ -11,13 +17,65 @@ HEADER = f"{'tensor':<{WIDTH}}" + "".join(
 )
 
 
-def as_text(report: Report) -> str:
-    """The whole table of one layer, with its findings."""
-    shown = [title(report), *rows(report), *notes(report)]
-    return "\n".join(shown)
+@dataclass(frozen=True)
+class Check:
+    """The verdict on one tensor by one method.
+
+    Attributes
+        tensor: ``input x``, ``param weight`` or ``kept xhat``, the last two with their path.
+        error: relative, over the whole tensor; of Taylor the slope.
+        worst: the cell that is off most, with what was expected there and got; None of methods that look at no cells.
+        skipped: why the method could not be asked, if so.
+    """
+
+    layer: str
+    tensor: str
+    shape: tuple[int, ...]
+    method: str
+    error: float
+    passed: bool
+    worst: tuple[int, ...] | None = None
+    expected: float | None = None
+    got: float | None = None
+    skipped: str = ""
 
 
-def title(report: Report) -> str:
+@dataclass(frozen=True)
+class Finding:
+    """What is known of a tensor whose gradient is wrong: ``kind`` in one word, and a sentence."""
+
+    layer: str
+    tensor: str
+    kind: str
+    says: str
+
+
+class Report(list[Check]):
+    """All verdicts on a layer, and what is wrong; printed, a table.
+
+    Attributes
+        findings: a diagnosis of each tensor that failed.
+        truth: tensor -> its gradient, by the best witness there was.
+        sweep: (h, error) of the whole layer along one direction: the V.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.findings: list[Finding] = []
+        self.truth: dict[str, Array] = {}
+        self.sweep: list[tuple[float, float]] = []
+
+    @property
+    def passed(self) -> bool:
+        """Whether no method objects, and of each tensor at least one could be asked."""
+        asked = {check.tensor for check in self if not check.skipped}
+        return all(check.passed and check.tensor in asked for check in self)
+
+    def __str__(self) -> str:
+        return "\n".join([_title(self), *_rows(self), *_notes(self)])
+
+
+def _title(report: Report) -> str:
     tensors = {check.tensor for check in report}
     wrong = {check.tensor for check in report if not check.passed}
     verdict = f"{len(wrong)} of {len(tensors)} tensors WRONG" if wrong else f"{len(tensors)} tensors, all right"
@@ -26,7 +84,7 @@ def title(report: Report) -> str:
     return f"{report[0].layer if report else 'nothing'}: {verdict}"
 
 
-def rows(report: Report) -> list[str]:
+def _rows(report: Report) -> list[str]:
     """A line for each tensor; a number that is not good enough has an exclamation mark."""
     by_tensor: dict[str, dict[str, Check]] = {}
     for check in report:
@@ -46,7 +104,7 @@ def _number(check: Check) -> str:
     return said if check.passed else f"{said}!"
 
 
-def notes(report: Report) -> list[str]:
+def _notes(report: Report) -> list[str]:
     """What could not be asked, and for each wrong tensor where, how much, and why."""
     lines = [f"  {method}: {why}" for method, why in {c.method: c.skipped for c in report if c.skipped}.items()]
     for finding in report.findings:
@@ -82,3 +140,20 @@ def v_of_errors(sweep: Sequence[tuple[float, float]], width: int = 40) -> list[s
         digits = min(16.0, max(0.0, -math.log10(error))) if error > 0 else 16.0
         lines.append(f"  {h:.0e}   {error:.0e} {'█' * round(digits / 16 * width)}")
     return lines
+
+
+def draw_sweeps(sweeps: Mapping[str, Sequence[tuple[float, float]]], path: str) -> None:
+    """Error against step, a line for each layer, both scales logarithmic."""
+    plt = pyplot()
+    figure, axes = plt.subplots(figsize=(8, 5))
+    for name, sweep in sweeps.items():
+        axes.loglog(*zip(*sweep, strict=True), marker="o", markersize=3, label=name)
+    axes.invert_xaxis()
+    axes.set(
+        xlabel="step h of the central difference",
+        ylabel="relative error",
+        title="truncation falls with h², rounding grows",
+    )
+    axes.legend(fontsize=7, ncols=3)
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)

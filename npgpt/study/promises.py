@@ -1,0 +1,130 @@
+"""What npgpt promises, checked in a few seconds on the machine that it runs on."""
+
+import functools
+import multiprocessing
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from npgpt.core import Cache
+from npgpt.study.check import METHODS, check_case, make_case
+from npgpt.study.reproducible import MODELS, PLAIN_LIBRARIES, STEPS, hash_elsewhere, text, train, weights_hash
+
+THREADS = (1, 2, 3)
+LAYERS = ("Block", "CrossEntropy", "Embedding", "VocabularyHead")  # a block has the other layers in it
+ALLOWED = 1e-5  # relative difference between compiled layers, in float32, and the textbook's in float64
+PATIENCE = 120  # seconds for a child to compute a hash
+
+
+@dataclass(frozen=True)
+class Promise:
+    """A promise, whether it holds, and what was seen when it was checked."""
+
+    name: str
+    holds: bool
+    seen: str
+
+    @staticmethod
+    def check(name: str, check: Callable[[], tuple[bool, str]]) -> "Promise":
+        """Ask a function whether it holds, and what was seen; it does not hold if that raises anything."""
+        try:
+            return Promise(name, *check())
+        except Exception as error:  # whatever it is, the next check is still wanted
+            return Promise(name, False, f"cannot be checked: {type(error).__name__}: {error}")
+
+
+def gradients_are_right() -> tuple[bool, str]:
+    checks = [check for name in LAYERS for check in check_case(make_case(name))]
+    numbers = {method: [check.error for check in checks if check.method == method] for method in METHODS}
+    errors = (f"{method} {max(of):.0e}" for method, of in numbers.items() if method != "Taylor")
+    right = all(check.passed for check in checks)
+    return right, f"{len(checks)} checks of {', '.join(LAYERS)}; largest error, {', '.join(errors)}"
+
+
+def compiled_equals_textbook() -> tuple[bool, str]:
+    """A GPT that has learned a little, and the same in float64."""
+    compiled = train(MODELS[0], 3)[0]
+    textbook = compiled.astype(np.float64)
+    ids = text()[: 4 * 12].reshape(4, 12)
+    losses = []
+    for model in (compiled, textbook):
+        cache = Cache(training=True, seed=1)
+        model.zero_grad()
+        losses.append(float(model.loss(ids[:, :-1], ids[:, 1:], cache)))
+        model.loss_backward(1.0, cache)
+    differences = [abs(losses[0] - losses[1]) / losses[1]]
+    pairs = zip(compiled.parameters().values(), textbook.parameters().values(), strict=True)
+    differences += [float(np.linalg.norm(a.grad - b.grad) / np.linalg.norm(b.grad)) for a, b in pairs]
+    largest = max(differences, key=lambda difference: difference if difference == difference else np.inf)
+    return (
+        largest <= ALLOWED,
+        f"loss and {len(differences) - 1} gradients of a small GPT, float32 against float64: {largest:.0e} at most, "
+        f"relatively; {ALLOWED:.0e} is allowed",
+    )
+
+
+@functools.cache
+def hash_here() -> str:
+    """``weights_hash`` of this process, computed once."""
+    return weights_hash()
+
+
+def hash_or_none() -> str | None:
+    """The hash to compare with another machine's; None where it cannot be computed, and a promise says why."""
+    try:
+        return hash_here()
+    except Exception:  # the promises have said why
+        return None
+
+
+def _same(found: dict[str, str], of: str) -> tuple[bool, str]:
+    wrong = [f"{name}: {code[:16]}" for name, code in found.items() if code != hash_here()]
+    return not wrong, f"{of}: {', '.join(wrong)}, not {hash_here()[:16]}" if wrong else of
+
+
+def same_for_any_threads() -> tuple[bool, str]:
+    found = {f"with {n}": weights_hash(STEPS, n) for n in THREADS}
+    return _same(found, f"weights and moments of {len(MODELS)} small GPTs with dropout after {STEPS} steps")
+
+
+def same_in_a_fork() -> tuple[bool, str]:
+    if not hasattr(os, "fork"):
+        return True, "there are none on this system"
+    context = multiprocessing.get_context("fork")
+    receiver, sender = context.Pipe(duplex=False)
+    child = context.Process(target=lambda: sender.send(weights_hash(STEPS, 2)), daemon=True)
+    hash_here()  # so that there are threads, which the child will miss
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forking while there are threads
+        child.start()
+    sender.close()
+    try:
+        found = receiver.recv() if receiver.poll(PATIENCE) else f"nothing in {PATIENCE} s"
+    except EOFError:
+        found = "it died"
+    child.kill()
+    child.join()
+    return _same({"it": found}, "which has to start threads of its own")
+
+
+def same_beside_other_libraries() -> tuple[bool, str]:
+    found = hash_elsewhere(STEPS, 2, PLAIN_LIBRARIES)[1]
+    return _same({"then": found}, "in a process where NumPy, OpenBLAS and libc use an older CPU's instructions")
+
+
+CHECKS = {
+    "gradients are right": gradients_are_right,
+    "compiled equals textbook": compiled_equals_textbook,
+    f"same bits for {', '.join(map(str, THREADS))} threads": same_for_any_threads,
+    "same bits in a forked child": same_in_a_fork,
+    "same bits beside other libraries": same_beside_other_libraries,
+}
+
+
+def check_promises() -> Iterator[Promise]:
+    """Check all of ``CHECKS``, each when it is asked for."""
+    for name, check in CHECKS.items():
+        yield Promise.check(name, check)
