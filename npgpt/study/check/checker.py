@@ -60,11 +60,15 @@ def gradcheck(
         seed: of the upstream gradient and the directions.
     """
     forward = layer if backward is not None else layer.forward
-    named = dict(zip(inspect.signature(forward).parameters, inputs, strict=False))
+    try:
+        names = list(inspect.signature(forward).parameters)
+    except ValueError:  # of a function in C, as NumPy's are before 2.4
+        names = [f"x{i}" for i in range(len(inputs))]
+    named = dict(zip(names, inputs, strict=False))
     subject: Subject
     if backward is not None:
         subject = FunctionSubject(layer, backward, named)
-    elif isinstance(layer, Layer) or "cache" in inspect.signature(forward).parameters:
+    elif isinstance(layer, Layer) or "cache" in names:
         layer = layer if isinstance(layer, Layer) else _as_layer(layer)
         subject = LayerSubject(Case(type(layer).__name__, layer, named).astype(np.float64))
     else:
