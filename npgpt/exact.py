@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
+Floats32 = npt.NDArray[np.float32]
 
 LN_2, LN_10000 = 0.6931471805599453, 9.210340371976184  # the last bit of math.log is the C library's affair
 
@@ -88,3 +89,25 @@ def mix(h: Any) -> Any:
 def mix_twice(counter: Any, low: Any, high: Any) -> Any:
     """32 random bits for a counter: two rounds of ``mix``, half of a 64-bit key before each."""
     return mix(mix(counter ^ low) ^ high)
+
+
+def fma(a: Floats32, b: Floats32, c: Floats32) -> Floats32:
+    """a·b + c, rounded once to float32, as a fused multiply-add gives it.
+
+    The product is exact in float64. The sum is rounded to odd there (of the two float64 beside an inexact sum, the one
+    whose last bit is 1), so that rounding it again, to float32, is as good as rounding once.
+
+    Source    Boldo and Melquiond 2008, "Emulation of a FMA and correctly rounded sums"; the error: Knuth's TwoSum
+
+    >>> tiny = np.float32([2**-30])
+    >>> fma(1 + tiny * 2**10, 1 + tiny * 2**10, -(1 + tiny * 2**11))[0] == 2.0**-40     # a·b rounded first gives 0
+    np.True_
+    """
+    product, addend = a.astype(np.float64) * b, c.astype(np.float64)
+    total = product + addend
+    with np.errstate(invalid="ignore"):  # of what is not finite the error is NaN, which is no error
+        part = total - product
+        error = product - (total - part) + (addend - part)
+    beside = np.nextafter(total, np.where(error > 0, np.inf, -np.inf))
+    is_even = (total.view(np.int64) & 1) == 0
+    return np.where((np.abs(error) > 0) & is_even, beside, total).astype(np.float32)

@@ -48,19 +48,17 @@ def plain_forward(q: Any, k: Any, v: Any, dropped: Any) -> Any:
     Args
         dropped: (T, T), what dropout multiplies each weight by.
     """
-    mixed = np.zeros_like(v)
+    mixed = np.empty_like(v)
     for i in range(len(q)):
-        w = plain_weights(q, k, i)
-        for j in range(i + 1):
-            mixed[i] += w[j] * dropped[i, j] * v[j]
+        mixed[i] = (plain_weights(q, k, i) * dropped[i, : i + 1]) @ v[: i + 1]
     return mixed
 
 
 def plain_weights(q: Any, k: Any, i: int) -> Any:
     """The weights (i + 1,) of query i, which sees key 0 to key i."""
-    s = [sum(q[i] * k[j]) / math.sqrt(q.shape[1]) for j in range(i + 1)]
-    e = np.exp(np.array(s) - max(s))
-    return e / e.sum()
+    s = k[: i + 1] @ q[i] / math.sqrt(q.shape[1])
+    e = np.exp(s - max(s))
+    return e / sum(e)
 
 
 def layout(T: int, D: int) -> tuple[int, int, int, int, int, int, int, int]:

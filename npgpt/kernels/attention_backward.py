@@ -52,17 +52,16 @@ def plain_backward(dm: Any, q: Any, k: Any, v: Any, mixed: Any, dropped: Any) ->
     Args
         dropped: (T, T), what dropout multiplies each weight by.
     """
-    T, D = q.shape
     dq, dk, dv = np.zeros_like(q), np.zeros_like(k), np.zeros_like(v)
-    for i in range(T):
+    for i in range(len(q)):
+        seen = slice(i + 1)
         w = plain_weights(q, k, i)
-        along = sum(dm[i] * mixed[i])  # = Σ_j w_j dw_j, since mixed[i] = Σ_j w_j dropped_j v_j
-        for j in range(i + 1):
-            dv[j] += w[j] * dropped[i, j] * dm[i]
-            dw = sum(dm[i] * v[j]) * dropped[i, j]
-            ds = w[j] * (dw - along) / math.sqrt(D)
-            dq[i] += ds * k[j]
-            dk[j] += ds * q[i]
+        dv[seen] += np.outer(w * dropped[i, seen], dm[i])
+        dw = v[seen] @ dm[i] * dropped[i, seen]
+        along = dm[i] @ mixed[i]  # = Σ_j w_j dw_j, since mixed[i] = Σ_j w_j dropped_j v_j
+        ds = w * (dw - along) / math.sqrt(q.shape[1])
+        dq[i] = ds @ k[seen]
+        dk[seen] += np.outer(ds, q[i])
     return dq, dk, dv
 
 

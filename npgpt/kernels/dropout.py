@@ -1,7 +1,7 @@
 """Dropout: which numbers are kept is computed where it is needed, in forward and in backward, and never stored.
 
-``npgpt.rng.random_bits`` takes five passes over memory. A dozen integer operations on sixteen lanes take less time than
-a stored mask takes to be fetched.
+``plain_dropout`` is the loop; ``npgpt.rng.random_bits``, which it calls, takes five passes over memory. A dozen integer
+operations on sixteen lanes take less time than a stored mask takes to be fetched.
 """
 
 from typing import Any

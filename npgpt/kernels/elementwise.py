@@ -1,7 +1,7 @@
 """Number by number: the activations with their slopes, sums, products and multiples.
 
-The slope is found together with the value, from the same exponential, so that backward is one product: the slope is
-stored where backward reads it, in place of x.
+``plain_activate`` is the loop. The slope is found together with the value, from the same exponential, so that backward
+is one product: the slope is stored where backward reads it, in place of x.
 
 Each of these loops takes sixteen numbers at a time, the last few under a mask. That works in place too, where a
 compiler would not use vectors, because it cannot know that two arrays do not overlap.

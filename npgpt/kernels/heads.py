@@ -1,4 +1,7 @@
-"""What the twins of Scores and Mixing do in each head of each example; attention itself needs neither."""
+"""What the twins of Scores and Mixing do in each head of each example; attention itself needs neither.
+
+``plain_mask_scores`` is the loop of one head.
+"""
 
 from typing import Any
 

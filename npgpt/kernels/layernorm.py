@@ -1,9 +1,10 @@
 """Layer normalisation, row by row, forward and backward.
 
-Each row takes three passes, all but the first from the nearest cache. In two of them the numbers go by turns to two
-sums, because an addition has to wait for the one before it. xhat is not kept but computed again: that takes two
-operations, and to keep it would take as much memory as the whole output. The gradients of gain and bias are summed for
-each GROUP of rows by itself (``columns.py``), and then over the groups in their order, whichever thread made them.
+``plain_forward`` and ``plain_backward`` are the loops. Here each row takes three passes, all but the first from the
+nearest cache. In two of them the numbers go by turns to two sums, because an addition has to wait for the one before
+it. xhat is not kept but computed again: that takes two operations, and to keep it would take as much memory as the
+whole output. The gradients of gain and bias are summed for each GROUP of rows by itself (``columns.py``), and then over
+the groups in their order, whichever thread made them.
 """
 
 import math
@@ -22,27 +23,26 @@ __all__ = ["backward", "forward", "groups"]
 
 
 def plain_forward(x: Any, gain: Any, bias: Any, eps: float) -> Any:
-    """y (n, C) of x (n, C)."""
-    return np.array([_xhat(row, eps)[0] * gain + bias for row in x]).reshape(x.shape)
+    """y (n, C), and mean and rstd (n,), of x (n, C)."""
+    y, mean, rstd = np.empty_like(x), np.empty(len(x)), np.empty(len(x))
+    for i in range(len(x)):
+        mean[i] = sum(x[i]) / len(x[i])
+        rstd[i] = 1 / math.sqrt(sum((x[i] - mean[i]) ** 2) / len(x[i]) + eps)
+        y[i] = (x[i] - mean[i]) * rstd[i] * gain + bias
+    return y, mean, rstd
 
 
-def plain_backward(dy: Any, x: Any, gain: Any, eps: float) -> Any:
+def plain_backward(dy: Any, x: Any, gain: Any, mean: Any, rstd: Any) -> Any:
     """dx (n, C), dgain and dbias (C,), of dy and x (n, C)."""
     C = x.shape[1]
     dx, dgain, dbias = np.empty_like(x), np.zeros_like(gain), np.zeros_like(gain)
     for i in range(len(x)):
-        xhat, rstd = _xhat(x[i], eps)
+        xhat = (x[i] - mean[i]) * rstd[i]
         dxhat = dy[i] * gain
-        dx[i] = rstd * (dxhat - sum(dxhat) / C - xhat * sum(dxhat * xhat) / C)
+        dx[i] = rstd[i] * (dxhat - sum(dxhat) / C - xhat * sum(dxhat * xhat) / C)
         dgain += dy[i] * xhat
         dbias += dy[i]
     return dx, dgain, dbias
-
-
-def _xhat(row: Any, eps: float) -> Any:
-    centred = row - sum(row) / len(row)
-    rstd = 1 / math.sqrt(sum(centred**2) / len(row) + eps)
-    return centred * rstd, rstd
 
 
 @kernel

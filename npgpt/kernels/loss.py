@@ -1,8 +1,8 @@
 """Cross-entropy and its gradient in one go, over rows as wide as the vocabulary.
 
-The probabilities, which backward needs, are at hand when the loss is found, and depend on nothing that comes later. So
-the gradient replaces the logits at once, a row at a time, in the nearest caches. No log-probabilities are kept, and the
-largest array of the whole model exists once.
+``plain_forward`` is the loop. The probabilities, which backward needs, are at hand when the loss is found, and depend
+on nothing that comes later. So the gradient replaces the logits at once, a row at a time, in the nearest caches. No
+log-probabilities are kept, and the largest array of the whole model exists once.
 
 A power e^(x - max) below 2**-64 counts as 0. Beside 1 it is nothing; and in backward it would be multiplied by
 probabilities, 1/count and weights, and become subnormal, which takes some CPUs a hundred times as long.

@@ -1,11 +1,12 @@
 """The product of two matrices, and what is done with it while it is in the cache.
 
-``plain_matmul`` reads two numbers for one multiplication, from memory that is far away. Here both matrices are cut into
-blocks that stay in the caches while they are used, and copied ("packed") in the very order in which the register tile
-(``machine/tile.py``) reads them: a block of b, DEPTH x WIDTH, into the second cache, and beside it a few panels of a,
-each ROWS rows, of which the one in use is in the first. Transposed and sliced matrices differ only in how they are
-packed. Each number of the result is still the chain of the plain loop, to the last bit: a later block of k goes on from
-what the earlier ones have written. So it depends neither on the tile nor on the blocks nor on who computes it.
+A loop over i, j and k reads two numbers for one multiplication, from memory that is far away. Here both matrices are
+cut into blocks that stay in the caches while they are used, and copied ("packed") in the very order in which the
+register tile (``machine/tile.py``) reads them: a block of b, DEPTH x WIDTH, into the second cache, and beside it a few
+panels of a, each ROWS rows, of which the one in use is in the first. Transposed and sliced matrices differ only in how
+they are packed. Each number of the result is still the chain of ``plain_matmul``, to the last bit: a later block of k
+goes on from what the earlier ones have written. So it depends neither on the tile nor on the blocks nor on who computes
+it.
 """
 
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from npgpt.exact import fma
 from npgpt.kernels.elementwise import activation
 from npgpt.machine.atomics import job
 from npgpt.machine.compile import entry, kernel
@@ -29,7 +31,7 @@ from npgpt.machine.tile import (
     multiply_tile,
     transpose_block,
 )
-from npgpt.machine.vector import LANES, fma, load, load_some, splat, store, store_some
+from npgpt.machine.vector import LANES, load, load_some, store, store_some
 
 Floats = NDArray[np.float32]
 
@@ -45,19 +47,12 @@ SMALL = 500_000  # multiplications: less of them, 10 µs, are not handed to anot
 NOTHING, BIAS, RESIDUAL, ACTIVATION, SLOPE = 0, 1, 2, 3, 6
 
 
-@kernel
-def plain_matmul(a: Any, b: Any, c: Any, add: bool, one: Any) -> None:
-    """``c = a @ b``, or ``+=`` if ``add``: each number one chain of fused multiply-adds in the order of k.
-
-    Args
-        one: (16,) to work in: there is no fma of one number, so all lanes do the same.
-    """
-    for i in range(a.shape[0]):
-        for j in range(b.shape[1]):
-            one[:] = c[i, j] if add else np.float32(0)
-            for k in range(a.shape[1]):
-                store(one, 0, fma(splat(a[i, k]), splat(b[k, j]), load(one, 0)))
-            c[i, j] = one[0]
+def plain_matmul(a: Floats, b: Floats, c: Floats, add: bool) -> None:
+    """``c = a @ b``, or ``+=`` if ``add``: each number one chain of fused multiply-adds in the order of k."""
+    if not add:
+        c[:] = 0
+    for k in range(a.shape[1]):
+        c[:] = fma(a[:, k, None], b[None, k], c)
 
 
 @kernel
@@ -194,7 +189,7 @@ def _chunk(
 def _multiply(
     pool: Any, a: Any, b: Any, c: Any, add: bool, how: int, bias: Any, other: Any, second: Any, packs: Any
 ) -> None:
-    """Cut the longer side of c into two parts for each thread: each packs what it needs, and nobody waits for anybody.
+    """Cut the longer side of c into two parts for each thread: each packs what it needs, and none waits.
 
     Two, so that a thread that the system has put aside leaves its second part to the others.
     """
@@ -220,7 +215,7 @@ def matmul(
         a, b, out: (M, K), (K, N), (M, N) of float32, of any strides; out does not overlap the others.
         add: go on from what is in ``out``.
         how: NOTHING. BIAS: out = z = a·b + bias. RESIDUAL: out = z + other. ACTIVATION + kind: out = f(z), second = z.
-            SLOPE + kind, on the way back: out = a·b ⊙ f′(other), second = f(other), where other is that z.
+            SLOPE + kind, in the backward pass: out = a·b ⊙ f′(other), second = f(other), where other is that z.
         bias: (N,). other, second: (M, N), contiguous.
     """
     across, along = out.strides

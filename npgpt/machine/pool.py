@@ -1,13 +1,8 @@
 """One pool of threads for all kernels: chunks of a job are handed to whoever is free.
 
-As code::
-
-    for chunk in range(n_chunks):
-        body(thread, chunk, *arguments)
-
-Each chunk writes what no other one touches, or its own partial sum, which one thread then adds up in chunk order. So
-the bits do not depend on the number of threads, nor on who did which chunk, and a thread that comes late, or that the
-system has put aside, costs nothing but its share.
+``plain_launch`` says what is done. Each chunk writes what no other one touches, or its own partial sum, which one
+thread then adds up in chunk order. So the bits do not depend on the number of threads, nor on which thread did which
+chunk, and a thread that comes late, or that the system has put aside, costs nothing but its share.
 
 Why not ``prange``? Its pools differ from platform to platform: OpenMP's aborts the process after a fork, the one that
 every platform has aborts it when two Python threads call at once and takes 100 µs a call, and both wait for every
@@ -60,6 +55,12 @@ SPINS = 20_000  # looks at LEFT before a worker sleeps, about 0.5 ms: longer tha
 PATIENCE = 2000  # looks at a word before a waiting thread offers its core to others, again and again
 MAX_THREADS = 64
 SET_WORDS = 16  # of a set of cores: 1,024 of them
+
+
+def plain_launch(n_chunks: int, body: Any, *arguments: Any) -> None:
+    """Do all chunks of a job, one after the other, as thread 0."""
+    for chunk in range(n_chunks):
+        body(0, chunk, *arguments)
 
 
 @kernel

@@ -1,16 +1,10 @@
 """The register tile of the matrix product, and the packing that feeds it: emitted as LLVM's portable vector code.
 
-As code, for one tile of R rows and W columns whose operands lie packed, ``a[k, R]`` and ``b[k, W]``::
-
-    for k in range(n_k):
-        for r in range(R):
-            for w in range(W):
-                c[r, w] = fma(a[k, r], b[k, w], c[r, w])
-
-All of ``c`` stays in registers for the whole loop over k. With 12 x 32 numbers in 24 registers of 16 lanes, each step
-takes 2 loads and 12 broadcasts for 24 fused multiply-adds; a plain loop takes 2 loads and a store for each. Which tile
-is best depends on how many vector registers a CPU has, and how wide they are; the numbers do not: each c[r, w] is one
-chain of fused multiply-adds in the order of k, whatever the tile.
+A tile is R rows and W columns of the product, ``plain_matmul`` in ``kernels/matmul.py``; its operands lie packed, as
+``a[k, R]`` and ``b[k, W]``. All of its ``c`` stays in registers for the whole loop over k. With 12 x 32 numbers in 24
+registers of 16 lanes, each step takes 2 loads and 12 broadcasts for 24 fused multiply-adds; a plain loop takes 2 loads
+and a store for each. Which tile is best depends on how many vector registers a CPU has, and how wide they are; the
+numbers do not: each c[r, w] is one chain of fused multiply-adds in the order of k, whatever the tile.
 """
 
 import functools

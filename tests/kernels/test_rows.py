@@ -40,11 +40,12 @@ def test_layernorm(run_twice: Any, shape: tuple[int, int], seed: int, offset: fl
         partial, dx = guards.empty(2 * layernorm.groups(n), C), guards.empty(n, C)
         dgain, dbias = guards.copy(gain), guards.copy(bias)
         layernorm.backward(pool(), guards.copy(dy), x_there, gain, mean, rstd, dx, partial, dgain, dbias, add)
-        return y, dx, dgain - gain * add, dbias - bias * add
+        return y, mean, rstd, dx, dgain - gain * add, dbias - bias * add
 
     x64, dy64, gain64, bias64 = (array.astype(np.float64) for array in (x, dy, gain, bias))
-    y_right = layernorm.plain_forward(x64, gain64, bias64, 1e-3)
-    for ours, theirs in zip(run_twice(run), (y_right, *layernorm.plain_backward(dy64, x64, gain64, 1e-3)), strict=True):
+    forward = layernorm.plain_forward(x64, gain64, bias64, 1e-3)
+    plain = *forward, *layernorm.plain_backward(dy64, x64, gain64, *forward[1:])
+    for ours, theirs in zip(run_twice(run), plain, strict=True):
         assert np.allclose(ours, theirs, rtol=1e-4, atol=1e-4 * math.sqrt(n + 1))
 
 

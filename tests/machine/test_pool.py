@@ -18,7 +18,16 @@ from hypothesis import strategies as st
 from npgpt.errors import ConfigError
 from npgpt.machine.atomics import atomic_add, atomic_load, job, pause
 from npgpt.machine.compile import kernel
-from npgpt.machine.pool import SLEEPING, _wait, default_num_threads, get_num_threads, launch, pool, set_num_threads
+from npgpt.machine.pool import (
+    SLEEPING,
+    _wait,
+    default_num_threads,
+    get_num_threads,
+    launch,
+    plain_launch,
+    pool,
+    set_num_threads,
+)
 
 Ints = npt.NDArray[np.int64]
 
@@ -97,6 +106,9 @@ def test_each_chunk_is_done_once(n_chunks: int, n_threads: int, work: int) -> No
     set_num_threads(n_threads)
     for _ in range(3):
         counts, threads = run_counts(n_chunks, work)
+        right, alone = np.zeros(n_chunks, np.int64), np.full(n_chunks, -1)
+        plain_launch(n_chunks, count_chunk, work, right, alone)
+        assert (counts == right).all()
         assert (counts == 1).all()
         assert ((threads >= 0) & (threads < n_threads)).all()
 

@@ -1,0 +1,45 @@
+"""Arithmetic with the same bits everywhere, against exact fractions."""
+
+from fractions import Fraction
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from npgpt.exact import fma
+
+FLOATS = st.floats(width=32, allow_nan=False, allow_infinity=False)
+
+
+def rounded(x: Fraction) -> np.float32:
+    """The float32 that is nearest to a fraction; of two, the one whose last bit is 0."""
+    near = np.float32(float(x)) if abs(x) < 2**127 else np.float32(np.sign(float(x / 2**10)) * 2.0**127)
+    with np.errstate(over="ignore"):
+        candidates = [near, np.nextafter(near, np.float32(-np.inf)), np.nextafter(near, np.float32(np.inf))]
+    candidates = [c for c in candidates if np.isfinite(c)]
+    return min(candidates, key=lambda c: (abs(Fraction(float(c)) - x), int(c.view(np.int32)) & 1))
+
+
+@given(FLOATS, FLOATS, FLOATS)
+def test_a_fused_multiply_add_is_rounded_once(a: float, b: float, c: float) -> None:
+    exact = Fraction(a) * Fraction(b) + Fraction(c)
+    with np.errstate(over="ignore"):
+        ours = fma(*(np.float32([x]) for x in (a, b, c)))[0]
+    if abs(exact) < 2**127:
+        assert ours == rounded(exact)
+
+
+@given(st.integers(-(2**24), 2**24), st.integers(-(2**24), 2**24), st.integers(-(2**24), 2**24), st.integers(-60, 60))
+def test_where_a_second_rounding_would_be_seen(a: int, b: int, c: int, exponent: int) -> None:
+    numbers = np.float32(a), np.float32(b), np.float32(np.ldexp(c, exponent))
+    exact = Fraction(a) * Fraction(b) + Fraction(c) * Fraction(2) ** exponent
+    assert fma(*(x.reshape(1) for x in numbers))[0] == rounded(exact)
+
+
+def test_what_is_not_finite_stays_so() -> None:
+    inf, nan = np.float32([np.inf]), np.float32([np.nan])
+    one = np.float32([1])
+    assert fma(inf, one, one)[0] == np.inf
+    assert np.isnan(fma(nan, one, one)[0])
+    with np.errstate(invalid="ignore"):
+        assert np.isnan(fma(inf, one, -inf)[0])
