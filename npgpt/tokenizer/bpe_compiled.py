@@ -12,12 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npgpt.errors import TokenizerError
+from npgpt.tokenizer import kernels
 from npgpt.tokenizer.bpe import encode_utf8
 from npgpt.tokenizer.kernels import decode, encode, learn, merge
 from npgpt.tokenizer.kernels.numbers import PATTERNS
 from npgpt.tokenizer.patterns import class_table
 
 Ids = NDArray[np.uint32]
+
+kernels.started = True  # from now on nothing is gained by leaving short texts to the textbook
 
 # The memory of pieces grows from the first to the second of these, one for each thread; then it is emptied. More would
 # help little: what does not fit into the processor's last cache takes as long to look up as to merge.

@@ -6,12 +6,13 @@ import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from npgpt.errors import TokenizerError, did_you_mean
+from npgpt.tokenizer import kernels
 from npgpt.tokenizer.base import END_OF_TEXT, AllowedSpecial, Tokenizer, vocabulary_from
 from npgpt.tokenizer.bpe import UTF8_ERRORS, Pair, Step, encode, encode_utf8, merge_steps
 from npgpt.tokenizer.bpe_formats import (
@@ -38,7 +39,7 @@ class BPETokenizer(Tokenizer):
         merges: the pairs that are joined, earliest first, as numbers of tokens: 0 to 255 the bytes, 256 + k what merge
             number k makes.
         special_tokens: texts that get the ids after the others, in this order; or text -> id.
-        pattern: name of the pattern that cuts a text into pieces (``split.SOURCES``).
+        pattern: name of the pattern that cuts a text into pieces (``patterns.SOURCES``).
         ids: number -> id, if the ids are not the numbers themselves.
         counts: how often each merge's pair stood in the training text, if known.
     Raises
@@ -53,7 +54,6 @@ class BPETokenizer(Tokenizer):
     """
 
     kind = "bpe"
-    _started: ClassVar[bool] = False  # whether kernels have encoded or decoded anything yet
 
     def __init__(
         self,
@@ -102,12 +102,10 @@ class BPETokenizer(Tokenizer):
     def _encoder(self) -> "Encoder":
         from npgpt.tokenizer.bpe_compiled import Encoder  # Numba takes a while to import: only when it is needed
 
-        BPETokenizer._started = True
         return Encoder(self.merges, self.ids.astype(np.uint32), self.pattern, self.token_bytes)
 
-    def __getstate__(
-        self,
-    ) -> dict[str, Any]:  # to be copied and pickled without the encoder, which holds threads' memory
+    def __getstate__(self) -> dict[str, Any]:
+        # To be copied and pickled without the encoder, which holds threads' memory.
         return {name: value for name, value in self.__dict__.items() if name != "_encoder"}
 
     @classmethod
@@ -179,8 +177,8 @@ class BPETokenizer(Tokenizer):
         return ids
 
     def _encoded(self, text: str) -> Ids:
-        # Numba takes most of a second to start. Until a tokenizer has done so, the textbook does the first few words.
-        if not BPETokenizer._started and len(text) < min(self._left_to_textbook, 256):
+        # Numba takes most of a second to start. Until something has started it, the textbook does the first few words.
+        if not kernels.started and len(text) < min(self._left_to_textbook, 256):
             self._left_to_textbook -= len(text) + 1
             numbers = np.array(encode(text, self.ranks, self.pattern), np.int64)
             return self.ids[numbers].astype(np.uint32)

@@ -23,3 +23,14 @@ def test_first_words_do_not_start_numba() -> None:
     ran = subprocess.run([sys.executable, "-c", CODE], capture_output=True, encoding="utf-8")
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout == "[7, 3] [7, 3, 3]\n"
+
+
+def test_what_kernels_have_trained_is_encoded_by_kernels_from_the_first_word_on() -> None:
+    code = """
+from npgpt.tokenizer import BPETokenizer
+for tokenizer in BPETokenizer.train("the theme of the thesis", 262), BPETokenizer([(104, 105)]):
+    tokenizer.encode("hi")
+    assert "_encoder" in vars(tokenizer)
+"""
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8")
+    assert ran.returncode == 0, ran.stderr

@@ -20,6 +20,7 @@ import numpy as np
 from npgpt.machine.bits import fold_multiply, prefetch
 from npgpt.machine.compile import kernel
 from npgpt.tokenizer.kernels.encode import BLOCK, ENTRIES, LONGEST_KEY, SECRET_1, SECRET_2, SPILL, other_key, short_key
+from npgpt.tokenizer.kernels.numbers import TOKEN_BITS
 from npgpt.tokenizer.kernels.split import split
 
 # A node of the linked list, one for each byte of a distinct piece: four int32.
@@ -106,7 +107,7 @@ def first_pairs(kept: Any, starts: Any, counts: Any, positions: Any, pairs: Any)
     Args, filled here
         positions: nodes, weights: for each byte of ``kept`` its node, and the count of its piece.
             stored: positions, those of one pair together.
-        pairs: keys, totals: for each pair, left and right in 21 bits each, and its count.
+        pairs: keys, totals: for each pair, left and right in TOKEN_BITS each, and its count.
             lists: for each pair, where its positions begin in ``stored``, and where they end.
     """
     nodes, weights, stored = positions
@@ -125,7 +126,7 @@ def first_pairs(kept: Any, starts: Any, counts: Any, positions: Any, pairs: Any)
                 pair = pair_of[code]
                 if pair == NONE:
                     pair = pair_of[code] = n_pairs
-                    keys[pair] = np.int64(kept[p]) << 21 | np.int64(kept[p + 1])
+                    keys[pair] = np.int64(kept[p]) << TOKEN_BITS | np.int64(kept[p + 1])
                     totals[pair] = 0
                     lists[pair, 1] = 0
                     n_pairs += 1
@@ -164,7 +165,8 @@ def learn(
         if best == NONE:
             return k
         new = 256 + k
-        merges[k, 0], merges[k, 1], merges[k, 2] = keys[best] >> 21, keys[best] & ((1 << 21) - 1), totals[best]
+        merges[k, 0], merges[k, 1] = keys[best] >> TOKEN_BITS, keys[best] & ((1 << TOKEN_BITS) - 1)
+        merges[k, 2] = totals[best]
         join_everywhere(best, new, positions, pairs, room, heap, progress)
     return last
 
@@ -196,7 +198,7 @@ def join_everywhere(best: int, new: int, positions: Any, pairs: Any, room: Any, 
             else:
                 pair = n_pairs
                 by_neighbour[left, 0], by_neighbour[left, 1] = pair, new
-                keys[pair], totals[pair], lists[pair, 1] = np.int64(left) << 21 | new, 0, 0
+                keys[pair], totals[pair], lists[pair, 1] = np.int64(left) << TOKEN_BITS | new, 0, 0
                 n_pairs += 1
             totals[pair] += weight
             nodes[before, PAIR] = pair
@@ -212,7 +214,7 @@ def join_everywhere(best: int, new: int, positions: Any, pairs: Any, room: Any, 
             else:
                 pair = n_pairs
                 by_neighbour[right, 2], by_neighbour[right, 3] = pair, new
-                keys[pair], totals[pair], lists[pair, 1] = new << 21 | np.int64(right), 0, 0
+                keys[pair], totals[pair], lists[pair, 1] = new << TOKEN_BITS | np.int64(right), 0, 0
                 n_pairs += 1
             totals[pair] += weight
             nodes[p, PAIR] = pair

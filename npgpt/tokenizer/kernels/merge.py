@@ -26,7 +26,7 @@ def pair_made(left: int, right: int, pairs: Any, byte_pairs: Any) -> int:
     """The number of the token that joining ``left`` and ``right`` makes, or NEVER.
 
     Args
-        pairs: hash table, open addressing; an entry is left, right and new in 21 bits each, or -1. 12 ns a look-up
+        pairs: hash table, open addressing; an entry is left, right and new in TOKEN_BITS each, or -1. 12 ns a look-up
             against 34 for ``numba.typed.Dict``.
         byte_pairs: the same for pairs of bytes, directly at ``256 * left + right``.
     """

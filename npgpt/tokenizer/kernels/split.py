@@ -43,7 +43,7 @@ def split(text: Any, at: int, pattern: int, classes: Any, ends: Any) -> int:
 
     Args
         classes: the class of code point c is ``classes[BLOCKS + 256 * classes[c >> 8] + (c & 255)]``. The block
-            numbers in front are 8,192, so that four bytes of nonsense are within bounds too.
+            numbers in front are BLOCKS, so that four bytes of nonsense are within bounds too.
     """
     n = len(text)
     room = len(ends) - 63
