@@ -255,6 +255,11 @@ def python(*arguments: str, stdin: bytes = b"", **variables: str) -> subprocess.
         return subprocess.Popen(command, env=environment, encoding="utf-8", stdin=file, stdout=pipe, stderr=pipe)
 
 
+def without_compilation(error: str) -> str:
+    """What was said on stderr, but for the word that kernels are compiled, where nothing has been compiled yet."""
+    return "".join(line for line in error.splitlines(True) if not line.startswith("npgpt: compiling kernels"))
+
+
 def test_a_run_that_is_killed_can_be_sampled(text: str) -> None:
     long = [*TINY, "--steps", "100000", "--eval-every", "5"]
     with python("train", "--text", text, "--out", "run", *long) as process:
@@ -272,7 +277,7 @@ def test_a_pipe_that_is_closed_early_is_no_error(trained: str) -> None:
         process.stdout.read(1)
         process.stdout.close()
         assert process.wait(60) == 141
-        assert process.stderr.read() == ""
+        assert without_compilation(process.stderr.read()) == ""
 
 
 def test_text_that_is_no_utf8(trained: str) -> None:
@@ -295,7 +300,7 @@ def test_a_terminal_without_unicode_shows_codes(trained: str) -> None:
     settings = {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
     with python("sample", trained, "--prompt", "é", "--max-tokens", "1", **settings) as process:
         out, error = process.communicate()
-        assert (process.returncode, error) == (0, "")
+        assert (process.returncode, without_compilation(error)) == (0, "")
         assert out.startswith("\\xe9")
 
 
