@@ -44,10 +44,7 @@ def contestants(V: int, C: int, n: int) -> tuple[Calls, Calls, Any]:
     ids = rng.choice(V, n, p=weights / weights.sum())
     table, dy = rng.standard_normal((V, C), np.float32), rng.standard_normal((n, C), np.float32)
     grad = np.zeros_like(table)
-    forward: Calls = {
-        "lookup": lambda: table[ids],
-        ONE_HOT: lambda: one_hot(ids, V, np.float32) @ table,
-    }
+    forward: Calls = {"lookup": lambda: table[ids], ONE_HOT: lambda: one_hot(ids, V, np.float32) @ table}
     backward: Calls = {name: partial(way, dy, ids, grad) for name, way in WAYS.items()}
     backward[ZERO] = partial(grad.fill, 0)
     return forward, backward, grad

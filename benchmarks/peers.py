@@ -38,12 +38,7 @@ class Contestant:
     """
 
     def __init__(
-        self,
-        label: str,
-        factory: str,
-        threads: int,
-        environment: Variables | None = None,
-        **settings: Any,
+        self, label: str, factory: str, threads: int, environment: Variables | None = None, **settings: Any
     ) -> None:
         self.label = label
         names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NPGPT_NUM_THREADS")

@@ -102,10 +102,7 @@ class Methods:
             config = TrainConfig(steps=steps, batch_size=16, seed=self.seed)
             losses = [step.loss for step in training_steps(model, encode_texts(tokenizer, self.texts), config)]
             print(f"# GPT: {n_layer} layers, {C} wide, {steps} steps, loss {np.mean(losses[-50:]):.2f} nats per token")
-            self._hidden = (
-                gpt_vectors(model, tokenizer, self.texts),
-                gpt_vectors(model, tokenizer, self.queries),
-            )
+            self._hidden = (gpt_vectors(model, tokenizer, self.texts), gpt_vectors(model, tokenizer, self.queries))
         return self._hidden
 
     def hidden_states_without_common_direction(self) -> Vectors:

@@ -41,31 +41,10 @@ HOMES = {
 MODULES = ("compiled", "layers")
 
 __all__ = [
-    "GPT",
-    "BPETokenizer",
-    "Cache",
-    "CharTokenizer",
-    "DataConfig",
-    "GPTConfig",
-    "Layer",
-    "Param",
-    "Run",
-    "RunConfig",
-    "TrainConfig",
-    "WordTokenizer",
-    "WordVectors",
-    "__version__",
-    "compiled",
-    "generate",
-    "gradcheck",
-    "layers",
-    "load_run",
-    "make_gpt",
-    "set_num_threads",
-    "trace",
-    "train_run",
-    "twin",
-]
+    "GPT", "BPETokenizer", "Cache", "CharTokenizer", "DataConfig", "GPTConfig", "Layer", "Param", "Run", "RunConfig",
+    "TrainConfig", "WordTokenizer", "WordVectors", "__version__", "compiled", "generate", "gradcheck", "layers",
+    "load_run", "make_gpt", "set_num_threads", "trace", "train_run", "twin"
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

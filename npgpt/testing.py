@@ -22,22 +22,9 @@ from npgpt.core import Array, Layer
 from npgpt.study.check import INVARIANTS, LAWS, LAWS_OF_COMPILED, Case, Law, Sizes, check_case
 
 __all__ = [
-    "INVARIANTS",
-    "LAWS",
-    "LAWS_OF_COMPILED",
-    "Case",
-    "Law",
-    "Sizes",
-    "arrays",
-    "assert_obeys_laws",
-    "dtypes",
-    "extreme_values",
-    "gradients_are_right",
-    "shapes",
-    "sizes",
-    "token_ids",
-    "upstream_gradients",
-]
+    "INVARIANTS", "LAWS", "LAWS_OF_COMPILED", "Case", "Law", "Sizes", "arrays", "assert_obeys_laws", "dtypes",
+    "extreme_values", "gradients_are_right", "shapes", "sizes", "token_ids", "upstream_gradients"
+]  # fmt: skip
 
 
 def assert_obeys_laws(

@@ -69,8 +69,7 @@ def test_a_right_layer_passes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "said"),
-    [(Overwriting, "two_backwards_double"), (Lossy, "noted_gradients_are_right")],
+    ("kind", "said"), [(Overwriting, "two_backwards_double"), (Lossy, "noted_gradients_are_right")]
 )
 def test_a_wrong_layer_fails_with_the_name_of_the_law(kind: type[Gate], said: str) -> None:
     with pytest.raises(AssertionError, match=said):

@@ -55,8 +55,7 @@ def _run(arguments: Sequence[str] | None) -> int:
     from npgpt.cli import doctor, exercise, gradcheck, sample, tokenize, trace, train, vectors
 
     parser = Parser(
-        prog="npgpt",
-        description="A GPT in NumPy with every gradient written by hand. Start with `npgpt train`.",
+        prog="npgpt", description="A GPT in NumPy with every gradient written by hand. Start with `npgpt train`."
     )
     parser.add_argument("--version", action="version", version=f"npgpt {__version__}")
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)

@@ -20,28 +20,7 @@ from npgpt.compiled.positions import ConcatenatedPositions, LearnedPositions, No
 from npgpt.compiled.scores import AlibiScores, RelativeBiasScores, RelativeKeyScores, RotaryScores
 
 __all__ = [
-    "GELU",
-    "MLP",
-    "AlibiScores",
-    "Attention",
-    "Block",
-    "ConcatenatedPositions",
-    "CrossEntropy",
-    "Dropout",
-    "Embedding",
-    "HeadLoss",
-    "LayerNorm",
-    "LearnedPositions",
-    "Linear",
-    "Mixing",
-    "NoPositions",
-    "ReLU",
-    "RelativeBiasScores",
-    "RelativeKeyScores",
-    "RotaryScores",
-    "Scores",
-    "SinusoidalPositions",
-    "Softmax",
-    "TanhGELU",
-    "VocabularyHead",
-]
+    "GELU", "MLP", "AlibiScores", "Attention", "Block", "ConcatenatedPositions", "CrossEntropy", "Dropout", "Embedding",
+    "HeadLoss", "LayerNorm", "LearnedPositions", "Linear", "Mixing", "NoPositions", "ReLU", "RelativeBiasScores",
+    "RelativeKeyScores", "RotaryScores", "Scores", "SinusoidalPositions", "Softmax", "TanhGELU", "VocabularyHead"
+]  # fmt: skip

@@ -25,17 +25,7 @@ from npgpt.machine.functions import log
 from npgpt.machine.kinds import FLOAT, FLOATS_OUT, INT, INTS, POOL, ROWS, ROWS_OUT
 from npgpt.machine.pool import launch
 from npgpt.machine.tile import TILE_COLUMNS, TILE_LANES, TILE_ROWS, copy_number, multiply_tile, transpose_block
-from npgpt.machine.vector import (
-    LANES,
-    lane_numbers,
-    load,
-    maximum,
-    random_lanes,
-    select_less,
-    splat,
-    store,
-    store_some,
-)
+from npgpt.machine.vector import LANES, lane_numbers, load, maximum, random_lanes, select_less, splat, store, store_some
 
 QUERIES = 32  # two registers of lanes
 KEYS = 96  # a multiple of the rows of every tile, so that blocks, and with them the bits, do not depend on the tile

@@ -15,30 +15,8 @@ from npgpt.layers.positions import ConcatenatedPositions, LearnedPositions, NoPo
 from npgpt.layers.scores import AlibiScores, RelativeBiasScores, RelativeKeyScores, RotaryScores
 
 __all__ = [
-    "GELU",
-    "IGNORE_INDEX",
-    "MLP",
-    "AlibiScores",
-    "Attention",
-    "Block",
-    "ConcatenatedPositions",
-    "CrossEntropy",
-    "Dropout",
-    "Embedding",
-    "HeadLoss",
-    "LayerNorm",
-    "LearnedPositions",
-    "Linear",
-    "Mixing",
-    "NoPositions",
-    "ReLU",
-    "RelativeBiasScores",
-    "RelativeKeyScores",
-    "RotaryScores",
-    "Scores",
-    "SinusoidalPositions",
-    "Softmax",
-    "TanhGELU",
-    "VocabularyHead",
-    "visible",
-]
+    "GELU", "IGNORE_INDEX", "MLP", "AlibiScores", "Attention", "Block", "ConcatenatedPositions", "CrossEntropy",
+    "Dropout", "Embedding", "HeadLoss", "LayerNorm", "LearnedPositions", "Linear", "Mixing", "NoPositions", "ReLU",
+    "RelativeBiasScores", "RelativeKeyScores", "RotaryScores", "Scores", "SinusoidalPositions", "Softmax", "TanhGELU",
+    "VocabularyHead", "visible"
+]  # fmt: skip

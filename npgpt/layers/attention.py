@@ -133,12 +133,7 @@ class Attention(Layer):
     """
 
     def __init__(
-        self,
-        n_embd: int,
-        n_head: int,
-        dropout: float = 0.0,
-        residual_std: float = 0.02,
-        score: Scores | None = None,
+        self, n_embd: int, n_head: int, dropout: float = 0.0, residual_std: float = 0.02, score: Scores | None = None
     ) -> None:
         if n_head < 1 or n_embd % n_head:
             raise ConfigError(f"Attention: n_embd {n_embd} cannot be divided among {n_head} heads (n_head)")

@@ -26,11 +26,7 @@ class MLP(Layer):
     """
 
     def __init__(
-        self,
-        n_embd: int,
-        dropout: float = 0.0,
-        activation: str = "gelu_tanh",
-        residual_std: float = 0.02,
+        self, n_embd: int, dropout: float = 0.0, activation: str = "gelu_tanh", residual_std: float = 0.02
     ) -> None:
         if activation not in ACTIVATIONS:
             raise ConfigError(f"activation {activation!r} is unknown; {did_you_mean(activation, ACTIVATIONS)}")

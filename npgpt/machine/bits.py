@@ -150,8 +150,7 @@ def classify64(builder: Any, array: Any, offset: Any) -> Any:
     text = builder.load(pointer_to(builder, array, offset, _BYTES64), align=1)
     spaces = builder.icmp_unsigned("==", text, _BYTES64(ord(" ")))
     line_ends = builder.or_(
-        builder.icmp_unsigned("==", text, _BYTES64(ord("\n"))),
-        builder.icmp_unsigned("==", text, _BYTES64(ord("\r"))),
+        builder.icmp_unsigned("==", text, _BYTES64(ord("\n"))), builder.icmp_unsigned("==", text, _BYTES64(ord("\r")))
     )
     lanes = [
         _between(builder, text, ord("a"), ord("z")),

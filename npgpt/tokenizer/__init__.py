@@ -8,13 +8,6 @@ from npgpt.tokenizer.load import KINDS, load_tokenizer
 from npgpt.tokenizer.words import UNKNOWN, WordTokenizer
 
 __all__ = [
-    "END_OF_TEXT",
-    "KINDS",
-    "UNKNOWN",
-    "BPETokenizer",
-    "CharTokenizer",
-    "Tokenizer",
-    "TokenizerError",
-    "WordTokenizer",
-    "load_tokenizer",
-]
+    "END_OF_TEXT", "KINDS", "UNKNOWN", "BPETokenizer", "CharTokenizer", "Tokenizer", "TokenizerError", "WordTokenizer",
+    "load_tokenizer"
+]  # fmt: skip

@@ -39,12 +39,7 @@ def laid_out(random: np.random.Generator, shape: tuple[int, int], how: str) -> F
     numbers = random.normal(size=(n, m)).astype(np.float32)
     room = {"rows": (n, m), "columns": (m, n), "slice": (n, m + 5), "gaps": (2 * n, 3 * m)}[how]
     memory = np.full(room, np.nan, np.float32)
-    view = {
-        "rows": memory,
-        "columns": memory.T,
-        "slice": memory[:, 2 : 2 + m],
-        "gaps": memory[::-2, ::-3][:n, :m],
-    }[how]
+    view = {"rows": memory, "columns": memory.T, "slice": memory[:, 2 : 2 + m], "gaps": memory[::-2, ::-3][:n, :m]}[how]
     view[...] = numbers
     return view
 

@@ -59,13 +59,7 @@ def step(
 
 @given(SIZES, SEEDS, st.floats(0, 1), st.floats(0.01, 2), st.integers(1, 100), SETTINGS)
 def test_adamw(
-    run_twice: Any,
-    n: int,
-    seed: int,
-    share: float,
-    grad_scale: float,
-    t: int,
-    settings: tuple[float, ...],
+    run_twice: Any, n: int, seed: int, share: float, grad_scale: float, t: int, settings: tuple[float, ...]
 ) -> None:
     rng = np.random.default_rng(seed)
     values, grads, mean = (rng.standard_normal(n).astype(np.float32) for _ in range(3))

@@ -98,12 +98,7 @@ def test_files_larger_than_memory_are_cut_where_every_pattern_cuts(tmp_path: Pat
 def test_steps_of_a_word() -> None:
     tokenizer = BPETokenizer.train("the theme of the thesis", 262)
     steps = tokenizer.merge_steps(" the")
-    assert [step.tokens for step in steps] == [
-        [b" ", b"t", b"h", b"e"],
-        [b" ", b"t", b"he"],
-        [b" ", b"the"],
-        [b" the"],
-    ]
+    assert [step.tokens for step in steps] == [[b" ", b"t", b"h", b"e"], [b" ", b"t", b"he"], [b" ", b"the"], [b" the"]]
     assert [step.rank for step in steps] == [None, 0, 1, 2]
     assert [step.count for step in steps] == [None, 4, 4, 3]
     assert [[token for part in step.tokens for token in part] for step in steps] == [list(b" the")] * 4

@@ -22,11 +22,7 @@ from npgpt.tokenizer import (
 
 TEXT = "It was the best of times, it was the worst of times; it was the age of wisdom.\n\n  It wasn't: 1859!\n" * 3
 
-TOKENIZERS = [
-    BPETokenizer.train(TEXT, vocab_size=290),
-    WordTokenizer.train(TEXT),
-    CharTokenizer.train(TEXT),
-]
+TOKENIZERS = [BPETokenizer.train(TEXT, vocab_size=290), WordTokenizer.train(TEXT), CharTokenizer.train(TEXT)]
 each = pytest.mark.parametrize("tokenizer", TOKENIZERS, ids=lambda tokenizer: tokenizer.kind)
 
 # Every code point, halves of surrogate pairs included.

@@ -9,26 +9,7 @@ from npgpt.study.check.laws import LAWS, LAWS_OF_COMPILED, Law
 from npgpt.study.check.report import METHODS, TOLERANCES, Check, Finding, Report
 
 __all__ = [
-    "CASES",
-    "INVARIANTS",
-    "KINDS",
-    "LAWS",
-    "LAWS_OF_COMPILED",
-    "METHODS",
-    "TOLERANCES",
-    "Case",
-    "Check",
-    "Finding",
-    "Law",
-    "Report",
-    "Sizes",
-    "TrainingLoss",
-    "check_case",
-    "check_cases",
-    "compile_case",
-    "gradcheck",
-    "jacobian",
-    "make_case",
-    "of_order_one",
-    "upstream",
-]
+    "CASES", "INVARIANTS", "KINDS", "LAWS", "LAWS_OF_COMPILED", "METHODS", "TOLERANCES", "Case", "Check", "Finding",
+    "Law", "Report", "Sizes", "TrainingLoss", "check_case", "check_cases", "compile_case", "gradcheck", "jacobian",
+    "make_case", "of_order_one", "upstream"
+]  # fmt: skip

@@ -212,8 +212,7 @@ CASES: dict[str, Make] = {
     "LearnedPositions": _on_tokens("LearnedPositions", lambda s: layers.LearnedPositions(s.T + 1, s.C)),
     "SinusoidalPositions": _on_tokens("SinusoidalPositions", lambda s: layers.SinusoidalPositions(s.C, 0.5)),
     "ConcatenatedPositions": _on_tokens(
-        "ConcatenatedPositions",
-        lambda s: layers.ConcatenatedPositions(layers.LearnedPositions(s.T + 1, s.D), s.C, s.D),
+        "ConcatenatedPositions", lambda s: layers.ConcatenatedPositions(layers.LearnedPositions(s.T + 1, s.D), s.C, s.D)
     ),
     "ConcatenatedPositions-unprojected": _on_tokens(
         "ConcatenatedPositions-unprojected",

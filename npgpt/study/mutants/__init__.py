@@ -5,12 +5,6 @@ from npgpt.study.mutants.at_random import generated
 from npgpt.study.mutants.plant import Mutant, planted
 from npgpt.study.mutants.verdict import Verdict, scores, try_mutant
 
-MUTANTS = [
-    *of_layers.MUTANTS,
-    *of_positions.MUTANTS,
-    *of_models.MUTANTS,
-    *of_training.MUTANTS,
-    *of_compiled.MUTANTS,
-]
+MUTANTS = [*of_layers.MUTANTS, *of_positions.MUTANTS, *of_models.MUTANTS, *of_training.MUTANTS, *of_compiled.MUTANTS]
 
 __all__ = ["MUTANTS", "Mutant", "Verdict", "generated", "planted", "scores", "try_mutant"]
