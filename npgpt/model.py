@@ -100,7 +100,7 @@ class GPT(Layer):
         positioned = cache.keep("positioned", self.positions.forward(embedded, cache.scope("positions")))
         x = self.dropout.forward(positioned, cache.scope("dropout"))
         for i, block in enumerate(self.blocks):
-            x = block.forward(x, cache.scope(f"blocks.{i}"))
+            x = block.forward(x, cache.scope(f"blocks.{i}", role="blocks"))
         x = cache.keep("stream", x)
         return cache.keep("normed", self.norm.forward(x, cache.scope("norm")))
 

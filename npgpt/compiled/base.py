@@ -24,8 +24,8 @@ class CompiledLayer(Layer):
             that it knows. With any other class in its place the textbook composite computes (``compiled_class``).
 
     What forward returns lies in a buffer of the layer's cache, what backward returns in scratch memory that is shared
-    by all layers with the same role (the same path but for the number of the block). So after the first step no step
-    allocates anything that grows with the model.
+    by all layers with the same role (``Cache.scope``). So after the first step no step allocates anything that grows
+    with the model.
     """
 
     COMPILED = True

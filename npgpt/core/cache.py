@@ -50,11 +50,10 @@ class Cache:
         step: int = 0,
         first_example: int = 0,
     ) -> None:
-        self._open(_Pass(training, record, trace, seed, step, first_example), "")
+        self._open(_Pass(training, record, trace, seed, step, first_example), "", "")
 
-    def _open(self, shared: _Pass, path: str) -> Self:
-        self.path = path
-        self.role = ".".join(part for part in path.split(".") if not part.isdigit())  # the same in every block
+    def _open(self, shared: _Pass, path: str, role: str) -> Self:
+        self.path, self.role = path, role
         self._shared = shared
         self._values: dict[str, Array | None] = {}
         self._grads: dict[str, Array] = {}
@@ -78,13 +77,20 @@ class Cache:
     def first_example(self) -> int:
         return self._shared.first_example
 
-    def scope(self, name: str) -> Self:
-        """The child cache of a sub-layer, the same one each time."""
+    def scope(self, name: str, role: str | None = None) -> Self:
+        """The child cache of a sub-layer, the same one each time.
+
+        Args
+            role: its name, if not said. Compiled layers whose paths of roles are equal share the memory of gradients:
+                only a parent that is done with what one sub-layer's backward returned before it calls the next one's
+                may give both one role, as a model does with its blocks.
+        """
         if name not in self._children:
             if name in self._values:
                 raise KeyError(f"{self._full(name)} is a kept array; a sub-layer cannot have its name")
             # a copy of self, emptied: a subclass that disturbs a pass does so at every depth
-            self._children[name] = copy.copy(self)._open(self._shared, self._full(name))
+            of_role = f"{self.role}.{role or name}"
+            self._children[name] = copy.copy(self)._open(self._shared, self._full(name), of_role)
         return self._children[name]
 
     def keep(self, name: str, array: Array) -> Array:

@@ -13,6 +13,7 @@ from npgpt.config import GPTConfig
 from npgpt.core import Array, Cache, Layer, Param
 from npgpt.errors import ShapeError
 from npgpt.model import GPT
+from npgpt.study.check.cases import of_order_one
 from npgpt.train import accumulate
 
 CONFIG = GPTConfig(vocab_size=11, context_length=6, n_layer=2, n_head=2, n_embd=8)
@@ -77,6 +78,37 @@ def test_a_compiled_class_has_its_textbook_class_as_a_base_and_stands_in_the_reg
 def test_a_float64_layer_has_no_compiled_twin() -> None:
     with pytest.raises(ShapeError, match=r"Linear: weight is float64.*\.astype\(np.float32\)"):
         twin(layers.Linear(2, 3))
+
+
+class Experts(Layer):
+    """A layer of a reader's own, which holds the gradients of several sub-layers before it adds them."""
+
+    def __init__(self, n: int) -> None:
+        self.experts = [layers.MLP(n) for _ in range(3)]
+
+    def forward(self, x: Array, cache: Cache) -> Array:
+        x = cache.keep("x", x)
+        ys = [expert.forward(x, cache.scope(f"experts.{i}")) for i, expert in enumerate(self.experts)]
+        return ys[0] + ys[1] * 2 - ys[2]
+
+    def backward(self, dy: Array, cache: Cache) -> Array:
+        scopes = [cache.scope(f"experts.{i}") for i in range(3)]
+        found = [e.backward(d, scope) for e, d, scope in zip(self.experts, (dy, 2 * dy, -dy), scopes, strict=True)]
+        return cache.note("x", found[0] + found[1] + found[2])
+
+
+def test_sub_layers_in_a_readers_list_do_not_write_over_each_others_gradients() -> None:
+    plain = of_order_one(Experts(8), np.random.default_rng(0)).astype(np.float32)
+    rng, results = np.random.default_rng(1), []
+    x, dy = (rng.normal(size=(2, 5, 8)).astype(np.float32) for _ in range(2))
+    for layer in (plain, twin(plain)):
+        cache = Cache()
+        layer.zero_grad()
+        layer.forward(x, cache)
+        dx = layer.backward(dy, cache)
+        results.append([dx, *(param.grad.copy() for param in layer.parameters().values())])
+    for ours, theirs in zip(*results, strict=True):
+        assert np.linalg.norm(ours - theirs) < 1e-5 * np.linalg.norm(theirs)
 
 
 class Gate(Layer):

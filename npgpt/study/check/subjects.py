@@ -99,8 +99,8 @@ class NudgedCache(Cache):
         super().__init__(training=settings.training, seed=settings.seed, step=settings.step)
         self.nudges: Nudges = {}
 
-    def scope(self, name: str) -> "NudgedCache":
-        child = super().scope(name)
+    def scope(self, name: str, role: str | None = None) -> "NudgedCache":
+        child = super().scope(name, role)
         child.nudges = self.nudges
         return child
 
