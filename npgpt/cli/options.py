@@ -1,12 +1,15 @@
 """Configuration from the command line: a flag for each field, over a file, over the defaults."""
 
 import argparse
+import os
 import warnings
+from collections.abc import Callable
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
-from npgpt.config import LAYERS, TABLES, RunConfig, read_toml
-from npgpt.errors import ConfigError
+from npgpt.config import LAYERS, TABLES, Options, RunConfig, read_toml
+from npgpt.errors import ConfigError, RunError
 
 
 class Renamed(argparse.Action):
@@ -24,21 +27,29 @@ class Renamed(argparse.Action):
 def add_config_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", metavar="FILE.toml", help="read the fields below from a file; flags go before it")
     for name, table in TABLES.items():
-        group = parser.add_argument_group(name, (table.__doc__ or "").splitlines()[0])
-        for item in fields(table):  # type: ignore[arg-type]
-            flag = f"--{item.name.replace('_', '-')}"
-            default = getattr(table(), item.name)
-            shown = f" ({' '.join(map(str, default)) or 'none'})" if isinstance(default, list) else f" ({default})"
-            settings: dict[str, Any] = {"help": item.metadata["help"] + shown, "default": None, "dest": item.name}
-            if item.type is bool:
-                group.add_argument(flag, action=argparse.BooleanOptionalAction, **settings)
-            elif item.type == list[str]:
-                group.add_argument(flag, nargs="+", action="extend", metavar="FILE", **settings)
-            else:
-                choices = item.metadata["limits"].get("one_of")
-                kind: Any = item.type
-                group.add_argument(flag, type=kind, choices=choices, metavar=None if choices else "N", **settings)
+        add_flags(parser.add_argument_group(name, (table.__doc__ or "").splitlines()[0]), table)
     parser.add_argument("--kernels", dest="layers", choices=LAYERS, action=Renamed, now="--layers")
+
+
+def add_flags(group: Any, table: type[Options]) -> None:
+    """A flag for each field of a table."""
+    for item in fields(table):  # type: ignore[arg-type]
+        flag = f"--{item.name.replace('_', '-')}"
+        default = getattr(table(), item.name)
+        shown = f" ({' '.join(map(str, default)) or 'none'})" if isinstance(default, list) else f" ({default})"
+        settings: dict[str, Any] = {"help": item.metadata["help"] + shown, "default": None, "dest": item.name}
+        if item.type is bool:
+            group.add_argument(flag, action=argparse.BooleanOptionalAction, **settings)
+        elif item.type == list[str]:
+            group.add_argument(flag, nargs="+", action="extend", metavar="FILE", **settings)
+        else:
+            choices = item.metadata["limits"].get("one_of")
+            kind: Any = item.type
+            group.add_argument(flag, type=kind, choices=choices, metavar=None if choices else "N", **settings)
+
+
+def given_flags(options: argparse.Namespace, table: type[Options]) -> dict[str, Any]:
+    return {flag: getattr(options, flag) for flag in table.names() if getattr(options, flag) is not None}
 
 
 def config_from(options: argparse.Namespace) -> RunConfig:
@@ -50,7 +61,7 @@ def config_from(options: argparse.Namespace) -> RunConfig:
     try:
         tables = read_toml(options.config) if options.config else {}
         for name, table in TABLES.items():
-            given = {flag: getattr(options, flag) for flag in table.names() if getattr(options, flag) is not None}
+            given = given_flags(options, table)
             if given and isinstance(tables.get(name, {}), dict):
                 tables[name] = tables.get(name, {}) | given
         return RunConfig.from_tables(tables)
@@ -58,3 +69,20 @@ def config_from(options: argparse.Namespace) -> RunConfig:
         raise ConfigError(
             f"{options.config}, with the flags over it: {error}" if options.config else str(error)
         ) from None
+
+
+def check_out(path: str | Path, what: str, overwrite: bool, check: Callable[[Path], object]) -> None:
+    """Refuse, before any work is done, a place where a file must not go.
+
+    Args
+        what: what would be written, for the message.
+        check: raises, or is False, if a file is not one of these, which alone --overwrite replaces.
+    """
+    path = Path(path)
+    if os.path.lexists(path):
+        if not overwrite:
+            raise RunError(f"{path} is there already; take another --out, or --overwrite to replace {what}")
+        if not path.is_file() or check(path) is False:
+            raise RunError(f"{path} does not hold {what}, and is not replaced; take another --out")
+    if not path.absolute().parent.is_dir():
+        raise RunError(f"the folder of {path} does not exist")

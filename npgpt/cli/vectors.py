@@ -1,15 +1,14 @@
 """``npgpt vectors``: word vectors, of files and of trained models: neighbours, analogies, scores, maps."""
 
 import argparse
-import os
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from npgpt.cli.options import add_flags, check_out, given_flags
 from npgpt.cli.vectors_index import add_index_parsers
 from npgpt.embeddings.evaluate import (
     RESTRICT_VOCAB,
@@ -24,23 +23,10 @@ from npgpt.embeddings.maps import draw_maps, parallelogram, project, text_map
 from npgpt.embeddings.run_vectors import token_vectors
 from npgpt.embeddings.vectors import WordVectors
 from npgpt.embeddings.word2vec import Word2VecConfig, to_sentences, train_word2vec
-from npgpt.errors import ConfigError, DataError, RunError
+from npgpt.errors import ConfigError, DataError
 from npgpt.support.files import read_parts
 from npgpt.support.terminal import escape_controls, given_text
 
-# Flags of `train`: fields of Word2VecConfig
-LEARNING = {
-    "n_embd": "numbers in a vector",
-    "window": "neighbours on each side, at most",
-    "min_count": "leave out rarer words",
-    "negative": "noise words for each neighbour",
-    "sample": "words with a larger share of the text are sub-sampled; 0 keeps all",
-    "epochs": "passes over the text",
-    "learning_rate": "learning rate of the first steps",
-    "min_learning_rate": "learning rate of the last steps",
-    "algorithm": "skip-gram or cbow",
-    "seed": "the same seed, the same vectors",
-}
 SHOWN = 16  # tokens of a run that are shown where none is named
 COMPARED = 4096  # tokens of a run among which those are looked for
 TOGETHER = 0.9  # a cosine above which tokens count as lying together
@@ -66,10 +52,7 @@ def add_parser(subparsers: Any) -> None:
     train = actions.add_parser("train", help="learn word vectors from texts, by word2vec")
     train.add_argument("files", nargs="+", metavar="TEXTFILE", help="UTF-8 texts")
     train.add_argument("--keep-case", action="store_true", help="The and the are two words")
-    for name, about in LEARNING.items():
-        default = getattr(Word2VecConfig, name)
-        flag = f"--{name.replace('_', '-')}"
-        train.add_argument(flag, type=type(default), default=default, metavar="N", help=f"{about} ({default})")
+    add_flags(train, Word2VecConfig)
     train.set_defaults(run=run_train)
 
     similar = actions.add_parser("similar", help="the words nearest to a word")
@@ -125,8 +108,8 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run_train(options: argparse.Namespace) -> int:
-    config = Word2VecConfig(**{name: getattr(options, name) for name in LEARNING})
-    _check_out(options)
+    config = Word2VecConfig(**given_flags(options, Word2VecConfig))
+    check_out(options.out, "word vectors", options.overwrite, is_vectors)
     sentences = [
         s for file in options.files for part in read_parts(file) for s in to_sentences(part, options.keep_case)
     ]
@@ -203,7 +186,7 @@ def run_plot(options: argparse.Namespace) -> int:
 
 
 def run_convert(options: argparse.Namespace) -> int:
-    _check_out(options)
+    check_out(options.out, "word vectors", options.overwrite, is_vectors)
     *_, table = _tables(options).values()  # of a run: after training
     save_vectors(table, options.out, options.format)
     print(f"{len(table):,} words, {table.width} numbers each, saved in {escape_controls(options.out, keep='')}")
@@ -305,15 +288,3 @@ def _near(word: str, cosine: float) -> str:
 def _shown(word: str) -> str:
     """A word as a terminal may have it; in quotes where white space is part of it."""
     return f"'{escape_controls(word, keep='')}'" if word != word.strip() or not word else escape_controls(word, keep="")
-
-
-def _check_out(options: argparse.Namespace) -> None:
-    """Refuse, before any work is done, a place where vectors must not go."""
-    out = Path(options.out)
-    if os.path.lexists(out):
-        if not options.overwrite:
-            raise RunError(f"{out} is there already; take another --out, or --overwrite to replace vectors")
-        if not out.is_file() or not is_vectors(out):
-            raise RunError(f"{out} is no file of word vectors, and is not replaced; take another --out")
-    if not out.absolute().parent.is_dir():
-        raise RunError(f"the folder of {out} does not exist")

@@ -1,19 +1,18 @@
 """``npgpt vectors index`` and ``npgpt vectors search``: documents as vectors, found by what is like them."""
 
 import argparse
-import os
 import re
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
+from npgpt.cli.options import check_out
 from npgpt.embeddings.formats import INSTALL_GLOVE, installed_glove, load_vectors
 from npgpt.embeddings.index import DocumentIndex
 from npgpt.embeddings.search import METHODS, make_index, open_index
 from npgpt.embeddings.vectors import WordVectors
-from npgpt.errors import ConfigError, DataError, RunError
+from npgpt.errors import ConfigError, DataError
 from npgpt.support.files import read_text
 from npgpt.support.terminal import escape_controls, given_text
 
@@ -48,7 +47,7 @@ def add_index_parsers(actions: Any) -> None:
 
 
 def run_index(options: argparse.Namespace) -> int:
-    _check_out(options)
+    check_out(options.out, "an index", options.overwrite, DocumentIndex.load)
     documents = [document for file in options.files for document in _documents(file, options.paragraphs)]
     if not documents:
         raise DataError("the files hold no text: there is nothing to index")
@@ -105,14 +104,3 @@ def _word_vectors(options: argparse.Namespace) -> WordVectors | None:
             f"{INSTALL_GLOVE}"
         )
     return load_vectors(path)
-
-
-def _check_out(options: argparse.Namespace) -> None:
-    """Refuse, before any work is done, a place where an index must not go."""
-    out = Path(options.out)
-    if os.path.lexists(out):
-        if not options.overwrite:
-            raise RunError(f"{out} is there already; take another --out, or --overwrite to replace an index")
-        DocumentIndex.load(out)  # anything but an index is refused
-    if not out.absolute().parent.is_dir():
-        raise RunError(f"the folder of {out} does not exist")

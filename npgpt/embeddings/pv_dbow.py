@@ -15,11 +15,12 @@ from typing import Any, Self
 import numpy as np
 
 from npgpt.build import can_compile, check_layers, make_optimizer, twin
+from npgpt.config import Options, option
 from npgpt.core import Array, Cache, Layer
 from npgpt.embeddings.documents import State, numbers_of, words_of
 from npgpt.embeddings.negative_sampling import logistic_loss, logistic_slope, sigmoid
 from npgpt.embeddings.word2vec import frequent_words
-from npgpt.errors import ConfigError, DataError
+from npgpt.errors import DataError
 from npgpt.layers import Embedding
 from npgpt.optim import WarmupCosine
 from npgpt.rng import make_key, permutation, random_bits
@@ -77,33 +78,21 @@ def _labels(scores: Array) -> Array:
 
 
 @dataclass(frozen=True)
-class PVConfig:
+class PVConfig(Options):
     """How document vectors are learned.
 
-    Attributes
-        n_embd: the width of the vectors.
-        min_count: rarer words are left out.
-        negative: words of noise for each word that stands there; drawn with probability count^¾.
-        sample: words that are a larger share of all are sub-sampled, as in word2vec.
-        pull: towards zero, when the vector of a text is sought; a short text needs it, as it says little.
+    Raises
+        ConfigError if a value is out of its limits.
     """
 
-    n_embd: int = 100
-    min_count: int = 5
-    negative: int = 5
-    sample: float = 1e-3
-    epochs: int = 3
-    learning_rate: float = 0.02
-    pull: float = 0.1
-    seed: int = 1
-
-    def __post_init__(self) -> None:
-        for name in ("n_embd", "min_count", "negative", "epochs"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        for name in ("sample", "learning_rate", "pull"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"{name} is {getattr(self, name)}; it must be above 0")
+    n_embd: int = option(100, "numbers in a vector", at_least=1)
+    min_count: int = option(5, "leave out rarer words", at_least=1)
+    negative: int = option(5, "noise words for each word that stands there", at_least=1)
+    sample: float = option(1e-3, "words with a larger share of the text are sub-sampled", above=0)
+    epochs: int = option(3, "passes over the texts", at_least=1)
+    learning_rate: float = option(0.02, "at its highest, after the warm-up", above=0)
+    pull: float = option(0.1, "towards zero, when a text's vector is sought: a short text says little", above=0)
+    seed: int = option(1, "the same seed, the same vectors")
 
 
 def train_pv_dbow(texts: Sequence[str], config: PVConfig | None = None, layers: str = "compiled") -> "PVModel":

@@ -16,10 +16,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from npgpt.build import check_layers
+from npgpt.config import Options, option
 from npgpt.core import Array, Cache
 from npgpt.embeddings.negative_sampling import NegativeSampling
 from npgpt.embeddings.vectors import WordVectors
-from npgpt.errors import ConfigError, DataError
+from npgpt.errors import DataError
 from npgpt.rng import make_key, random_bits
 from npgpt.tokenizer.words import WORD
 
@@ -28,39 +29,27 @@ MOST_NOISE = LANES - 1
 
 
 @dataclass(frozen=True)
-class Word2VecConfig:
+class Word2VecConfig(Options):
     """How vectors are learned; the defaults are those of word2vec and gensim.
 
-    Attributes
-        n_embd: the width of the vectors.
-        window: words to each side, at most.
-        min_count: rarer words are left out.
-        negative: words of noise for each pair.
-        sample: words more frequent than this are sub-sampled; 0 keeps all.
-        algorithm: "skip-gram" (each neighbour predicts the word) or "cbow" (their mean does).
+    Raises
+        ConfigError if a value is out of its limits.
     """
 
-    n_embd: int = 100
-    window: int = 5
-    min_count: int = 5
-    negative: int = 5
-    sample: float = 1e-3
-    epochs: int = 5
-    learning_rate: float = 0.025
-    min_learning_rate: float = 1e-4
-    algorithm: str = "skip-gram"
-    seed: int = 1
-
-    def __post_init__(self) -> None:
-        if self.algorithm not in ("skip-gram", "cbow"):
-            raise ConfigError(f'algorithm is {self.algorithm!r}; it must be "skip-gram" or "cbow"')
-        for name in ("n_embd", "window", "min_count", "epochs"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        if not 1 <= self.negative <= MOST_NOISE:
-            raise ConfigError(f"negative is {self.negative}; it must be 1 to {MOST_NOISE}")
-        if not 0 <= self.sample < 1:
-            raise ConfigError(f"sample is {self.sample}; it must be at least 0 and below 1")
+    n_embd: int = option(100, "numbers in a vector", at_least=1)
+    window: int = option(5, "words to each side, at most", at_least=1)
+    min_count: int = option(5, "leave out rarer words", at_least=1)
+    negative: int = option(5, "noise words for each pair", at_least=1, at_most=MOST_NOISE)
+    sample: float = option(
+        1e-3, "words with a larger share of the text are sub-sampled; 0 keeps all", at_least=0, below=1
+    )
+    epochs: int = option(5, "passes over the text", at_least=1)
+    learning_rate: float = option(0.025, "learning rate of the first steps", above=0)
+    min_learning_rate: float = option(1e-4, "learning rate of the last steps", at_least=0)
+    algorithm: str = option(
+        "skip-gram", "each neighbour predicts the word, or (cbow) their mean does", one_of=("skip-gram", "cbow")
+    )
+    seed: int = option(1, "the same seed, the same vectors")
 
 
 class Corpus:

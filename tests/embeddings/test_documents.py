@@ -249,9 +249,9 @@ def test_pv_dbow_finds_the_topic() -> None:
 def test_what_pv_dbow_refuses() -> None:
     with pytest.raises(DataError, match="only 1 of 13 different words stand there 5 times or more"):
         train_pv_dbow(TEXTS)
-    with pytest.raises(ConfigError, match="epochs is 0"):
+    with pytest.raises(ConfigError, match="epochs must be at least 1, not 0"):
         PVConfig(epochs=0)
-    with pytest.raises(ConfigError, match="pull is nan"):
+    with pytest.raises(ConfigError, match="pull must be above 0, not nan"):
         PVConfig(pull=float("nan"))
     with pytest.raises(DataError, match="a row for each of 2"):
         PVModel(["a", "b"], np.ones((3, 2)), np.ones(2), np.ones(2), 5, 0.1)

@@ -127,8 +127,8 @@ def test_words_that_stand_together_become_similar() -> None:
     ("changed", "said"),
     [
         ({"algorithm": "skipgram"}, "skip-gram"),
-        ({"window": 0}, "window is 0"),
-        ({"negative": 16}, "1 to 15"),
+        ({"window": 0}, "window must be at least 1, not 0"),
+        ({"negative": 16}, "negative must be at most 15, not 16"),
         ({"sample": 1.0}, "sample"),
     ],
 )
