@@ -208,9 +208,8 @@ def _tensors(case: Case, dy: Array, compiled: Case | None) -> Iterator[Traced]:
         beside = {path: (value, grad) for path, value, grad in other.walk()}
         beside |= {_without_wrapper(p): (q.value, q.grad) for p, q in compiled.layer.parameters().items()}
     owners = _owners(case.layer)
-    for name, x in case.inputs.items():
-        if isinstance(x, np.ndarray):
-            yield Traced(name, "input", x, dinputs.get(name), _kind(case.layer))
+    for name, x in case.arrays().items():
+        yield Traced(name, "input", x, dinputs.get(name), _kind(case.layer))
     taken = set(case.inputs)
     for path, value, grad in cache.walk():
         if path not in taken:
