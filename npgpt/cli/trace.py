@@ -3,13 +3,14 @@
 import argparse
 import dataclasses
 import json
+import statistics
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from npgpt.cli.trace_screen import walk
+from npgpt.cli.trace_screen import aligned, walk
 from npgpt.core import Array
 from npgpt.errors import ConfigError, DataError
 from npgpt.model import GPT
@@ -61,8 +62,7 @@ def run(options: argparse.Namespace) -> int:
     ids = tokenizer.encode(text)[: model.config.context_length + 1]
     if len(ids) < 2:
         raise DataError(f"the text has {len(ids)} tokens; a pass needs two, one to read and one to predict")
-    x, y = np.array([ids[:-1]]), np.array([ids[1:]])
-    made = trace(model, x, y)
+    made = trace(model, np.array([ids[:-1]]), np.array([ids[1:]]))
     if options.page:
         write_atomically(Path(options.page), page(made, text).encode())
         print(f"wrote {escape_controls(options.page, keep='')}: open it in a browser, and click on a number")
@@ -73,7 +73,7 @@ def run(options: argparse.Namespace) -> int:
     elif options.json:
         print(json.dumps([_as_object(tensor) for tensor in made]))
     elif options.precision:
-        _print_table(precision.HEADER, precision.precision_rows(made, model, x, y))
+        _print_table(precision.HEADER, precision.precision_rows(made))
     elif options.plain or not (sys.stdout.isatty() and sys.stdin.isatty()):
         _print_table(Trace.HEADER, made.rows())
     else:
@@ -96,7 +96,8 @@ def _show_over_time(folder: Path, picture: str | None) -> None:
     for row in rows:
         layers = row["layers"].values()
         gradient = sum(layer["gradient"] ** 2 for layer in layers) ** 0.5
-        update = _median([layer["update_to_weight"] for layer in layers if layer["update_to_weight"]])
+        updates = [layer["update_to_weight"] for layer in layers if layer["update_to_weight"]]
+        update = statistics.median_high(updates or [0.0])
         branches = " | ".join(f"{block['attention']:.2f} {block['mlp']:.2f}" for block in row["blocks"])
         off = "-" if row["float32_off"] is None else f"{row['float32_off']:.0e}"
         print(f"{row['step']:>6}  {gradient:>9.3g}  {update:>13.1e}  {off:>11}  {branches}")
@@ -107,15 +108,8 @@ def _show_over_time(folder: Path, picture: str | None) -> None:
         draw_record(rows, Path(picture))
 
 
-def _median(numbers: list[float]) -> float:
-    return sorted(numbers)[len(numbers) // 2] if numbers else 0.0
-
-
 def _print_table(header: tuple[str, ...], rows: list[list[str]]) -> None:
-    table = [list(header), *rows]
-    widths = [max(len(row[i]) for row in table) for i in range(len(header))]
-    for row in table:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    print("\n".join(aligned([list(header), *rows], "  ")))
 
 
 def _tensor_text(tensor: Traced) -> str:

@@ -101,12 +101,9 @@ def screen(trace: Trace, view: View, tokens: list[str], width: int, height: int,
         f"{tensor.layer.__name__}",
         f"slice [{', '.join(map(str, cursor[:-2]))}, :, :]" if len(shape) > 2 else "",
     ]
-    room = max(1, height - 12)
-    lines += _heat_map(numbers, cursor, width, room, colour)
-    lines += [
-        "",
-        *_about_cell(trace, tensor.name, tensor.grad, numbers, cursor, width, max(2, height - len(lines) - 3)),
-    ]
+    lines += _heat_map(numbers, cursor, width, max(1, height - 12), colour)
+    room = max(2, height - len(lines) - 3)
+    lines += ["", *_about_cell(trace, tensor.name, tensor.grad, numbers, cursor, width, room)]
     shown_tokens = " ".join(f"{i}:{escape_controls(token, keep='')!r}" for i, token in enumerate(tokens))
     lines = [line if "\x1b" in line else line[:width] for line in lines]
     return [*lines[: height - 2], f"tokens {shown_tokens}"[:width], KEYS[:width]]
@@ -114,13 +111,18 @@ def screen(trace: Trace, view: View, tokens: list[str], width: int, height: int,
 
 def _table(trace: Trace, view: View, width: int, height: int) -> list[str]:
     rows = [[row[0], *row[2:]] for row in (list(trace.HEADER), *trace.rows())]  # the layer's class stands inside
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = [" ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lines = aligned(rows, " ")
     room = max(1, height - 3)
     top = min(max(0, view.row - room // 2), max(0, len(trace) - room))
     shown = [("> " if top + i == view.row else "  ") + line for i, line in enumerate(lines[1 + top : 1 + top + room])]
     foot = f"{view.row + 1} of {len(trace)} · arrows move · enter opens · q quits"
     return [line[:width] for line in ("  " + lines[0], *shown, "", foot)]
+
+
+def aligned(rows: list[list[str]], between: str) -> list[str]:
+    """The lines of a table, each column as wide as its widest cell."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [between.join(map(str.ljust, row, widths)).rstrip() for row in rows]
 
 
 def _heat_map(numbers: Array, cursor: list[int], width: int, room: int, colour: bool) -> list[str]:
@@ -131,16 +133,12 @@ def _heat_map(numbers: Array, cursor: list[int], width: int, room: int, colour: 
     top = min(max(0, row - room // 2), max(0, matrix.shape[0] - room))
     part = matrix[top : top + room, left : left + across]
     largest = float(np.abs(matrix[np.isfinite(matrix)]).max(initial=0)) or 1.0
-    head = "     " + "".join(f"{left + j:>{NUMBER}}" for j in range(part.shape[1]))
-    lines = [head]
+    lines = ["     " + "".join(f"{left + j:>{NUMBER}}" for j in range(part.shape[1]))]
     for i, line in enumerate(part):
         cells = [_cell_text(x, largest, (top + i, left + j) == (row, column), colour) for j, x in enumerate(line)]
         lines.append(f"{top + i:>4} " + "".join(cells))
-    hidden = [
-        f"{n - shown} more {what}"
-        for n, shown, what in zip(matrix.shape, part.shape, ("rows", "columns"), strict=True)
-        if n > shown
-    ]
+    sizes = zip(matrix.shape, part.shape, ("rows", "columns"), strict=True)
+    hidden = [f"{n - shown} more {what}" for n, shown, what in sizes if n > shown]
     return [*lines, "     " + ", ".join(hidden)] if hidden else lines
 
 

@@ -52,8 +52,11 @@ class Case:
     training: bool = False
     sizes: dict[str, int] = field(default_factory=dict)
 
+    def arrays(self) -> dict[str, Array]:
+        return {name: x for name, x in self.inputs.items() if isinstance(x, np.ndarray)}
+
     def float_inputs(self) -> dict[str, Array]:
-        return {name: x for name, x in self.inputs.items() if isinstance(x, np.ndarray) and x.dtype.kind == "f"}
+        return {name: x for name, x in self.arrays().items() if x.dtype.kind == "f"}
 
     def cache(self, **settings: Any) -> Cache:
         return Cache(**{"training": self.training, "seed": 1, "step": 2} | settings)
@@ -87,7 +90,7 @@ class TrainingLoss(Layer):
 
 
 Random = np.random.Generator
-Make = Callable[[Sizes, Random], Case]
+Make = Callable[[str, Sizes, Random], Case]
 
 
 def of_order_one(layer: AnyLayer, random: Random) -> AnyLayer:
@@ -99,21 +102,16 @@ def of_order_one(layer: AnyLayer, random: Random) -> AnyLayer:
     """
     for param in layer.parameters().values():
         param.value[...] = 0.5 * random.normal(size=param.value.shape)
-    _set_eps(layer, 0.1)
+    for _, owner, _ in layer.slots():
+        if isinstance(owner, layers.LayerNorm):
+            owner.eps = 0.1
     return layer
 
 
-def _set_eps(layer: Layer, eps: float) -> None:
-    if isinstance(layer, layers.LayerNorm):
-        layer.eps = eps
-    for child in layer.children().values():
-        _set_eps(child, eps)
-
-
-def _on_tokens(name: str, make: Callable[[Sizes], Layer], any_shape: bool = False, training: bool = False) -> Make:
+def _on_tokens(make: Callable[[Sizes], Layer], any_shape: bool = False, training: bool = False) -> Make:
     """A layer that takes x of shape (B, T, C)."""
 
-    def case(sizes: Sizes, random: Random) -> Case:
+    def case(name: str, sizes: Sizes, random: Random) -> Case:
         x = random.normal(size=(sizes.B, sizes.T, sizes.C))
         wrong = None if any_shape else {"x": np.zeros((sizes.B, sizes.T, sizes.C + 1))}
         layer = of_order_one(make(sizes), random)
@@ -122,19 +120,19 @@ def _on_tokens(name: str, make: Callable[[Sizes], Layer], any_shape: bool = Fals
     return case
 
 
-def _relu(sizes: Sizes, random: Random) -> Case:
+def _relu(name: str, sizes: Sizes, random: Random) -> Case:
     x = random.normal(size=(sizes.B, sizes.T, sizes.C))
-    return Case("ReLU", layers.ReLU(), {"x": x + 0.1 * np.sign(x)}, time_axis=1)  # away from the kink
+    return Case(name, layers.ReLU(), {"x": x + 0.1 * np.sign(x)}, time_axis=1)  # away from the kink
 
 
-def _embedding(sizes: Sizes, random: Random) -> Case:
+def _embedding(name: str, sizes: Sizes, random: Random) -> Case:
     layer = of_order_one(layers.Embedding(sizes.V, sizes.C), random)
     ids = _ids(sizes, random)
-    return Case("Embedding", layer, {"ids": ids}, {"ids": ids + sizes.V}, time_axis=1)
+    return Case(name, layer, {"ids": ids}, {"ids": ids + sizes.V}, time_axis=1)
 
 
-def _scores(name: str, make: Callable[[Sizes], Layer]) -> Make:
-    def case(sizes: Sizes, random: Random) -> Case:
+def _scores(make: Callable[[Sizes], Layer]) -> Make:
+    def case(name: str, sizes: Sizes, random: Random) -> Case:
         q, k = random.normal(size=(2, sizes.B, sizes.H, sizes.T, sizes.D))
         return Case(name, of_order_one(make(sizes), random), {"q": q, "k": k}, {"q": q, "k": k[..., :0]}, time_axis=2)
 
@@ -146,19 +144,19 @@ def _fewer(sizes: Sizes) -> int:
     return max(1, sizes.T - 1)
 
 
-def _softmax(sizes: Sizes, random: Random) -> Case:
+def _softmax(name: str, sizes: Sizes, random: Random) -> Case:
     scores = random.normal(size=(sizes.B, sizes.H, sizes.T, sizes.T))
-    return Case("Softmax", layers.Softmax(), {"s": np.where(layers.visible(sizes.T), scores, -np.inf)})
+    return Case(name, layers.Softmax(), {"s": np.where(layers.visible(sizes.T), scores, -np.inf)})
 
 
-def _mixing(sizes: Sizes, random: Random) -> Case:
+def _mixing(name: str, sizes: Sizes, random: Random) -> Case:
     w = random.normal(size=(sizes.B, sizes.H, sizes.T, sizes.T))
     v = random.normal(size=(sizes.B, sizes.H, sizes.T, sizes.D))
-    return Case("Mixing", layers.Mixing(), {"w": w, "v": v}, {"w": w[..., :0], "v": v})
+    return Case(name, layers.Mixing(), {"w": w, "v": v}, {"w": w[..., :0], "v": v})
 
 
-def _cross_entropy(name: str, ignored: bool) -> Make:
-    def case(sizes: Sizes, random: Random) -> Case:
+def _cross_entropy(ignored: bool) -> Make:
+    def case(name: str, sizes: Sizes, random: Random) -> Case:
         logits = random.normal(size=(sizes.B, sizes.T, sizes.V))
         targets = _targets(sizes, random, ignored)
         wrong = {"logits": logits, "targets": targets[None], "count": None}
@@ -167,17 +165,17 @@ def _cross_entropy(name: str, ignored: bool) -> Make:
     return case
 
 
-def _head_loss(sizes: Sizes, random: Random) -> Case:
+def _head_loss(name: str, sizes: Sizes, random: Random) -> Case:
     layer = of_order_one(layers.HeadLoss(layers.VocabularyHead(sizes.V, sizes.C), layers.CrossEntropy()), random)
     x = random.normal(size=(sizes.B, sizes.T, sizes.C))
     inputs = {"x": x, "targets": _targets(sizes, random, ignored=True), "count": None}
-    return Case("HeadLoss", layer, inputs, inputs | {"x": x[..., :-1]})
+    return Case(name, layer, inputs, inputs | {"x": x[..., :-1]})
 
 
-def _gpt(name: str, n_layer: int = 1, loss: bool = True, ignored: bool = False, **options: Any) -> Make:
+def _gpt(n_layer: int = 1, loss: bool = True, ignored: bool = False, **options: Any) -> Make:
     """A whole model; its logits, or its loss."""
 
-    def case(sizes: Sizes, random: Random) -> Case:
+    def case(name: str, sizes: Sizes, random: Random) -> Case:
         D = max(sizes.D, 2) if options.get("positions") == "rotary" else sizes.D  # a pair, to be turned
         config = GPTConfig(sizes.V, sizes.T + 1, n_layer, n_head=sizes.H, n_embd=sizes.H * D, **options)
         gpt = of_order_one(GPT(config, dtype=np.float64), random)
@@ -207,59 +205,56 @@ def _targets(sizes: Sizes, random: Random, ignored: bool) -> Array:
 
 
 CASES: dict[str, Make] = {
-    "Linear": _on_tokens("Linear", lambda s: layers.Linear(s.C, s.C + 1)),
+    "Linear": _on_tokens(lambda s: layers.Linear(s.C, s.C + 1)),
     "Embedding": _embedding,
-    "LearnedPositions": _on_tokens("LearnedPositions", lambda s: layers.LearnedPositions(s.T + 1, s.C)),
-    "SinusoidalPositions": _on_tokens("SinusoidalPositions", lambda s: layers.SinusoidalPositions(s.C, 0.5)),
+    "LearnedPositions": _on_tokens(lambda s: layers.LearnedPositions(s.T + 1, s.C)),
+    "SinusoidalPositions": _on_tokens(lambda s: layers.SinusoidalPositions(s.C, 0.5)),
     "ConcatenatedPositions": _on_tokens(
-        "ConcatenatedPositions", lambda s: layers.ConcatenatedPositions(layers.LearnedPositions(s.T + 1, s.D), s.C, s.D)
+        lambda s: layers.ConcatenatedPositions(layers.LearnedPositions(s.T + 1, s.D), s.C, s.D)
     ),
     "ConcatenatedPositions-unprojected": _on_tokens(
-        "ConcatenatedPositions-unprojected",
-        lambda s: layers.ConcatenatedPositions(layers.LearnedPositions(s.T + 1, s.D), s.C, s.D, projected=False),
+        lambda s: layers.ConcatenatedPositions(layers.LearnedPositions(s.T + 1, s.D), s.C, s.D, projected=False)
     ),
-    "NoPositions": _on_tokens("NoPositions", lambda s: layers.NoPositions(), any_shape=True),
-    "LayerNorm": _on_tokens("LayerNorm", lambda s: layers.LayerNorm(s.C)),
+    "NoPositions": _on_tokens(lambda s: layers.NoPositions(), any_shape=True),
+    "LayerNorm": _on_tokens(lambda s: layers.LayerNorm(s.C)),
     "ReLU": _relu,
-    "TanhGELU": _on_tokens("TanhGELU", lambda s: layers.TanhGELU(), any_shape=True),
-    "GELU": _on_tokens("GELU", lambda s: layers.GELU(), any_shape=True),
-    "Dropout": _on_tokens("Dropout", lambda s: layers.Dropout(0.3), any_shape=True, training=True),
-    "Scores": _scores("Scores", lambda s: layers.Scores()),
-    "RelativeBiasScores": _scores("RelativeBiasScores", lambda s: layers.RelativeBiasScores(s.H, _fewer(s))),
-    "RelativeKeyScores": _scores("RelativeKeyScores", lambda s: layers.RelativeKeyScores(_fewer(s), s.D)),
-    "RotaryScores": _scores("RotaryScores", lambda s: layers.RotaryScores()),
-    "AlibiScores": _scores("AlibiScores", lambda s: layers.AlibiScores()),
+    "TanhGELU": _on_tokens(lambda s: layers.TanhGELU(), any_shape=True),
+    "GELU": _on_tokens(lambda s: layers.GELU(), any_shape=True),
+    "Dropout": _on_tokens(lambda s: layers.Dropout(0.3), any_shape=True, training=True),
+    "Scores": _scores(lambda s: layers.Scores()),
+    "RelativeBiasScores": _scores(lambda s: layers.RelativeBiasScores(s.H, _fewer(s))),
+    "RelativeKeyScores": _scores(lambda s: layers.RelativeKeyScores(_fewer(s), s.D)),
+    "RotaryScores": _scores(lambda s: layers.RotaryScores()),
+    "AlibiScores": _scores(lambda s: layers.AlibiScores()),
     "Softmax": _softmax,
     "Mixing": _mixing,
-    "Attention": _on_tokens("Attention", lambda s: layers.Attention(s.C, s.H)),
-    "Attention-dropout": _on_tokens("Attention-dropout", lambda s: layers.Attention(s.C, s.H, 0.3), training=True),
+    "Attention": _on_tokens(lambda s: layers.Attention(s.C, s.H)),
+    "Attention-dropout": _on_tokens(lambda s: layers.Attention(s.C, s.H, 0.3), training=True),
     "Attention-rotary": _on_tokens(
-        "Attention-rotary", lambda s: layers.Attention(s.C, s.H, 0.3, score=layers.RotaryScores()), training=True
+        lambda s: layers.Attention(s.C, s.H, 0.3, score=layers.RotaryScores()), training=True
     ),
     "Attention-relative-bias": _on_tokens(
-        "Attention-relative-bias",
-        lambda s: layers.Attention(s.C, s.H, 0.3, score=layers.RelativeBiasScores(s.H, _fewer(s))),
-        training=True,
+        lambda s: layers.Attention(s.C, s.H, 0.3, score=layers.RelativeBiasScores(s.H, _fewer(s))), training=True
     ),
-    "MLP": _on_tokens("MLP", lambda s: layers.MLP(s.C)),
-    "Block": _on_tokens("Block", lambda s: layers.Block(s.C, s.H)),
-    "Block-dropout": _on_tokens("Block-dropout", lambda s: layers.Block(s.C, s.H, 0.3, "gelu"), training=True),
-    "VocabularyHead": _on_tokens("VocabularyHead", lambda s: layers.VocabularyHead(s.V, s.C)),
-    "CrossEntropy": _cross_entropy("CrossEntropy", ignored=False),
-    "CrossEntropy-ignore": _cross_entropy("CrossEntropy-ignore", ignored=True),
+    "MLP": _on_tokens(lambda s: layers.MLP(s.C)),
+    "Block": _on_tokens(lambda s: layers.Block(s.C, s.H)),
+    "Block-dropout": _on_tokens(lambda s: layers.Block(s.C, s.H, 0.3, "gelu"), training=True),
+    "VocabularyHead": _on_tokens(lambda s: layers.VocabularyHead(s.V, s.C)),
+    "CrossEntropy": _cross_entropy(ignored=False),
+    "CrossEntropy-ignore": _cross_entropy(ignored=True),
     "HeadLoss": _head_loss,
-    "GPT": _gpt("GPT", loss=False),
-    "GPT-tied": _gpt("GPT-tied", n_layer=2),
-    "GPT-untied": _gpt("GPT-untied", tie_weights=False),
-    "GPT-dropout": _gpt("GPT-dropout", dropout=0.3),
-    "GPT-ignore": _gpt("GPT-ignore", ignored=True),
-    "GPT-sinusoidal": _gpt("GPT-sinusoidal", positions="sinusoidal"),
-    "GPT-concatenated": _gpt("GPT-concatenated", combine="concatenate", n_position=2),
-    "GPT-relative-bias": _gpt("GPT-relative-bias", positions="relative-bias"),
-    "GPT-relative-keys": _gpt("GPT-relative-keys", positions="relative-keys"),
-    "GPT-rotary": _gpt("GPT-rotary", positions="rotary", n_layer=2),
-    "GPT-alibi": _gpt("GPT-alibi", positions="alibi"),
-    "GPT-none": _gpt("GPT-none", positions="none"),
+    "GPT": _gpt(loss=False),
+    "GPT-tied": _gpt(n_layer=2),
+    "GPT-untied": _gpt(tie_weights=False),
+    "GPT-dropout": _gpt(dropout=0.3),
+    "GPT-ignore": _gpt(ignored=True),
+    "GPT-sinusoidal": _gpt(positions="sinusoidal"),
+    "GPT-concatenated": _gpt(combine="concatenate", n_position=2),
+    "GPT-relative-bias": _gpt(positions="relative-bias"),
+    "GPT-relative-keys": _gpt(positions="relative-keys"),
+    "GPT-rotary": _gpt(positions="rotary", n_layer=2),
+    "GPT-alibi": _gpt(positions="alibi"),
+    "GPT-none": _gpt(positions="none"),
 }
 
 # A block and a whole model have many tensors; smaller ones keep the check of each cell of each short.
@@ -269,7 +264,7 @@ SMALL = Sizes(B=2, T=3, H=2, D=3, V=7)
 def make_case(name: str, sizes: Sizes | None = None, seed: int = 0) -> Case:
     """The case of this name; without sizes, with those that the checker uses."""
     sizes = sizes or (SMALL if name.startswith(("Block", "GPT")) else Sizes())
-    case = CASES[name](sizes, np.random.default_rng(seed))
+    case = CASES[name](name, sizes, np.random.default_rng(seed))
     return dataclasses.replace(case, sizes={letter: getattr(sizes, letter) for letter in "BTHDVC"})
 
 

@@ -20,7 +20,7 @@ complex step take 8 random directions instead of the cells.
 import copy
 import inspect
 import multiprocessing
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
@@ -33,7 +33,6 @@ from npgpt.study.check.diagnosis import diagnose
 from npgpt.study.check.evidence import Doctor
 from npgpt.study.check.report import METHODS, TOLERANCES, Check, Finding, Report
 from npgpt.study.check.subjects import FunctionSubject, LayerSubject, ObjectSubject, Subject
-from npgpt.study.check.tape import gradients, taped
 
 MANY, DIRECTIONS = 400, 8
 MANY_WRONG = 8  # tensors that are looked at closely
@@ -104,19 +103,12 @@ def _report(name: str) -> Report:
 def check(subject: Subject, methods: Sequence[str] = METHODS, seed: int = 0) -> Report:
     """Check every gradient of a subject, by some methods, and say what is wrong."""
     report = Report()
-    y = subject.forward({})
-    dy = upstream(y, seed)
+    dy = upstream(subject.forward({}), seed)
     with np.errstate(all="ignore"):  # a wrong gradient may be infinite
         given = subject.gradients(dy.copy())  # one that writes into it must not spoil the judgement
-    # A gradient of another shape has no number in the right place.
-    got = {
-        name: given[name] if given[name].shape == x.shape else np.full(x.shape, np.nan)
-        for name, x in subject.tensors.items()
-    }
-    rng = np.random.default_rng([seed, 2])
-    directions = {name: rng.normal(size=x.shape) / max(1.0, np.sqrt(x.size)) for name, x in subject.tensors.items()}
+    witnesses = _Witnesses(subject, dy, given, report, seed)
     for method in methods:
-        report.extend(_ask(method, subject, dy, got, directions, report))
+        report.extend(witnesses.ask(method))
     failed = {check.tensor for check in report if not check.passed}
     wrong = [name for name in on_the_way_back(subject.tensors) if name in failed]
     if wrong:
@@ -141,157 +133,147 @@ def on_the_way_back(tensors: Iterable[str]) -> list[str]:
     return kept[::-1] + [name for name in names if not name.startswith("kept ")]
 
 
-def _ask(
-    method: str, subject: Subject, dy: Array, got: dict[str, Array], directions: Mapping[str, Array], report: Report
-) -> list[Check]:
-    """The verdicts of one method on all tensors."""
-    try:
-        if method == "tape":
-            return [_compare(subject, method, name, x, got[name], dy, report) for name, x in _tape(subject, dy).items()]
-        if method in ("differences", "complex"):
-            slope = _difference if method == "differences" else _complex
-            return [_cells(subject, method, slope, name, dy, got[name], directions, report) for name in subject.tensors]
-        if method == "sweep":
-            report.sweep = _sweep(subject, dy, got, directions)
-        along = {"sweep": _bottom, "Taylor": _taylor, "adjoint": _adjoint}[method]
-        return [along(subject, name, dy, got[name], directions[name]) for name in subject.tensors]
-    except (TypeError, AttributeError, ValueError, np.exceptions.ComplexWarning) as error:
-        if method not in ("tape", "complex") or isinstance(error, NpgptError):
-            raise
-        kind = "taped numbers" if method == "tape" else "complex numbers"
-        why = f"forward does not run on {kind}: {type(error).__name__}: {error}"
-        return [
-            Check(subject.name, name, x.shape, method, 0.0, True, skipped=why) for name, x in subject.tensors.items()
-        ]
+def rise(above: Array, below: Array) -> Array:
+    """What an output gained. A masked score is −∞ on both sides: it gained 0, not −∞ + ∞."""
+    gained: Array = np.subtract(above, below, where=above != below, out=np.zeros(above.shape))
+    return gained
 
 
-def _tape(subject: Subject, dy: Array) -> dict[str, Array]:
-    """What is added to the tensors is 0, but taped: so the gradients by it are those of the tensors."""
-    nudges = {name: taped(np.zeros(x.shape)) for name, x in subject.tensors.items()}
-    y = subject.forward(nudges)
-    if y.dtype != object:
-        raise TypeError(f"its result is {y.dtype}")
-    return gradients(y, dy, nudges)
+class _Witnesses:
+    """What backward gave for one upstream gradient, and the methods that judge it.
 
-
-def _difference(subject: Subject, name: str, nudge: Array, h: float = 1e-5) -> Array:
-    """(y(x + h·v) − y(x − h·v))/2h. A masked score is −∞ on both sides: its slope is 0, not −∞ + ∞."""
-    above, below = subject.forward({name: h * nudge}), subject.forward({name: -h * nudge})
-    rise: Array = np.subtract(above, below, where=above != below, out=np.zeros(above.shape))
-    return rise / (2 * h)
-
-
-def _complex(subject: Subject, name: str, nudge: Array) -> Array:
-    y = subject.forward({name: TINY * 1j * nudge})
-    if y.dtype.kind != "c":
-        raise TypeError(f"its result is {y.dtype}")
-    return y.imag / TINY
-
-
-def _cells(
-    subject: Subject,
-    method: str,
-    slope: Callable[[Subject, str, Array], Array],
-    name: str,
-    dy: Array,
-    got: Array,
-    directions: Mapping[str, Array],
-    report: Report,
-) -> Check:
-    """Nudge one cell after another; many cells along random directions, all of them at once."""
-    nudge = np.zeros(got.shape)
-    if got.size <= MANY:
-        numeric = np.empty(got.shape)
-        for cell in np.ndindex(got.shape):
-            nudge[cell] = 1
-            numeric[cell] = (dy * slope(subject, name, nudge)).sum()
-            nudge[cell] = 0
-        return _compare(subject, method, name, numeric, got, dy, report)
-    rng = np.random.default_rng([7, 3])
-    tried = [directions[name], *(rng.normal(size=got.shape) / np.sqrt(got.size) for _ in range(DIRECTIONS - 1))]
-    numbers = np.array([(dy * slope(subject, name, v)).sum() for v in tried])
-    ours = np.array([(got * v).sum() for v in tried])
-    error = _relative(ours, numbers, dy)
-    return Check(subject.name, name, got.shape, method, error, error < TOLERANCES[method])
-
-
-def _compare(subject: Subject, method: str, name: str, numeric: Array, got: Array, dy: Array, report: Report) -> Check:
-    if method != "differences" or name not in report.truth:
-        report.truth[name] = numeric
-    off = np.nan_to_num(np.abs(got - numeric), nan=np.inf)
-    error = _relative(got, numeric, dy)
-    worst = tuple(int(i) for i in np.unravel_index(np.argmax(off), off.shape)) if off.size else ()
-    cell = (float(numeric[worst]), float(got[worst])) if off.size else (0.0, 0.0)
-    return Check(subject.name, name, got.shape, method, error, error < TOLERANCES[method], worst, *cell)
-
-
-def _relative(got: Array, numeric: Array, dy: Array) -> float:
-    size = np.linalg.norm(got) + np.linalg.norm(numeric) + 1e-3 * np.linalg.norm(dy)
-    return float(np.nan_to_num(np.linalg.norm(got - numeric) / (size or 1.0), nan=np.inf))
-
-
-def _sweep(
-    subject: Subject, dy: Array, got: dict[str, Array], directions: Mapping[str, Array], names: Sequence[str] = ()
-) -> list[tuple[float, float]]:
-    """(h, relative error) along one direction of all inputs and parameters together, or of some tensors."""
-    names = names or [name for name in subject.tensors if not name.startswith("kept ")]
-    ours = sum(float((got[name] * directions[name]).sum()) for name in names)
-    size = sum(float(np.linalg.norm(got[name]) * np.linalg.norm(directions[name])) for name in names)
-    found = []
-    for h in SWEEP:
-        above, below = (subject.forward({n: sign * h * directions[n] for n in names}) for sign in (1, -1))
-        rise = np.subtract(above, below, where=above != below, out=np.zeros(dy.shape))
-        found.append((h, _along(ours, (dy * rise).sum() / (2 * h), size, dy)))
-    return found
-
-
-def _bottom(subject: Subject, name: str, dy: Array, got: Array, direction: Array) -> Check:
-    error = min(error for _, error in _sweep(subject, dy, {name: got}, {name: direction}, [name]))
-    return Check(subject.name, name, got.shape, "sweep", error, error < TOLERANCES["sweep"])
-
-
-def _taylor(subject: Subject, name: str, dy: Array, got: Array, direction: Array) -> Check:
-    """The slope along one direction, or, if it is too small, along another one.
-
-    A wrong gradient has the slope 1 along any. A right one may have less than 2 where the terms of h² and h³ happen to
-    cancel.
+    Attributes
+        got: tensor -> its gradient; NaN if it came in another shape, with no number in the right place.
+        directions: tensor -> a random direction, of about length one.
     """
-    slope = _slope(subject, name, dy, got, direction)
-    if slope <= TOLERANCES["Taylor"]:
-        slope = max(slope, _slope(subject, name, dy, got, np.flip(direction)))
-    return Check(subject.name, name, got.shape, "Taylor", slope, slope > TOLERANCES["Taylor"])
 
+    def __init__(self, subject: Subject, dy: Array, given: dict[str, Array], report: Report, seed: int) -> None:
+        self.subject, self.dy, self.report = subject, dy, report
+        shapes = {name: x.shape for name, x in subject.tensors.items()}
+        self.got = {n: given[n] if given[n].shape == shape else np.full(shape, np.nan) for n, shape in shapes.items()}
+        rng = np.random.default_rng([seed, 2])
+        self.directions = {n: rng.normal(size=x.shape) / max(1.0, np.sqrt(x.size)) for n, x in self.got.items()}
 
-def _slope(subject: Subject, name: str, dy: Array, got: Array, direction: Array) -> float:
-    """The slope of log remainder over log h, of those remainders that are more than rounding; 2 if none is."""
-    y, linear = subject.forward({}), float((got * direction).sum())
-    terms = dy * np.where(np.isfinite(y), y, 0)
-    rounding = 1e-14 * (np.abs(terms).sum() + np.abs(linear) + np.linalg.norm(dy))
-    points = []
-    for step in TAYLOR:
-        above = subject.forward({name: step * direction})
-        rise = np.subtract(above, y, where=above != y, out=np.zeros(dy.shape))
-        remainder = abs((dy * rise).sum() - step * linear)
-        if not remainder <= 10 * rounding:
-            points.append((np.log10(step), np.log10(remainder) if np.isfinite(remainder) else 0.0))
-    if len(points) < 2:
-        return 2.0  # no remainder: linear, and right
-    h, left = np.transpose(points[-3:])
-    return float(np.polyfit(h, left, 1)[0])
+    def ask(self, method: str) -> list[Check]:
+        """The verdicts of one method on all tensors."""
+        try:
+            if method == "tape":
+                by_tape = self.subject.gradients_by_tape(self.dy)
+                return [self._compare(method, name, numeric) for name, numeric in by_tape.items()]
+            if method in ("differences", "complex"):
+                slope = self._difference if method == "differences" else self._complex
+                return [self._cells(method, slope, name) for name in self.got]
+            if method == "sweep":
+                self.report.sweep = self._sweep([name for name in self.got if not name.startswith("kept ")])
+            along = {"sweep": self._bottom, "Taylor": self._taylor, "adjoint": self._adjoint}[method]
+            return [along(name) for name in self.got]
+        except (TypeError, AttributeError, ValueError, np.exceptions.ComplexWarning) as error:
+            if method not in ("tape", "complex") or isinstance(error, NpgptError):
+                raise
+            kind = "taped numbers" if method == "tape" else "complex numbers"
+            why = f"forward does not run on {kind}: {type(error).__name__}: {error}"
+            tensors = self.subject.tensors.items()
+            return [Check(self.subject.name, n, x.shape, method, 0.0, True, skipped=why) for n, x in tensors]
 
+    def _check(self, method: str, name: str, error: float, *seen: Any, tolerance: float | None = None) -> Check:
+        limit = TOLERANCES[method] if tolerance is None else tolerance
+        passed = error > limit if method == "Taylor" else error < limit
+        return Check(self.subject.name, name, self.got[name].shape, method, error, passed, *seen)
 
-def _adjoint(subject: Subject, name: str, dy: Array, got: Array, direction: Array) -> Check:
-    tolerance = TOLERANCES["adjoint"]
-    try:
-        forward = _complex(subject, name, direction)
-    except (TypeError, AttributeError, ValueError):
-        forward, tolerance = _difference(subject, name, direction), TOLERANCES["differences"]
-    size = float(np.linalg.norm(got) * np.linalg.norm(direction))
-    error = _along((got * direction).sum(), (dy * forward).sum(), size, dy)
-    return Check(subject.name, name, got.shape, "adjoint", error, error < tolerance)
+    def _difference(self, name: str, nudge: Array, h: float = 1e-5) -> Array:
+        """(y(x + h·v) − y(x − h·v))/2h."""
+        return rise(*(self.subject.forward({name: step * nudge}) for step in (h, -h))) / (2 * h)
 
+    def _complex(self, name: str, nudge: Array) -> Array:
+        y = self.subject.forward({name: TINY * 1j * nudge})
+        if y.dtype.kind != "c":
+            raise TypeError(f"its result is {y.dtype}")
+        return y.imag / TINY
 
-def _along(ours: float, numeric: float, size: float, dy: Array) -> float:
-    """The error of a slope along a direction, beside what it could be at most: it may be small by chance."""
-    size += abs(numeric) + 1e-3 * float(np.linalg.norm(dy))
-    return float(np.nan_to_num(abs(ours - numeric) / (size or 1.0), nan=np.inf))
+    def _cells(self, method: str, slope: Callable[[str, Array], Array], name: str) -> Check:
+        """Nudge one cell after another; many cells along random directions, all of them at once."""
+        got, dy = self.got[name], self.dy
+        if got.size <= MANY:
+            nudge, numeric = np.zeros(got.shape), np.empty(got.shape)
+            for cell in np.ndindex(got.shape):
+                nudge[cell] = 1
+                numeric[cell] = (dy * slope(name, nudge)).sum()
+                nudge[cell] = 0
+            return self._compare(method, name, numeric)
+        rng = np.random.default_rng([7, 3])
+        more = [rng.normal(size=got.shape) / np.sqrt(got.size) for _ in range(DIRECTIONS - 1)]
+        tried = [self.directions[name], *more]
+        numbers = np.array([(dy * slope(name, v)).sum() for v in tried])
+        return self._check(method, name, self._relative(np.array([(got * v).sum() for v in tried]), numbers))
+
+    def _compare(self, method: str, name: str, numeric: Array) -> Check:
+        """The verdict on a gradient by one that is known cell by cell, which becomes the truth."""
+        got, truth = self.got[name], self.report.truth
+        if method != "differences" or name not in truth:
+            truth[name] = numeric
+        error = self._relative(got, numeric)
+        if not got.size:
+            return self._check(method, name, error, (), 0.0, 0.0)
+        off = np.nan_to_num(np.abs(got - numeric), nan=np.inf)
+        worst = tuple(int(i) for i in np.unravel_index(np.argmax(off), off.shape))
+        return self._check(method, name, error, worst, float(numeric[worst]), float(got[worst]))
+
+    def _relative(self, got: Array, numeric: Array) -> float:
+        size = np.linalg.norm(got) + np.linalg.norm(numeric) + 1e-3 * np.linalg.norm(self.dy)
+        return float(np.nan_to_num(np.linalg.norm(got - numeric) / (size or 1.0), nan=np.inf))
+
+    def _sweep(self, names: Sequence[str]) -> list[tuple[float, float]]:
+        """(h, relative error) along one direction of some tensors together."""
+        v = {name: self.directions[name] for name in names}
+        ours = sum(float((self.got[name] * v[name]).sum()) for name in names)
+        size = sum(float(np.linalg.norm(self.got[name]) * np.linalg.norm(v[name])) for name in names)
+        found = []
+        for h in SWEEP:
+            gained = rise(*(self.subject.forward({name: step * v[name] for name in names}) for step in (h, -h)))
+            found.append((h, self._along(ours, (self.dy * gained).sum() / (2 * h), size)))
+        return found
+
+    def _bottom(self, name: str) -> Check:
+        return self._check("sweep", name, min(error for _, error in self._sweep([name])))
+
+    def _taylor(self, name: str) -> Check:
+        """The slope along one direction, or, if it is too small, along another one.
+
+        A wrong gradient has the slope 1 along any. A right one may have less than 2 where the terms of h² and h³ happen
+        to cancel.
+        """
+        slope = self._slope(name, self.directions[name])
+        if slope <= TOLERANCES["Taylor"]:
+            slope = max(slope, self._slope(name, np.flip(self.directions[name])))
+        return self._check("Taylor", name, slope)
+
+    def _slope(self, name: str, direction: Array) -> float:
+        """The slope of log remainder over log h, of those remainders that are more than rounding; 2 if none is."""
+        y, dy, linear = self.subject.forward({}), self.dy, float((self.got[name] * direction).sum())
+        terms = dy * np.where(np.isfinite(y), y, 0)
+        rounding = 1e-14 * (np.abs(terms).sum() + np.abs(linear) + np.linalg.norm(dy))
+        points = []
+        for step in TAYLOR:
+            gained = rise(self.subject.forward({name: step * direction}), y)
+            remainder = abs((dy * gained).sum() - step * linear)
+            if not remainder <= 10 * rounding:
+                points.append((np.log10(step), np.log10(remainder) if np.isfinite(remainder) else 0.0))
+        if len(points) < 2:
+            return 2.0  # no remainder: linear, and right
+        h, left = np.transpose(points[-3:])
+        return float(np.polyfit(h, left, 1)[0])
+
+    def _adjoint(self, name: str) -> Check:
+        v, tolerance = self.directions[name], TOLERANCES["adjoint"]
+        try:
+            forward = self._complex(name, v)
+        except (TypeError, AttributeError, ValueError):
+            forward, tolerance = self._difference(name, v), TOLERANCES["differences"]
+        size = float(np.linalg.norm(self.got[name]) * np.linalg.norm(v))
+        error = self._along((self.got[name] * v).sum(), (self.dy * forward).sum(), size)
+        return self._check("adjoint", name, error, tolerance=tolerance)
+
+    def _along(self, ours: float, numeric: float, size: float) -> float:
+        """The error of a slope along a direction, beside what it could be at most: it may be small by chance."""
+        size += abs(numeric) + 1e-3 * float(np.linalg.norm(self.dy))
+        return float(np.nan_to_num(abs(ours - numeric) / (size or 1.0), nan=np.inf))

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from npgpt.core import Array
-from npgpt.study.check.evidence import Doctor, gradient_name, name_factor
+from npgpt.study.check.evidence import Doctor, gradient_name
 
 Answer = tuple[str, str]  # kind, sentence
 
@@ -58,14 +58,12 @@ def upstream_ignored(doctor: Doctor, name: str, d: str, g: Array, e: Array) -> A
 def factor(doctor: Doctor, name: str, d: str, g: Array, e: Array) -> Answer | None:
     if doctor.same(g, e):
         return None
-    norm = float((e * e).sum())
-    c = float((g * e).sum()) / norm if norm else 0.0
+    c = _scale(e, g)
     if not c or not doctor.same(g, c * e):
         return None
     if abs(c + 1) < doctor.close:
         return "sign", f"{d} has the wrong sign"
-    said = name_factor(c, doctor.subject, doctor.close)
-    return "factor", f"{d} is the true one times {c:.6g}{said}"
+    return "factor", f"{d} is the true one times {c:.6g}{doctor.name_factor(c)}"
 
 
 def masked_cells(doctor: Doctor, name: str, d: str, g: Array, e: Array) -> Answer | None:
@@ -138,8 +136,7 @@ def moved(doctor: Doctor, name: str, d: str, g: Array, e: Array) -> Answer | Non
         for shift in (1, -1):
             if doctor.same(g, np.roll(e, shift, axis)):
                 return "swapped", f"{d} is shifted by {shift} along axis {axis}"
-    a, b = np.sort(g, None), np.sort(e, None)
-    if doctor.same(a, b):
+    if doctor.same(np.sort(g, None), np.sort(e, None)):
         return "transposed", f"{d} has the right numbers in wrong places: transposed, or reshaped in another order"
     return None
 
@@ -149,11 +146,7 @@ def products(doctor: Doctor, name: str, d: str, g: Array, e: Array) -> Answer | 
     arrays = {key: x for key, x in doctor.arrays.items() if x.ndim >= 2}
     if len(arrays) > 90:
         return None
-    found = _as_product(doctor, g, arrays)
-    if found is None:
-        return None
-    right = _as_product(doctor, e, arrays)
-    if right is None:
+    if (found := _as_product(doctor, g, arrays)) is None or (right := _as_product(doctor, e, arrays)) is None:
         return None
     (names, text), (right_names, right_text) = found, right
     kind = "transposed" if set(names) == set(right_names) else "wrong operand"
@@ -172,7 +165,7 @@ def _as_product(doctor: Doctor, x: Array, arrays: dict[str, Array]) -> tuple[tup
             if product.size != x.size or not x.any():
                 continue
             reshaped = product.reshape(x.shape)
-            c = float((reshaped * x).sum() / ((reshaped**2).sum() or 1))
+            c = _scale(reshaped, x)
             if c and doctor.same(x, c * reshaped):
                 again = "" if product.shape[-2:] == x.shape[-2:] or x.ndim == 2 else ", reshaped"
                 return (p, q), f"{'' if abs(c - 1) < doctor.close else f'{c:.4g}·'}{a_text}·{b_text}{again}"
@@ -228,7 +221,7 @@ def lost_term(doctor: Doctor, name: str, d: str, g: Array, e: Array) -> Answer |
         if rest.any() and doctor.same(g, a * rest + c * share):
             if abs(a) < doctor.close:
                 return "lost term", f"{d} is {c:.6g} times the share that comes through {kept}: another way is lost"
-            times = [f"{x:.6g}{name_factor(x, doctor.subject, doctor.close)}" for x in (c, a)]
+            times = [f"{x:.6g}{doctor.name_factor(x)}" for x in (c, a)]
             return "factor", f"{d} has the share that comes through {kept} times {times[0]}, the rest times {times[1]}"
     for upstream in (doctor.dy, *(doctor.truth[kept] for kept in doctor.kept if kept in doctor.truth)):
         if upstream.shape == e.shape and doctor.same(g, e - upstream):
@@ -270,18 +263,13 @@ def lost_factor(doctor: Doctor, name: str, d: str, g: Array, e: Array) -> Answer
             spread = np.broadcast_to(value, e.shape)
         except ValueError:
             continue
-        if (
-            other.startswith(("d", "∂"))
-            or not spread.any()
-            or doctor.same(spread.copy(), np.full(e.shape, spread.flat[0]))
-        ):
+        is_gradient = other.startswith(("d", "∂"))
+        if is_gradient or not spread.any() or doctor.same(spread, np.full(e.shape, spread.flat[0])):
             continue
         c = _scale(g * spread, e)
         if c and doctor.same(c * g * spread, e):
-            return (
-                "lost factor",
-                f"{d} lacks the factor {other}{'' if abs(c - 1) < doctor.close else f' (and {c:.4g})'}",
-            )
+            beside = "" if abs(c - 1) < doctor.close else f" (and {c:.4g})"
+            return "lost factor", f"{d} lacks the factor {other}{beside}"
         c = _scale(e * spread, g)
         if c and doctor.same(g, c * e * spread):
             return "lost factor", f"{d} has the factor {other} too often"

@@ -9,7 +9,7 @@ import numpy as np
 
 from npgpt.core import Array
 from npgpt.study.check.subjects import LayerSubject, Subject
-from npgpt.study.check.tape import gradients, taped
+from npgpt.study.check.tape import gradients
 
 
 class Doctor:
@@ -32,9 +32,8 @@ class Doctor:
     ) -> None:
         self.subject, self.dy, self.got, self.truth, self.close = subject, dy, got, truth, close
         self.backward = backward or subject.gradients
-        self.nudges = {name: taped(np.zeros(x.shape)) for name, x in subject.tensors.items()}
         try:
-            self.y = subject.forward(self.nudges)
+            self.y, self.nudges = subject.taped()
             self.has_tape = self.y.dtype == object
         except (TypeError, AttributeError, ValueError):
             self.has_tape = False
@@ -56,6 +55,37 @@ class Doctor:
         """The share of the true gradient of a tensor that reaches it through a kept array."""
         return gradients(self.kept[kept], self.truth[kept], {name: self.nudges[name]})[name]
 
+    def name_factor(self, c: float) -> str:
+        """A number as those made of sizes that it may be: `` = √D: 1/√D is missing``. Simple names go before others."""
+        if math.isclose(abs(c), 1, rel_tol=self.close):
+            return ""
+        letters = {key: float(n) for key, n in self.subject.sizes.items() if n > 1}
+        for name, ids in self.subject.constants.items():
+            if ids.dtype.kind in "iu" and (ids < 0).any():
+                letters[f"(number of {name} that count)"] = float((ids >= 0).sum())
+        lengths: dict[str, float] = {}
+        for name, x in [*self.subject.tensors.items(), *self.subject.constants.items()]:
+            for axis, n in enumerate(x.shape):
+                if n > 1 and n not in lengths.values():  # once, though several arrays have it
+                    lengths[f"(length of axis {axis} of {name.split(' ', 1)[-1]})"] = float(n)
+        named = {**letters, **lengths}
+        for known in (
+            letters
+            | _roots(letters)
+            | {f"{a}·{b}": letters[a] * letters[b] for a, b in itertools.combinations(letters, 2)},
+            {"2": 2.0, "3": 3.0, "4": 4.0, "√2": math.sqrt(2), "√(2/π)": math.sqrt(2 / math.pi)},
+            lengths | _roots(lengths),
+            {f"({a}/{b})": named[a] / named[b] for a, b in itertools.permutations(named, 2)},
+        ):
+            for of, said in (
+                (abs(c), " = {0}: 1/{1} is missing"),
+                (1 / abs(c), " = 1/{1}: divided by {0} for no reason"),
+            ):
+                names = [key for key, n in known.items() if math.isclose(of, n, rel_tol=self.close)][:3]
+                if names:
+                    return said.format(" or ".join(names), " or 1/".join(names))
+        return ""
+
     @functools.cached_property
     def arrays(self) -> dict[str, Array]:
         """Whatever a backward pass may have taken by mistake: values and true gradients, by their usual names."""
@@ -75,35 +105,6 @@ class Doctor:
 def gradient_name(name: str) -> str:
     """``dq``; of a tensor with a path ``∂L/∂ blocks.0.attention.q``."""
     return f"∂L/∂ {name}" if "." in name else f"d{name}"
-
-
-def name_factor(c: float, subject: Subject, close: float) -> str:
-    """A number as those made of sizes that it may be: `` = √D: 1/√D is missing``. Simple names go before others."""
-    if math.isclose(abs(c), 1, rel_tol=close):
-        return ""
-    letters = {key: float(n) for key, n in subject.sizes.items() if n > 1}
-    for name, ids in subject.constants.items():
-        if ids.dtype.kind in "iu" and (ids < 0).any():
-            letters[f"(number of {name} that count)"] = float((ids >= 0).sum())
-    lengths: dict[str, float] = {}
-    for name, x in [*subject.tensors.items(), *subject.constants.items()]:
-        for axis, n in enumerate(x.shape):
-            if n > 1 and n not in lengths.values():  # once, though several arrays have it
-                lengths[f"(length of axis {axis} of {name.split(' ', 1)[-1]})"] = float(n)
-    named = {**letters, **lengths}
-    for known in (
-        letters
-        | _roots(letters)
-        | {f"{a}·{b}": letters[a] * letters[b] for a, b in itertools.combinations(letters, 2)},
-        {"2": 2.0, "3": 3.0, "4": 4.0, "√2": math.sqrt(2), "√(2/π)": math.sqrt(2 / math.pi)},
-        lengths | _roots(lengths),
-        {f"({a}/{b})": named[a] / named[b] for a, b in itertools.permutations(named, 2)},
-    ):
-        for of, said in ((abs(c), " = {0}: 1/{1} is missing"), (1 / abs(c), " = 1/{1}: divided by {0} for no reason")):
-            names = [key for key, n in known.items() if math.isclose(of, n, rel_tol=close)][:3]
-            if names:
-                return said.format(" or ".join(names), " or 1/".join(names))
-    return ""
 
 
 def _roots(sizes: dict[str, float]) -> dict[str, float]:

@@ -5,6 +5,7 @@ Each takes a layer, in float64, its input, and an upstream gradient, and raises 
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -13,19 +14,22 @@ from npgpt.core import Array, Cache, Layer
 SMALL = 1e-10
 
 
+def _back(layer: Layer, dy: Any, *inputs: Any) -> Any:
+    """What backward returns, after a forward pass."""
+    cache = Cache()
+    layer.forward(*inputs, cache)
+    return layer.backward(dy, cache)
+
+
 def rows_of_dlogits_sum_to_zero(loss: Layer, logits: Array, targets: Array) -> None:
     """Adding one number to all logits of a token changes no loss, so the sum of its gradients is zero."""
-    cache = Cache()
-    loss.forward(logits, targets, None, cache)
-    sums = loss.backward(1.0, cache).sum(-1)
+    sums = _back(loss, 1.0, logits, targets, None).sum(-1)
     assert np.abs(sums).max(initial=0) < SMALL, f"a row of dlogits sums to {np.abs(sums).max():.1e}"
 
 
 def layer_norm_sends_nothing_along_ones_and_xhat(norm: Layer, x: Array, dy: Array) -> None:
     """Moving or stretching a row changes nothing (if ε is 0), so dx is orthogonal to 1 and to x̂."""
-    cache = Cache()
-    norm.forward(x, cache)
-    dx = norm.backward(dy, cache)
+    dx = _back(norm, dy, x)
     scale = 1 + np.abs(dx).sum(-1)
     xhat = (x - x.mean(-1, keepdims=True)) / x.std(-1, keepdims=True)
     for name, along in (("1", np.ones_like(x)), ("x̂", xhat)):
@@ -35,10 +39,8 @@ def layer_norm_sends_nothing_along_ones_and_xhat(norm: Layer, x: Array, dy: Arra
 
 def key_bias_has_no_gradient(attention: Layer, x: Array, dy: Array) -> None:
     """The bias of the keys adds the same to every score of a row."""
-    cache = Cache()
     attention.zero_grad()
-    attention.forward(x, cache)
-    attention.backward(dy, cache)
+    _back(attention, dy, x)
     q, k, v = np.split(attention.parameters()["qkv.bias"].grad, 3)
     size = 1 + np.abs(np.concatenate([q, v])).max()
     assert np.abs(k).max() < SMALL * size, f"the gradient of the keys' bias is {np.abs(k).max():.1e}, not 0"
@@ -46,13 +48,10 @@ def key_bias_has_no_gradient(attention: Layer, x: Array, dy: Array) -> None:
 
 def nothing_reaches_the_future(layer: Layer, x: Array, dy: Array) -> None:
     """An output sends no gradient to inputs that come later."""
-    T = x.shape[1]
-    for t in range(T - 1):
-        cache, upstream = Cache(), np.zeros_like(dy)
-        layer.forward(x, cache)
+    for t in range(x.shape[1] - 1):
+        upstream = np.zeros_like(dy)
         upstream[:, t] = dy[:, t]
-        dx = layer.backward(upstream, cache)
-        assert not dx[:, t + 1 :].any(), f"output {t} sends a gradient to a later input"
+        assert not _back(layer, upstream, x)[:, t + 1 :].any(), f"output {t} sends a gradient to a later input"
 
 
 def softmax_does_not_see_a_shift(softmax: Layer, s: Array, dw: Array) -> None:

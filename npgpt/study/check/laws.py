@@ -7,6 +7,7 @@ AssertionError if the layer breaks it. ``LAWS`` lists them all.
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -39,8 +40,7 @@ def shapes_and_dtypes(case: Case) -> None:
 
 def nothing_handed_in_is_changed(case: Case) -> None:
     """Neither inputs, nor the upstream gradient, nor parameters are written to."""
-    inputs = [x for x in case.inputs.values() if isinstance(x, np.ndarray)]
-    tensors = [*inputs, *(param.value for param in case.layer.parameters().values())]
+    tensors = [*case.arrays().values(), *(param.value for param in case.layer.parameters().values())]
     before = [x.copy() for x in tensors]
     cache = case.cache()
     dy = _upstream(case.forward(cache))
@@ -69,13 +69,10 @@ def memory_layout_does_not_matter(case: Case) -> None:
 
     cache, other = case.cache(), case.cache()
     y = np.copy(case.forward(cache))
-    arrays = {name: scattered(x) for name, x in case.inputs.items() if isinstance(x, np.ndarray)}
-    _assert_close({"y": y}, {"y": np.asarray(case.forward(other, **arrays))})
+    arrays = {name: scattered(x) for name, x in case.arrays().items()}
+    _assert_close({"y": y}, {"y": case.forward(other, **arrays)})
     dy = _upstream(y)
-    grads, dx = _grads(case, dy, cache)
-    other_grads, other_dx = _grads(case, scattered(dy), other)
-    _assert_close(grads, other_grads)
-    _assert_close(dx, other_dx)
+    _assert_close(_grads(case, dy, cache), _grads(case, scattered(dy), other))
 
 
 def second_forward_is_refused(case: Case) -> None:
@@ -96,10 +93,9 @@ def two_backwards_double(case: Case) -> None:
     """Backward adds to the parameters' gradients, and does not use up what forward kept."""
     cache = case.cache()
     dy = _upstream(case.forward(cache))
-    once, dx_once = _grads(case, dy, cache)
-    twice, dx_twice = _grads(case, dy, cache, zero=False)
-    _assert_close(dx_once, dx_twice)
-    _assert_close({path: 2 * grad for path, grad in once.items()}, twice)
+    once = _grads(case, dy, cache)
+    doubled = {path: 2 * once[path] for path in case.layer.parameters()}
+    _assert_close(once | doubled, _grads(case, dy, cache, zero=False))
 
 
 def backward_is_linear(case: Case) -> None:
@@ -110,24 +106,22 @@ def backward_is_linear(case: Case) -> None:
     cache = case.cache()
     y = case.forward(cache)
     one, other = _upstream(y, 1), _upstream(y, 2)
-    grads = [_grads(case, dy, cache) for dy in (one, other, 3 * one + 2 * other)]
-    for of_one, of_other, of_both in zip(*grads, strict=True):
-        _assert_close({name: 3 * of_one[name] + 2 * of_other[name] for name in of_one}, of_both)
+    of_one, of_other, of_both = (_grads(case, dy, cache) for dy in (one, other, 3 * one + 2 * other))
+    _assert_close({name: 3 * of_one[name] + 2 * of_other[name] for name in of_one}, of_both)
 
 
 def batch_permutation(case: Case) -> None:
     """Permuting the examples permutes outputs and input gradients, and changes nothing else."""
-    arrays = {name: x for name, x in case.inputs.items() if isinstance(x, np.ndarray)}
+    arrays = case.arrays()
     order = np.random.default_rng(3).permutation(len(next(iter(arrays.values()))))
     cache, permuted = case.cache(training=False), case.cache(training=False)
     y = np.asarray(case.forward(cache))
-    z = np.asarray(case.forward(permuted, **{name: x[order] for name, x in arrays.items()}))
+    z = case.forward(permuted, **{name: x[order] for name, x in arrays.items()})
     dy = _upstream(y)
     _assert_close({"y": y[order] if y.ndim else y}, {"y": z})
-    grads, dx = _grads(case, dy, cache)
-    permuted_grads, permuted_dx = _grads(case, dy[order] if dy.ndim else dy, permuted)
-    _assert_close(grads, permuted_grads)
-    _assert_close({name: grad[order] for name, grad in dx.items()}, permuted_dx)
+    grads = _grads(case, dy, cache)
+    grads |= {f"d{name}": grads[f"d{name}"][order] for name in case.float_inputs()}
+    _assert_close(grads, _grads(case, dy[order] if dy.ndim else dy, permuted))
 
 
 def examples_are_independent(case: Case) -> None:
@@ -135,7 +129,7 @@ def examples_are_independent(case: Case) -> None:
     cache = case.cache(training=False)
     y = np.copy(case.forward(cache))
     if y.ndim:
-        changed = {name: x.copy() for name, x in case.inputs.items() if isinstance(x, np.ndarray)}
+        changed = {name: x.copy() for name, x in case.arrays().items()}
         for x in changed.values():
             x[1:] = x[:1] if x.dtype.kind in "iu" else x[1:] + 1
         z = case.forward(case.cache(training=False), **changed)
@@ -147,18 +141,16 @@ def causality(case: Case) -> None:
     axis = case.time_axis
     if axis is None:
         return
-    arrays = {name: x for name, x in case.inputs.items() if isinstance(x, np.ndarray)}
-    T = next(iter(arrays.values())).shape[axis]
-    t = T // 2  # the first position that is changed
+    changed = {name: x.copy() for name, x in case.arrays().items()}
+    t = next(iter(changed.values())).shape[axis] // 2  # the first position that is changed
     late = (slice(None),) * axis + (slice(t, None),)
     early = (slice(None),) * axis + (slice(None, t),)
-    changed = {name: x.copy() for name, x in arrays.items()}
     for x in changed.values():
         x[late] = x[late][::-1] if x.dtype.kind in "iu" else x[late] + 1
-    y = case.forward(case.cache())
-    assert np.array_equal(y[early], case.forward(case.cache(), **changed)[early])
     cache = case.cache()
-    dy = _upstream(case.forward(cache))
+    y = case.forward(cache)
+    assert np.array_equal(y[early], case.forward(case.cache(), **changed)[early])
+    dy = _upstream(y)
     dy[late] = 0
     for name, dx in case.backward(dy, cache).items():
         assert not dx[late].any(), f"d{name} reaches into the future"
@@ -184,7 +176,7 @@ def noted_gradients_are_right(case: Case) -> None:
             nudged = NudgedCache(case)
             nudged.nudges = {path: TINY * 1j * direction}
             slope = (dy * case.forward(nudged).imag / TINY).sum()
-            _assert_close({path: np.asarray(slope)}, {path: (grad * direction).sum()}, np.abs(grad * direction).sum())
+            _assert_close({path: slope}, {path: (grad * direction).sum()}, np.abs(grad * direction).sum())
 
 
 def equals_its_textbook_twin(case: Case) -> None:
@@ -198,17 +190,14 @@ def equals_its_textbook_twin(case: Case) -> None:
     y, expected = case.forward(cache), textbook.forward(oracle)
     dy = _upstream(y)
     size = float(np.linalg.norm(dy))
-    _assert_close({"y": np.asarray(expected)}, {"y": np.asarray(y)})
-    grads, dx = _grads(case, dy, cache)
-    expected_grads, expected_dx = _grads(textbook, dy.astype(np.float64), oracle)
-    _assert_close(expected_grads, grads, size)
-    _assert_close(expected_dx, dx, size)
+    _assert_close({"y": expected}, {"y": y})
+    _assert_close(_grads(textbook, dy.astype(np.float64), oracle), _grads(case, dy, cache), size)
     kept = {path: (value, grad) for path, value, grad in oracle.walk()}
     for path, value, grad in cache.walk():
         assert path in kept, f"{path} is not a name of the textbook's"
         _assert_close({path: kept[path][0]}, {path: value})
         if grad is not None:
-            _assert_close({path: np.asarray(kept[path][1])}, {path: grad}, size)
+            _assert_close({path: kept[path][1]}, {path: grad}, size)
 
 
 def keeps_what_it_declares(case: Case) -> None:
@@ -269,20 +258,21 @@ def _upstream(y: Array, seed: int = 0) -> Array:
     return upstream(y, seed).astype(y.dtype)
 
 
-def _grads(case: Case, dy: Array, cache: Cache, zero: bool = True) -> tuple[dict[str, Array], dict[str, Array]]:
-    """Copies of the parameters' gradients and of the inputs'."""
+def _grads(case: Case, dy: Array, cache: Cache, zero: bool = True) -> dict[str, Array]:
+    """Copies of the gradients: of parameters under their paths, of an input x as ``dx``."""
     if zero:
         case.layer.zero_grad()
-    dx = {name: grad.copy() for name, grad in case.backward(dy, cache).items()}
-    return {path: param.grad.copy() for path, param in case.layer.parameters().items()}, dx
+    of_inputs = {f"d{name}": grad.copy() for name, grad in case.backward(dy, cache).items()}
+    return {path: param.grad.copy() for path, param in case.layer.parameters().items()} | of_inputs
 
 
-def _assert_close(expected: dict[str, Array], got: dict[str, Array], size: float = 0.0) -> None:
+def _assert_close(expected: dict[str, Any], got: dict[str, Any], size: float = 0.0) -> None:
     """Equal to rounding, each tensor relative to its norm (or to ``size``: that of the terms that were added up)."""
-    for name, x in expected.items():
-        tolerance = 2e-5 if np.float32 in (x.dtype, got[name].dtype) else 1e-10
+    for name in expected:
+        x, ours = np.asarray(expected[name]), np.asarray(got[name])
+        tolerance = 2e-5 if np.float32 in (x.dtype, ours.dtype) else 1e-10
         finite = np.isfinite(x)
-        assert np.array_equal(finite, np.isfinite(got[name])), f"{name}: infinite or NaN in one of the two"
-        off = np.linalg.norm(x[finite] - got[name][finite])
+        assert np.array_equal(finite, np.isfinite(ours)), f"{name}: infinite or NaN in one of the two"
+        off = np.linalg.norm(x[finite] - ours[finite])
         scale = max(size, float(np.linalg.norm(x[finite])), 1.0)
         assert off <= tolerance * scale, f"{name}: off by {off / scale:.1e}"

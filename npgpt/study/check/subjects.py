@@ -5,22 +5,26 @@ the gradients that its backward pass gives. So every method of checking works on
 """
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
 from npgpt.core import Array, Cache
 from npgpt.errors import ConfigError
 from npgpt.study.check.cases import Case
+from npgpt.study.check.tape import gradients, taped
 
 Nudges = Mapping[str, Array]  # tensor -> what is added to it
+Place = tuple[Any, str]  # the object or dict that holds a parameter, and under which name
 
 
-class Subject(Protocol):
+class Subject:
     """What is checked.
 
+    Args
+        run: takes the inputs, and returns the output.
+        places: ``param weight`` -> where forward finds it.
     Attributes
         name: for the report.
         tensors: ``input x``, ``param weight``, ``kept xhat`` -> value. These have gradients.
@@ -28,51 +32,86 @@ class Subject(Protocol):
         sizes: letter -> size, to put a name to a factor; may be empty.
     """
 
-    name: str
-    tensors: dict[str, Array]
-    constants: dict[str, Array]
-    sizes: dict[str, int]
+    def __init__(
+        self,
+        name: str,
+        run: Callable[..., Any],
+        inputs: Mapping[str, Any],
+        places: Mapping[str, Place] | None = None,
+        sizes: Mapping[str, int] | None = None,
+    ) -> None:
+        self.name, self.run, self.inputs, self.places, self.sizes = name, run, inputs, places or {}, sizes or {}
+        self.tensors: dict[str, Array] = {f"input {n}": x for n, x in inputs.items() if _is_float(x)}
+        self.tensors |= {n: _get(*place) for n, place in self.places.items()}
+        self.constants = {n: x for n, x in inputs.items() if isinstance(x, np.ndarray) and not _is_float(x)}
 
     def forward(self, nudges: Nudges) -> Array:
         """Run forward with something added to tensors: of float64, of complex numbers, or of taped ones."""
-        ...
+        places = {name: place for name, place in self.places.items() if name in nudges}
+        values = {name: _get(*place) for name, place in places.items()}
+        try:
+            for name, place in places.items():
+                _put(*place, values[name] + nudges[name])
+            key = "input {}".format
+            return np.asarray(
+                self.run(*(x + nudges[key(n)] if key(n) in nudges else x for n, x in self.inputs.items()))
+            )
+        finally:
+            for name, place in places.items():
+                _put(*place, values[name])
 
     def gradients(self, dy: Array) -> dict[str, Array]:
         """What backward says that the gradients of Σ dy ⊙ y are; of every tensor, NaN where it says nothing."""
-        ...
+        raise NotImplementedError
+
+    def taped(self) -> tuple[Array, dict[str, Array]]:
+        """The output of a forward pass on taped numbers, and what is added to the tensors: 0, but taped.
+
+        So the gradients by what is added are those of the tensors.
+        """
+        nudges = {name: taped(np.zeros(x.shape)) for name, x in self.tensors.items()}
+        return self.forward(nudges), nudges
+
+    def gradients_by_tape(self, dy: Array) -> dict[str, Array]:
+        """The gradients that the chain rule gives, operation by operation.
+
+        Raises
+            TypeError if forward turns taped numbers into others.
+        """
+        y, nudges = self.taped()
+        if y.dtype != object:
+            raise TypeError(f"its result is {y.dtype}")
+        return gradients(y, dy, nudges)
+
+    def _of_inputs(self, given: Any) -> dict[str, Array]:
+        """What backward returned, one gradient for each input that has one."""
+        grads = () if given is None else given if isinstance(given, tuple | list) else (given,)
+        names = [name for name in self.tensors if name.startswith("input ")]
+        if len(grads) != len(names):
+            wanted = ", ".join(names) or "none"
+            raise ConfigError(f"{self.name}: backward returned {len(grads)} gradients, expected {len(names)}: {wanted}")
+        return {name: np.array(grad, float) for name, grad in zip(names, grads, strict=True)}
 
 
-class LayerSubject:
+class LayerSubject(Subject):
     """A layer of npgpt's kind, in a case; its kept arrays are tensors too."""
 
     def __init__(self, case: Case) -> None:
-        self.case, self.name = case, case.name
-        self.params = case.layer.parameters()
-        self.sizes = case.sizes
+        self.case, self.params = case, case.layer.parameters()
+        places = {f"param {path}": (param, "value") for path, param in self.params.items()}
+        super().__init__(case.name, self._run, case.inputs, places, case.sizes)
         cache = case.cache()
         case.forward(cache)
         self.kept = {path: value for path, value, _ in cache.walk() if value.dtype.kind == "f"}
-        self.tensors = {
-            **{f"input {name}": x for name, x in case.float_inputs().items()},
-            **{f"param {path}": param.value for path, param in self.params.items()},
-            **{f"kept {path}": value for path, value in self.kept.items()},
-        }
-        floats = case.float_inputs()
-        self.constants = {n: x for n, x in case.inputs.items() if isinstance(x, np.ndarray) and n not in floats}
+        self.tensors |= {f"kept {path}": value for path, value in self.kept.items()}
         self.cache = NudgedCache(case)
 
+    def _run(self, *inputs: Any) -> Array:
+        return self.case.layer.forward(*inputs, self.cache.reset())
+
     def forward(self, nudges: Nudges) -> Array:
-        changed = {n: x + nudges[f"input {n}"] for n, x in self.case.float_inputs().items() if f"input {n}" in nudges}
         self.cache.nudges = {name[5:]: nudge for name, nudge in nudges.items() if name.startswith("kept ")}
-        params = [(param, nudges[f"param {path}"]) for path, param in self.params.items() if f"param {path}" in nudges]
-        values = [param.value for param, _ in params]
-        try:
-            for param, nudge in params:
-                param.value = param.value + nudge
-            return np.asarray(self.case.forward(self.cache.reset(), **changed))
-        finally:
-            for (param, _), value in zip(params, values, strict=True):
-                param.value = value
+        return super().forward(nudges)
 
     def gradients(self, dy: Array) -> dict[str, Array]:
         cache = self.case.cache(trace=True)
@@ -109,28 +148,19 @@ class NudgedCache(Cache):
         return super().keep(name, array + self.nudges[path] if path in self.nudges else array)
 
 
-class FunctionSubject:
+class FunctionSubject(Subject):
     """A pair of functions: ``forward(*inputs)`` and ``backward(dy, *inputs)``, which returns one gradient per input."""
 
-    def __init__(
-        self, forward: Callable[..., Array], backward: Callable[..., Any], inputs: Mapping[str, Any], name: str = ""
-    ) -> None:
-        self.name = name or getattr(forward, "__name__", "function")
-        self.run, self.run_back, self.inputs = forward, backward, {n: _floats(x) for n, x in inputs.items()}
-        self.tensors = {f"input {n}": x for n, x in self.inputs.items() if _is_float(x)}
-        self.constants = {n: x for n, x in self.inputs.items() if isinstance(x, np.ndarray) and not _is_float(x)}
-        self.sizes: dict[str, int] = {}
-
-    def forward(self, nudges: Nudges) -> Array:
-        key = "input {}".format
-        return np.asarray(self.run(*(x + nudges[key(n)] if key(n) in nudges else x for n, x in self.inputs.items())))
+    def __init__(self, forward: Callable[..., Array], backward: Callable[..., Any], inputs: Mapping[str, Any]) -> None:
+        inputs = {name: _floats(x) for name, x in inputs.items()}
+        super().__init__(getattr(forward, "__name__", "function"), forward, inputs)
+        self.run_back = backward
 
     def gradients(self, dy: Array) -> dict[str, Array]:
-        given = self.run_back(dy, *self.inputs.values())
-        return _by_name(self.name, given, list(self.tensors))
+        return self._of_inputs(self.run_back(dy, *self.inputs.values()))
 
 
-class ObjectSubject:
+class ObjectSubject(Subject):
     """An object of the kind that keeps everything on itself: ``forward(x)`` saves what ``backward(dy)`` needs.
 
     Parameters are float arrays among its attributes, or in a dict ``params`` (or ``parameters``), whose gradient
@@ -139,45 +169,31 @@ class ObjectSubject:
     """
 
     def __init__(self, made: Any, inputs: Mapping[str, Any]) -> None:
-        self.made, self.name = copy.deepcopy(made), type(made).__name__
-        self.inputs = {name: _floats(x) for name, x in inputs.items()}
-        self.sizes: dict[str, int] = {}
-        self.holders: dict[str, tuple[Any, str]] = {}  # parameter -> the object or dict that holds it, its key
-        for name, value in list(vars(self.made).items()):
+        self.made = made = copy.deepcopy(made)
+        places: dict[str, Place] = {}
+        for name, value in list(vars(made).items()):
             items = value.items() if isinstance(value, dict) and name in ("params", "parameters") else [(name, value)]
             for key, array in items:
                 if _is_float(array):
-                    holder = value if isinstance(value, dict) else self.made
-                    _put(holder, key, _floats(array))
-                    self.holders[key] = holder, key
-        y = self.forward({})
-        self.made.backward(np.zeros_like(y))
-        self.holders = {name: place for name, place in self.holders.items() if self._gradient(name) is not None}
-        self.constants = {n: x for n, x in self.inputs.items() if isinstance(x, np.ndarray) and not _is_float(x)}
-        self.tensors = {
-            **{f"input {n}": x for n, x in self.inputs.items() if _is_float(x)},
-            **{f"param {name}": _get(*place) for name, place in self.holders.items()},
-        }
-
-    def forward(self, nudges: Nudges) -> Array:
-        key = "input {}".format
-        with self._nudged(nudges):
-            inputs = (x + nudges[key(n)] if key(n) in nudges else x for n, x in self.inputs.items())
-            return np.asarray(self.made.forward(*inputs))
+                    place = value if isinstance(value, dict) else made, key
+                    _put(*place, _floats(array))
+                    places[f"param {key}"] = place
+        super().__init__(type(made).__name__, made.forward, {n: _floats(x) for n, x in inputs.items()}, places)
+        made.backward(np.zeros_like(self.forward({})))
+        for name in [name for name in places if self._gradient(name) is None]:
+            del places[name], self.tensors[name]
 
     def gradients(self, dy: Array) -> dict[str, Array]:
         self.forward({})
-        for name in self.holders:
+        for name in self.places:
             grad = self._gradient(name)
             if isinstance(grad, np.ndarray):
                 grad[...] = 0  # some add to it, some put another in its place
-        given = self.made.backward(dy)
-        inputs = [name for name in self.tensors if name.startswith("input ")]
-        found = _by_name(self.name, given, inputs)
-        return {**found, **{f"param {name}": np.array(self._gradient(name), float) for name in self.holders}}
+        found = self._of_inputs(self.made.backward(dy))
+        return found | {name: np.array(self._gradient(name), float) for name in self.places}
 
     def _gradient(self, name: str) -> Any:
-        attributes = vars(self.made)
+        name, attributes = name.removeprefix("param "), vars(self.made)
         for key in (f"d{name}", f"grad_{name}", f"{name}_grad", f"d_{name}"):
             if key in attributes:
                 return attributes[key]
@@ -187,27 +203,6 @@ class ObjectSubject:
                     if key in grads:
                         return grads[key]
         return None
-
-    @contextmanager
-    def _nudged(self, nudges: Nudges) -> Iterator[None]:
-        places = {name: self.holders[name[6:]] for name in nudges if name.startswith("param ")}
-        values = {name: _get(*place) for name, place in places.items()}
-        try:
-            for name, place in places.items():
-                _put(*place, values[name] + nudges[name])
-            yield
-        finally:
-            for name, place in places.items():
-                _put(*place, values[name])
-
-
-def _by_name(who: str, given: Any, names: list[str]) -> dict[str, Array]:
-    """What backward returned, one gradient for each input that has one."""
-    grads = () if given is None else given if isinstance(given, tuple | list) else (given,)
-    if len(grads) != len(names):
-        wanted = ", ".join(names) or "none"
-        raise ConfigError(f"{who}: backward returned {len(grads)} gradients, expected {len(names)}: {wanted}")
-    return {name: np.array(grad, float) for name, grad in zip(names, grads, strict=True)}
 
 
 def _is_float(x: Any) -> bool:

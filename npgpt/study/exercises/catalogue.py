@@ -68,9 +68,9 @@ class LayerExercise:
     def broken(self, mutant: Mutant) -> str:
         """The file with a mistake in it, the derivation left standing."""
         source = inspect.getsource(self.kind)
-        right, wrong = source_of(mutant.target), source_of(mutant.target).replace(mutant.old, mutant.new)
-        changed = source.replace(textwrap.indent(right, "    "), textwrap.indent(wrong, "    "))
-        return self.head() + changed
+        right = source_of(mutant.target)
+        wrong = right.replace(mutant.old, mutant.new)
+        return self.head() + source.replace(textwrap.indent(right, "    "), textwrap.indent(wrong, "    "))
 
     def head(self) -> str:
         """The first lines: what it is, how it is judged, and what it imports."""
@@ -130,25 +130,9 @@ _LAYERS = [
     LayerExercise("residual-block", "Two branches add into a stream. What is dx?", layers.Block, ("Block",)),
     LayerExercise("tied-head", "One matrix reads and predicts.", layers.VocabularyHead, ("VocabularyHead", "GPT-tied")),
 ]
-_ORDER = [
-    "windows",
-    "linear",
-    "softmax",
-    "cross-entropy",
-    "embedding",
-    "positions",
-    "layer-norm",
-    "gelu",
-    "one-head",
-    "causal",
-    "multi-head",
-    "residual-block",
-    "tied-head",
-    "adamw",
-    "bpe-merge",
-]
-_ALL: list[Exercise] = [*_LAYERS, *FUNCTIONS]
-EXERCISES: dict[str, Exercise] = {name: next(e for e in _ALL if e.name == name) for name in _ORDER}
+_WINDOWS, _ADAMW, _MERGE = FUNCTIONS
+_ROAD: list[Exercise] = [_WINDOWS, *_LAYERS, _ADAMW, _MERGE]
+EXERCISES: dict[str, Exercise] = {exercise.name: exercise for exercise in _ROAD}
 
 
 def find(name: str) -> Exercise:
@@ -205,8 +189,8 @@ def _in_place_of(kind: Any, made: Any) -> Iterator[None]:
     """Let a class of ours have the reader's methods for a while: so what it is part of uses them too."""
     ours = {name: vars(kind)[name] for name in ("forward", "backward")}
     try:
-        for name in ours:
-            setattr(kind, name, vars(made).get(name, ours[name]))
+        for name, method in ours.items():
+            setattr(kind, name, vars(made).get(name, method))
         yield
     finally:
         for name, method in ours.items():
@@ -238,9 +222,5 @@ def _imports(kind: Any) -> list[str]:
             plain.append(f"import {value.__name__}" + (f" as {name}" if value.__name__ != name else ""))
         elif value is not None and module:
             home = value.__module__ if getattr(value, "__name__", "") == name else module.__name__
-            of_modules.setdefault(home, []).append(name)
-    if "Array" in names:
-        of_modules = {home: [n for n in found if n != "Array"] for home, found in of_modules.items()}
-        of_modules.setdefault("npgpt.core", []).append("Array")
-    lines = [f"from {home} import {', '.join(sorted(found))}" for home, found in sorted(of_modules.items()) if found]
-    return [*sorted(plain), *lines]
+            of_modules.setdefault("npgpt.core" if name == "Array" else home, []).append(name)
+    return sorted(plain) + [f"from {home} import {', '.join(found)}" for home, found in sorted(of_modules.items())]

@@ -14,7 +14,6 @@ from npgpt.layers import IGNORE_INDEX, LayerNorm
 from npgpt.model import GPT
 from npgpt.study.check.cases import Case, TrainingLoss, of_order_one
 from npgpt.study.check.subjects import LayerSubject
-from npgpt.study.check.tape import gradients, taped
 
 
 def adamw_number(
@@ -92,9 +91,7 @@ def accumulation_by_kernels_is_right() -> bool:
 def _by_tape(gpt: GPT, x: Array, targets: Array) -> dict[str, Array]:
     """Parameter -> the gradient of the loss of a whole batch."""
     subject = LayerSubject(Case("whole", TrainingLoss(gpt), {"ids": x, "targets": targets}, training=True))
-    nudges = {name: taped(np.zeros(x.shape)) for name, x in subject.tensors.items() if name.startswith("param ")}
-    found = gradients(subject.forward(nudges), np.array(1.0), nudges)
-    return {name.removeprefix("param gpt."): grad for name, grad in found.items()}
+    return {name.removeprefix("param gpt."): grad for name, grad in subject.gradients_by_tape(np.array(1.0)).items()}
 
 
 def _gradients_are(right: dict[str, Array], gpt: GPT, tolerance: float) -> bool:

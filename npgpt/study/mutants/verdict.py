@@ -8,13 +8,11 @@ import numpy as np
 from npgpt.core import Array
 from npgpt.errors import NpgptError
 from npgpt.study.check.cases import Case, compile_case, make_case
-from npgpt.study.check.checker import MANY_WRONG, check_case, on_the_way_back, upstream
+from npgpt.study.check.checker import MANY_WRONG, check_case, on_the_way_back, rise, upstream
 from npgpt.study.check.diagnosis import diagnose
 from npgpt.study.check.evidence import Doctor
 from npgpt.study.check.laws import LAWS, LAWS_OF_COMPILED, equals_its_textbook_twin
-from npgpt.study.check.report import Report
 from npgpt.study.check.subjects import LayerSubject
-from npgpt.study.check.tape import gradients, taped
 from npgpt.study.mutants.plant import Mutant, planted
 from npgpt.study.mutants.references import (
     accumulation_by_kernels_is_right,
@@ -67,34 +65,25 @@ def judge(name: str, compiled: bool = False) -> tuple[list[str], str, str]:
     case = make_case(name)
     try:
         if compiled:
-            killed_by, findings = check_compiled(case)
+            killed_by, answers = check_compiled(case)
         else:
             report = check_case(case)
             killed_by = list(dict.fromkeys(check.method for check in report if not check.passed))
-            findings = first_on_the_way_back(report)
+            answers = [(found.kind, found.says) for found in report.findings]
     except (ValueError, IndexError, TypeError, KeyError, NpgptError) as error:
         return ["crash"], "crash", f"{type(error).__name__}: {error}"
     broken = _broken_laws(compile_case(case) if compiled else case, compiled)
     killed_by += broken
-    if findings:
-        return killed_by, *findings[0]
+    if answers:  # in the order in which backward meets the tensors; the first that explains something
+        return killed_by, *min(answers, key=lambda answer: answer[0] in ("unknown", "not noted", "follows"))
     return killed_by, "law" if broken else "", f"breaks the law {broken[0]}" if broken else ""
-
-
-def first_on_the_way_back(report: Report) -> list[tuple[str, str]]:
-    """The findings in the order in which backward meets them, those that explain something first."""
-    ordered = list(report.findings)
-    ordered.sort(key=lambda found: found.kind in ("unknown", "not noted", "follows"))  # stable
-    return [(found.kind, found.says) for found in ordered]
 
 
 def check_compiled(case: Case) -> tuple[list[str], list[tuple[str, str]]]:
     """A compiled layer against the tape of the textbook's forward, and against a difference of its own forward."""
     subject = LayerSubject(case)
-    nudges = {name: taped(np.zeros(x.shape)) for name, x in subject.tensors.items()}
-    y = subject.forward(nudges)
-    dy = upstream(y)
-    truth = gradients(y, dy, nudges)
+    dy = upstream(subject.forward({}))
+    truth = subject.gradients_by_tape(dy)
     compiled = LayerSubject(compile_case(case))
     got = {name: np.asarray(grad, float) for name, grad in compiled.gradients(dy.astype(np.float32)).items()}
     wrong = [name for name in on_the_way_back(got) if name in truth and not _close(got[name], truth[name], dy)]
@@ -102,9 +91,7 @@ def check_compiled(case: Case) -> tuple[list[str], list[tuple[str, str]]]:
     if not _difference_agrees(compiled, got, dy):
         killed_by.append("differences in float32")
     doctor = Doctor(subject, dy, got, truth, lambda dy: compiled.gradients(dy.astype(np.float32)), close=1e-4)
-    answers = [diagnose(doctor, name) for name in wrong[:MANY_WRONG]]
-    answers.sort(key=lambda answer: answer[0] == "unknown")
-    return killed_by, answers
+    return killed_by, [diagnose(doctor, name) for name in wrong[:MANY_WRONG]]
 
 
 def _close(got: Array, right: Array, dy: Array) -> bool:
@@ -119,9 +106,8 @@ def _difference_agrees(subject: LayerSubject, got: dict[str, Array], dy: Array, 
         if name.startswith("kept "):
             continue
         v = (rng.normal(size=grad.shape) / np.sqrt(max(1, grad.size))).astype(np.float32)
-        above, below = (subject.forward({name: np.float32(sign * h) * v}).astype(float) for sign in (1, -1))
-        rise = np.subtract(above, below, where=above != below, out=np.zeros(above.shape))
-        slope, said = (dy * rise).sum() / (2 * h), (grad * v).sum()
+        gained = rise(*(subject.forward({name: np.float32(step) * v}).astype(float) for step in (h, -h)))
+        slope, said = (dy * gained).sum() / (2 * h), (grad * v).sum()
         if not abs(slope - said) <= 0.02 * (np.linalg.norm(grad) * np.linalg.norm(v) + np.linalg.norm(dy)):
             return False
     return True

@@ -134,30 +134,23 @@ class Ledger:
         nudges = {name: taped(np.zeros(x.shape)) for name, x in subject.tensors.items() if not name.startswith("kept ")}
         subject.cache = cache = _LedgerCache(case, {short(n): x for n, x in nudges.items() if n.startswith("input ")})
         y = subject.forward(nudges)
-        self.values = {short(name): x for name, x in subject.tensors.items()}
         self.aliases = cache.aliases
-        for name, first in self.aliases.items():
-            if name != first:
-                del self.values[name]
-        self.cells: dict[int, Cell] = {}  # number of a taped number -> the cell that it is
+        values = {short(name): x for name, x in subject.tensors.items()}
+        self.values = {name: x for name, x in values.items() if self.aliases.get(name, name) == name}
+        cells = cache.cells
         for name, nudge in nudges.items():
-            for cell, node in np.ndenumerate(nudge):
-                self.cells[node.number] = short(name), cell
-        made: list[tuple[Cell, Taped]] = []  # cell -> what it was made of
-        for name, (before, after) in cache.identities.items():
-            for cell, node in np.ndenumerate(after):
-                if isinstance(node, Taped):  # a masked score is −∞, made of nothing
-                    self.cells[node.number] = name, cell
-                    was: Any = before[cell]
-                    made.append(((name, cell), was))
-        made += [((LOSS, cell), node) for cell, node in np.ndenumerate(np.asarray(y)) if isinstance(node, Taped)]
-        self._up: dict[Cell, list[tuple[Cell, float]]] = {}
+            cells |= {node.number: (short(name), cell) for cell, node in np.ndenumerate(nudge)}
+        made = [*cache.made, *(((LOSS, cell), node) for cell, node in np.ndenumerate(y) if isinstance(node, Taped))]
+        self._up = {cell: contracted(node, cells) for cell, node in made}
         self._down: dict[Cell, list[tuple[Cell, float]]] = defaultdict(list)
-        for cell_made, node in made:
-            self._up[cell_made] = contracted(node, self.cells)
-            for source, slope in self._up[cell_made]:
-                self._down[source].append((cell_made, slope))
-        self.grads = self._add_up(np.asarray(dy), [cell for cell, _ in made])
+        for fed, sources in self._up.items():
+            for source, slope in sources:
+                self._down[source].append((fed, slope))
+        self.grads = {name: np.zeros(x.shape) for name, x in self.values.items()} | {LOSS: np.array(dy, float)}
+        for fed in reversed(self._up):  # from the loss to the inputs: what was made later first
+            grad = self._grad(fed)
+            for (tensor, cell), slope in self._up[fed]:
+                self.grads[tensor][cell] += slope * grad
 
     def entry(self, tensor: str, cell: Sequence[int]) -> Entry:
         """The terms of one gradient."""
@@ -207,15 +200,6 @@ class Ledger:
     def _grad(self, cell: Cell) -> float:
         return float(self.grads[cell[0]][cell[1]])
 
-    def _add_up(self, dy: Array, made: list[Cell]) -> dict[str, Array]:
-        """All gradients, from the loss to the inputs: what was made later first."""
-        grads = {name: np.zeros(x.shape) for name, x in self.values.items()} | {LOSS: dy.astype(float)}
-        for tensor, cell in reversed(made):
-            grad = grads[tensor][cell]
-            for (source, source_cell), slope in self._up[tensor, cell]:
-                grads[source][source_cell] += slope * grad
-        return grads
-
 
 def contracted(node: Taped, cells: Mapping[int, Cell]) -> list[tuple[Cell, float]]:
     """∂node/∂(named cell), along all ways that meet no other named cell."""
@@ -257,37 +241,41 @@ class _LedgerCache(NudgedCache):
     """Hands on a fresh number for each cell that is kept, so that it can be told from what it was made of.
 
     Attributes
-        identities: name -> (what was kept, what was handed on).
+        cells: number of a taped number -> the cell that it is, of inputs and kept arrays.
+        made: (cell, what it was made of), of all that was kept.
         aliases: name -> the first name of the very same array.
     """
 
     def __init__(self, case: Case, inputs: Mapping[str, Array]) -> None:
         super().__init__(case)
-        self.identities: dict[str, tuple[Array, Array]] = {}
+        self.cells: dict[int, Cell] = {}
+        self.made: list[tuple[Cell, Taped]] = []
         self.aliases: dict[str, str] = {}
         self._shapes = {name: x.shape for name, x in inputs.items()}
-        self._names = {node.number: name for name, x in inputs.items() for node in x.ravel()}  # number -> first name
+        for name, x in inputs.items():
+            self.cells |= {node.number: (name, cell) for cell, node in np.ndenumerate(x)}
 
     def keep(self, name: str, array: Array) -> Array:
         path = self._full(name)
         if array.dtype != object:
             return super().keep(name, array)
-        numbers = [self._number(node) for node in array.ravel() if isinstance(node, Taped)]
-        first = self._names.get(numbers[0]) if numbers else None
-        is_all_of_it = first is not None and array.shape == self._shapes[first] and len(set(numbers)) == array.size
-        if first is not None and is_all_of_it and all(self._names.get(number) == first for number in numbers):
+        numbers = {self._number(node) for node in array.ravel() if isinstance(node, Taped)}
+        tensors = {self.cells[number][0] if number in self.cells else None for number in numbers}
+        first = tensors.pop() if len(tensors) == 1 else None
+        if first is not None and array.shape == self._shapes[first] and len(numbers) == array.size:
             self.aliases[path] = first
             return super().keep(name, array)
-        fresh: Any = np.empty(array.shape, object)
+        fresh: Any = array.copy()
         for cell, node in np.ndenumerate(array):
-            fresh[cell] = node + 0.0 if isinstance(node, Taped) else node
-            if isinstance(node, Taped):
-                self._names[fresh[cell].number] = path
-        self.identities[path], self._shapes[path] = (array, fresh), array.shape
+            if isinstance(node, Taped):  # a masked score is −∞, made of nothing
+                fresh[cell] = node + 0.0
+                self.cells[fresh[cell].number] = path, cell
+                self.made.append(((path, cell), node))
+        self._shapes[path] = array.shape
         return super().keep(name, fresh)
 
     def _number(self, node: Taped) -> int:
         """Of an input what stands in the array is the input and what is added to it: that one is the cell."""
-        if node.number not in self._names and len(node.parents) == 1 and node.parents[0][1] == 1.0:
+        if node.number not in self.cells and len(node.parents) == 1 and node.parents[0][1] == 1.0:
             return node.parents[0][0].number
         return node.number

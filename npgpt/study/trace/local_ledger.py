@@ -38,12 +38,10 @@ class LocalLedger(Ledger):
 
     def _look(self, tensor: str) -> dict[Cell, list[tuple[Cell, float]]]:
         full = next(name for name in self.subject.tensors if short(name) == tensor)
-        cache = _LocalCache(self.case, tensor if full.startswith("kept ") else "")
-        self.subject.cache = cache
-        nudges = {} if full.startswith("kept ") else {full: taped(np.zeros(self.values[tensor].shape))}
-        y = np.asarray(self.subject.forward(nudges))
-        start = next(iter(nudges.values())) if nudges else cache.start
-        cells = {node.number: (tensor, cell) for cell, node in np.ndenumerate(start) if isinstance(node, Taped)}
+        self.subject.cache = cache = _LocalCache(self.case)
+        nudges = {full: taped(np.zeros(self.values[tensor].shape))}
+        y = self.subject.forward(nudges)
+        cells = {node.number: (tensor, cell) for cell, node in np.ndenumerate(nudges[full])}
         feeds: dict[Cell, list[tuple[Cell, float]]] = defaultdict(list)
         for name, array in [*cache.met.items(), (LOSS, y)]:
             for cell, node in np.ndenumerate(array):
@@ -54,31 +52,26 @@ class LocalLedger(Ledger):
 
 
 class _LocalCache(NudgedCache):
-    """Tapes one kept array, and takes the tape off all those that are made of it.
+    """Takes the tape off the kept arrays that are made of the one that is taped.
 
     Attributes
-        start: the taped cells.
+        start: the taped array, if it is kept.
         met: name -> what was kept, still taped.
     """
 
-    def __init__(self, case: Case, tensor: str) -> None:
+    def __init__(self, case: Case) -> None:
         super().__init__(case)
-        self.tensor, self.start = tensor, np.empty(0, object)
-        self.met: dict[str, Array] = {}
+        self.start, self.met = np.empty(0, object), dict[str, Array]()
         self._root = self
 
     def keep(self, name: str, array: Array) -> Array:
         path, root = self._full(name), self._root
-        if path == self.tensor:
-            root.start = taped(array)
-            return super().keep(name, root.start)
+        if path in self.nudges:
+            root.start = super().keep(name, array)
+            return root.start
         if array.dtype != object:
             return super().keep(name, array)
-        if array.shape == root.start.shape and all(map(_is, array.ravel(), root.start.ravel())):
+        if array.shape == root.start.shape and all(a is b for a, b in zip(array.flat, root.start.flat, strict=True)):
             return super().keep(name, array)  # the same array under another name
         root.met[path] = array
         return super().keep(name, array.astype(float))
-
-
-def _is(a: object, b: object) -> bool:
-    return a is b

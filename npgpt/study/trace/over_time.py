@@ -35,24 +35,18 @@ class Recorder:
     def __init__(self, model: GPT, ids: Array) -> None:
         T = min(model.config.context_length, len(ids) - 1)
         self.model, self.x, self.y = model, np.array([ids[:T]]), np.array([ids[1 : T + 1]])
-        self._before = model.flat.values.copy()
+        self.before()
 
     def before(self) -> None:
         """Remember the weights, before the step that is recorded."""
-        self._before[:] = self.model.flat.values
+        self._before = {path: param.value.copy() for path, param in self.model.parameters().items()}
 
     def record(self, step: int) -> dict[str, Any]:
         """What is seen after a step."""
         layers: dict[str, dict[str, float]] = {}
-        start = 0
-        before = {}
-        for param in self.model.flat.params:
-            before[id(param)] = self._before[start : start + param.value.size].reshape(param.value.shape)
-            start += param.value.size
         for path, param in self.model.parameters().items():
-            old = before[id(param)].astype(np.float64)
-            moved = float(np.linalg.norm(param.value - old))
-            size = float(np.linalg.norm(old))
+            old = self._before[path].astype(np.float64)
+            moved, size = float(np.linalg.norm(param.value - old)), float(np.linalg.norm(old))
             layers[path] = {
                 "gradient": float(np.linalg.norm(param.grad.astype(np.float64))),
                 "update_to_weight": moved / size if size else 0.0,
@@ -60,15 +54,10 @@ class Recorder:
         made = trace(self.model, self.x, self.y)
         blocks = []
         for i in range(self.model.config.n_layer):
-            x, attended = made[f"blocks.{i}.x"].value, made[f"blocks.{i}.attended"].value
-            middle, transformed = made[f"blocks.{i}.middle"].value, made[f"blocks.{i}.transformed"].value
-            blocks.append(
-                {
-                    "attention": _share(attended, x),
-                    "mlp": _share(transformed, middle),
-                    "spread": float((middle + transformed).std()),
-                }
-            )
+            names = "x", "attended", "middle", "transformed"
+            x, attended, middle, transformed = (made[f"blocks.{i}.{name}"].value for name in names)
+            shares = {"attention": _share(attended, x), "mlp": _share(transformed, middle)}
+            blocks.append(shares | {"spread": float((middle + transformed).std())})
         off = made["normed"].off if made["normed"].off is not None else made["stream"].off
         return {"step": step, "layers": layers, "blocks": blocks, "float32_off": off}
 

@@ -23,12 +23,11 @@ def page(trace: Trace, text: str) -> str:
     tensors = []
     for name in books.values:
         traced = trace[name]
-        terms = []
-        for cell in np.ndindex(traced.value.shape):
-            entry = books.entry(name, cell)
-            terms.append(
-                [[_round(t.slope), number[t.tensor], _flat(books.grads[t.tensor].shape, t.cell)] for t in entry.terms]
-            )
+        entries = [books.entry(name, cell) for cell in np.ndindex(traced.value.shape)]
+        terms = [
+            [[_round(t.slope), number[t.tensor], _flat(books.grads[t.tensor].shape, t.cell)] for t in entry.terms]
+            for entry in entries
+        ]
         tensors.append(
             {
                 "name": name,
@@ -45,9 +44,8 @@ def page(trace: Trace, text: str) -> str:
     data = json.dumps({"tensors": tensors, "loss": loss, "text": escape_controls(text)})
     # "</script>" in a text would end the script; as < JSON reads the same
     template = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
-    return template.replace("@TEXT@", html.escape(escape_controls(text))).replace(
-        "@DATA@", data.replace("<", "\\u003c")
-    )
+    template = template.replace("@TEXT@", html.escape(escape_controls(text)))
+    return template.replace("@DATA@", data.replace("<", "\\u003c"))
 
 
 def _flat(shape: tuple[int, ...], cell: tuple[int, ...]) -> int:

@@ -11,6 +11,7 @@
   +40 = 4 · 10   ∂L/∂ loss[0,0]
 """
 
+import dataclasses
 import functools
 import html
 import inspect
@@ -83,9 +84,9 @@ class Trace:
     Made by ``trace``. ``t["blocks.0.attention.q"].grad``; ``list(t)``; ``t.ledger(name, cell)``; ``t.paths(name)``.
     """
 
-    def __init__(self, case: Case, dy: Array, compiled: Case | None) -> None:
+    def __init__(self, case: Case, dy: Array) -> None:
         self.case, self.dy = case, dy
-        self._tensors = {tensor.name: tensor for tensor in _tensors(case, dy, compiled)}
+        self._tensors = {tensor.name: tensor for tensor in _tensors(case, dy)}
 
     def __getitem__(self, name: str) -> Traced:
         if name not in self._tensors:
@@ -171,12 +172,10 @@ def trace(layer: Any, *inputs: Array, dy: Array | None = None, training: bool = 
     if len(original.inputs) < len(names) - 1 and names[-1] == "cache":
         wanted = ", ".join(names[:-1])
         raise ConfigError(f"trace of {original.name} needs {wanted}; {len(inputs)} arrays were given")
-    case = original.astype(np.float64)
-    case = Case(case.name, twin(case.layer, "textbook"), case.inputs, training=training)
-    y = np.asarray(case.forward(case.cache()))
+    case = original.astype(np.float64)  # which makes it the textbook's
     if dy is None:
-        dy = np.ones(()) if isinstance(layer, GPT) else upstream(y)
-    return Trace(case, np.asarray(dy, float), _compiled(original))
+        dy = np.ones(()) if isinstance(layer, GPT) else upstream(np.asarray(case.forward(case.cache())))
+    return Trace(case, np.asarray(dy, float))
 
 
 def small_model(text: str) -> tuple[GPT, Tokenizer]:
@@ -192,46 +191,34 @@ def small_model(text: str) -> tuple[GPT, Tokenizer]:
     return of_order_one(GPT(config, dtype=np.float64), np.random.default_rng(0)), tokenizer
 
 
-def _compiled(case: Case) -> Case | None:
-    """The same by compiled layers, if there are any and they run here."""
-    if why_not_compiled():
-        return None
+def in_float32(case: Case, layers: str, dy: Array) -> dict[str, tuple[Array, Array | None]]:
+    """Tensor -> value and gradient, as "textbook" or "compiled" layers compute them in float32."""
     case = case.astype(np.float32)
-    return Case(case.name, twin(case.layer, "compiled"), case.inputs, training=case.training)
+    case = dataclasses.replace(case, layer=twin(case.layer, layers))
+    cache, _ = _run(case, dy.astype(np.float32))
+    found = {path: (value, grad) for path, value, grad in cache.walk()}
+    return found | {
+        _without_wrapper(path): (param.value, param.grad) for path, param in case.layer.parameters().items()
+    }
 
 
-def _tensors(case: Case, dy: Array, compiled: Case | None) -> Iterator[Traced]:
+def _tensors(case: Case, dy: Array) -> Iterator[Traced]:
     cache, dinputs = _run(case, dy)
-    beside: dict[str, tuple[Array, Array | None]] = {}
-    if compiled is not None:
-        other, _ = _run(compiled, dy.astype(np.float32))
-        beside = {path: (value, grad) for path, value, grad in other.walk()}
-        beside |= {_without_wrapper(p): (q.value, q.grad) for p, q in compiled.layer.parameters().items()}
+    beside = {} if why_not_compiled() else in_float32(case, "compiled", dy)
     owners = _owners(case.layer)
-    for name, x in case.inputs.items():
-        if isinstance(x, np.ndarray):
-            yield Traced(name, "input", x, dinputs.get(name), _kind(case.layer))
-    taken = set(case.inputs)
-    for path, value, grad in cache.walk():
-        if path not in taken:
-            taken.add(path)
-            layer = owners.get(path.rpartition(".")[0], case.layer)
-            yield _traced(path, "kept", value, grad, _kind(layer), beside)
+    for name, x in case.arrays().items():
+        yield Traced(name, "input", x, dinputs.get(name), owners[""])
+    found = [(path, "kept", value, grad) for path, value, grad in cache.walk() if path not in case.inputs]
     for path, param in case.layer.parameters().items():
-        name = _without_wrapper(path)
-        layer = owners.get(name.rpartition(".")[0], case.layer)
-        yield _traced(name, "param", param.value, param.grad, _kind(layer), beside)
-
-
-def _traced(
-    name: str, kind: str, value: Array, grad: Array | None, layer: type[Layer], beside: dict[str, Any]
-) -> Traced:
-    value, grad = value.copy(), None if grad is None else grad.copy()
-    theirs = beside.get(name)
-    if theirs is None or theirs[0].shape != value.shape or value.dtype.kind != "f":
-        return Traced(name, kind, value, grad, layer)
-    grad_off = None if grad is None or theirs[1] is None else relative_error(theirs[1], grad)
-    return Traced(name, kind, value, grad, layer, relative_error(theirs[0], value), grad_off)
+        found.append((_without_wrapper(path), "param", param.value, param.grad))
+    for name, kind, value, grad in found:
+        value, grad = value.copy(), None if grad is None else grad.copy()
+        theirs, dtheirs = beside.get(name, (None, None))
+        off = grad_off = None
+        if theirs is not None and theirs.shape == value.shape and value.dtype.kind == "f":
+            off = relative_error(theirs, value)
+            grad_off = None if grad is None or dtheirs is None else relative_error(dtheirs, grad)
+        yield Traced(name, kind, value, grad, owners.get(name.rpartition(".")[0], owners[""]), off, grad_off)
 
 
 def _run(case: Case, dy: Array) -> tuple[Cache, dict[str, Array]]:
@@ -241,21 +228,17 @@ def _run(case: Case, dy: Array) -> tuple[Cache, dict[str, Array]]:
     return cache, case.backward(dy, cache)
 
 
-def _owners(layer: Layer) -> dict[str, Layer]:
-    """Scope of the cache -> the layer that runs in it."""
-    found = {"": layer}
+def _owners(layer: Layer) -> dict[str, type[Layer]]:
+    """Scope of the cache -> the class of the layer that runs in it."""
+    found = {}
 
     def add(inner: Layer, path: str) -> None:
-        found[path] = inner
+        found[path] = type(inner)
         for name, child in inner.children().items():
             add(child, f"{path}.{name}" if path else name)
 
     add(layer.gpt if isinstance(layer, TrainingLoss) else layer, "")
     return found
-
-
-def _kind(layer: Layer) -> type[Layer]:
-    return type(layer.gpt if isinstance(layer, TrainingLoss) else layer)
 
 
 def _without_wrapper(path: str) -> str:
