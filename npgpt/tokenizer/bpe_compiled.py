@@ -167,44 +167,28 @@ def merges_of(tokens: Sequence[bytes]) -> NDArray[np.int64]:
     return merges
 
 
-class PieceCounter:
-    """Counts the distinct pieces of texts, one after another."""
-
-    def __init__(self, pattern: str) -> None:
-        self._pattern = PATTERNS.index(pattern)
-        self._table = empty_table(1 << 14)
-        self._counts = np.empty(1 << 13, np.int64)
-        self._starts = np.zeros(1 + (1 << 13), np.int64)
-        self._kept = np.empty(1 << 17, np.uint8)
-        self._state = new_state()
-        self._block = np.empty((6, encode.BLOCK), np.int64)
-
-    def add(self, string: str) -> None:
+def count_pieces(texts: Iterable[str], pattern: str) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]:
+    """The distinct pieces of texts: the bytes of all, where each begins (and the last ends), and the count of each."""
+    table, counts, starts = empty_table(1 << 14), np.empty(1 << 13, np.int64), np.zeros(1 + (1 << 13), np.int64)
+    kept, state, block = np.empty(1 << 17, np.uint8), new_state(), np.empty((6, encode.BLOCK), np.int64)
+    for string in texts:
         text = utf8_array(string)
         at = 0
         while True:
-            counted = self._table, self._counts, self._starts, self._kept, self._state
-            at = learn.count_pieces(text, at, self._pattern, class_table(), counted, self._block)
+            counted = table, counts, starts, kept, state
+            at = learn.count_pieces(text, at, PATTERNS.index(pattern), class_table(), counted, block)
             if at == len(text):
-                return
-            self._grow(len(text) - at)
-
-    def _grow(self, to_come: int) -> None:
-        """Whatever was too small: the number of pieces decides for the first three, of which one stopped the kernel."""
-        if int(self._state[encode.ENTRIES]) + encode.BLOCK > len(self._counts):
-            table = empty_table(len(self._table) // 2)
-            encode.rehash(self._table, table, self._state)
-            self._table = table
-            self._counts = np.concatenate([self._counts, np.empty_like(self._counts)])
-            self._starts = np.concatenate([self._starts, np.empty(len(self._starts) - 1, np.int64)])
-        else:
-            more = np.empty(min(max(len(self._kept), 1 << 20), len(self._kept) + to_come), np.uint8)
-            self._kept = np.concatenate([self._kept, more])
-
-    def result(self) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]:
-        """The bytes of all pieces, where each begins (and the last ends), and the count of each."""
-        n, size = int(self._state[encode.ENTRIES]), int(self._state[encode.SPILL])
-        return self._kept[:size], self._starts[: n + 1], self._counts[:n]
+                break
+            if int(state[encode.ENTRIES]) + encode.BLOCK > len(counts):
+                table = empty_table(len(table) // 2)
+                encode.rehash(counted[0], table, state)
+                counts = np.concatenate([counts, np.empty_like(counts)])
+                starts = np.concatenate([starts, np.empty(len(starts) - 1, np.int64)])
+            else:
+                more = min(max(len(kept), 1 << 20), len(kept) + len(text) - at)
+                kept = np.concatenate([kept, np.empty(more, np.uint8)])
+    n, size = int(state[encode.ENTRIES]), int(state[encode.SPILL])
+    return kept[:size], starts[: n + 1], counts[:n]
 
 
 def learn_merges(
@@ -218,10 +202,7 @@ def learn_merges(
     Raises
         TokenizerError if there is no text.
     """
-    counter = PieceCounter(pattern)
-    for text in texts:
-        counter.add(text)
-    kept, starts, counts = counter.result()
+    kept, starts, counts = count_pieces(texts, pattern)
     size = len(kept)
     if size == 0:
         raise TokenizerError("there is nothing to learn from: the text is empty")

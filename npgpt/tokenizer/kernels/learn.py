@@ -180,36 +180,24 @@ def join_everywhere(best: int, new: int, positions: Any, pairs: Any, room: Any, 
         nodes[p, TOKEN] = new
         nodes[p, NEXT] = after
         nodes[p, PAIR] = NONE
-        if before != NONE:
-            left = nodes[before, TOKEN]
-            totals[nodes[before, PAIR]] -= weight
-            if by_neighbour[left, 1] == new:
-                pair = by_neighbour[left, 0]
-            else:
-                pair = n_pairs
-                by_neighbour[left, 0], by_neighbour[left, 1] = pair, new
-                keys[pair], totals[pair], lists[pair, 1] = np.int64(left) << 21 | new, 0, 0
-                n_pairs += 1
-            totals[pair] += weight
-            nodes[before, PAIR] = pair
-            lists[pair, 1] += 1
-            found[n_found, 0], found[n_found, 1] = pair, before
-            n_found += 1
         if after != NONE:
             nodes[after, BEFORE] = p
-            right = nodes[after, TOKEN]
-            totals[nodes[gone, PAIR]] -= weight
-            if by_neighbour[right, 3] == new:
-                pair = by_neighbour[right, 2]
-            else:
+        for side in range(2):  # with the token on the left: begins at `before`; on the right: began at `gone`, now at p
+            neighbour, old, now = (before, before, before) if side == 0 else (after, gone, p)
+            if neighbour == NONE:
+                continue
+            token = np.int64(nodes[neighbour, TOKEN])
+            totals[nodes[old, PAIR]] -= weight
+            pair = by_neighbour[token, 2 * side]
+            if by_neighbour[token, 2 * side + 1] != new:
                 pair = n_pairs
-                by_neighbour[right, 2], by_neighbour[right, 3] = pair, new
-                keys[pair], totals[pair], lists[pair, 1] = new << 21 | np.int64(right), 0, 0
+                by_neighbour[token, 2 * side], by_neighbour[token, 2 * side + 1] = pair, new
+                keys[pair], totals[pair], lists[pair, 1] = token << 21 | new if side == 0 else new << 21 | token, 0, 0
                 n_pairs += 1
             totals[pair] += weight
-            nodes[p, PAIR] = pair
+            nodes[now, PAIR] = pair
             lists[pair, 1] += 1
-            found[n_found, 0], found[n_found, 1] = pair, p
+            found[n_found, 0], found[n_found, 1] = pair, now
             n_found += 1
         nodes[gone, PAIR] = NONE
     totals[best] = 0
