@@ -92,10 +92,6 @@ class Tokenizer(ABC):
             )
         return _any_of(allowed).split(text) if allowed else [text]
 
-    def _between_special(self, text: str) -> list[str]:
-        """The ordinary text before, between and after all special tokens."""
-        return self._parts(text, "all", ())[::2]
-
     def decode(self, ids: Iterable[int]) -> str:
         """The text of some ids.
 

@@ -22,7 +22,7 @@ import heapq
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
+from itertools import pairwise
 
 from npgpt.tokenizer.patterns import compiled
 
@@ -117,17 +117,14 @@ def merge_steps(piece: bytes, ranks: Mapping[Pair, int], counts: Sequence[int] |
     [b'hihi'] 4
     """
     tokens = list(piece)
-    parts = [bytes([byte]) for byte in piece]
-    steps = [Step(parts, None, None)]
+    text_of = {byte: bytes([byte]) for byte in piece}
+    steps = [Step([text_of[token] for token in tokens], None, None)]
     while pairs := [pair for pair in pairwise(tokens) if pair in ranks]:
         earliest = min(pairs, key=lambda pair: ranks[pair])
         new = ranks[earliest]
-        sizes = {token: len(part) for token, part in zip(tokens, parts, strict=True)}
-        sizes[new] = sizes[earliest[0]] + sizes[earliest[1]]
+        text_of[new] = text_of[earliest[0]] + text_of[earliest[1]]
         tokens = join(tokens, earliest, new)
-        ends = list(accumulate(sizes[token] for token in tokens))
-        parts = [piece[end - sizes[token] : end] for token, end in zip(tokens, ends, strict=True)]
-        steps.append(Step(parts, new - 256, counts[new - 256] if counts else None))
+        steps.append(Step([text_of[token] for token in tokens], new - 256, counts[new - 256] if counts else None))
     return steps
 
 

@@ -37,23 +37,17 @@ class Encoder:
         ids: number -> id, for the 256 bytes and the merges.
         pattern: name of the split pattern.
         token_bytes: id -> bytes, for decoding; b"" where no token has the id.
-    Raises
-        TokenizerError if a pair stands twice.
     """
 
     def __init__(
         self, merges: NDArray[np.int64], ids: NDArray[np.uint32], pattern: str, token_bytes: Sequence[bytes]
     ) -> None:
         self._pattern = PATTERNS.index(pattern)
-        self._vocabulary = (class_table(), *pair_tables(merges), np.ascontiguousarray(ids, np.uint32))
-        self._sizes = np.array([len(token) for token in token_bytes], np.int64)
-        self._slots = np.frombuffer(
-            b"".join(token[: decode.SLOT].ljust(decode.SLOT, b"\0") for token in token_bytes), np.uint8
-        )
-        is_long = self._sizes > decode.SLOT
-        self._offsets = np.cumsum(self._sizes * is_long) - self._sizes * is_long
-        long_tokens = b"".join(token for token in token_bytes if len(token) > decode.SLOT)
-        self._long_tokens = np.frombuffer(long_tokens, np.uint8)
+        pairs, byte_pairs = empty_pair_tables(len(merges))
+        merge.add_merges(merges, pairs, byte_pairs)
+        self._vocabulary = class_table(), pairs, byte_pairs, np.ascontiguousarray(ids, np.uint32)
+        self._starts = np.cumsum([0, *map(len, token_bytes)])
+        self._tokens = np.frombuffer(b"".join([*token_bytes, bytes(decode.MOST_AT_ONCE)]), np.uint8)
         self._local = threading.local()  # kernels release the GIL: each thread has a memory of its own
 
     def encode(self, string: str) -> Ids:
@@ -67,7 +61,7 @@ class Encoder:
         at = n = 0
         while True:
             try:
-                at, n = encode.encode(text, at, self._pattern, self._vocabulary, memory.arrays, memory.scratch, out, n)
+                at, n = encode.encode(text, at, self._pattern, self._vocabulary, memory.arrays, memory.block, out, n)
             except OverflowError:
                 limit = merge.LONGEST_PIECE >> 20
                 raise TokenizerError(f"the text has a piece of more than {limit} MiB that no pattern cuts") from None
@@ -80,13 +74,13 @@ class Encoder:
         out.resize(n, refcheck=False)
         return out
 
-    def decode(self, ids: Ids) -> bytes:
-        """The bytes of some ids; raises IndexError with the position of the first id that is none."""
-        size = decode.decoded_size(ids, self._sizes)
+    def decode(self, ids: Ids) -> bytes | None:
+        """The bytes of some ids; None if there is one that no token has."""
+        size = decode.decoded_size(ids, self._starts)
         if size < 0:
-            raise IndexError(-1 - size)
-        out = np.empty(size + decode.SLOT, np.uint8)
-        decode.decode(ids, self._sizes, self._slots, self._offsets, self._long_tokens, out)
+            return None
+        out = np.empty(size + decode.MOST_AT_ONCE, np.uint8)
+        decode.decode(ids, self._starts, self._tokens, out)
         return out[:size].tobytes()
 
 
@@ -118,14 +112,14 @@ class Memory:
 
     def __init__(self) -> None:
         self.arrays = empty_table(TABLE_ENTRIES[0]), np.empty(SPILLED_WORDS[0], np.uint32), new_state()
-        self.scratch = np.empty(encode.SCRATCH, np.int64)
+        self.block = np.empty((6, encode.BLOCK), np.int64)
         self.short = np.empty(SHORT_TEXT + 4, np.uint32)
 
     def grow(self) -> bool:
         """Make room if the kernel stopped for want of it, by growing or by forgetting; False if it did not."""
         table, spilled, state = self.arrays
         n_entries = len(table) // 4
-        table_full = 2 * (int(state[encode.ENTRIES]) + encode.BLOCK + 63) > n_entries
+        table_full = 2 * (int(state[encode.ENTRIES]) + encode.BLOCK) > n_entries
         spilled_full = int(state[encode.SPILL]) + encode.SPILL_ROOM > len(spilled)
         if (table_full and n_entries >= TABLE_ENTRIES[1]) or (spilled_full and len(spilled) >= SPILLED_WORDS[1]):
             table[:] = 0
@@ -153,16 +147,10 @@ def empty_table(entries: int) -> NDArray[np.int64]:
     return words[first : first + 4 * entries]
 
 
-def pair_tables(merges: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+def empty_pair_tables(n_merges: int) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
     """The hash table of pairs and the direct table of byte pairs, as ``kernels/merge.py`` reads them."""
-    pairs = np.full(1 << max(4, (2 * len(merges)).bit_length()), -1, np.int64)
-    byte_pairs = np.full(1 << 16, merge.NEVER, np.int32)
-    twice = merge.add_merges(merges, pairs, byte_pairs)
-    if twice >= 0:
-        left, right = merges[twice].tolist()
-        before = int(np.flatnonzero((merges == merges[twice]).all(1))[0])
-        raise TokenizerError(f"merges {before} and {twice} are the same: {left} and {right}")
-    return pairs, byte_pairs
+    pairs = np.full(1 << max(4, (2 * n_merges).bit_length()), -1, np.int64)
+    return pairs, np.full(1 << 16, merge.NEVER, np.int32)
 
 
 def merges_of(tokens: Sequence[bytes]) -> NDArray[np.int64]:
@@ -176,52 +164,34 @@ def merges_of(tokens: Sequence[bytes]) -> NDArray[np.int64]:
     sizes = np.array([len(token) for token in tokens], np.int64)
     text = np.frombuffer(b"".join(tokens), np.uint8)
     merges = np.empty((len(tokens), 2), np.int64)
-    pairs = np.full(1 << max(4, (2 * len(tokens)).bit_length()), -1, np.int64)
-    byte_pairs = np.full(1 << 16, merge.NEVER, np.int32)
-    stuck = merge.find_merges(text, sizes, merges, pairs, byte_pairs)
+    stuck = merge.find_merges(text, sizes, merges, *empty_pair_tables(len(tokens)))
     if stuck >= 0:
         raise TokenizerError(f"token {tokens[stuck]!r} cannot be made by joining two earlier ones")
     return merges
 
 
-class PieceCounter:
-    """Counts the distinct pieces of texts, one after another."""
-
-    def __init__(self, pattern: str) -> None:
-        self._pattern = PATTERNS.index(pattern)
-        self._table = empty_table(1 << 14)
-        self._counts = np.empty(1 << 13, np.int64)
-        self._starts = np.zeros(1 + (1 << 13), np.int64)
-        self._kept = np.empty(1 << 17, np.uint8)
-        self._state = new_state()
-        self._scratch = np.empty(encode.SCRATCH, np.int64)
-
-    def add(self, string: str) -> None:
+def count_pieces(texts: Iterable[str], pattern: str) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]:
+    """The distinct pieces of texts: the bytes of all, where each begins (and the last ends), and the count of each."""
+    table, counts, starts = empty_table(1 << 14), np.empty(1 << 13, np.int64), np.zeros(1 + (1 << 13), np.int64)
+    kept, state, block = np.empty(1 << 17, np.uint8), new_state(), np.empty((6, encode.BLOCK), np.int64)
+    for string in texts:
         text = utf8_array(string)
         at = 0
         while True:
-            counted = self._table, self._counts, self._starts, self._kept, self._state
-            at = learn.count_pieces(text, at, self._pattern, class_table(), counted, self._scratch)
+            counted = table, counts, starts, kept, state
+            at = learn.count_pieces(text, at, PATTERNS.index(pattern), class_table(), counted, block)
             if at == len(text):
-                return
-            self._grow(len(text) - at)
-
-    def _grow(self, to_come: int) -> None:
-        """Whatever was too small: the number of pieces decides for the first three, of which one stopped the kernel."""
-        if int(self._state[encode.ENTRIES]) + encode.BLOCK + 64 > len(self._counts):
-            table = empty_table(len(self._table) // 2)
-            encode.rehash(self._table, table, self._state)
-            self._table = table
-            self._counts = np.concatenate([self._counts, np.empty_like(self._counts)])
-            self._starts = np.concatenate([self._starts, np.empty(len(self._starts) - 1, np.int64)])
-        else:
-            more = np.empty(min(max(len(self._kept), 1 << 20), len(self._kept) + to_come), np.uint8)
-            self._kept = np.concatenate([self._kept, more])
-
-    def result(self) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]:
-        """The bytes of all pieces, where each begins (and the last ends), and the count of each."""
-        n, size = int(self._state[encode.ENTRIES]), int(self._state[encode.SPILL])
-        return self._kept[:size], self._starts[: n + 1], self._counts[:n]
+                break
+            if int(state[encode.ENTRIES]) + encode.BLOCK > len(counts):
+                table = empty_table(len(table) // 2)
+                encode.rehash(counted[0], table, state)
+                counts = np.concatenate([counts, np.empty_like(counts)])
+                starts = np.concatenate([starts, np.empty(len(starts) - 1, np.int64)])
+            else:
+                more = min(max(len(kept), 1 << 20), len(kept) + len(text) - at)
+                kept = np.concatenate([kept, np.empty(more, np.uint8)])
+    n, size = int(state[encode.ENTRIES]), int(state[encode.SPILL])
+    return kept[:size], starts[: n + 1], counts[:n]
 
 
 def learn_merges(
@@ -235,10 +205,7 @@ def learn_merges(
     Raises
         TokenizerError if there is no text.
     """
-    counter = PieceCounter(pattern)
-    for text in texts:
-        counter.add(text)
-    kept, starts, counts = counter.result()
+    kept, starts, counts = count_pieces(texts, pattern)
     size = len(kept)
     if size == 0:
         raise TokenizerError("there is nothing to learn from: the text is empty")
@@ -247,7 +214,7 @@ def learn_merges(
     positions = np.empty((size, 4), np.int32), np.empty(size, np.int64), np.empty(3 * size, np.int32)
     pairs = np.empty(max_pairs, np.int64), np.empty(max_pairs, np.int64), np.empty((max_pairs, 2), np.int64)
     room = np.empty((size + 2, 2), np.int64), np.zeros((256 + n_merges, 4), np.int64)
-    heap = np.empty((max_pairs, 2), np.int64)
+    heap = np.empty((max_pairs, 3), np.int64)
     progress = np.zeros(4, np.int64)
     progress[learn.PAIRS] = learn.first_pairs(kept, starts, counts, positions, pairs)
     progress[learn.STORED] = int((starts[1:] - starts[:-1] - 1).sum())

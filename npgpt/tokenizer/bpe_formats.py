@@ -72,7 +72,6 @@ def _byte_to_character() -> dict[int, str]:
 
 
 BYTE_TO_CHARACTER = _byte_to_character()
-_CHARACTER_TO_BYTE = {character: byte for byte, character in BYTE_TO_CHARACTER.items()}
 
 
 def read_tiktoken(path: str | Path, pattern: str | None, special_tokens: Mapping[str, int] | None) -> dict[str, Any]:
@@ -129,10 +128,12 @@ def write_tiktoken(tokenizer: Vocabulary, path: str | Path) -> None:
 
 
 def _from_ranks(path: str | Path, ranks: Mapping[bytes, int]) -> dict[str, Any]:
-    tokens = sorted(ranks, key=ranks.__getitem__)
-    learned = [token for token in tokens if len(token) > 1]
-    ids = [*_ids_of_bytes(path, ranks), *(ranks[token] for token in learned)]
-    return {"merges": _merges_of(path, learned), "ids": ids}
+    bytes_alone = [bytes([byte]) for byte in range(256)]
+    for token in bytes_alone:
+        if token not in ranks:
+            raise TokenizerError(f"{path}: the byte 0x{token.hex()} is missing, so some texts could not be encoded")
+    learned = [token for token in sorted(ranks, key=ranks.__getitem__) if len(token) > 1]
+    return {"merges": _merges_of(path, learned), "ids": [ranks[token] for token in bytes_alone + learned]}
 
 
 def _merges_of(path: str | Path, tokens: Sequence[bytes]) -> NDArray[np.int64]:
@@ -142,13 +143,6 @@ def _merges_of(path: str | Path, tokens: Sequence[bytes]) -> NDArray[np.int64]:
         return merges_of(tokens)
     except TokenizerError as error:
         raise TokenizerError(f"{path}: {error}") from None
-
-
-def _ids_of_bytes(path: str | Path, ids: Mapping[bytes, int]) -> list[int]:
-    for byte in range(256):
-        if bytes([byte]) not in ids:
-            raise TokenizerError(f"{path}: the byte 0x{byte:02x} is missing, so some texts could not be encoded")
-    return [ids[bytes([byte])] for byte in range(256)]
 
 
 def _ordinary_tokens(tokenizer: Vocabulary) -> dict[bytes, int]:

@@ -12,17 +12,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from npgpt.errors import TokenizerError, did_you_mean
-from npgpt.tokenizer import kernels
+from npgpt.tokenizer import bpe_formats, kernels
 from npgpt.tokenizer.base import END_OF_TEXT, AllowedSpecial, Tokenizer, vocabulary_from
 from npgpt.tokenizer.bpe import UTF8_ERRORS, Pair, Step, encode, encode_utf8, merge_steps
-from npgpt.tokenizer.bpe_formats import (
-    read_gpt2,
-    read_huggingface,
-    read_tiktoken,
-    write_gpt2,
-    write_huggingface,
-    write_tiktoken,
-)
 from npgpt.tokenizer.bpe_vocabulary import MAX_TOKENS, bytes_by_number, check_ids, checked_merges, numbered
 from npgpt.tokenizer.patterns import SOURCES, compiled
 
@@ -77,26 +69,22 @@ class BPETokenizer(Tokenizer):
         check_ids(self.ids, n_tokens, self.special_tokens)
         self.counts = None if counts is None else list(counts)
         self._left_to_textbook = 1000  # characters
-        self._size = max(int(self.ids.max()), *self.special_tokens.values(), 0) + 1
-        self.token_bytes = self._bytes_by_id()  # id -> the bytes that it stands for; b"" where no token has the id
+        last = max(int(self.ids.max()), *self.special_tokens.values(), 0)
+        self.token_bytes = [b""] * (last + 1)  # id -> the bytes that it stands for; b"" where no token has the id
+        for token, text in zip(self.ids.tolist(), bytes_by_number(self.merges), strict=True):
+            self.token_bytes[token] = text
+        for name, token in self.special_tokens.items():
+            self.token_bytes[token] = encode_utf8(name)
 
     @property
     def vocab_size(self) -> int:
         """One more than the largest id. Vocabularies of others may have gaps, ids that no token has."""
-        return self._size
+        return len(self.token_bytes)
 
     @functools.cached_property
     def ranks(self) -> dict[Pair, int]:
         """Pair of numbers -> number of the token that it makes; smaller: learned earlier."""
         return {(left, right): 256 + k for k, (left, right) in enumerate(self.merges.tolist())}
-
-    def _bytes_by_id(self) -> list[bytes]:
-        by_id = [b""] * self.vocab_size
-        for token, text in zip(self.ids.tolist(), bytes_by_number(self.merges), strict=True):
-            by_id[token] = text
-        for name, token in self.special_tokens.items():
-            by_id[token] = encode_utf8(name)
-        return by_id
 
     @functools.cached_property
     def _encoder(self) -> "Encoder":
@@ -105,7 +93,7 @@ class BPETokenizer(Tokenizer):
         return Encoder(self.merges, self.ids.astype(np.uint32), self.pattern, self.token_bytes)
 
     def __getstate__(self) -> dict[str, Any]:
-        # To be copied and pickled without the encoder, which holds threads' memory.
+        # A copy, or a pickle, is without the encoder, which holds the memory of threads.
         return {name: value for name, value in self.__dict__.items() if name != "_encoder"}
 
     @classmethod
@@ -146,7 +134,7 @@ class BPETokenizer(Tokenizer):
         if vocab_size > MAX_TOKENS or min_frequency < 1:
             raise TokenizerError(f"vocab_size must be at most {MAX_TOKENS} and min_frequency at least 1")
         texts = [text] if isinstance(text, str) else text
-        parts = (part for text in texts for part in tokenizer._between_special(text))
+        parts = (part for text in texts for part in tokenizer._parts(text, "all", ())[::2])
         with tqdm(total=n_merges, desc="merges", disable=not progress) as bar:
 
             def report(done: int) -> None:
@@ -218,26 +206,13 @@ class BPETokenizer(Tokenizer):
         Raises
             TokenizerError if an id is out of range, or no token has it.
         """
-        array = np.asarray(ids if isinstance(ids, np.ndarray | list | tuple) else list(ids))
-        if array.dtype != np.uint32:
-            if array.size and array.dtype.kind not in "iu":
-                raise TokenizerError(f"ids must be integers, not {array.dtype}")
-            array = array.astype(np.int64, copy=False)
-            for wrong in np.flatnonzero((array < 0) | (array >= self.vocab_size))[:1].tolist():
-                raise self._no_such_id(int(array[wrong]), wrong)
-        try:
-            return self._encoder.decode(np.ascontiguousarray(array.reshape(-1), np.uint32))
-        except IndexError as error:
-            raise self._no_such_id(int(array.reshape(-1)[error.args[0]]), error.args[0]) from None
-
-    def _no_such_id(self, token: int, position: int) -> TokenizerError:
-        where = f"id {token} at position {position}"
-        if 0 <= token < self.vocab_size:
-            return TokenizerError(f"{where} is a gap in this vocabulary: no token has it")
-        return TokenizerError(
-            f"{where} is out of range: this vocabulary has ids 0 to {self.vocab_size - 1}; "
-            "were the ids made by another tokenizer?"
-        )
+        array = np.asarray(ids if isinstance(ids, np.ndarray | list | tuple) else list(ids)).reshape(-1)
+        if array.size and array.dtype.kind not in "iu":
+            raise TokenizerError(f"ids must be integers, not {array.dtype}")
+        fits = array.dtype == np.uint32 or bool(((array >= 0) & (array < self.vocab_size)).all())
+        if fits and (data := self._encoder.decode(np.ascontiguousarray(array, np.uint32))) is not None:
+            return data
+        return b"".join(self.token_bytes[token] for token in self._checked(array))  # raises at the first that is none
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of some ids; what is no UTF-8 becomes U+FFFD.
@@ -272,17 +247,17 @@ class BPETokenizer(Tokenizer):
         yield decoder.decode(b"", final=True)
 
     def _checked(self, ids: Iterable[int]) -> Iterator[int]:
-        for position, token in enumerate(ids):
-            if not 0 <= token < self.vocab_size or not self.token_bytes[token]:
-                raise self._no_such_id(int(token), position)
-            yield int(token)
+        for position, token in enumerate(super()._checked(ids)):
+            if not self.token_bytes[token]:
+                raise TokenizerError(f"id {token} at position {position} is a gap in this vocabulary: no token has it")
+            yield token
 
     def _state(self) -> dict[str, Any]:
         state: dict[str, Any] = {"pattern": self.pattern, "merges": self.merges.tolist()}
         state["special_tokens"] = list(self.special_tokens)
-        n = len(self.ids)
-        if [*self.ids.tolist(), *self.special_tokens.values()] != list(range(n + len(self.special_tokens))):
-            state["ids"] = [*self.ids.tolist(), *self.special_tokens.values()]
+        ids = [*self.ids.tolist(), *self.special_tokens.values()]
+        if ids != list(range(len(ids))):
+            state["ids"] = ids
         if self.counts is not None:
             state["counts"] = self.counts
         return state
@@ -311,29 +286,29 @@ class BPETokenizer(Tokenizer):
         cls, path: str | Path, pattern: str | None = None, special_tokens: Mapping[str, int] | None = None
     ) -> Self:
         """Read ranks as tiktoken has them, ``.tiktoken``, also gzipped. See ``bpe_formats.read_tiktoken``."""
-        return cls(**read_tiktoken(path, pattern, special_tokens))
+        return cls(**bpe_formats.read_tiktoken(path, pattern, special_tokens))
 
     @classmethod
     def from_gpt2(cls, encoder_json: str | Path, vocab_bpe: str | Path) -> Self:
         """Read GPT-2's two files. See ``bpe_formats.read_gpt2``."""
-        return cls(**read_gpt2(encoder_json, vocab_bpe))
+        return cls(**bpe_formats.read_gpt2(encoder_json, vocab_bpe))
 
     @classmethod
     def from_huggingface(cls, path: str | Path) -> Self:
         """Read a ``tokenizer.json`` of Hugging Face that holds byte-level BPE. See ``bpe_formats.read_huggingface``."""
-        return cls(**read_huggingface(path))
+        return cls(**bpe_formats.read_huggingface(path))
 
     def to_tiktoken(self, path: str | Path) -> None:
         """Write ranks for tiktoken. See ``bpe_formats.write_tiktoken``."""
-        write_tiktoken(self, path)
+        bpe_formats.write_tiktoken(self, path)
 
     def to_gpt2(self, encoder_json: str | Path, vocab_bpe: str | Path) -> None:
         """Write GPT-2's two files. See ``bpe_formats.write_gpt2``."""
-        write_gpt2(self, encoder_json, vocab_bpe)
+        bpe_formats.write_gpt2(self, encoder_json, vocab_bpe)
 
     def to_huggingface(self, path: str | Path) -> None:
         """Write a ``tokenizer.json`` for Hugging Face. See ``bpe_formats.write_huggingface``."""
-        write_huggingface(self, path)
+        bpe_formats.write_huggingface(self, path)
 
 
 def _integers(state: Mapping[str, Any], field: str, n: int) -> list[int]:

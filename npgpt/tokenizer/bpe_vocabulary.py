@@ -77,9 +77,8 @@ def check_ids(ids: NDArray[np.int64], n_tokens: int, special_tokens: Mapping[str
     values, counts = np.unique(everything, return_counts=True)
     for token in values[counts > 1][:1].tolist():
         raise TokenizerError(f"id {token} is given to two tokens")
-    ordered = sorted(special_tokens)
     if "" in special_tokens:
         raise TokenizerError("special token '' is empty")
-    for shorter, longer in pairwise(ordered):
+    for shorter, longer in pairwise(sorted(special_tokens)):
         if longer.startswith(shorter):  # which of the two stands in a text would be a matter of taste
             raise TokenizerError(f"special tokens overlap: {longer!r} begins with {shorter!r}")

@@ -48,7 +48,7 @@ class CharTokenizer(Tokenizer):
         """
         texts = [text] if isinstance(text, str) else text
         counts = Counter(character for part in texts for character in part)
-        return cls(most_frequent(counts, vocab_size, n_special=2))
+        return cls(most_frequent(counts, vocab_size))
 
     def encode_ordinary(self, text: str) -> list[int]:
         unknown = self.special_tokens[UNKNOWN]

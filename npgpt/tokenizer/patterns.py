@@ -10,7 +10,7 @@ that 16.0 has not assigned, most of them ideographs. ``python -m npgpt.tokenizer
 """
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from importlib.resources import files
 
 import numpy as np
@@ -93,35 +93,20 @@ def compiled(pattern: str) -> regex.Pattern[str]:
         name: "".join(f"\\U{first:08x}-\\U{last:08x}" for first, last in ranges)
         for name, ranges in unicode_classes().items()
     }
-    members["letters"] = members["lower"] + members["upper"] + members["letter"]
-    return regex.compile("|".join(_with_members(alternative, members) for alternative in SOURCES[pattern]))
-
-
-def _with_members(source: str, members: Mapping[str, str]) -> str:
-    r"""``\p{L}+`` -> ``[...]+`` and ``[^\s\p{L}]`` -> ``[^......]``."""
-    names = {
-        r"\p{L}": "letters",
-        r"\p{N}": "number",
-        r"\p{M}": "mark",
-        r"\p{Ll}": "lower",
-        r"\p{Lu}": "upper",
+    sets = {
+        r"\p{L}": f"[{members['lower']}{members['upper']}{members['letter']}]",
+        r"\p{N}": f"[{members['number']}]",
+        r"\p{M}": f"[{members['mark']}]",
+        r"\p{Ll}": f"[{members['lower']}]",
+        r"\p{Lu}": f"[{members['upper']}]",
         r"\p{Lt}": "",  # upper has it already
-        r"\p{Lm}": "letter",
+        r"\p{Lm}": f"[{members['letter']}]",
         r"\p{Lo}": "",
-        r"\s": "space",
+        r"\s": f"[{members['space']}]",
+        r"\S": f"[^{members['space']}]",
     }
-    parts = []
-    inside = False
-    for part in regex.split(r"(\[\^?|\]|\\S|\\s|\\p\{\w+\})", source):
-        if part == r"\S":
-            parts.append(f"[^{members['space']}]")
-        elif part in names:
-            content = members.get(names[part], "")
-            parts.append(content if inside else f"[{content}]")
-        else:
-            inside = part.startswith("[") or (inside and part != "]")
-            parts.append(part)
-    return "".join(parts)
+    source = regex.sub(r"\\[Ss]|\\p\{\w+\}", lambda found: sets[found[0]], "|".join(SOURCES[pattern]))
+    return regex.compile(source, regex.VERSION1)  # which has sets within sets
 
 
 def disagreements_with_regex() -> Iterator[tuple[str, str]]:

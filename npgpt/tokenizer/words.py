@@ -58,7 +58,7 @@ class WordTokenizer(Tokenizer):
         """
         texts = [text] if isinstance(text, str) else text
         counts = Counter(word for part in texts for word in WORD.findall(part))
-        return cls(most_frequent(counts, vocab_size, n_special=2))
+        return cls(most_frequent(counts, vocab_size))
 
     def encode_ordinary(self, text: str) -> list[int]:
         unknown = self.ids[UNKNOWN]
@@ -84,11 +84,11 @@ class WordTokenizer(Tokenizer):
         return cls(vocabulary_from(state, "words"))
 
 
-def most_frequent(counts: Counter[str], vocab_size: int | None, n_special: int) -> list[str]:
-    """The keys with the highest counts that fit beside the special tokens; between equal counts, the smaller string."""
+def most_frequent(counts: Counter[str], vocab_size: int | None) -> list[str]:
+    """The keys with the highest counts that fit beside two special tokens; between equal counts, the smaller string."""
     if not counts:
         raise TokenizerError("there is nothing to learn from: the text is empty or all white space")
-    if vocab_size is not None and vocab_size <= n_special:
-        raise TokenizerError(f"vocab_size {vocab_size} is too small: {n_special} of it are special tokens")
+    if vocab_size is not None and vocab_size <= 2:
+        raise TokenizerError(f"vocab_size {vocab_size} is too small: 2 of it are special tokens")
     ranked = sorted(counts, key=lambda word: (-counts[word], word))
-    return ranked if vocab_size is None else ranked[: vocab_size - n_special]
+    return ranked if vocab_size is None else ranked[: vocab_size - 2]

@@ -35,7 +35,7 @@ some_text = st.lists(st.sampled_from(ATOMS), max_size=150).map("".join)
 ascii_text = st.lists(st.sampled_from([atom for atom in ATOMS if atom.isascii()]), max_size=150).map("".join)
 
 
-def pieces(data: bytes, pattern: str, room: int = BLOCK + 63) -> list[bytes]:
+def pieces(data: bytes, pattern: str, room: int = BLOCK) -> list[bytes]:
     text = np.frombuffer(data, np.uint8)
     found, at = [], 0
     ends = np.empty(room, np.int64)

@@ -6,7 +6,7 @@ from typing import Any
 from npgpt.machine.bits import load64, store128
 from npgpt.machine.compile import kernel
 
-SLOT = 16  # bytes
+MOST_AT_ONCE = 16  # bytes
 
 
 def plain_decode(ids: Sequence[int], token_bytes: Sequence[bytes]) -> bytes:
@@ -15,35 +15,34 @@ def plain_decode(ids: Sequence[int], token_bytes: Sequence[bytes]) -> bytes:
 
 
 @kernel
-def decoded_size(ids: Any, sizes: Any) -> int:
-    """The number of bytes that the ids stand for, or -1 - the position of the first id that is none."""
+def decoded_size(ids: Any, starts: Any) -> int:
+    """The number of bytes that the ids stand for, or -1 if no token has one of them."""
     total = 0
     for i in range(len(ids)):
         token = ids[i]
-        if token >= len(sizes) or sizes[token] == 0:
-            return -1 - i
-        total += sizes[token]
+        if token >= len(starts) - 1 or starts[token] == starts[token + 1]:
+            return -1
+        total += starts[token + 1] - starts[token]
     return total
 
 
 @kernel
-def decode(ids: Any, sizes: Any, slots: Any, offsets: Any, long_tokens: Any, out: Any) -> None:
+def decode(ids: Any, starts: Any, tokens: Any, out: Any) -> None:
     """Write the bytes of checked ids to ``out``, which has room for 16 more.
 
-    Nearly every token fits into a slot of 16 bytes, which is copied whole: the next token writes over what is too much.
+    Nearly every token has 16 bytes at most, and 16 are copied at once: the next token writes over what is too much.
 
     Args
-        sizes: bytes of each token. slots: the first 16 of each.
-        offsets: where a token of more than 16 bytes begins in ``long_tokens``.
+        starts: where the bytes of each token begin in ``tokens``, and where the last one ends.
+        tokens: the bytes of all tokens, and 16 more.
     """
     n = 0
     for i in range(len(ids)):
-        token = ids[i]
-        size = sizes[token]
-        if size <= SLOT:
-            store128(out, n, load64(slots, SLOT * token), load64(slots, SLOT * token + 8))
+        start = starts[ids[i]]
+        size = starts[ids[i] + 1] - start
+        if size <= MOST_AT_ONCE:
+            store128(out, n, load64(tokens, start), load64(tokens, start + 8))
         else:
-            start = offsets[token]
             for k in range(size):
-                out[n + k] = long_tokens[start + k]
+                out[n + k] = tokens[start + k]
         n += size

@@ -14,13 +14,12 @@ import numpy as np
 
 from npgpt.machine.bits import fold_multiply, load32, load64, prefetch, store128
 from npgpt.machine.compile import kernel
-from npgpt.tokenizer.kernels.merge import merge_few, merge_many
+from npgpt.tokenizer.kernels.merge import FEW, merge
 from npgpt.tokenizer.kernels.split import split
 
-BLOCK = 128  # pieces
+BLOCK = 128 + 63  # pieces; a block is full from 128 on, and the last window may find 63
 LONGEST_KEY = 15  # bytes
 LONGEST_KEPT = 256  # bytes; longer pieces are merged each time
-FEW = 64  # bytes; from here on merge_many is faster
 
 # The memory: `table` has entries of four int64, which are key, key, ids and count; `spilled` has what is longer.
 # - A short piece is its own key; a longer one has a hash and its size, and its bytes stand in `spilled` behind its ids.
@@ -31,19 +30,17 @@ SPILLED = 4
 # What `state` holds: how many entries and how much of `spilled` are taken, and two secret numbers, without which nobody
 # can write a text whose pieces all fall on one entry.
 ENTRIES, SPILL, SECRET_1, SECRET_2 = range(4)
-SPILL_ROOM = (BLOCK + 63) * (LONGEST_KEPT + LONGEST_KEPT // 4 + 1) + 4  # what one block can take at most
+SPILL_ROOM = BLOCK * (LONGEST_KEPT + LONGEST_KEPT // 4 + 1) + 4  # what one block can take at most
 
 # Keep the first 0 to 15 of 16 bytes, that are in two int64.
 _LOW_MASKS = np.array([(1 << 8 * size) - 1 for size in range(8)] + [-1] * 8, np.int64)
 _HIGH_MASKS = np.array([0] * 9 + [(1 << 8 * size) - 1 for size in range(1, 8)], np.int64)
 _LONG = 1 << 62
 
-SCRATCH = 4 * (BLOCK + 64) + 2 * LONGEST_KEPT  # int64 that `encode` needs to work in
-
 
 @kernel
 def encode(
-    text: Any, at: int, pattern: int, vocabulary: Any, memory: Any, scratch: Any, out: Any, n_out: int
+    text: Any, at: int, pattern: int, vocabulary: Any, memory: Any, block: Any, out: Any, n_out: int
 ) -> tuple[int, int]:
     """Write the ids of ``text[at:]`` to ``out[n_out:]``.
 
@@ -52,34 +49,23 @@ def encode(
     Args
         vocabulary: the classes of ``split.py``; pairs and byte pairs as in ``merge.py``; number of a token -> its id.
         memory: table, spilled, state, as told above.
+        block: (6, BLOCK), to work in.
     Returns
         how far it came in the text and in ``out``.
     """
     classes = vocabulary[0]
     table, spilled, state = memory
-    ends, lows = scratch[: BLOCK + 63], scratch[BLOCK + 64 : 2 * BLOCK + 128]
-    highs, slots = scratch[2 * BLOCK + 128 : 3 * BLOCK + 192], scratch[3 * BLOCK + 192 : 4 * BLOCK + 256]
-    n = len(text)
-    n_entries = len(table) >> 2
-    while at < n:
-        if 2 * (state[ENTRIES] + BLOCK + 63) > n_entries or state[SPILL] + SPILL_ROOM > len(spilled):
+    ends, lows, highs, entries = block[0], block[1], block[2], block[3]
+    while at < len(text):
+        if 8 * (state[ENTRIES] + BLOCK) > len(table) or state[SPILL] + SPILL_ROOM > len(spilled):
             break
         n_pieces = split(text, at, pattern, classes, ends)
         if n_out + (ends[n_pieces - 1] - at) + 4 > len(out):  # no more ids than bytes; a store writes 4
             break
+        find_keys(text, at, n_pieces, table, state, block)
         start = at
         for k in range(n_pieces):
-            if ends[k] - start <= LONGEST_KEY and start + 16 <= n:
-                low, high = short_key(text, start, ends[k] - start)
-            else:
-                low, high = other_key(text, start, ends[k] - start, state)
-            slot = fold_multiply(low ^ state[SECRET_1], high ^ state[SECRET_2]) & (n_entries - 1)
-            prefetch(table, slot << 2)
-            lows[k], highs[k], slots[k] = low, high, slot << 2
-            start = ends[k]
-        start = at
-        for k in range(n_pieces):
-            low, high, entry, size = lows[k], highs[k], slots[k], ends[k] - start
+            low, high, entry, size = lows[k], highs[k], entries[k], ends[k] - start
             while (table[entry] != low or table[entry + 1] != high) and table[entry + 3] != 0:
                 entry = (entry + 4) & (len(table) - 1)
             count = table[entry + 3] >> 32
@@ -94,10 +80,35 @@ def encode(
                     store128(out, n_out + i, load64(spilled, begin + i), load64(spilled, begin + i + 2))
                 n_out += count - SPILLED
             else:
-                n_out = encode_piece(text, start, size, low, high, entry, vocabulary, memory, scratch, out, n_out)
+                n_out = encode_piece(text, start, size, low, high, entry, vocabulary, memory, block, out, n_out)
             start = ends[k]
         at = start
     return at, n_out
+
+
+@kernel
+def find_keys(text: Any, at: int, n_pieces: int, table: Any, state: Any, block: Any) -> None:
+    """The first phase: for each piece of a block its two keys and its entry, which is asked for.
+
+    Args
+        block: the ends of the pieces are given; the keys, and where to look in ``table`` first, are written.
+    """
+    ends, lows, highs, entries = block[0], block[1], block[2], block[3]
+    for k in range(n_pieces):
+        size = ends[k] - at
+        if size <= LONGEST_KEY and at + 16 <= len(text):
+            low, high = short_key(text, at, size)
+        else:
+            low, high = other_key(text, at, size, state)
+        lows[k], highs[k], entries[k] = low, high, first_entry(low, high, table, state)
+        prefetch(table, entries[k])
+        at = ends[k]
+
+
+@kernel
+def first_entry(low: int, high: int, table: Any, state: Any) -> int:
+    """Where the entry of a key is looked for first; the next ones follow behind, four int64 each."""
+    return fold_multiply(low ^ state[SECRET_1], high ^ state[SECRET_2]) << 2 & (len(table) - 1)
 
 
 @kernel
@@ -128,19 +139,14 @@ def other_key(text: Any, start: int, size: int, state: Any) -> tuple[int, int]:
 
 @kernel
 def encode_piece(
-    text: Any, start: int, size: int, low: int, high: int, entry: int, vocabulary: Any, memory: Any, scratch: Any,
+    text: Any, start: int, size: int, low: int, high: int, entry: int, vocabulary: Any, memory: Any, block: Any,
     out: Any, n_out: int,
 ) -> int:  # fmt: skip
     """A piece that is not in memory: merge it, and remember it if the entry is free. Returns the new ``n_out``."""
     _, pairs, byte_pairs, ids = vocabulary
     table, spilled, state = memory
-    tokens = scratch[4 * (BLOCK + 64) :]
-    if size <= FEW:
-        n = merge_few(text, start, size, pairs, byte_pairs, tokens, tokens[LONGEST_KEPT:])
-    else:
-        if size > LONGEST_KEPT:
-            tokens = np.empty(size, np.int64)
-        n = merge_many(text, start, size, pairs, byte_pairs, tokens)
+    tokens = block[4] if size <= FEW else np.empty(size, np.int64)
+    n = merge(text, start, size, pairs, byte_pairs, tokens, block[5])
     for i in range(n):
         out[n_out + i] = ids[tokens[i]]
     if size <= LONGEST_KEPT and table[entry + 3] == 0:
@@ -186,11 +192,9 @@ def same_bytes(text: Any, start: int, size: int, spilled: Any, behind: int) -> b
 @kernel
 def rehash(table: Any, larger: Any, state: Any) -> None:
     """Move all entries into a larger, empty table."""
-    n_entries = len(larger) >> 2
     for old in range(0, len(table), 4):
         if table[old + 3] != 0:
-            slot = fold_multiply(table[old] ^ state[SECRET_1], table[old + 1] ^ state[SECRET_2])
-            entry = (slot & (n_entries - 1)) << 2
+            entry = first_entry(table[old], table[old + 1], larger, state)
             while larger[entry + 3] != 0:
                 entry = (entry + 4) & (len(larger) - 1)
             for i in range(4):

@@ -17,9 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from npgpt.machine.bits import fold_multiply, prefetch
+from npgpt.machine.bits import prefetch
 from npgpt.machine.compile import kernel
-from npgpt.tokenizer.kernels.encode import BLOCK, ENTRIES, LONGEST_KEY, SECRET_1, SECRET_2, SPILL, other_key, short_key
+from npgpt.tokenizer.kernels.encode import BLOCK, ENTRIES, LONGEST_KEY, SPILL, find_keys
+from npgpt.tokenizer.kernels.merge import heap_pop, heap_push
 from npgpt.tokenizer.kernels.numbers import TOKEN_BITS
 from npgpt.tokenizer.kernels.split import split
 
@@ -31,39 +32,29 @@ PAIRS, STORED, HEAP, THRESHOLD = range(4)
 
 
 @kernel
-def count_pieces(text: Any, at: int, pattern: int, classes: Any, counted: Any, scratch: Any) -> int:
+def count_pieces(text: Any, at: int, pattern: int, classes: Any, counted: Any, block: Any) -> int:
     """Count the pieces of ``text[at:]``. Stops early where a table might be too small; returns how far it came.
 
     Args
         counted: five arrays.
             table: entries of four int64: the key of ``encode.py``, 0, and 1 + the number of the piece.
-            counts: how often each piece was seen. starts: where its bytes begin in ``kept``; one more than pieces.
+            counts: how often each piece was seen; half as many as there are entries.
+            starts: where its bytes begin in ``kept``; one more than pieces.
             state: as in ``encode.py``; ENTRIES is the number of pieces, SPILL that of bytes kept.
+        block: (6, BLOCK), to work in.
     """
     table, counts, starts, kept, state = counted
-    ends, lows = scratch[: BLOCK + 63], scratch[BLOCK + 64 : 2 * BLOCK + 128]
-    highs, slots = scratch[2 * BLOCK + 128 : 3 * BLOCK + 192], scratch[3 * BLOCK + 192 : 4 * BLOCK + 256]
-    n = len(text)
-    n_entries = len(table) >> 2
-    while at < n:
-        if 2 * (state[ENTRIES] + BLOCK + 63) > n_entries or state[ENTRIES] + BLOCK + 64 > len(counts):
+    ends, lows, highs, entries = block[0], block[1], block[2], block[3]
+    while at < len(text):
+        if state[ENTRIES] + BLOCK > len(counts):
             break
         n_pieces = split(text, at, pattern, classes, ends)
         if state[SPILL] + ends[n_pieces - 1] - at > len(kept):
             break
+        find_keys(text, at, n_pieces, table, state, block)
         start = at
         for k in range(n_pieces):
-            if ends[k] - start <= LONGEST_KEY and start + 16 <= n:
-                low, high = short_key(text, start, ends[k] - start)
-            else:
-                low, high = other_key(text, start, ends[k] - start, state)
-            slot = fold_multiply(low ^ state[SECRET_1], high ^ state[SECRET_2]) & (n_entries - 1)
-            prefetch(table, slot << 2)
-            lows[k], highs[k], slots[k] = low, high, slot << 2
-            start = ends[k]
-        start = at
-        for k in range(n_pieces):
-            low, high, entry = lows[k], highs[k], slots[k]
+            low, high, entry = lows[k], highs[k], entries[k]
             while table[entry + 3] != 0:
                 if table[entry] == low and table[entry + 1] == high:
                     if ends[k] - start <= LONGEST_KEY:
@@ -156,7 +147,8 @@ def learn(
         positions, pairs: as ``first_pairs`` left them.
         room: found: the pairs and positions that one join brings. by_neighbour: for each token, the pair that it makes
             with the new token on its right and on its left, and behind each the merge for which that was noted.
-        heap: for each entry the count when it entered, and the pair; the largest count first, then the smallest key.
+        heap: for each entry minus the count when it entered, the key, and the pair: the largest count is on top, and
+            between equals the pair with the smaller left id, then the smaller right id.
         merges: left, right and count of each, written here.
     """
     keys, totals, _ = pairs
@@ -190,36 +182,28 @@ def join_everywhere(best: int, new: int, positions: Any, pairs: Any, room: Any, 
         nodes[p, TOKEN] = new
         nodes[p, NEXT] = after
         nodes[p, PAIR] = NONE
-        if before != NONE:
-            left = nodes[before, TOKEN]
-            totals[nodes[before, PAIR]] -= weight
-            if by_neighbour[left, 1] == new:
-                pair = by_neighbour[left, 0]
-            else:
-                pair = n_pairs
-                by_neighbour[left, 0], by_neighbour[left, 1] = pair, new
-                keys[pair], totals[pair], lists[pair, 1] = np.int64(left) << TOKEN_BITS | new, 0, 0
-                n_pairs += 1
-            totals[pair] += weight
-            nodes[before, PAIR] = pair
-            lists[pair, 1] += 1
-            found[n_found, 0], found[n_found, 1] = pair, before
-            n_found += 1
         if after != NONE:
             nodes[after, BEFORE] = p
-            right = nodes[after, TOKEN]
-            totals[nodes[gone, PAIR]] -= weight
-            if by_neighbour[right, 3] == new:
-                pair = by_neighbour[right, 2]
-            else:
+        for side in range(2):  # with the token on the left: begins at `before`; on the right: began at `gone`, now at p
+            neighbour, old, now = (before, before, before) if side == 0 else (after, gone, p)
+            if neighbour == NONE:
+                continue
+            token = np.int64(nodes[neighbour, TOKEN])
+            totals[nodes[old, PAIR]] -= weight
+            pair = by_neighbour[token, 2 * side]
+            if by_neighbour[token, 2 * side + 1] != new:
                 pair = n_pairs
-                by_neighbour[right, 2], by_neighbour[right, 3] = pair, new
-                keys[pair], totals[pair], lists[pair, 1] = new << TOKEN_BITS | np.int64(right), 0, 0
+                by_neighbour[token, 2 * side], by_neighbour[token, 2 * side + 1] = pair, new
+                keys[pair], totals[pair], lists[pair, 1] = (
+                    token << TOKEN_BITS | new if side == 0 else new << TOKEN_BITS | token,
+                    0,
+                    0,
+                )
                 n_pairs += 1
             totals[pair] += weight
-            nodes[p, PAIR] = pair
+            nodes[now, PAIR] = pair
             lists[pair, 1] += 1
-            found[n_found, 0], found[n_found, 1] = pair, p
+            found[n_found, 0], found[n_found, 1] = pair, now
             n_found += 1
         nodes[gone, PAIR] = NONE
     totals[best] = 0
@@ -230,7 +214,7 @@ def join_everywhere(best: int, new: int, positions: Any, pairs: Any, room: Any, 
         lists[pair, 0] = lists[pair, 1] = begin
         begin += size
         if totals[pair] >= progress[THRESHOLD]:
-            heap_add(pair, keys, totals, heap, progress)
+            progress[HEAP] = heap_push(heap, progress[HEAP], -totals[pair], keys[pair], pair)
     for i in range(n_found):
         pair = found[i, 0]
         stored[lists[pair, 1]] = found[i, 1]
@@ -244,12 +228,12 @@ def next_best(min_count: int, keys: Any, totals: Any, heap: Any, progress: Any) 
     """Take the pair with the highest count out of the heap; NONE if none has ``min_count``."""
     while True:
         while progress[HEAP] > 0:
-            count, pair = heap[0, 0], heap[0, 1]
-            heap_take(keys, heap, progress)
+            count, pair = -heap[0, 0], heap[0, 2]
+            progress[HEAP] = heap_pop(heap, progress[HEAP])
             if totals[pair] == count:
                 return int(pair)
             if totals[pair] >= progress[THRESHOLD]:  # fewer by now
-                heap_add(pair, keys, totals, heap, progress)
+                progress[HEAP] = heap_push(heap, progress[HEAP], -totals[pair], keys[pair], pair)
         if progress[THRESHOLD] <= min_count:
             return NONE
         highest = 0
@@ -258,43 +242,4 @@ def next_best(min_count: int, keys: Any, totals: Any, heap: Any, progress: Any) 
         progress[THRESHOLD] = max(min_count, min(progress[THRESHOLD] - 1, highest >> 1))
         for pair in range(progress[PAIRS]):
             if totals[pair] >= progress[THRESHOLD]:
-                heap_add(pair, keys, totals, heap, progress)
-
-
-@kernel
-def heap_add(pair: int, keys: Any, totals: Any, heap: Any, progress: Any) -> None:
-    i = progress[HEAP]
-    count, key = totals[pair], keys[pair]
-    while i > 0:
-        up = (i - 1) >> 1
-        if heap[up, 0] > count or (heap[up, 0] == count and keys[heap[up, 1]] < key):
-            break
-        heap[i, 0], heap[i, 1] = heap[up, 0], heap[up, 1]
-        i = up
-    heap[i, 0], heap[i, 1] = count, pair
-    progress[HEAP] += 1
-
-
-@kernel
-def heap_take(keys: Any, heap: Any, progress: Any) -> None:
-    """Take the first entry out."""
-    progress[HEAP] -= 1
-    n = progress[HEAP]
-    count, pair = heap[n, 0], heap[n, 1]
-    key = keys[pair]
-    i = 0
-    while 2 * i + 1 < n:
-        child = 2 * i + 1
-        if child + 1 < n and before(heap[child + 1, 0], keys[heap[child + 1, 1]], heap[child, 0], keys[heap[child, 1]]):
-            child += 1
-        if not before(heap[child, 0], keys[heap[child, 1]], count, key):
-            break
-        heap[i, 0], heap[i, 1] = heap[child, 0], heap[child, 1]
-        i = child
-    heap[i, 0], heap[i, 1] = count, pair
-
-
-@kernel
-def before(count: int, key: int, other_count: int, other_key: int) -> bool:
-    """The rule of the order: the higher count; between equals, the smaller left id, then the smaller right id."""
-    return count > other_count or (count == other_count and key < other_key)
+                progress[HEAP] = heap_push(heap, progress[HEAP], -totals[pair], keys[pair], pair)

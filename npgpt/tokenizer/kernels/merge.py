@@ -15,10 +15,20 @@ from npgpt.machine.compile import inline_kernel, kernel
 from npgpt.tokenizer.kernels.numbers import TOKEN_BITS
 
 NEVER = 1 << TOKEN_BITS  # larger than any number: the pair is not in the merges
+FEW = 64  # bytes; from here on merge_many is faster
 LONGEST_PIECE = 1 << 29  # bytes that no pattern cuts; three times as many entries must have a number of 31 bits
 
 _GOLDEN = -7046029254386353131  # 2^64 / golden ratio, odd: multiplied, it spreads keys that are near each other
-_SLOT_BITS = 32
+
+
+@inline_kernel
+def slot_of(pair: int, pairs: Any) -> int:
+    """Where a pair stands in the hash table, or the free slot where it would stand."""
+    last = len(pairs) - 1
+    slot = shift_right(pair * _GOLDEN, 32) & last
+    while pairs[slot] >= 0 and pairs[slot] >> TOKEN_BITS != pair:
+        slot = (slot + 1) & last
+    return slot
 
 
 @inline_kernel
@@ -32,14 +42,8 @@ def pair_made(left: int, right: int, pairs: Any, byte_pairs: Any) -> int:
     """
     if left < 256 and right < 256:
         return np.int64(byte_pairs[left << 8 | right])
-    key = left << TOKEN_BITS | right
-    last = len(pairs) - 1
-    slot = shift_right(key * _GOLDEN, 32) & last
-    while pairs[slot] >= 0:
-        if pairs[slot] >> TOKEN_BITS == key:
-            return np.int64(pairs[slot]) & (NEVER - 1)
-        slot = (slot + 1) & last
-    return NEVER
+    found = pairs[slot_of(left << TOKEN_BITS | right, pairs)]
+    return found & (NEVER - 1) if found >= 0 else NEVER
 
 
 @kernel
@@ -47,29 +51,31 @@ def add_pair(left: int, right: int, new: int, pairs: Any, byte_pairs: Any) -> No
     """Put a pair that is not yet there into the tables, of which ``pairs`` must have room: a power of two entries."""
     if left < 256 and right < 256:
         byte_pairs[left << 8 | right] = new
-        return
-    key = left << TOKEN_BITS | right
-    last = len(pairs) - 1
-    slot = shift_right(key * _GOLDEN, 32) & last
-    while pairs[slot] >= 0:
-        slot = (slot + 1) & last
-    pairs[slot] = key << TOKEN_BITS | new
+    else:
+        pair = left << TOKEN_BITS | right
+        pairs[slot_of(pair, pairs)] = pair << TOKEN_BITS | new
 
 
 @kernel
-def add_merges(merges: Any, pairs: Any, byte_pairs: Any) -> int:
-    """Put all merges into the tables. Returns -1, or the number of the first merge that stood there before."""
+def add_merges(merges: Any, pairs: Any, byte_pairs: Any) -> None:
+    """Put all merges, of which none stands twice, into the empty tables."""
     for k in range(len(merges)):
-        left, right = np.int64(merges[k, 0]), np.int64(merges[k, 1])
-        if pair_made(left, right, pairs, byte_pairs) != NEVER:
-            return k
-        add_pair(left, right, 256 + k, pairs, byte_pairs)
-    return -1
+        add_pair(merges[k, 0], merges[k, 1], 256 + k, pairs, byte_pairs)
+
+
+@kernel
+def merge(text: Any, start: int, size: int, pairs: Any, byte_pairs: Any, tokens: Any, made: Any) -> int:
+    """Encode ``text[start:start + size]`` into ``tokens``, which has room for ``size``; returns how many they are.
+
+    ``made`` is room for FEW.
+    """
+    if size <= FEW:
+        return merge_few(text, start, size, pairs, byte_pairs, tokens, made)
+    return merge_many(text, start, size, pairs, byte_pairs, tokens)
 
 
 @kernel
 def merge_few(text: Any, start: int, size: int, pairs: Any, byte_pairs: Any, tokens: Any, made: Any) -> int:
-    """Encode ``text[start:start + size]`` into ``tokens``; returns how many. ``made`` is room for as many."""
     for i in range(size):
         tokens[i] = text[start + i]
     for i in range(size - 1):
@@ -96,7 +102,7 @@ def merge_few(text: Any, start: int, size: int, pairs: Any, byte_pairs: Any, tok
 
 @kernel
 def merge_many(text: Any, start: int, size: int, pairs: Any, byte_pairs: Any, tokens: Any) -> int:
-    """As ``merge_few`` for pieces of any size, nearly in linear time. ``tokens`` has room for ``size``.
+    """As ``merge_few`` for pieces of any size, nearly in linear time.
 
     Each token that pairs may make has a queue of the positions where they stand; a heap has the tokens that have a
     queue. A join brings pairs of the new token only, and what they make was learned later: so a queue that was emptied
@@ -115,7 +121,7 @@ def merge_many(text: Any, start: int, size: int, pairs: Any, byte_pairs: Any, to
         capacity *= 2
     queues = np.full((capacity, 3), -1, np.int64)  # token, first and last entry
     entries = np.empty((3 * size, 2), np.int32)  # position, next entry: every pair once, and two for every join
-    heap = np.empty(capacity, np.int64)  # token and where its queue is
+    heap = np.empty((capacity, 3), np.int64)  # token, where its queue is, and a column that only learning needs
     n_heap = n_entries = 0
     for i in range(size):
         tokens[i] = text[start + i]
@@ -127,7 +133,7 @@ def merge_many(text: Any, start: int, size: int, pairs: Any, byte_pairs: Any, to
             n_heap = enqueue(np.int64(made[i]), i, n_entries, queues, entries, heap, n_heap)
             n_entries += 1
     while n_heap > 0:
-        best, entry = heap[0] >> _SLOT_BITS, queues[heap[0] & ((1 << _SLOT_BITS) - 1), 1]
+        best, entry = heap[0, 0], queues[heap[0, 1], 1]
         n_heap = heap_pop(heap, n_heap)
         while entry >= 0:
             i, entry = np.int64(entries[entry, 0]), np.int64(entries[entry, 1])
@@ -170,7 +176,7 @@ def enqueue(token: int, position: int, entry: int, queues: Any, entries: Any, he
     if queues[slot, 0] < 0:
         queues[slot, 0] = token
         queues[slot, 1] = entry
-        n_heap = heap_push(heap, n_heap, token << _SLOT_BITS | slot)
+        n_heap = heap_push(heap, n_heap, token, slot, 0)
     else:
         entries[queues[slot, 2], 1] = entry
     queues[slot, 2] = entry
@@ -178,32 +184,37 @@ def enqueue(token: int, position: int, entry: int, queues: Any, entries: Any, he
 
 
 @kernel
-def heap_push(heap: Any, n: int, item: int) -> int:
-    """Add an item to the first ``n`` of ``heap``, of which the smallest stands first; returns the new n."""
+def heap_push(heap: Any, n: int, first: int, second: int, third: int) -> int:
+    """Add a row to the first ``n`` of ``heap``, of which the smallest stands on top; returns the new n."""
     i = n
-    while i > 0 and heap[(i - 1) >> 1] > item:
+    while i > 0 and is_smaller(first, second, heap, (i - 1) >> 1):
         heap[i] = heap[(i - 1) >> 1]
         i = (i - 1) >> 1
-    heap[i] = item
+    heap[i, 0], heap[i, 1], heap[i, 2] = first, second, third
     return n + 1
 
 
 @kernel
 def heap_pop(heap: Any, n: int) -> int:
-    """Take the smallest item out; returns the new n."""
+    """Take the smallest row out; returns the new n."""
     n -= 1
-    item = heap[n]
     i = 0
     while 2 * i + 1 < n:
         child = 2 * i + 1
-        if child + 1 < n and heap[child + 1] < heap[child]:
+        if child + 1 < n and is_smaller(heap[child + 1, 0], heap[child + 1, 1], heap, child):
             child += 1
-        if heap[child] >= item:
+        if not is_smaller(heap[child, 0], heap[child, 1], heap, n):
             break
         heap[i] = heap[child]
         i = child
-    heap[i] = item
+    heap[i] = heap[n]
     return n
+
+
+@inline_kernel
+def is_smaller(first: int, second: int, heap: Any, i: int) -> bool:
+    """Whether a row comes before row ``i``: the first number decides, between equals the second."""
+    return bool(first < heap[i, 0] or (first == heap[i, 0] and second < heap[i, 1]))
 
 
 @kernel
@@ -212,18 +223,13 @@ def find_merges(text: Any, sizes: Any, merges: Any, pairs: Any, byte_pairs: Any)
 
     Fills ``merges`` and the (empty) tables. Returns -1, or the first token that earlier ones do not join to two parts.
     """
-    longest = max(2, sizes.max()) if len(sizes) > 0 else 2
-    tokens, made = np.empty(longest, np.int64), np.empty(longest, np.int64)
+    made = np.empty(FEW, np.int64)
     start = 0
     for k in range(len(sizes)):
-        size = sizes[k]
-        if size <= 64:
-            n = merge_few(text, start, size, pairs, byte_pairs, tokens, made)
-        else:
-            n = merge_many(text, start, size, pairs, byte_pairs, tokens)
-        if n != 2:
+        tokens = np.empty(sizes[k], np.int64)
+        if merge(text, start, sizes[k], pairs, byte_pairs, tokens, made) != 2:
             return k
         merges[k, 0], merges[k, 1] = tokens[0], tokens[1]
         add_pair(tokens[0], tokens[1], 256 + k, pairs, byte_pairs)
-        start += size
+        start += sizes[k]
     return -1
