@@ -4,6 +4,8 @@ from typing import assert_type
 
 import npgpt
 
-assert_type(npgpt.layers.Attention(4, 2).qkv, npgpt.layers.Linear)
-assert_type(npgpt.twin(npgpt.make_gpt(npgpt.GPTConfig())).lm_head, npgpt.layers.VocabularyHead)
-assert_type(npgpt.load_run("runs/1"), npgpt.Run)
+
+def only_read_by_mypy() -> None:
+    assert_type(npgpt.layers.Attention(4, 2).qkv, npgpt.layers.Linear)
+    assert_type(npgpt.twin(npgpt.make_gpt(npgpt.GPTConfig())).lm_head, npgpt.layers.VocabularyHead)
+    assert_type(npgpt.load_run("runs/1"), npgpt.Run)
