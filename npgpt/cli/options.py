@@ -1,12 +1,15 @@
-"""Configuration from the command line: a flag for each field, over a file, over the defaults."""
+"""Flags that commands share. Configuration: a flag for each field, over a file, over the defaults; and ``--out``."""
 
 import argparse
+import os
 import warnings
+from collections.abc import Callable
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 from npgpt.config import LAYERS, TABLES, RunConfig, read_toml
-from npgpt.errors import ConfigError
+from npgpt.errors import ConfigError, RunError
 
 
 class Renamed(argparse.Action):
@@ -58,3 +61,18 @@ def config_from(options: argparse.Namespace) -> RunConfig:
         raise ConfigError(
             f"{options.config}, with the flags over it: {error}" if options.config else str(error)
         ) from None
+
+
+def check_out(options: argparse.Namespace, what: str, check: Callable[[Path], object]) -> None:
+    """Refuse, before any work is done, an ``--out`` where ``what`` must not go.
+
+    Args
+        check: refuses a file that holds something else; ``--overwrite`` does not replace that.
+    """
+    out = Path(options.out)
+    if os.path.lexists(out):
+        if not options.overwrite:
+            raise RunError(f"{out} is there already; take another --out, or --overwrite to replace {what}")
+        check(out)
+    if not out.absolute().parent.is_dir():
+        raise RunError(f"the folder of {out} does not exist")

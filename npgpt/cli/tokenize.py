@@ -4,11 +4,11 @@ import argparse
 import itertools
 import os
 import sys
-from pathlib import Path
 from typing import Any
 
+from npgpt.cli.options import check_out
 from npgpt.config import TOKENIZERS
-from npgpt.errors import DataError, RunError, TokenizerError
+from npgpt.errors import DataError, TokenizerError
 from npgpt.support.files import read_parts
 from npgpt.support.terminal import escape_controls, given_text, write_text
 from npgpt.tokenizer import KINDS, BPETokenizer, Tokenizer, load_tokenizer
@@ -60,17 +60,11 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run_train(options: argparse.Namespace) -> int:
-    out = Path(options.out)
-    if os.path.lexists(out):
-        if not options.overwrite:
-            raise RunError(f"{out} is there already; take another --out, or --overwrite to replace a vocabulary")
-        Tokenizer.load(out)  # anything but a vocabulary is refused
-    if not out.absolute().parent.is_dir():
-        raise RunError(f"the folder of {out} does not exist")
+    check_out(options, "a vocabulary", Tokenizer.load)
     texts = itertools.chain.from_iterable(map(read_parts, options.files))
     progress = {"progress": True} if options.tokenizer == "bpe" and sys.stderr.isatty() else {}
     tokenizer: Tokenizer = KINDS[options.tokenizer].train(texts, options.vocab_size, **progress)
-    tokenizer.save(out)
+    tokenizer.save(options.out)
     print(f"{tokenizer.vocab_size:,} tokens, saved in {escape_controls(options.out, keep='')}")
     return 0
 

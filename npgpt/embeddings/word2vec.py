@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from npgpt.build import check_layers
+from npgpt.config import option
 from npgpt.core import Array, Cache
 from npgpt.embeddings.negative_sampling import NegativeSampling
 from npgpt.embeddings.vectors import WordVectors
@@ -31,25 +32,19 @@ MOST_NOISE = LANES - 1
 class Word2VecConfig:
     """How vectors are learned; the defaults are those of word2vec and gensim.
 
-    Attributes
-        n_embd: the width of the vectors.
-        window: words to each side, at most.
-        min_count: rarer words are left out.
-        negative: words of noise for each pair.
-        sample: words more frequent than this are sub-sampled; 0 keeps all.
-        algorithm: "skip-gram" (each neighbour predicts the word) or "cbow" (their mean does).
+    Skip-gram lets each neighbour predict the word, CBOW the mean of all neighbours.
     """
 
-    n_embd: int = 100
-    window: int = 5
-    min_count: int = 5
-    negative: int = 5
-    sample: float = 1e-3
-    epochs: int = 5
-    learning_rate: float = 0.025
-    min_learning_rate: float = 1e-4
-    algorithm: str = "skip-gram"
-    seed: int = 1
+    n_embd: int = option(100, "numbers in a vector")
+    window: int = option(5, "neighbours on each side, at most")
+    min_count: int = option(5, "leave out rarer words")
+    negative: int = option(5, "noise words for each neighbour")
+    sample: float = option(1e-3, "words with a larger share of the text are sub-sampled; 0 keeps all")
+    epochs: int = option(5, "passes over the text")
+    learning_rate: float = option(0.025, "learning rate of the first steps")
+    min_learning_rate: float = option(1e-4, "learning rate of the last steps")
+    algorithm: str = option("skip-gram", "skip-gram or cbow")
+    seed: int = option(1, "the same seed, the same vectors")
 
     def __post_init__(self) -> None:
         if self.algorithm not in ("skip-gram", "cbow"):

@@ -53,6 +53,7 @@ def test_similar_and_analogy(folder: Path, capsys: pytest.CaptureFixture[str]) -
     assert said(capsys, "similar", "king", "--vectors", "v.txt", "--n", "1").splitlines()[1].split()[1] == "queen"
     out = said(capsys, "analogy", "man", "king", "woman", "--vectors", "v.txt", "--n", "1")
     assert "the three left out" in out and out.count("queen") == 2
+    assert said(capsys, "analogy", "man", "king", "woman", "--vectors", "v.txt").splitlines()[-1].split()[1] == "apple"
 
 
 def test_words_of_a_file_cannot_move_the_cursor(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
