@@ -114,9 +114,7 @@ def by_sorted_segments(dy: Array, ids: Array, dtable: Array) -> None:
     flat = ids.reshape(-1)
     order = np.argsort(flat, kind="stable")
     in_order = flat[order]
-    is_first = np.ones(len(flat), bool)
-    is_first[1:] = in_order[1:] != in_order[:-1]
-    starts = np.flatnonzero(is_first)
+    starts = np.flatnonzero(np.diff(in_order, prepend=-1))  # where another id begins
     # No id stands twice among those of the starts: here += is right.
     dtable[in_order[starts]] += np.add.reduceat(rows(dy)[order], starts, axis=0)
 
