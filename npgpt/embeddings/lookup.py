@@ -139,8 +139,7 @@ def by_kernel(dy: Array, ids: Array, dtable: Array) -> None:
     embedding.scatter_add(pool(), base.rows(dy), flat, dtable, True)
 
 
-Way = Callable[[Array, Array, Array], None]
-WAYS: dict[str, Way] = {
+WAYS: dict[str, Callable[[Array, Array, Array], None]] = {
     "one-hot": by_one_hot,
     "add.at": by_add_at,
     "sorted segments": by_sorted_segments,

@@ -197,7 +197,8 @@ class Example:
 
 def examples(corpus: Corpus, config: Word2VecConfig, epoch: int) -> Iterator[Example]:
     """All steps of an epoch, in order: the same that the kernel takes."""
-    low, high = (lambda key: (key & 0xFFFFFFFF, key >> 32))(_key(config, epoch))
+    epoch_key = _key(config, epoch)
+    low, high = epoch_key & 0xFFFFFFFF, epoch_key >> 32
     swapped, twice = low << 32 | high, high << 32 | high
     keep, (noise_keep, noise_other) = corpus.keep_thresholds(config.sample), corpus.alias_table()
     total, counter, pairs = config.epochs * len(corpus.ids), 0, 0
@@ -210,7 +211,7 @@ def examples(corpus: Corpus, config: Word2VecConfig, epoch: int) -> Iterator[Exa
         for k in range(config.negative):
             at = pairs * 2 * MOST_NOISE + 2 * k
             word = bits(twice, at) * len(noise_keep) >> 32
-            word = word if bits(high << 32 | low, at + 1) < noise_keep[word] else int(noise_other[word])
+            word = word if bits(epoch_key, at + 1) < noise_keep[word] else int(noise_other[word])
             words += [word] if word != target else []
         return words
 
@@ -220,7 +221,7 @@ def examples(corpus: Corpus, config: Word2VecConfig, epoch: int) -> Iterator[Exa
         rate = max(float(np.float32(config.min_learning_rate)), float(np.float32(config.learning_rate) - fall * done))
         places = np.arange(first, last).astype(np.uint32)
         sentence = corpus.ids[first:last]
-        kept = sentence[random_bits(high << 32 | low, places) <= keep[sentence]]
+        kept = sentence[random_bits(epoch_key, places) <= keep[sentence]]
         for i, target in enumerate(kept):
             counter += 1
             reach = config.window - (bits(swapped, counter) * config.window >> 32)

@@ -3,10 +3,10 @@
 The plain loop is ``npgpt.embeddings.word2vec.textbook_epoch``, over the steps that ``examples`` lists, and the tests'
 oracle. Its docstring also says why, in CBOW, each neighbour gets the whole gradient of the mean.
 
-Every step changes what the next one reads, so the order is part of the result, and one thread goes through all of it:
-the same bits for any number of threads. What makes it fast: a row is a whole number of registers (tables are padded
-with zeros), all products of a pair are taken before its rows are changed, so that one call finds all its sigmoids,
-sixteen at a time; and the noise comes from an alias table with two hashes of a counter, not from a search among sums.
+Every step changes what the next one reads, so one thread takes them in order. What makes it fast: a row is a whole
+number of registers (tables are padded with zeros), all products of a pair are taken before its rows are changed, so
+that one call finds all its sigmoids, sixteen at a time; and the noise comes from an alias table with two hashes of a
+counter, not from a search among sums.
 """
 
 from typing import Any
