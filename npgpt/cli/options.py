@@ -1,4 +1,4 @@
-"""Configuration from the command line: a flag for each field, over a file, over the defaults."""
+"""Flags that commands share. Configuration: a flag for each field, over a file, over the defaults; and ``--out``."""
 
 import argparse
 import os

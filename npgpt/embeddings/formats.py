@@ -60,13 +60,16 @@ def load_vectors(path: str | Path) -> WordVectors:
     if first[:4] == _ZIP:
         return _made(path, *_read_npz(path))
     header = _HEADER.fullmatch(first)
-    if header and not _is_entry(second, int(header[2])):
+    n_words, width = map(int, header.groups()) if header else (0, 0)
+    if header and not (n_words and width):
+        raise DataError(f"{path}, line 1: it says {n_words} words of {width} numbers; expected at least one of each")
+    if header and not _is_entry(second, width):
         try:
-            return _made(path, *_read_binary(path))
+            return _made(path, *_read_binary(path, n_words, width))
         except DataError:
             if not _is_text(second):
                 raise  # else it is a text whose second line is damaged: the reader of texts says how
-    return _made(path, *_read_text(path))
+    return _made(path, *_read_text(path, n_words, width))
 
 
 def is_vectors(path: str | Path) -> bool:
@@ -142,19 +145,17 @@ def _is_text(line: bytes) -> bool:
     return not re.search(rb"[\0-\x08\x0e-\x1f]", line) and "\ufffd" not in line.decode("utf-8", "replace")
 
 
-def _read_text(path: Path) -> tuple[list[str], Array]:
-    numbers, words = array.array("f"), _Words(path)
+def _read_text(path: Path, n_words: int, width: int) -> tuple[list[str], Array]:
+    """Without a first line that counts, both are 0."""
+    numbers, words, line = array.array("f"), _Words(path), b""
     with path.open("rb") as file:
-        header = _HEADER.fullmatch(file.readline())
-        n_words, width = _counts(path, header) if header else (0, 0)
-        if not header:
-            file.seek(0)
-        line = b""
-        for number, line in enumerate(file, 2 if header else 1):
+        for number, line in enumerate(file, 1):
+            if number == 1 and n_words:
+                continue
             fields = line.rstrip().split(b" ")
             if fields == [b""]:
                 continue
-            width = width or len(fields) - 1  # without a header: as many as the first line has
+            width = width or len(fields) - 1  # without a count: as many as the first line has
             where = f"{path}, line {number}"
             # Some of GloVe's words have spaces: ". . .". One number too many is no word, however.
             if not 0 < width < len(fields) or any(map(_is_number, fields[1:-width])):
@@ -172,9 +173,9 @@ def _read_text(path: Path) -> tuple[list[str], Array]:
                 raise DataError(f"{where}: a number is infinite or NaN, or too large for float32")
             if not words.add(b" ".join(fields[:-width]), where):
                 del numbers[-width:]
-            if header and words.n_seen > n_words:
+            if n_words and words.n_seen > n_words:
                 raise DataError(f"{where}: line 1 says {n_words:,} words, but here is one more; correct line 1")
-    if header and words.n_seen < n_words:
+    if words.n_seen < n_words:
         raise DataError(f"{path} ends after {words.n_seen:,} of {n_words:,} words: it is cut off; {_AGAIN}")
     if not words:
         raise DataError(f"{path} is empty but for white space; {_AGAIN}")
@@ -206,11 +207,10 @@ def _digits(numbers: Array) -> Array:
 # ---- binary
 
 
-def _read_binary(path: Path) -> tuple[list[str], Array]:
+def _read_binary(path: Path, n_words: int, width: int) -> tuple[list[str], Array]:
     words = _Words(path)
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        n_words, width = _counts(path, _HEADER.fullmatch(data.readline()))
-        size, at = 4 * width, data.tell()
+        size, at = 4 * width, len(data.readline())
         if n_words * (size + 2) > len(data) - at:  # before memory is asked for
             raise DataError(
                 f"{path}: line 1 says {n_words:,} words of {width:,} numbers, which do not fit into the file's "
@@ -268,13 +268,6 @@ class _Words:
         if twice := self.n_seen - len(self.index):
             warnings.warn(f"{self.path}: {twice:,} words stand twice; the first of each is kept", stacklevel=4)
         return list(self.index)
-
-
-def _counts(path: Path, header: "re.Match[bytes] | None") -> tuple[int, int]:
-    n_words, width = (int(header[1]), int(header[2])) if header else (0, 0)
-    if not n_words or not width:
-        raise DataError(f"{path}, line 1: it says {n_words} words of {width} numbers; expected at least one of each")
-    return n_words, width
 
 
 def _checked_words(vectors: WordVectors, kind: str) -> list[bytes]:

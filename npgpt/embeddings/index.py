@@ -125,8 +125,8 @@ class DocumentIndex:
             header = json.loads(metadata[FORMAT])
         except (ValueError, RecursionError) as error:
             raise DataError(f"{path} is damaged: its header is no JSON: {error}; make it again") from None
-        if not isinstance(header, dict) or type(header.get("version")) is not int or header["version"] != VERSION:
-            version = header.get("version") if isinstance(header, dict) else None
+        version = header.get("version") if isinstance(header, dict) else None
+        if type(version) is not int or version != VERSION:
             raise DataError(f"{path} has version {version!r}; this npgpt reads version {VERSION}")
         for field in ("names", "texts"):
             values = header.get(field)

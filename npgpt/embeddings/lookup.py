@@ -114,9 +114,7 @@ def by_sorted_segments(dy: Array, ids: Array, dtable: Array) -> None:
     flat = ids.reshape(-1)
     order = np.argsort(flat, kind="stable")
     in_order = flat[order]
-    is_first = np.ones(len(flat), bool)
-    is_first[1:] = in_order[1:] != in_order[:-1]
-    starts = np.flatnonzero(is_first)
+    starts = np.flatnonzero(np.diff(in_order, prepend=-1))  # where another id begins
     # No id stands twice among those of the starts: here += is right.
     dtable[in_order[starts]] += np.add.reduceat(rows(dy)[order], starts, axis=0)
 
@@ -141,8 +139,7 @@ def by_kernel(dy: Array, ids: Array, dtable: Array) -> None:
     embedding.scatter_add(pool(), base.rows(dy), flat, dtable, True)
 
 
-Way = Callable[[Array, Array, Array], None]
-WAYS: dict[str, Way] = {
+WAYS: dict[str, Callable[[Array, Array, Array], None]] = {
     "one-hot": by_one_hot,
     "add.at": by_add_at,
     "sorted segments": by_sorted_segments,

@@ -14,8 +14,6 @@ from npgpt.errors import ConfigError, ShapeError
 from npgpt.support.pictures import pyplot
 from npgpt.support.terminal import escape_controls
 
-CORNERS = "b - a", "d - c", "c - a", "d - b"  # two pairs of opposite sides
-
 
 @dataclass(frozen=True)
 class Projection:
@@ -96,10 +94,9 @@ def parallelogram(vectors: WordVectors, a: str, b: str, c: str, d: str) -> Paral
     0.0
     """
     u, v, x, y = map(vectors.unit, (a, b, c, d))
-    lengths = (float(np.linalg.norm(side)) for side in (v - u, y - x, x - u, y - v))
-    return Parallelogram(
-        dict(zip(CORNERS, lengths, strict=True)), cosine(v - u, y - x), float(np.linalg.norm(y - (v - u + x)))
-    )
+    sides = {"b - a": v - u, "d - c": y - x, "c - a": x - u, "d - b": y - v}
+    lengths = {name: float(np.linalg.norm(side)) for name, side in sides.items()}
+    return Parallelogram(lengths, cosine(v - u, y - x), float(np.linalg.norm(y - (v - u + x))))
 
 
 def text_map(words: Sequence[str], coordinates: Array, width: int = 78, height: int = 22) -> str:

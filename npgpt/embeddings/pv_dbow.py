@@ -6,7 +6,6 @@ It is skip-gram with the document in place of the neighbour: no order, no window
 Source    Le and Mikolov 2014, arXiv:1405.4053, section 2.3 (distributed bag of words), by negative sampling
 """
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +18,7 @@ from npgpt.config import Options, option
 from npgpt.core import Array, Cache, Layer
 from npgpt.embeddings.documents import State, numbers_of, words_of
 from npgpt.embeddings.negative_sampling import logistic_loss, logistic_slope, sigmoid
-from npgpt.embeddings.word2vec import frequent_words
+from npgpt.embeddings.word2vec import Corpus, Word2VecConfig
 from npgpt.errors import DataError
 from npgpt.layers import Embedding
 from npgpt.optim import WarmupCosine
@@ -105,13 +104,11 @@ def train_pv_dbow(texts: Sequence[str], config: PVConfig | None = None, layers: 
     """
     check_layers(layers)
     config = config or PVConfig()
-    words, rows = _vocabulary(texts, config.min_count)
-    documents = np.repeat(np.arange(len(texts)), [len(row) for row in rows])  # (number of words,)
-    standing = np.concatenate(rows)
-    counts = np.bincount(standing, minlength=len(words))
-    ratio = config.sample * counts.sum() / counts
-    keep = np.minimum(np.sqrt(ratio) + ratio, 1.0)
-    noise = counts**0.75 / (counts**0.75).sum()
+    in_small_letters = ([word.lower() for word in words_of(text)] for text in texts)
+    corpus = Corpus(in_small_letters, Word2VecConfig(min_count=config.min_count))
+    documents = np.repeat(np.arange(len(texts)), np.diff(corpus.starts))  # (number of words,), as standing
+    words, standing, keep = corpus.words, corpus.ids, corpus.shares_kept(config.sample)
+    noise = corpus.counts**0.75 / (corpus.counts**0.75).sum()
     layer = DocumentWords(len(texts), len(words), config.n_embd).astype(np.float32)
     if layers == "compiled" and can_compile():
         layer = twin(layer, "compiled")
@@ -221,13 +218,6 @@ class PVModel:
         """The inverse of ``state``; KeyError if something is missing."""
         numbers = int(settings["negative"]), float(settings["pull"])
         return cls(settings["words"], arrays["table"], arrays["keep"], arrays["noise"], *numbers)
-
-
-def _vocabulary(texts: Sequence[str], min_count: int) -> tuple[list[str], list[Array]]:
-    """The words in small letters that stand min_count times, the most frequent first; and their rows in each text."""
-    words = frequent_words(Counter(word.lower() for text in texts for word in words_of(text)), min_count)
-    index = {word: row for row, word in enumerate(words)}
-    return words, [numbers_of(text, index) for text in texts]
 
 
 def _uniform(key: int, n: int) -> Array:

@@ -37,11 +37,7 @@ def token_names(tokenizer: Tokenizer) -> list[str]:
 
 
 class RunEncoder:
-    """The last vectors of a run's model (``gpt_vectors``). An index keeps where the run is, and a hash of the weights.
-
-    Args
-        folder: of the run.
-    """
+    """The last vectors of a run's model (``gpt_vectors``). An index keeps the folder, and a hash of the weights."""
 
     def __init__(self, folder: str | Path) -> None:
         self.run = load_run(folder)

@@ -42,31 +42,26 @@ def make_index(
     >>> index.settings["method"], index.vectors.shape
     ('tf-idf', (2, 6))
     """
-    encoder = _make_encoder(texts, method, vectors, run_folder)
+    encoder: Encoder
+    if method == "tf-idf":
+        fit = MOST_NUMBERS // max(1, len(texts))
+        encoder = tf_idf(texts, fit)
+        if len(encoder.words) == fit:
+            warnings.warn(f"only the {fit:,} words that most documents have are kept", stacklevel=2)
+    elif method == "pv-dbow":
+        encoder = train_pv_dbow(texts)
+    elif method == "gpt" and run_folder is not None:
+        encoder = RunEncoder(run_folder)
+    elif method in ("mean", "sif") and vectors is not None:
+        vectors = _needed(vectors, texts)
+        encoder = mean(vectors) if method == "mean" else sif(vectors, texts)
+    elif method in METHODS:
+        raise ConfigError(f"the method {method!r} needs {'a run folder' if method == 'gpt' else 'vectors of words'}")
+    else:
+        raise ConfigError(f"the method {method!r} is unknown; {did_you_mean(method, METHODS)}")
     settings, arrays = encoder.state()
     shown = [" ".join(text.split())[:SHOWN] for text in texts]
     return DocumentIndex(names, shown, encoder.encode(texts), {"method": method} | settings, arrays)
-
-
-def _make_encoder(
-    texts: Sequence[str], method: str, vectors: WordVectors | None, run_folder: str | Path | None
-) -> Encoder:
-    if method == "tf-idf":
-        fit = MOST_NUMBERS // max(1, len(texts))
-        bag = tf_idf(texts, fit)
-        if len(bag.words) == fit:
-            warnings.warn(f"only the {fit:,} words that most documents have are kept", stacklevel=3)
-        return bag
-    if method == "pv-dbow":
-        return train_pv_dbow(texts)
-    if method == "gpt" and run_folder is not None:
-        return RunEncoder(run_folder)
-    if method in ("mean", "sif") and vectors is not None:
-        vectors = _needed(vectors, texts)
-        return mean(vectors) if method == "mean" else sif(vectors, texts)
-    if method in METHODS:
-        raise ConfigError(f"the method {method!r} needs {'a run folder' if method == 'gpt' else 'vectors of words'}")
-    raise ConfigError(f"the method {method!r} is unknown; {did_you_mean(method, METHODS)}")
 
 
 def _needed(table: WordVectors, texts: Sequence[str]) -> WordVectors:

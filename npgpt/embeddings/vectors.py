@@ -30,7 +30,6 @@ class WordVectors:
         words: all different; those of others come with the most frequent word first.
         vectors: (V, C), kept as float32.
     Attributes
-        words, vectors: as given.
         index: word -> its row.
     Raises
         ShapeError if there is not one row a word; DataError if a word stands twice, or a number is infinite or NaN.

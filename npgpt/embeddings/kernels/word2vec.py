@@ -3,10 +3,10 @@
 The plain loop is ``npgpt.embeddings.word2vec.textbook_epoch``, over the steps that ``examples`` lists, and the tests'
 oracle. Its docstring also says why, in CBOW, each neighbour gets the whole gradient of the mean.
 
-Every step changes what the next one reads, so the order is part of the result, and one thread goes through all of it:
-the same bits for any number of threads. What makes it fast: a row is a whole number of registers (tables are padded
-with zeros), all products of a pair are taken before its rows are changed, so that one call finds all its sigmoids,
-sixteen at a time; and the noise comes from an alias table with two hashes of a counter, not from a search among sums.
+Every step changes what the next one reads, so one thread takes them in order. What makes it fast: a row is a whole
+number of registers (tables are padded with zeros), all products of a pair are taken before its rows are changed, so
+that one call finds all its sigmoids, sixteen at a time; and the noise comes from an alias table with two hashes of a
+counter, not from a search among sums.
 """
 
 from typing import Any
@@ -87,7 +87,6 @@ def train_epoch(
     low, high = np.uint32(key_of_epoch & 0xFFFFFFFF), np.uint32((key_of_epoch >> 32) & 0xFFFFFFFF)
     words, dh = kept[len(kept) - LANES :], work[2 * LANES :]
     g = work[: 2 * LANES]
-    n_noise = len(noise_keep)
     counter, pairs = np.uint32(0), np.uint32(0)
     flat_in, flat_out = inputs.reshape(inputs.size), outputs.reshape(outputs.size)
     for sentence in range(len(starts) - 1):
@@ -109,7 +108,7 @@ def train_epoch(
                 count = right - left - 1
                 if count > 0:
                     pairs += np.uint32(1)
-                    m = _noise(words, target, negative, low, high, pairs, noise_keep, noise_alias, n_noise)
+                    m = _noise(words, target, negative, low, high, pairs, noise_keep, noise_alias)
                     for c in range(0, C, LANES):
                         total = splat(0.0)
                         for j in range(left, right):
@@ -124,16 +123,14 @@ def train_epoch(
                 for j in range(left, right):
                     if j != i:
                         pairs += np.uint32(1)
-                        m = _noise(words, target, negative, low, high, pairs, noise_keep, noise_alias, n_noise)
+                        m = _noise(words, target, negative, low, high, pairs, noise_keep, noise_alias)
                         row = kept[j] * C
                         _learn(flat_in, flat_out, flat_in, row, words, m, rate, g, dh, C)
                         _add(flat_in, row, dh, C)
 
 
 @kernel
-def _noise(
-    words: Any, target: int, negative: int, low: Any, high: Any, pair: Any, keep: Any, alias: Any, n_noise: int
-) -> int:
+def _noise(words: Any, target: int, negative: int, low: Any, high: Any, pair: Any, keep: Any, alias: Any) -> int:
     """Draw words of noise behind the target, and return how many there are then; the target itself is left out."""
     m = 1
     for k in range(negative):
