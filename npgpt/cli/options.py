@@ -1,4 +1,4 @@
-"""Flags that commands share. Configuration: a flag for each field, over a file, over the defaults; and ``--out``."""
+"""Flags that commands share: one for each field of a configuration, over a file, over the defaults. Checks of --out."""
 
 import argparse
 import os
