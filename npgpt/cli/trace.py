@@ -13,7 +13,6 @@ import numpy as np
 from npgpt.cli.trace_screen import aligned, walk
 from npgpt.core import Array
 from npgpt.errors import ConfigError, DataError
-from npgpt.model import GPT
 from npgpt.runs import load_run
 from npgpt.study.trace import Trace, Traced, precision, trace
 from npgpt.study.trace.ledger import parse_cell
@@ -22,7 +21,6 @@ from npgpt.study.trace.page import page
 from npgpt.study.trace.tracing import small_model
 from npgpt.support.files import write_atomically
 from npgpt.support.terminal import escape_controls, given_text
-from npgpt.tokenizer import Tokenizer
 
 
 def add_parser(subparsers: Any) -> None:
@@ -58,7 +56,11 @@ def run(options: argparse.Namespace) -> int:
         _show_over_time(Path(options.run_folder), options.picture)
         return 0
     text = given_text(options.text)
-    model, tokenizer = _model(options.run_folder, text)
+    if options.run_folder:
+        loaded = load_run(options.run_folder)
+        model, tokenizer = loaded.model, loaded.tokenizer
+    else:
+        model, tokenizer = small_model(text)
     ids = tokenizer.encode(text)[: model.config.context_length + 1]
     if len(ids) < 2:
         raise DataError(f"the text has {len(ids)} tokens; a pass needs two, one to read and one to predict")
@@ -79,13 +81,6 @@ def run(options: argparse.Namespace) -> int:
     else:
         walk(made, [tokenizer.decode([token]) for token in ids])
     return 0
-
-
-def _model(folder: str | None, text: str) -> tuple[GPT, Tokenizer]:
-    if folder:
-        loaded = load_run(folder)
-        return loaded.model, loaded.tokenizer
-    return small_model(text)
 
 
 def _show_over_time(folder: Path, picture: str | None) -> None:

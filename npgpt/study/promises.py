@@ -4,7 +4,7 @@ import functools
 import multiprocessing
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,14 +26,6 @@ class Promise:
     name: str
     holds: bool
     seen: str
-
-    @staticmethod
-    def check(name: str, check: Callable[[], tuple[bool, str]]) -> "Promise":
-        """Ask a function whether it holds, and what was seen; it does not hold if that raises anything."""
-        try:
-            return Promise(name, *check())
-        except Exception as error:  # whatever it is, the next check is still wanted
-            return Promise(name, False, f"cannot be checked: {type(error).__name__}: {error}")
 
 
 def gradients_are_right() -> tuple[bool, str]:
@@ -125,6 +117,10 @@ CHECKS = {
 
 
 def check_promises() -> Iterator[Promise]:
-    """Check all of ``CHECKS``, each when it is asked for."""
+    """Check all of ``CHECKS``, each when it is asked for; a check that raises anything does not hold."""
     for name, check in CHECKS.items():
-        yield Promise.check(name, check)
+        try:
+            holds, seen = check()
+        except Exception as error:  # whatever it is, the next check is still wanted
+            holds, seen = False, f"cannot be checked: {type(error).__name__}: {error}"
+        yield Promise(name, holds, seen)

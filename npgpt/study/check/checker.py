@@ -122,8 +122,7 @@ def check(subject: Subject, methods: Sequence[str] = METHODS, seed: int = 0) -> 
 
 def upstream(y: Array, seed: int = 0) -> Array:
     """A random gradient of an output, from a stream of its own: drawn as the inputs are, it would be one of them."""
-    dy: Array = np.asarray(np.random.default_rng([seed, 1]).normal(size=y.shape))
-    return dy
+    return np.asarray(np.random.default_rng([seed, 1]).normal(size=y.shape))
 
 
 def on_the_way_back(tensors: Iterable[str]) -> list[str]:
@@ -135,8 +134,7 @@ def on_the_way_back(tensors: Iterable[str]) -> list[str]:
 
 def rise(above: Array, below: Array) -> Array:
     """What an output gained. A masked score is −∞ on both sides: it gained 0, not −∞ + ∞."""
-    gained: Array = np.subtract(above, below, where=above != below, out=np.zeros(above.shape))
-    return gained
+    return np.asarray(np.subtract(above, below, where=above != below, out=np.zeros(above.shape)))
 
 
 class _Witnesses:

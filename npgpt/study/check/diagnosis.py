@@ -106,17 +106,12 @@ def repeated_ids(doctor: Doctor, name: str, d: str, g: Array, e: Array) -> Answe
             continue
         for upstream in doctor.arrays.values():
             if upstream.shape == (*ids.shape, *e.shape[1:]) and e.ndim == 2 and ids.min() >= 0 and ids.max() < len(e):
-                last = np.zeros_like(e)
+                last, total = np.zeros_like(e), np.zeros_like(e)
                 last[ids] = upstream
-                if doctor.same(g, last) or doctor.same(g - (e - _scattered(e, ids, upstream)), last):
+                np.add.at(total, ids, upstream)
+                if doctor.same(g, last) or doctor.same(g - (e - total), last):
                     return "repeated ids", f"{d} has what an id that stands several times got last: add with np.add.at"
     return None
-
-
-def _scattered(e: Array, ids: Array, upstream: Array) -> Array:
-    total = np.zeros_like(e)
-    np.add.at(total, ids, upstream)
-    return total
 
 
 def swapped(doctor: Doctor, name: str, d: str, g: Array, e: Array) -> Answer | None:
@@ -203,17 +198,15 @@ def lost_term(doctor: Doctor, name: str, d: str, g: Array, e: Array) -> Answer |
             share = doctor.through(kept, name)
             if share.any() and not doctor.same(share, e):
                 shares[kept.removeprefix("kept ")] = share
-    for kept, share in shares.items():
-        if doctor.same(g, e - share):
-            return "lost term", f"{d} lacks the share that comes through {kept}"
-    for kept, share in shares.items():
-        if doctor.same(g, share):
-            return "lost term", f"{d} is only the share that comes through {kept}: another way is lost"
-    for kept, share in shares.items():
-        if doctor.same(g, e + share):
-            return "lost term", f"{d} has the share that comes through {kept} twice"
-        if doctor.same(g, e - 2 * share):
-            return "sign", f"{d} has the share that comes through {kept} with the wrong sign"
+    for kind, whole, much, says in (
+        ("lost term", e, -1, "lacks the share that comes through {}"),
+        ("lost term", 0 * e, 1, "is only the share that comes through {}: another way is lost"),
+        ("lost term", e, 1, "has the share that comes through {} twice"),
+        ("sign", e, -2, "has the share that comes through {} with the wrong sign"),
+    ):
+        for kept, share in shares.items():
+            if doctor.same(g, whole + much * share):
+                return kind, f"{d} {says.format(kept)}"
     for kept, share in shares.items():
         rest = e - share
         basis = np.stack([rest.ravel(), share.ravel()], axis=1)

@@ -23,14 +23,12 @@ def jacobian(layer: Layer, x: Array) -> Array:
         dy = np.zeros(y.size, y.dtype)
         dy[i] = 1
         rows.append(np.ravel(layer.backward(dy.reshape(y.shape), cache)).copy())
-    matrix: Array = np.array(rows).reshape(y.size, x.size)
-    return matrix
+    return np.asarray(np.array(rows).reshape(y.size, x.size))
 
 
 def of_softmax(w: Array) -> Array:
     """diag(w) − w·wᵀ, of one row of weights."""
-    matrix: Array = np.diag(w) - np.outer(w, w)
-    return matrix
+    return np.asarray(np.diag(w) - np.outer(w, w))
 
 
 def of_layer_norm(x: Array, gain: Array, eps: float) -> Array:
@@ -38,15 +36,13 @@ def of_layer_norm(x: Array, gain: Array, eps: float) -> Array:
     C = len(x)
     rstd = 1 / np.sqrt(((x - x.mean()) ** 2).mean() + eps)
     xhat = (x - x.mean()) * rstd
-    matrix: Array = np.diag(gain) @ (rstd * (np.eye(C) - 1 / C - np.outer(xhat, xhat) / C))
-    return matrix
+    return np.asarray(np.diag(gain) @ (rstd * (np.eye(C) - 1 / C - np.outer(xhat, xhat) / C)))
 
 
 def of_gelu(x: Array) -> Array:
     """diag(Φ(x) + x·φ(x)), of the exact form."""
     density = np.exp(-0.5 * x * x) / math.sqrt(2 * math.pi)
-    matrix: Array = np.diag(0.5 * (1 + erf(x / math.sqrt(2))) + x * density)
-    return matrix
+    return np.asarray(np.diag(0.5 * (1 + erf(x / math.sqrt(2))) + x * density))
 
 
 def side_by_side(layer: Layer, x: Array, formula: Array, digits: int = 4) -> str:

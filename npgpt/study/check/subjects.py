@@ -16,7 +16,7 @@ from npgpt.study.check.cases import Case
 from npgpt.study.check.tape import gradients, taped
 
 Nudges = Mapping[str, Array]  # tensor -> what is added to it
-Place = tuple[Any, str]  # the object or dict that holds a parameter, and under which name
+Place = tuple[dict[str, Any], str]  # what holds a parameter, an object as its ``vars``, and under which name
 
 
 class Subject:
@@ -42,23 +42,21 @@ class Subject:
     ) -> None:
         self.name, self.run, self.inputs, self.places, self.sizes = name, run, inputs, places or {}, sizes or {}
         self.tensors: dict[str, Array] = {f"input {n}": x for n, x in inputs.items() if _is_float(x)}
-        self.tensors |= {n: _get(*place) for n, place in self.places.items()}
+        self.tensors |= {n: holder[key] for n, (holder, key) in self.places.items()}
         self.constants = {n: x for n, x in inputs.items() if isinstance(x, np.ndarray) and not _is_float(x)}
 
     def forward(self, nudges: Nudges) -> Array:
         """Run forward with something added to tensors: of float64, of complex numbers, or of taped ones."""
         places = {name: place for name, place in self.places.items() if name in nudges}
-        values = {name: _get(*place) for name, place in places.items()}
+        values = {name: holder[key] for name, (holder, key) in places.items()}
+        inputs = (x + nudges[f"input {n}"] if f"input {n}" in nudges else x for n, x in self.inputs.items())
         try:
-            for name, place in places.items():
-                _put(*place, values[name] + nudges[name])
-            key = "input {}".format
-            return np.asarray(
-                self.run(*(x + nudges[key(n)] if key(n) in nudges else x for n, x in self.inputs.items()))
-            )
+            for name, (holder, key) in places.items():
+                holder[key] = values[name] + nudges[name]
+            return np.asarray(self.run(*inputs))
         finally:
-            for name, place in places.items():
-                _put(*place, values[name])
+            for name, (holder, key) in places.items():
+                holder[key] = values[name]
 
     def gradients(self, dy: Array) -> dict[str, Array]:
         """What backward says that the gradients of Σ dy ⊙ y are; of every tensor, NaN where it says nothing."""
@@ -97,13 +95,12 @@ class LayerSubject(Subject):
     """A layer of npgpt's kind, in a case; its kept arrays are tensors too."""
 
     def __init__(self, case: Case) -> None:
-        self.case, self.params = case, case.layer.parameters()
-        places = {f"param {path}": (param, "value") for path, param in self.params.items()}
+        self.case = case
+        places = {f"param {path}": (vars(param), "value") for path, param in case.layer.parameters().items()}
         super().__init__(case.name, self._run, case.inputs, places, case.sizes)
         cache = case.cache()
         case.forward(cache)
-        self.kept = {path: value for path, value, _ in cache.walk() if value.dtype.kind == "f"}
-        self.tensors |= {f"kept {path}": value for path, value in self.kept.items()}
+        self.tensors |= {f"kept {path}": value for path, value, _ in cache.walk() if value.dtype.kind == "f"}
         self.cache = NudgedCache(case)
 
     def _run(self, *inputs: Any) -> Array:
@@ -117,13 +114,10 @@ class LayerSubject(Subject):
         cache = self.case.cache(trace=True)
         self.case.layer.zero_grad()
         self.case.forward(cache)
-        dinputs = self.case.backward(dy, cache)
-        noted = {path: grad for path, _, grad in cache.walk() if path in self.kept and grad is not None}
-        return {
-            **{f"input {name}": np.array(dx) for name, dx in dinputs.items()},
-            **{f"param {path}": param.grad.copy() for path, param in self.params.items()},
-            **{f"kept {p}": np.array(noted.get(p, np.full_like(x, np.nan))) for p, x in self.kept.items()},
-        }
+        found = {f"input {name}": dx for name, dx in self.case.backward(dy, cache).items()}
+        found |= {f"param {path}": param.grad for path, param in self.case.layer.parameters().items()}
+        found |= {f"kept {path}": grad for path, _, grad in cache.walk() if grad is not None}
+        return {name: np.array(found.get(name, np.full_like(x, np.nan))) for name, x in self.tensors.items()}
 
 
 class NudgedCache(Cache):
@@ -175,9 +169,9 @@ class ObjectSubject(Subject):
             items = value.items() if isinstance(value, dict) and name in ("params", "parameters") else [(name, value)]
             for key, array in items:
                 if _is_float(array):
-                    place = value if isinstance(value, dict) else made, key
-                    _put(*place, _floats(array))
-                    places[f"param {key}"] = place
+                    holder = value if isinstance(value, dict) else vars(made)
+                    holder[key] = _floats(array)
+                    places[f"param {key}"] = holder, key
         super().__init__(type(made).__name__, made.forward, {n: _floats(x) for n, x in inputs.items()}, places)
         made.backward(np.zeros_like(self.forward({})))
         for name in [name for name in places if self._gradient(name) is None]:
@@ -211,15 +205,3 @@ def _is_float(x: Any) -> bool:
 
 def _floats(x: Any) -> Any:
     return x.astype(np.float64) if _is_float(x) else x
-
-
-def _get(holder: Any, key: str) -> Array:
-    value: Array = holder[key] if isinstance(holder, dict) else getattr(holder, key)
-    return value
-
-
-def _put(holder: Any, key: str, value: Array) -> None:
-    if isinstance(holder, dict):
-        holder[key] = value
-    else:
-        setattr(holder, key, value)

@@ -37,13 +37,6 @@ TARGETS = {
     "npgpt.layers.mlp:MLP.backward": "MLP",
     "npgpt.layers.block:Block.backward": "Block",
 }
-# what was done -> what a diagnosis may call it
-NAMES = {
-    "factor": ("factor", "sign"),
-    "transpose": ("transposed",),
-    "drop": ("lost term", "zero", "factor"),  # a term dropped from 1 − p is a factor
-    "swap": ("wrong operand", "swapped", "lost factor", "upstream"),  # w for dw does not grow with dy
-}
 
 
 def generated(n: int, seed: int = 0) -> Iterator[Verdict]:
@@ -52,8 +45,9 @@ def generated(n: int, seed: int = 0) -> Iterator[Verdict]:
     seen: set[str] = set()
     while n:
         target = rng.choice(list(TARGETS))
-        what = rng.choice(list(NAMES))
-        changed = CHANGES[what](ast.parse(source_of(target)), rng)
+        what = rng.choice(list(CHANGES))
+        change, names = CHANGES[what]
+        changed = change(ast.parse(source_of(target)), rng)
         source = ast.unparse(changed) if changed else ""
         if not source or source in seen or not _is_wrong(target, source):
             continue
@@ -62,7 +56,7 @@ def generated(n: int, seed: int = 0) -> Iterator[Verdict]:
         with replaced(target, source):
             killed_by, kind, says = judge(TARGETS[target])
         name = f"{what}-{len(seen)}-in-{target.partition(':')[2]}"
-        yield Verdict(name, _difference(target, source), killed_by, says, kind in NAMES[what], held_out=True)
+        yield Verdict(name, _difference(target, source), killed_by, says, kind in names, held_out=True)
 
 
 def _is_wrong(target: str, source: str) -> bool:
@@ -99,12 +93,12 @@ def _put(tree: ast.AST, old: ast.AST, new: ast.AST) -> ast.AST:
     return changed
 
 
-def _is_sum_or_product(node: ast.AST) -> bool:
-    return isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult | ast.MatMult | ast.Add | ast.Sub)
+def _operation(tree: ast.AST, rng: random.Random, *kinds: type[ast.operator]) -> Any:
+    return _some(tree, rng, lambda node: isinstance(node, ast.BinOp) and isinstance(node.op, kinds))
 
 
 def _times_a_constant(tree: ast.AST, rng: random.Random) -> ast.AST | None:
-    node = _some(tree, rng, _is_sum_or_product)
+    node = _operation(tree, rng, ast.Mult, ast.MatMult, ast.Add, ast.Sub)
     if node is None:
         return None
     factor = rng.choice([-1.0, 2.0, 0.5, round(rng.uniform(0.2, 3.0), 3)])
@@ -120,7 +114,7 @@ def _transposed(tree: ast.AST, rng: random.Random) -> ast.AST | None:
             turned.append((node, node.func.value))
     if turned and rng.random() < 0.5:
         return _put(tree, *rng.choice(turned))
-    product = _some(tree, rng, lambda n: isinstance(n, ast.BinOp) and isinstance(n.op, ast.MatMult))
+    product = _operation(tree, rng, ast.MatMult)
     if product is None:
         return None
     side = rng.choice([product.left, product.right])
@@ -129,10 +123,8 @@ def _transposed(tree: ast.AST, rng: random.Random) -> ast.AST | None:
 
 
 def _dropped(tree: ast.AST, rng: random.Random) -> ast.AST | None:
-    node = _some(tree, rng, lambda n: isinstance(n, ast.BinOp) and isinstance(n.op, ast.Add | ast.Sub))
-    if node is None:
-        return None
-    return _put(tree, node, rng.choice([node.left, node.right]))
+    node = _operation(tree, rng, ast.Add, ast.Sub)
+    return _put(tree, node, rng.choice([node.left, node.right])) if node else None
 
 
 def _swapped(tree: ast.AST, rng: random.Random) -> ast.AST | None:
@@ -144,9 +136,10 @@ def _swapped(tree: ast.AST, rng: random.Random) -> ast.AST | None:
     return _put(tree, node, ast.Name(rng.choice(others), ast.Load())) if others else None
 
 
-CHANGES: dict[str, Callable[[ast.AST, random.Random], ast.AST | None]] = {
-    "factor": _times_a_constant,
-    "transpose": _transposed,
-    "drop": _dropped,
-    "swap": _swapped,
+# what is done -> how, and what a diagnosis may call it
+CHANGES: dict[str, tuple[Callable[[ast.AST, random.Random], ast.AST | None], tuple[str, ...]]] = {
+    "factor": (_times_a_constant, ("factor", "sign")),
+    "transpose": (_transposed, ("transposed",)),
+    "drop": (_dropped, ("lost term", "zero", "factor")),  # a term dropped from 1 − p is a factor
+    "swap": (_swapped, ("wrong operand", "swapped", "lost factor", "upstream")),  # w for dw does not grow with dy
 }
