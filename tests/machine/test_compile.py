@@ -23,7 +23,7 @@ def refuse(path, *args, **kwargs):
 Path.mkdir = refuse
 import npgpt.tokenizer.kernels.decode as decode
 import numpy as np
-print(cache.cache_folder(), decode.decoded_size(np.array([1, 2], np.uint32), np.array([0, 3, 4])))
+print(cache.cache_folder(), decode.decoded_size(np.array([1, 2], np.uint32), np.array([0, 0, 3, 7])))
 """
 
 
