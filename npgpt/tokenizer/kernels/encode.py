@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from npgpt.machine.bits import fold_multiply, load32, load64, prefetch, store128
-from npgpt.machine.compile import kernel
+from npgpt.machine.compile import inline_kernel, kernel
 from npgpt.tokenizer.kernels.merge import FEW, merge
 from npgpt.tokenizer.kernels.split import split
 
-BLOCK = 128 + 63  # pieces; a block is full from 128 on, and the last window may find 63
+BLOCK = 192  # pieces: 129, and as many as the last window may find; whole cache lines
 LONGEST_KEY = 15  # bytes
 LONGEST_KEPT = 256  # bytes; longer pieces are merged each time
 
@@ -86,7 +86,7 @@ def encode(
     return at, n_out
 
 
-@kernel
+@inline_kernel
 def find_keys(text: Any, at: int, n_pieces: int, table: Any, state: Any, block: Any) -> None:
     """The first phase: for each piece of a block its two keys and its entry, which is asked for.
 
@@ -100,12 +100,13 @@ def find_keys(text: Any, at: int, n_pieces: int, table: Any, state: Any, block: 
             low, high = short_key(text, at, size)
         else:
             low, high = other_key(text, at, size, state)
-        lows[k], highs[k], entries[k] = low, high, first_entry(low, high, table, state)
-        prefetch(table, entries[k])
+        entry = first_entry(low, high, table, state)
+        prefetch(table, entry)
+        lows[k], highs[k], entries[k] = low, high, entry
         at = ends[k]
 
 
-@kernel
+@inline_kernel
 def first_entry(low: int, high: int, table: Any, state: Any) -> int:
     """Where the entry of a key is looked for first; the next ones follow behind, four int64 each."""
     return fold_multiply(low ^ state[SECRET_1], high ^ state[SECRET_2]) << 2 & (len(table) - 1)

@@ -63,7 +63,7 @@ def add_merges(merges: Any, pairs: Any, byte_pairs: Any) -> None:
         add_pair(merges[k, 0], merges[k, 1], 256 + k, pairs, byte_pairs)
 
 
-@kernel
+@inline_kernel
 def merge(text: Any, start: int, size: int, pairs: Any, byte_pairs: Any, tokens: Any, made: Any) -> int:
     """Encode ``text[start:start + size]`` into ``tokens``, which has room for ``size``; returns how many they are.
 
