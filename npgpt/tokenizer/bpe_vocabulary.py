@@ -29,7 +29,10 @@ class Vocabulary(Protocol):
 
 def checked_merges(merges: Sequence[Pair] | NDArray[np.int64]) -> NDArray[np.int64]:
     """The merges as an array (n, 2), if each joins two tokens that exist by then and none stands twice."""
-    pairs = np.array(merges, np.int64).reshape(-1, 2)
+    try:
+        pairs = np.array(merges, np.int64).reshape(-1, 2)
+    except OverflowError:
+        raise TokenizerError(f"a merge joins an id beyond 64 bits; ids are below {MAX_TOKENS}") from None
     if 256 + len(pairs) > MAX_TOKENS:
         raise TokenizerError(f"{len(pairs)} merges are too many: there may be {MAX_TOKENS} tokens")
     exist = 256 + np.arange(len(pairs))
