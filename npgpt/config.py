@@ -12,6 +12,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
+
 from npgpt.errors import ConfigError, did_you_mean
 from npgpt.layers.activations import ACTIVATIONS
 from npgpt.layers.schemes import SCHEMES
@@ -42,7 +44,11 @@ class Options:
 
     def __post_init__(self) -> None:
         for item in fields(self):  # type: ignore[arg-type]  # the subclasses are dataclasses
-            check_value(item, getattr(self, item.name))
+            value = getattr(self, item.name)
+            if isinstance(value, np.generic):  # a number of NumPy's, as from np.logspace, which TOML could not hold
+                value = value.item()
+                object.__setattr__(self, item.name, value)
+            check_value(item, value)
 
     @classmethod
     def names(cls) -> set[str]:

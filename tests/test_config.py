@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -93,3 +94,14 @@ def test_a_file_of_npgpt_0_1_has_an_old_name_for_the_layers(tmp_path: Path) -> N
     file.write_text('[train]\nkernels = "quick"\n')
     with pytest.raises(ConfigError, match="layers 'quick' is unknown"):
         RunConfig.load(file)
+
+
+def test_numbers_of_numpy_are_numbers(tmp_path: Path) -> None:
+    model = GPTConfig(n_embd=np.int64(64), tie_weights=np.bool_(False))  # type: ignore[arg-type]
+    config = RunConfig(model=model, train=TrainConfig(learning_rate=np.logspace(-4, -2, 3)[1]))
+    file = tmp_path / "config.toml"
+    file.write_text(config.dumps())
+    assert RunConfig.load(file) == config
+    assert type(config.model.n_embd) is int and type(config.train.learning_rate) is float
+    with pytest.raises(ConfigError, match="n_embd must be a whole number, not 64.0"):
+        GPTConfig(n_embd=np.float64(64))  # type: ignore[arg-type]
