@@ -7,10 +7,17 @@ from pathlib import Path
 
 import pytest
 
-EXAMPLES = sorted(Path(__file__).parents[1].joinpath("examples").glob("*.py"))
+EXAMPLES = sorted(Path(__file__).parents[1].joinpath("examples").glob("[0-9]*.py"))
+SLOW = {"03", "05", "11", "12", "13", "15", "16", "17", "19"}  # those that take seconds
 
 
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_there_are_examples() -> None:
+    assert len(EXAMPLES) >= 17 and {path.stem[:2] for path in EXAMPLES} >= SLOW
+
+
+@pytest.mark.parametrize(
+    "path", [pytest.param(path, marks=[pytest.mark.slow] * (path.stem[:2] in SLOW), id=path.stem) for path in EXAMPLES]
+)
 def test_example(path: Path, tmp_path: Path) -> None:
     ran = subprocess.run(
         [sys.executable, path],

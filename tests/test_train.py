@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from npgpt.build import make_gpt
@@ -23,7 +23,6 @@ def tiny_model(dtype: type = np.float64, **changes: object) -> GPT:
     return GPT(dataclasses.replace(TINY, **changes), dtype=dtype)
 
 
-@settings(max_examples=30)
 @given(B=st.integers(1, 6), parts=st.integers(1, 6), seed=st.integers(0, 99))
 def test_parts_of_a_batch_give_the_gradient_of_the_whole(B: int, parts: int, seed: int) -> None:
     random = np.random.default_rng(seed)

@@ -179,10 +179,6 @@ class Cache:
             if path.startswith(inside) and value is not None:
                 yield path, value, scope._grads.get(name)
 
-    def is_empty(self) -> bool:
-        """Whether no pass has kept anything since the cache was made or reset."""
-        return not self._shared.kept
-
     def _scopes(self) -> Iterator[Self]:
         yield self
         for child in self._children.values():

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as nps
 
@@ -72,7 +72,6 @@ def test_npz_takes_any_word(place: Path, table: WordVectors) -> None:
 
 
 @given(bits=nps.arrays(np.uint32, 300))
-@settings(max_examples=30)
 def test_every_float32_survives_as_digits(place: Path, bits: Array) -> None:
     drawn = bits.view(np.float32)
     drawn = drawn[np.isfinite(drawn)][:, None]

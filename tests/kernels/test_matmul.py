@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from npgpt import layers
@@ -48,7 +48,6 @@ layouts = st.sampled_from(["rows", "columns", "slice", "gaps"])
 length = st.one_of(st.integers(0, 40), st.sampled_from([64, 65, 97]))
 
 
-@settings(max_examples=120)
 @given(
     M=length, K=st.one_of(length, st.just(600)), N=length, how=st.tuples(layouts, layouts, layouts), add=st.booleans(),
     threads=st.integers(1, 3), seed=st.integers(0, 99),
@@ -136,6 +135,7 @@ print(tile.TILE.name, code.hexdigest(), sep="|")
 
 
 @pytest.mark.skipif(tile.TILE is tile.NEON, reason="the names of processors are those of x86-64")
+@pytest.mark.slow
 def test_every_tile_gives_the_same_bits() -> None:
     found = {}
     for processor in ("generic", "haswell", "skylake-avx512"):

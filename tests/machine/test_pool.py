@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from npgpt.errors import ConfigError
@@ -100,7 +100,6 @@ def wait_for_sleepers(n: int) -> None:
         time.sleep(0.001)
 
 
-@settings(max_examples=50)
 @given(st.integers(0, 300), st.integers(1, 5), st.sampled_from([0, 30]))
 def test_each_chunk_is_done_once(n_chunks: int, n_threads: int, work: int) -> None:
     set_num_threads(n_threads)

@@ -113,12 +113,14 @@ def test_any_number_of_threads(threads: int) -> None:
     assert hash_elsewhere(STEPS, threads, {})[1] == reference()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cpu", CPUS)
 def test_any_cpu(cpu: str) -> None:
     need(cpu)
     assert trained_for(cpu)[1] == reference()
 
 
+@pytest.mark.slow
 def test_every_kind_of_cpu_has_a_tile_of_its_own() -> None:
     for cpu in CPUS:
         need(cpu)
@@ -126,6 +128,7 @@ def test_every_kind_of_cpu_has_a_tile_of_its_own() -> None:
     assert len(set(tiles.values())) == len(CPUS), tiles
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "variables", [NUMPY, GLIBC, {"OPENBLAS_CORETYPE": "Haswell"}, {"OPENBLAS_CORETYPE": "Nehalem"}], ids=str
 )
@@ -136,12 +139,14 @@ def test_whatever_other_libraries_do(variables: dict[str, str]) -> None:
     assert witness(variables)["ours"] == unchanged()["ours"]
 
 
+@pytest.mark.slow
 def test_a_cpu_without_anything() -> None:
     """Without vector units and fused multiply-adds, which the C library then computes: that is slow, so one step."""
     need("generic")
     assert hash_elsewhere(1, 2, CPUS["generic"] | PLAIN_LIBRARIES)[1] == weights_hash(1, 1)
 
 
+@pytest.mark.slow
 def test_those_settings_do_change_bits() -> None:
     """Else the tests above would show nothing."""
     need("haswell")

@@ -5,11 +5,11 @@ from npgpt.study.check.checker import check_case, check_cases, gradcheck, upstre
 from npgpt.study.check.diagnosis import KINDS
 from npgpt.study.check.invariants import INVARIANTS
 from npgpt.study.check.jacobians import jacobian
-from npgpt.study.check.laws import LAWS, LAWS_OF_COMPILED, Law
+from npgpt.study.check.laws import LAWS, LAWS_OF_COMPILED, Law, laws_for
 from npgpt.study.check.report import METHODS, TOLERANCES, Check, Finding, Report
 
 __all__ = [
     "CASES", "INVARIANTS", "KINDS", "LAWS", "LAWS_OF_COMPILED", "METHODS", "TOLERANCES", "Case", "Check", "Finding",
     "Law", "Report", "Sizes", "TrainingLoss", "check_case", "check_cases", "compile_case", "gradcheck", "jacobian",
-    "make_case", "of_order_one", "upstream"
+    "laws_for", "make_case", "of_order_one", "upstream"
 ]  # fmt: skip

@@ -3,9 +3,9 @@
 L is Σ dy ⊙ y with a *random* upstream gradient dy. With ones, softmax and layer norm have the gradient zero, and a
 backward that returns zeros would pass. Of every input, every parameter, and every array that forward keeps:
 
+tape          the chain rule through every single operation of forward (``tape.py``), all cells at once. Error < 1e-12
 differences   (L(x + h) − L(x − h))/2h at h = 1e-5, cell by cell: off by O(h²) and by rounding over h. Error < 1e-7
 complex       Im L(x + ih)/h, cell by cell: no difference is taken, so h can be 1e-30. Error < 1e-12
-tape          the chain rule through every single operation of forward (``tape.py``), all cells at once. Error < 1e-12
 sweep         differences along a random direction with h = 1e-1 ... 1e-9: first the error falls with h², then rounding
               grows as 1/h. The bottom of that V counts, wherever it lies. Error < 1e-8
 Taylor        L(x + h·v) − L(x) − h·⟨dx, v⟩ is what the gradient leaves: it shrinks with h² if the gradient is right,
@@ -13,8 +13,8 @@ Taylor        L(x + h·v) − L(x) − h·⟨dx, v⟩ is what the gradient leave
 adjoint       ⟨dy, J·v⟩ = ⟨Jᵀ·dy, v⟩, where J·v is what the output does along v, and Jᵀ·dy is backward. Error < 1e-12
 
 The error is taken over a whole tensor, ‖a − n‖/(‖a‖ + ‖n‖ + 10⁻³‖dy‖): cell by cell, correct code would fail wherever a
-gradient is exactly zero, as that of attention's key bias. Of tensors with more than 400 cells, differences and the
-complex step take 8 random directions instead of the cells.
+gradient is exactly zero, as that of attention's key bias. Differences and the complex step take 8 random directions
+instead of the cells where a tensor has more than 400, and in a layer made of layers whose cells the tape has all seen.
 """
 
 import copy
@@ -29,13 +29,12 @@ import numpy as np
 from npgpt.core import Array, Layer
 from npgpt.errors import NpgptError
 from npgpt.study.check.cases import Case, make_case
-from npgpt.study.check.diagnosis import diagnose
+from npgpt.study.check.diagnosis import diagnose_all
 from npgpt.study.check.evidence import Doctor
 from npgpt.study.check.report import METHODS, TOLERANCES, Check, Finding, Report
 from npgpt.study.check.subjects import FunctionSubject, LayerSubject, ObjectSubject, Subject
 
 MANY, DIRECTIONS = 400, 8
-MANY_WRONG = 8  # tensors that are looked at closely
 MANY_CASES = 8  # from which on starting processes pays
 SWEEP = tuple(10.0**-n for n in range(1, 10))
 TAYLOR = tuple(10.0**-n for n in range(1, 7))
@@ -82,9 +81,9 @@ def _as_layer(made: Any) -> Any:
     return layer
 
 
-def check_case(case: Case, methods: Sequence[str] = METHODS, seed: int = 0) -> Report:
+def check_case(case: Case, methods: Sequence[str] = METHODS, seed: int = 0, until_wrong: bool = False) -> Report:
     """Check every gradient of a case."""
-    return check(LayerSubject(case), methods, seed)
+    return check(LayerSubject(case), methods, seed, until_wrong)
 
 
 def check_cases(names: Sequence[str]) -> Iterator[Report]:
@@ -100,8 +99,12 @@ def _report(name: str) -> Report:
     return check_case(make_case(name))
 
 
-def check(subject: Subject, methods: Sequence[str] = METHODS, seed: int = 0) -> Report:
-    """Check every gradient of a subject, by some methods, and say what is wrong."""
+def check(subject: Subject, methods: Sequence[str] = METHODS, seed: int = 0, until_wrong: bool = False) -> Report:
+    """Check every gradient of a subject, by some methods, and say what is wrong.
+
+    Args
+        until_wrong: ask no further method once one has found a wrong gradient, and explain only the first.
+    """
     report = Report()
     dy = upstream(subject.forward({}), seed)
     with np.errstate(all="ignore"):  # a wrong gradient may be infinite
@@ -109,14 +112,14 @@ def check(subject: Subject, methods: Sequence[str] = METHODS, seed: int = 0) -> 
     witnesses = _Witnesses(subject, dy, given, report, seed)
     for method in methods:
         report.extend(witnesses.ask(method))
+        if until_wrong and not all(check.passed for check in report):
+            break
     failed = {check.tensor for check in report if not check.passed}
     wrong = [name for name in on_the_way_back(subject.tensors) if name in failed]
     if wrong:
         doctor = Doctor(subject, dy, given, report.truth)
-        first, rest = wrong[:MANY_WRONG], wrong[MANY_WRONG:]
-        report.findings = [Finding(subject.name, name, *diagnose(doctor, name)) for name in first]
-        follows = "follows", "wrong as well, perhaps because of what is wrong above"
-        report.findings += [Finding(subject.name, name, *follows) for name in rest]
+        answers = diagnose_all(doctor, wrong, until_wrong)
+        report.findings = [Finding(subject.name, name, *answer) for name, answer in zip(wrong, answers, strict=True)]
     return report
 
 
@@ -143,10 +146,11 @@ class _Witnesses:
     Attributes
         got: tensor -> its gradient; NaN if it came in another shape, with no number in the right place.
         directions: tensor -> a random direction, of about length one.
+        every_cell_seen: whether the tape has judged all cells of all tensors.
     """
 
     def __init__(self, subject: Subject, dy: Array, given: dict[str, Array], report: Report, seed: int) -> None:
-        self.subject, self.dy, self.report = subject, dy, report
+        self.subject, self.dy, self.report, self.every_cell_seen = subject, dy, report, False
         shapes = {name: x.shape for name, x in subject.tensors.items()}
         self.got = {n: given[n] if given[n].shape == shape else np.full(shape, np.nan) for n, shape in shapes.items()}
         rng = np.random.default_rng([seed, 2])
@@ -157,6 +161,7 @@ class _Witnesses:
         try:
             if method == "tape":
                 by_tape = self.subject.gradients_by_tape(self.dy)
+                self.every_cell_seen = True
                 return [self._compare(method, name, numeric) for name, numeric in by_tape.items()]
             if method in ("differences", "complex"):
                 slope = self._difference if method == "differences" else self._complex
@@ -189,9 +194,9 @@ class _Witnesses:
         return y.imag / TINY
 
     def _cells(self, method: str, slope: Callable[[str, Array], Array], name: str) -> Check:
-        """Nudge one cell after another; many cells along random directions, all of them at once."""
+        """Nudge one cell after another, or many cells at once along random directions."""
         got, dy = self.got[name], self.dy
-        if got.size <= MANY:
+        if got.size <= MANY and not (self.subject.composite and self.every_cell_seen):
             nudge, numeric = np.zeros(got.shape), np.empty(got.shape)
             for cell in np.ndindex(got.shape):
                 nudge[cell] = 1

@@ -7,7 +7,7 @@ that is said. Questions are asked from the most specific to the least.
 """
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from npgpt.core import Array
 from npgpt.study.check.evidence import Doctor, gradient_name
 
 Answer = tuple[str, str]  # kind, sentence
+MANY_WRONG = 8  # tensors that are diagnosed; the others are probably wrong because of these
 
 # What a diagnosis can be.
 KINDS = (
@@ -329,3 +330,25 @@ def diagnose(doctor: Doctor, name: str) -> Answer:
             if (answer := question(doctor, name, d, g, e)) is not None:
                 return answer
     return "unknown", f"{d} is wrong, but none of the usual mistakes explains its numbers"
+
+
+def diagnose_all(doctor: Doctor, wrong: Sequence[str], until_explained: bool = False) -> Iterator[Answer]:
+    """A diagnosis of each wrong tensor, in order.
+
+    Args
+        wrong: tensors in the order in which backward meets them: a later one may be wrong because of an earlier one.
+        until_explained: diagnose no further tensor once one has been explained.
+    """
+    explained = False
+    for i, name in enumerate(wrong):
+        if i >= MANY_WRONG or (until_explained and explained):
+            yield "follows", "wrong as well, perhaps because of what is wrong above"
+            continue
+        kind, says = diagnose(doctor, name)
+        explained = explained or is_explanation(kind)
+        yield kind, says
+
+
+def is_explanation(kind: str) -> bool:
+    """Whether a diagnosis names a mistake."""
+    return kind not in ("unknown", "not noted", "follows")

@@ -30,7 +30,10 @@ class Subject:
         tensors: ``input x``, ``param weight``, ``kept xhat`` -> value. These have gradients.
         constants: other arrays that go in: ids, targets.
         sizes: letter -> size, to put a name to a factor; may be empty.
+        composite: whether it is a layer made of layers.
     """
+
+    composite = False
 
     def __init__(
         self,
@@ -95,7 +98,7 @@ class LayerSubject(Subject):
     """A layer of npgpt's kind, in a case; its kept arrays are tensors too."""
 
     def __init__(self, case: Case) -> None:
-        self.case = case
+        self.case, self.composite = case, bool(case.layer.children())
         places = {f"param {path}": (vars(param), "value") for path, param in case.layer.parameters().items()}
         super().__init__(case.name, self._run, case.inputs, places, case.sizes)
         cache = case.cache()

@@ -39,8 +39,8 @@ TARGETS = {
 }
 
 
-def generated(n: int, seed: int = 0) -> Iterator[Verdict]:
-    """n of them, each tried."""
+def generated(n: int, seed: int = 0, until_killed: bool = False) -> Iterator[Verdict]:
+    """n of them, each tried, as by ``try_mutant``."""
     rng = random.Random(seed)
     seen: set[str] = set()
     while n:
@@ -54,7 +54,7 @@ def generated(n: int, seed: int = 0) -> Iterator[Verdict]:
         seen.add(source)
         n -= 1
         with replaced(target, source):
-            killed_by, kind, says = judge(TARGETS[target])
+            killed_by, kind, says = judge(TARGETS[target], until_killed=until_killed)
         name = f"{what}-{len(seen)}-in-{target.partition(':')[2]}"
         yield Verdict(name, _difference(target, source), killed_by, says, kind in names, held_out=True)
 

@@ -8,10 +8,10 @@ import numpy as np
 from npgpt.core import Array
 from npgpt.errors import NpgptError
 from npgpt.study.check.cases import Case, compile_case, make_case
-from npgpt.study.check.checker import MANY_WRONG, check_case, on_the_way_back, rise, upstream
-from npgpt.study.check.diagnosis import diagnose
+from npgpt.study.check.checker import check_case, on_the_way_back, rise, upstream
+from npgpt.study.check.diagnosis import diagnose_all, is_explanation
 from npgpt.study.check.evidence import Doctor
-from npgpt.study.check.laws import LAWS, LAWS_OF_COMPILED, equals_its_textbook_twin
+from npgpt.study.check.laws import LAWS, LAWS_OF_COMPILED, equals_its_textbook_twin, laws_for
 from npgpt.study.check.subjects import LayerSubject
 from npgpt.study.mutants.plant import Mutant, planted
 from npgpt.study.mutants.references import (
@@ -30,7 +30,7 @@ class Verdict:
     """What became of a mutant.
 
     Attributes
-        killed_by: the methods and laws that saw it; empty if it lives.
+        killed_by: the methods and laws that found it; empty if none did.
         diagnosis: what was said of it.
         diagnosed: whether that is what was planted.
         held_out: whether the diagnosis was written without looking at it.
@@ -50,36 +50,42 @@ class Verdict:
         return f"{self.name}: “{self.says}”\n  killed by {by}\n  {mark} {self.diagnosis or 'no diagnosis'}"
 
 
-def try_mutant(mutant: Mutant) -> Verdict:
-    """Plant it, and ask everybody."""
+def try_mutant(mutant: Mutant, until_killed: bool = False) -> Verdict:
+    """Plant a mistake, and run every check on it.
+
+    Args
+        until_killed: stop at the first check that finds it. What the diagnosis says does not depend on the others.
+    """
     with planted(mutant):
         if mutant.kind == "reference":
             killed_by, kind, says = _by_reference(mutant), "", ""
         else:
-            killed_by, kind, says = judge(mutant.case, mutant.compiled)
+            killed_by, kind, says = judge(mutant.case, mutant.compiled, until_killed)
     return Verdict(mutant.name, mutant.says, killed_by, says, kind == mutant.kind, mutant.held_out)
 
 
-def judge(name: str, compiled: bool = False) -> tuple[list[str], str, str]:
-    """Who says that a case is wrong; what kind of mistake it is called; the sentence."""
+def judge(name: str, compiled: bool = False, until_killed: bool = False) -> tuple[list[str], str, str]:
+    """The checks that find a case wrong; the kind of mistake that the diagnosis names; its sentence."""
     case = make_case(name)
     try:
         if compiled:
-            killed_by, answers = check_compiled(case)
+            killed_by, answers = check_compiled(case, until_killed)
         else:
-            report = check_case(case)
+            report = check_case(case, until_wrong=until_killed)
             killed_by = list(dict.fromkeys(check.method for check in report if not check.passed))
             answers = [(found.kind, found.says) for found in report.findings]
     except (ValueError, IndexError, TypeError, KeyError, NpgptError) as error:
         return ["crash"], "crash", f"{type(error).__name__}: {error}"
-    broken = _broken_laws(compile_case(case) if compiled else case, compiled)
+    broken: list[str] = []
+    if not (until_killed and killed_by):
+        broken = _broken_laws(compile_case(case) if compiled else case, compiled, until_killed)
     killed_by += broken
     if answers:  # in the order in which backward meets the tensors; the first that explains something
-        return killed_by, *min(answers, key=lambda answer: answer[0] in ("unknown", "not noted", "follows"))
+        return killed_by, *min(answers, key=lambda answer: not is_explanation(answer[0]))
     return killed_by, "law" if broken else "", f"breaks the law {broken[0]}" if broken else ""
 
 
-def check_compiled(case: Case) -> tuple[list[str], list[tuple[str, str]]]:
+def check_compiled(case: Case, until_killed: bool = False) -> tuple[list[str], list[tuple[str, str]]]:
     """A compiled layer against the tape of the textbook's forward, and against a difference of its own forward."""
     subject = LayerSubject(case)
     dy = upstream(subject.forward({}))
@@ -88,10 +94,10 @@ def check_compiled(case: Case) -> tuple[list[str], list[tuple[str, str]]]:
     got = {name: np.asarray(grad, float) for name, grad in compiled.gradients(dy.astype(np.float32)).items()}
     wrong = [name for name in on_the_way_back(got) if name in truth and not _close(got[name], truth[name], dy)]
     killed_by = ["tape"] if wrong else []
-    if not _difference_agrees(compiled, got, dy):
+    if not (until_killed and wrong) and not _difference_agrees(compiled, got, dy):
         killed_by.append("differences in float32")
     doctor = Doctor(subject, dy, got, truth, lambda dy: compiled.gradients(dy.astype(np.float32)), close=1e-4)
-    return killed_by, [diagnose(doctor, name) for name in wrong[:MANY_WRONG]]
+    return killed_by, list(diagnose_all(doctor, wrong, until_killed))
 
 
 def _close(got: Array, right: Array, dy: Array) -> bool:
@@ -113,11 +119,13 @@ def _difference_agrees(subject: LayerSubject, got: dict[str, Array], dy: Array, 
     return True
 
 
-def _broken_laws(case: Case, compiled: bool) -> list[str]:
-    broken = []
-    for law in LAWS_OF_COMPILED if compiled else LAWS:
+def _broken_laws(case: Case, compiled: bool, until_killed: bool) -> list[str]:
+    broken: list[str] = []
+    for law in laws_for(case, LAWS_OF_COMPILED if compiled else LAWS):
         if law is equals_its_textbook_twin:
             continue  # a comparison with our own code is no proof
+        if until_killed and broken:
+            break
         try:
             law(case)
         except (AssertionError, ValueError, IndexError, TypeError, KeyError):

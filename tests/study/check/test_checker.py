@@ -10,9 +10,9 @@ from npgpt import layers
 from npgpt.cli import main
 from npgpt.core import Array, Cache, Layer, Param
 from npgpt.errors import ConfigError
-from npgpt.study.check.cases import CASES, Case, make_case
+from npgpt.study.check.cases import CASES, Case, compile_case, make_case
 from npgpt.study.check.checker import check_case, gradcheck
-from npgpt.study.check.laws import LAWS
+from npgpt.study.check.laws import LAWS, equals_its_textbook_twin, keeps_what_it_declares
 from npgpt.study.check.report import METHODS
 
 
@@ -100,7 +100,22 @@ def linear_takes_what_fits(self: layers.Linear, x: Array, cache: Cache) -> Array
     return cache.keep("x", x[..., : len(self.weight.value)]) @ self.weight.value + self.bias.value
 
 
+def relu_draws_anew(self: layers.ReLU, x: Array, cache: Cache) -> Array:
+    return cache.keep("x", x) * (np.random.default_rng().random(x.shape) > 0.5)
+
+
+def linear_reads_memory_in_order(self: layers.Linear, x: Array, cache: Cache) -> Array:
+    return cache.keep("x", x).ravel(order="K").reshape(x.shape) @ self.weight.value + self.bias.value
+
+
+def linear_forgets_the_first_pass(self: layers.Linear, x: Array, cache: Cache) -> Array:
+    return cache.reset().keep("x", x) @ self.weight.value + self.bias.value
+
+
 LAW_BREAKERS = [
+    (layers.ReLU, "forward", relu_draws_anew, "ReLU", "the_same_again"),
+    (layers.Linear, "forward", linear_reads_memory_in_order, "Linear", "memory_layout_does_not_matter"),
+    (layers.Linear, "forward", linear_forgets_the_first_pass, "Linear", "second_forward_is_refused"),
     (layers.Linear, "backward", linear_overwrites, "Linear", "two_backwards_double"),
     (layers.Dropout, "backward", dropout_writes_into_dy, "Dropout", "nothing_handed_in_is_changed"),
     (layers.Softmax, "backward", softmax_uses_up_its_cache, "Softmax", "two_backwards_double"),
@@ -126,6 +141,23 @@ def test_law_is_seen_to_be_broken(
     monkeypatch.setattr(kind, method, wrong)
     with pytest.raises(AssertionError):
         judge(make_case(name))
+
+
+def test_every_law_is_seen_to_be_broken() -> None:
+    assert {law for *_, law in LAW_BREAKERS} == {law.__name__ for law in LAWS}
+
+
+def test_laws_of_compiled_layers_are_seen_to_be_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    from npgpt.compiled import LayerNorm
+
+    for attribute, wrong, law in (
+        ("KEEPS", (), keeps_what_it_declares),
+        ("backward", lambda norm, dy, cache: 1.001 * dy, equals_its_textbook_twin),
+    ):
+        law(compile_case(make_case("LayerNorm")))
+        with monkeypatch.context() as patch, pytest.raises(AssertionError):
+            patch.setattr(LayerNorm, attribute, wrong)
+            law(compile_case(make_case("LayerNorm")))
 
 
 # ---- The function that readers call.

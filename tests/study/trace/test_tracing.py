@@ -160,6 +160,7 @@ def test_a_ledger_of_a_readers_layer() -> None:
         trace(Square())
 
 
+@pytest.mark.slow
 def test_a_large_pass_has_a_ledger_of_one_tensor_at_a_time() -> None:
     gpt = make_gpt(GPTConfig(50, 64, 2, 4, 128), layers="textbook")
     made = trace(gpt, *np.random.default_rng(0).integers(0, 50, (2, 1, 20)))
