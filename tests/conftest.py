@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, settings
 
 from npgpt.machine.pool import get_num_threads, set_num_threads
 
-PROFILES = {"quick": 15, "ci": 50, "deep": 1000}  # -> examples that hypothesis draws in a test
+PROFILES = {"quick": 15, "ci": 50, "deep": 300}  # -> examples that hypothesis draws in a test
 PROFILE = os.environ.get("NPGPT_PROFILE", "quick")
 for name, examples in PROFILES.items():
     slow = [HealthCheck.too_slow]  # a first example may compile a kernel
