@@ -1,7 +1,7 @@
-"""Run every code block of README.md as it stands, in order, in a fresh folder: python .ci/readme.py FOLDER.
+"""Run every code block of README.md in order, in an empty folder: python .ci/readme.py FOLDER.
 
-A block of shell lines runs there; a line with `git clone` clones this checkout. A block of Python is the file `layer.py`.
-A block of text shows lines that the last command printed: each must be among them, numbers and run times apart.
+Shell blocks run as they stand; the one with `git clone` clones this checkout. The Python block becomes layer.py.
+A text block shows some of the lines that the last command printed; only their numbers may differ.
 """
 
 import re

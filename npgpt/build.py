@@ -1,4 +1,4 @@
-"""Where a model is made, and where it is decided by which layers it computes."""
+"""Make a model, textbook or compiled, and its optimizer."""
 
 import functools
 import struct
@@ -16,16 +16,16 @@ AnyLayer = TypeVar("AnyLayer", bound=Layer)
 
 
 def make_gpt(config: GPTConfig, layers: str = "compiled", seed: int = 0) -> GPT:
-    """A GPT in float32 with GPT-2's initialisation.
+    """Make a GPT in float32 with GPT-2's initialisation.
 
     Args
-        layers: what computes it: "compiled" (Numba, fast, the same bits on every machine) or "textbook" (plain NumPy).
-            The first weights are the same. Where Numba cannot compile, the textbook computes, and a warning says so.
-        seed: decides the first weights.
+        layers: "compiled" (Numba: fast, the same bits on every machine) or "textbook" (plain NumPy). Both start with
+            the same weights. Where Numba cannot compile, textbook layers are used, and a warning gives the reason.
+        seed: of the initial weights.
     Warns
-        once, if attention has no kernel for the positions; a slower path is used.
+        once, if attention has no kernel for these positions; a slower path is used.
     Raises
-        ConfigError if there are no such layers.
+        ConfigError if ``layers`` is unknown.
     """
     check_layers(layers)
     model = GPT(config, seed)
@@ -38,31 +38,31 @@ def make_gpt(config: GPTConfig, layers: str = "compiled", seed: int = 0) -> GPT:
 
 
 def twin(layer: AnyLayer, layers: str = "compiled") -> AnyLayer:
-    """The same layer over the very same Params, computed by other layers. What one of the two learns, the other knows.
+    """Return the compiled or the textbook layer over the same Param objects, so training one also trains the other.
 
-    A layer of a reader's own stays as it is, and so does what is made of it.
+    A reader's own layer stays as it is, and so does a layer that cannot hand its work to it.
 
     Args
         layers: "compiled" or "textbook".
     Raises
-        ConfigError if there are no such layers; NpgptError if Numba cannot compile here; ShapeError if a compiled layer
-        would have parameters in another precision than float32.
+        ConfigError if ``layers`` is unknown; NpgptError if Numba cannot compile here; ShapeError if the parameters of a
+        compiled layer would not be in float32.
     """
     check_layers(layers)
     if layers == "textbook":
         return layer.recast(lambda part: part.textbook_class())
     if why := why_not_compiled():
-        raise NpgptError(f"no compiled layers here: {why}")
+        raise NpgptError(f"compiled layers are not available here: {why}")
     from npgpt.compiled.base import compiled_class
 
     return layer.recast(compiled_class)
 
 
 def check_layers(layers: str) -> None:
-    """Refuse layers that there are not.
+    """Refuse a value of ``layers`` that is unknown.
 
     Raises
-        ConfigError that names those that there are.
+        ConfigError that names the known ones.
     """
     if layers not in LAYERS:
         raise ConfigError(f"layers {layers!r} are unknown; {did_you_mean(layers, LAYERS)}")
@@ -71,28 +71,31 @@ def check_layers(layers: str) -> None:
 @functools.cache
 def _say_that_it_is_slower(positions: str) -> None:
     warnings.warn(
-        f"compiled attention has no kernel for {positions} positions (it has one for rotary): its parts compute one "
-        "after the other, with whole (T, T) scores, which takes more time and memory",
+        f"compiled attention has no tiled kernel for {positions} positions (it has one for rotary); a slower path is "
+        "used, which needs more memory for whole (T, T) scores",
         stacklevel=4,
     )
 
 
 def can_compile(stacklevel: int = 2) -> bool:
-    """Whether there are compiled layers here; if not, a warning says why."""
+    """Whether compiled layers are available here; if not, a warning gives the reason."""
     if why := why_not_compiled():
-        warnings.warn(f"no compiled layers here ({why}): the textbook's compute, more slowly", stacklevel=stacklevel)
+        warnings.warn(
+            f"compiled layers are not available here ({why}); the slower textbook layers are used",
+            stacklevel=stacklevel,
+        )
     return not why
 
 
 def why_not_compiled() -> str:
-    """Why kernels cannot be compiled here; empty if they can."""
+    """The reason why kernels cannot be compiled here; empty if they can."""
     try:
         from npgpt.machine.numba_internals import jit_disabled  # takes a while: only when it is needed
 
         if jit_disabled():
             return "NUMBA_DISABLE_JIT is set"
         if struct.calcsize("P") != 8 or sys.byteorder != "little":
-            return "this is no 64-bit little-endian machine"
+            return "this machine is not 64-bit little-endian"
         import npgpt.compiled  # noqa: F401
     except ImportError as error:
         return str(error)
@@ -102,13 +105,13 @@ def why_not_compiled() -> str:
 def make_optimizer(
     layer: Layer, beta1: float = 0.9, beta2: float = 0.95, eps: float = 1e-8, weight_decay: float = 0.1
 ) -> AdamW:
-    """AdamW for all parameters of a model, or of another layer that was packed; compiled if a layer of it is.
+    """Make AdamW for all parameters of a model or of another packed layer; compiled if any part of it is compiled.
 
     Raises
-        ConfigError if the layer was not packed into one vector.
+        ConfigError if the layer was not packed.
     """
     if layer.flat is None:
-        raise ConfigError(f"{type(layer).__name__}: its parameters are not in one vector yet; call pack() first")
+        raise ConfigError(f"{type(layer).__name__}: its parameters are not in one vector; call pack() first")
     settings = layer.flat, beta1, beta2, eps, weight_decay
     if not any(owner.COMPILED for _, owner, _ in layer.slots()):
         return AdamW(*settings)

@@ -1,5 +1,5 @@
 # T context length, B batch size
-"""From texts to batches: training and validation text, and windows that slide over the ids."""
+"""From texts to batches: training text, validation text, and sliding windows over the ids."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -15,18 +15,18 @@ from npgpt.tokenizer import END_OF_TEXT, Tokenizer
 
 
 def builtin_texts() -> list[str]:
-    """The topics of Python's own documentation, which every CPython carries: English, with some code.
+    """Return the topics of Python's own documentation, which every CPython includes: English, with some code.
 
-    The topics repeat each other: a fifth of it is paragraphs that stood in another topic before. Each paragraph is kept
-    once, where it comes first, so that no validation text is training text.
+    A fifth of this text repeats paragraphs of earlier topics. Each paragraph is kept only where it comes first, so that
+    the validation text does not repeat training text.
     """
-    from pydoc_data.topics import topics  # 0.5 MB: read when asked for
+    from pydoc_data.topics import topics  # 0.5 MB, so it is imported only when it is needed
 
     texts, seen = [], set()
     for name in sorted(topics):
         paragraphs = []
         for paragraph in re.split(r"\n\s*\n", topics[name]):
-            words = " ".join(paragraph.split())  # indented differently, it is still the same
+            words = " ".join(paragraph.split())  # paragraphs that differ in indentation are the same
             if words and words not in seen:
                 seen.add(words)
                 paragraphs.append(paragraph.strip("\n"))
@@ -36,36 +36,36 @@ def builtin_texts() -> list[str]:
 
 
 def read_texts(paths: Sequence[str | Path]) -> list[str]:
-    """The texts of some files, or, if there are none, the built-in ones.
+    """Return the texts of some files, or the built-in texts if no file is given.
 
     Raises
-        DataError if a file is empty or not UTF-8; ConfigError if one is named twice.
+        DataError if a file is empty or not UTF-8; ConfigError if a file is given twice.
     """
     if twice := next((path for path in paths if list(paths).count(path) > 1), None):
         raise ConfigError(f"the text {twice} is given twice")
     texts = [read_text(path) for path in paths]
     for path, text in zip(paths, texts, strict=True):
         if not text.strip():
-            raise DataError(f"{path} is empty or all white space; give a text to learn from")
+            raise DataError(f"{path} is empty or has white space only; give a text to train on")
     return texts or builtin_texts()
 
 
 def split_texts(texts: Sequence[str], validation_fraction: float) -> tuple[list[str], list[str]]:
-    """The parts of all texts to train on, and those to validate on that are not empty.
+    """Split every text. Return the training parts, and the validation parts that are not empty.
 
     Raises
-        DataError if nothing is left to train on.
+        DataError if no training text is left.
     """
     if not "".join(texts).strip():
-        raise DataError("there is no text to train on: all that was given is white space")
+        raise DataError("there is no text to train on: the given texts have white space only")
     parts = [split_text(text, validation_fraction) for text in texts]
     if not "".join(train for train, _ in parts).strip():
-        raise DataError(f"a validation_fraction of {validation_fraction} leaves nothing to train on")
+        raise DataError(f"a validation_fraction of {validation_fraction} leaves no training text; take a smaller one")
     return [train for train, _ in parts], [validation for _, validation in parts if validation]
 
 
 def split_text(text: str, validation_fraction: float) -> tuple[str, str]:
-    """The first part of a text to train on, and its end to validate on, cut at the end of a line if there is one near.
+    """Split a text into its beginning, to train on, and its end, to validate on; at the end of a line if one is near.
 
     >>> split_text("one two\\nthree four\\nfive", 0.4)
     ('one two\\n', 'three four\\nfive')
@@ -76,27 +76,27 @@ def split_text(text: str, validation_fraction: float) -> tuple[str, str]:
 
 
 def encode_texts(tokenizer: Tokenizer, texts: Sequence[str]) -> Array:
-    """All texts as one sequence of ids, ``<|endoftext|>`` after each."""
+    """Encode all texts as one sequence of ids (n,), with ``<|endoftext|>`` after each text."""
     end = [tokenizer.special_tokens[END_OF_TEXT]]
     return np.array([token for text in texts for token in tokenizer.encode(text) + end], dtype=np.int64)
 
 
 class SlidingWindows:
-    """Pairs (x, y) of T ids each, y one id further on, in batches.
+    """Batches of pairs (x, y) of T ids each, where y is x shifted by one id.
 
-    A window starts every ``stride`` ids. With stride 1 there is an example for each id (but for the last T), and
-    neighbours share T − 1 ids; with stride T the windows are disjoint and each id is a target once.
+    A window starts every ``stride`` ids. With stride 1 there is an example for each id (except the last T), and
+    neighbouring examples share T − 1 ids. With stride T the windows are disjoint, and each id is a target once.
 
     Args
         ids: (n,) integers.
         context_length: T.
-        batch_size: B; the last batch of an epoch may be smaller, unless drop_last.
-        shuffle: a new order in each epoch, decided by seed and epoch alone.
+        batch_size: B; the last batch of an epoch may be smaller, unless drop_last is set.
+        shuffle: whether each epoch has a new order, which depends on seed and epoch only.
     Raises
         DataError if there are fewer than T + 1 ids (or, with drop_last, fewer than B examples).
 
-    ``len(windows)`` is the number of batches of an epoch, ``windows.n_examples`` that of examples. Going through it
-    again is the next epoch; ``windows.batch(step)`` gives any batch of endless training without going through it.
+    ``len(windows)`` is the number of batches of an epoch, ``windows.n_examples`` the number of examples. Each iteration
+    is a new epoch; ``windows.batch(step)`` returns any batch of endless training directly.
 
     >>> windows = SlidingWindows(np.arange(8), context_length=3, stride=2, batch_size=2)
     >>> for x, y in windows: print(x.tolist(), y.tolist())
@@ -122,8 +122,8 @@ class SlidingWindows:
                 raise DataError(f"{name} must be at least 1, not {value}")
         if len(ids) < context_length + 1:
             raise DataError(
-                f"the text has {len(ids)} tokens, but one example takes {context_length + 1}: context_length "
-                f"{context_length} and the token after it; take a longer text or a shorter context"
+                f"the text has {len(ids)} tokens, but one example needs {context_length + 1}: context_length "
+                f"{context_length} and the next token; take a longer text or a shorter context"
             )
         self.ids = ids
         self.context_length = context_length
@@ -134,7 +134,7 @@ class SlidingWindows:
         self.n_examples = (len(ids) - context_length - 1) // stride + 1
         self._n_batches = self.n_examples // batch_size if drop_last else -(-self.n_examples // batch_size)
         if self._n_batches == 0:
-            raise DataError(f"drop_last drops everything: {self.n_examples} examples are less than one batch")
+            raise DataError(f"drop_last drops every example: {self.n_examples} examples are less than one batch")
         self._epoch = 0
         self._order: tuple[int, Array] = (-1, np.arange(0))  # of one epoch
 
@@ -147,7 +147,7 @@ class SlidingWindows:
             yield self.batch(epoch * len(self) + i)
 
     def batch(self, step: int) -> tuple[Array, Array]:
-        """Batch number ``step`` of epoch after epoch: two arrays (B, T)."""
+        """Return batch number ``step``, counted over all epochs: two arrays (B, T)."""
         epoch, i = divmod(step, len(self))
         examples = self._examples(epoch)[i * self.batch_size : (i + 1) * self.batch_size]
         places = (examples * self.stride)[:, None] + np.arange(self.context_length)  # (B, T)

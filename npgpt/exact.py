@@ -1,8 +1,8 @@
 # T time, D channels
-"""Arithmetic that gives the same bits on every machine: integers, + − × ÷ and square roots alone. NumPy only.
+"""Arithmetic that gives the same bits on every machine: only integers, + − × ÷ and square roots. NumPy only.
 
-The cosine, the power and the logarithm of a C library, and NumPy's, differ with the CPU in their last bit. What reaches
-a weight comes from here instead.
+The last bit of a cosine, a power or a logarithm of the C library or of NumPy depends on the CPU. Numbers that affect a
+weight are computed here instead.
 """
 
 import functools
@@ -15,20 +15,19 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 Floats32 = npt.NDArray[np.float32]
 
-LN_2, LN_10000 = 0.6931471805599453, 9.210340371976184  # the last bit of math.log is the C library's affair
+LN_2, LN_10000 = 0.6931471805599453, 9.210340371976184  # constants, since math.log may differ in its last bit
 
 
 def cos_and_sin(T: int, D: int) -> tuple[Floats, Floats]:
     """The cosines and sines of t·ω_c for t < T and each pair c of D channels, ω_c = 10000^(−2c/D): twice (T, ⌈D/2⌉).
 
-    The first pair turns by one radian from position to position, the last by almost nothing. Computed with + − × ÷
-    alone: they reach the weights, and the cosine of a library is not the same on every machine.
+    The first pair rotates by one radian per position, the last by almost nothing.
 
     >>> cos, sin = cos_and_sin(500, 4)
     >>> bool(np.abs(cos - np.cos(np.outer(np.arange(500), [1, 0.01]))).max() < 1e-12)
     True
     """
-    cos, sin = _cos_and_sin(1 << max(0, T - 1).bit_length(), D)  # made for a power of two, so that few are made
+    cos, sin = _cos_and_sin(1 << max(0, T - 1).bit_length(), D)  # powers of two, so that few tables are made
     return cos[:T], sin[:T]
 
 
@@ -39,14 +38,14 @@ def _cos_and_sin(T: int, D: int) -> tuple[Floats, Floats]:
     z = angles - np.rint(angles / (2 * math.pi)) * (2 * math.pi)  # −π to π
     term = np.ones_like(z)
     sums = [np.ones_like(z), np.zeros_like(z)]
-    for n in range(1, 30):  # the Taylor series of both: z^n/n! with the signs + − − + by turns
+    for n in range(1, 30):  # the Taylor series of both: z^n/n! with the signs + − − +, repeated
         term = term * z / n
         sums[n % 2] = sums[n % 2] + (term if n % 4 < 2 else -term)
     return sums[0], sums[1]
 
 
 def exponential(x: float) -> float:
-    """e^x for −40 <= x <= 0, to 1e-13: (e^(x/64))^64, the inner one by its Taylor series. With + − × ÷ alone.
+    """e^x for −40 <= x <= 0, to 1e-13: (e^(x/64))^64, with the Taylor series of e^(x/64).
 
     >>> abs(exponential(-9.2) / math.exp(-9.2) - 1) < 1e-13
     True
@@ -75,7 +74,7 @@ def cos_pi(t: float) -> float:
 
 
 def mix(h: Any) -> Any:
-    """32 bits that each depend on all 32 of ``h``: a uint32 array, or what a kernel computes with (``bits.Unsigned``).
+    """Hash 32 bits so that each depends on all 32 bits of ``h``: a uint32 array, or a kernel's ``bits.Unsigned``.
 
     Source    A. Appleby, MurmurHash3, fmix32 (public domain)
     >>> [hex(h) for h in mix(np.array([0, 1], np.uint32))]
@@ -87,15 +86,15 @@ def mix(h: Any) -> Any:
 
 
 def mix_twice(counter: Any, low: Any, high: Any) -> Any:
-    """32 random bits for a counter: two rounds of ``mix``, half of a 64-bit key before each."""
+    """32 random bits for a counter: two rounds of ``mix``, each after an xor with half of a 64-bit key."""
     return mix(mix(counter ^ low) ^ high)
 
 
 def fma(a: Floats32, b: Floats32, c: Floats32) -> Floats32:
-    """a·b + c, rounded once to float32, as a fused multiply-add gives it.
+    """a·b + c, rounded once to float32, as a fused multiply-add does.
 
-    The product is exact in float64. The sum is rounded to odd there (of the two float64 beside an inexact sum, the one
-    whose last bit is 1), so that rounding it again, to float32, is as good as rounding once.
+    The product is exact in float64. The sum is rounded to odd in float64 (an inexact sum becomes the neighbour whose
+    last bit is 1). Rounding that to float32 gives the same as rounding the exact sum once.
 
     Source    Boldo and Melquiond 2008, "Emulation of a FMA and correctly rounded sums"; the error: Knuth's TwoSum
 
@@ -105,7 +104,7 @@ def fma(a: Floats32, b: Floats32, c: Floats32) -> Floats32:
     """
     product, addend = a.astype(np.float64) * b, c.astype(np.float64)
     total = product + addend
-    with np.errstate(invalid="ignore"):  # of what is not finite the error is NaN, which is no error
+    with np.errstate(invalid="ignore"):  # the error term of a sum that is not finite is NaN, and is not used
         part = total - product
         error = product - (total - part) + (addend - part)
     beside = np.nextafter(total, np.where(error > 0, np.inf, -np.inf))

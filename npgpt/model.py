@@ -25,29 +25,29 @@ INITIAL_STD = 0.02
 
 
 class GPT(Layer):
-    """A GPT: which token comes next, at every place of a text.
+    """A GPT: it predicts the next token at every position of a text.
 
     Forward   x = Dropout(Embedding(ids) + positions);  x = Block(x), n_layer times;  logits = VocabularyHead(norm(x))
-    Backward  given dlogits: the same road in reverse, a chain without a fork, but for
-      1. the tied matrix, which is used at both ends: both ends add into its one gradient
-    Shapes    ids (B, T) of integers, with learned positions T <= context_length, or vectors (B, T, C) in place of their
-              embeddings, whatever they stand for; logits, dlogits (B, T, V)
-    Keeps     embedded, positioned, stream (what the last block gives), normed, and (in loss) logits
+    Backward  given dlogits: the same steps in reverse, a chain without branches, except for
+      1. the tied matrix: the embedding and the head both add to its gradient
+    Shapes    ids (B, T) of integers, T <= context_length with learned positions, or vectors (B, T, C) of any kind in
+              place of the embeddings; logits, dlogits (B, T, V)
+    Keeps     embedded, positioned, stream (the output of the last block), normed, and (in loss) logits
     Raises    ShapeError if ids are of another shape or out of range
-    Source    Radford et al. 2019 (GPT-2), whose initialisation it has: every weight with standard deviation 0.02, but
-              those of the 2·n_layer projections that add into the residual stream with 0.02/√(2·n_layer)
+    Source    Radford et al. 2019 (GPT-2), with its initialisation: standard deviation 0.02 for every weight, except
+              0.02/√(2·n_layer) for the 2·n_layer projections whose outputs are added to the residual stream
 
     Args
         config: the sizes.
-        seed: decides the first weights.
+        seed: of the initial weights.
         dtype: of the parameters.
     Attributes
         flat: all parameters in one vector, all gradients in another.
 
-    Positions enter at two seams: after the embedding, and in the scores of attention. ``config.positions`` decides what
-    stands there; nothing else knows of it.
+    Positions enter in two places: after the embedding and in the scores of attention. ``config.positions`` chooses the
+    layers there; the rest of the model does not depend on it.
 
-    ``loss`` and ``loss_backward`` are what training calls; ``forward`` and ``backward`` stop at the logits.
+    Training calls ``loss`` and ``loss_backward``; ``forward`` and ``backward`` end at the logits.
     """
 
     flat: FlatParams
@@ -74,11 +74,11 @@ class GPT(Layer):
         self.initialise(seed)
 
     def forward(self, ids: Array, cache: Cache) -> Array:
-        """(B, T) ids, or vectors (B, T, C) in their place -> (B, T, V) logits."""
+        """Compute the logits (B, T, V) of ids (B, T), or of vectors (B, T, C) in place of their embeddings."""
         return self.lm_head.forward(self._forward_to_head(ids, cache), cache.scope("lm_head"))
 
     def backward(self, dlogits: Array, cache: Cache) -> Array | None:
-        """Add to every parameter's gradient. Returns that of the vectors, if vectors were given."""
+        """Add to every parameter's gradient. Return the gradient of the vectors, if vectors were given."""
         return self._backward_from_head(self.lm_head.backward(dlogits, cache.scope("lm_head")), cache)  # 1.
 
     def _forward_to_head(self, ids: Array, cache: Cache) -> Array:
@@ -92,8 +92,7 @@ class GPT(Layer):
         T, most = ids.shape[1], self.config.context_length
         if T < 1 or (most < T and not self.config.any_length):
             raise ShapeError(
-                f"GPT: ids has {T} tokens in a row, but the model sees 1 to {most} (context_length); "
-                "hand in the last ones only"
+                f"GPT: ids has {T} tokens in a row, expected 1 to {most} (context_length); pass only the last {most}"
             )
         found = ids if are_vectors else self.embedding.forward(ids, cache.scope("embedding"))
         embedded = cache.keep("embedded", found)  # (B, T, C)
@@ -112,7 +111,7 @@ class GPT(Layer):
         dpositioned = cache.note("positioned", self.dropout.backward(dx, cache.scope("dropout")))
         dembedded = cache.note("embedded", self.positions.backward(dpositioned, cache.scope("positions")))
         if next(cache.scope("embedding").walk(), None) is None:
-            return dembedded  # vectors were given: nothing was looked up
+            return dembedded  # vectors were given, so the embedding was not used
         self.embedding.backward(dembedded, cache.scope("embedding"))  # 1.
         return None
 
@@ -120,19 +119,19 @@ class GPT(Layer):
         """Mean cross-entropy of the targets, in nats.
 
         Args
-            targets: (B, T), the token that follows each place, or ``IGNORE_INDEX`` where none is asked for.
-            count: what the sum is divided by; if not said, the number of targets that count. A step that is cut into
-                parts hands in the count of the whole.
+            targets: (B, T), the next token at each position, or ``IGNORE_INDEX`` for a position that does not count.
+            count: the divisor of the sum; by default the number of targets that count. If a batch is split into parts,
+                pass the count of the whole batch for each.
         """
         return self.head_loss.forward(self._forward_to_head(ids, cache), targets, count, cache)
 
     def loss_backward(self, dloss: Array | float, cache: Cache) -> Array | None:
-        """Add to every parameter's gradient, given that of the loss (1 if the loss is what is minimised)."""
+        """Add to every parameter's gradient, given the gradient of the loss (1 if the loss itself is minimised)."""
         return self._backward_from_head(self.head_loss.backward(dloss, cache), cache)
 
 
 def _positions(config: GPTConfig) -> Layer:
-    """What stands after the embedding."""
+    """The layer after the embedding."""
     vectors, C = SCHEMES[config.positions].vectors, config.n_embd
     if vectors is None:
         return NoPositions()
@@ -144,7 +143,7 @@ def _positions(config: GPTConfig) -> Layer:
 
 
 def deciding_shapes(config: GPTConfig) -> dict[str, tuple[int, ...]]:
-    """Tensor -> shape, of those that all other sizes follow from: to look at in a file before a model is made.
+    """Tensor -> shape, of the tensors that determine all sizes: to check a file before a model is made.
 
     >>> deciding_shapes(GPTConfig(vocab_size=65))
     {'embedding.weight': (65, 128), 'positions.weight': (64, 128)}

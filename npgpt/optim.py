@@ -1,7 +1,7 @@
-"""From gradients to weights: AdamW on the flat parameter vector, clipping, and the learning rate's way up and down.
+"""AdamW on the flat parameter vector, gradient clipping, and the learning-rate schedule.
 
-The rates and powers use + − × ÷ and square roots alone, which are the same to the last bit on every machine; powers,
-logarithms and cosines of the C library are not. (NumPy's sums and products, here as in all of the textbook, are not.)
+Rates and powers of β are computed with + − × ÷ and square roots only: these give the same bits on every machine, but
+powers, logarithms and cosines of the C library do not. (NumPy's sums, here and in all textbook layers, do not either.)
 """
 
 import math
@@ -13,17 +13,17 @@ from npgpt.exact import cos_pi
 
 
 class AdamW:
-    """Adam with decoupled weight decay, on matrices only.
+    """Adam with decoupled weight decay, which applies to matrices only.
 
-    With g the gradient of step t = 1, 2, ..., in this order, number by number:
+    With g the gradient of step t = 1, 2, ..., in this order, element by element:
       1. m ← β₁m + (1 − β₁)g         running mean of the gradient
       2. v ← β₂v + (1 − β₂)g²        running mean of its square
-      3. m̂ = m/(1 − β₁ᵗ), v̂ = v/(1 − β₂ᵗ)    both started at 0; this takes away what the start weighs
-      4. θ ← θ − ηλθ                 decay, of the weight itself and not through g; not on gains and biases
+      3. m̂ = m/(1 − β₁ᵗ), v̂ = v/(1 − β₂ᵗ)    bias correction, because m and v start at 0
+      4. θ ← θ − ηλθ                 weight decay, applied to θ directly, not through g; not to gains and biases
       5. θ ← θ − η·m̂/(√v̂ + ε)
 
     Args
-        flat: parameters and gradients; gradients are read, not changed.
+        flat: parameters and gradients; the gradients are not changed.
     Source
         Kingma and Ba 2014, arXiv:1412.6980; Loshchilov and Hutter 2017, arXiv:1711.05101
 
@@ -31,7 +31,7 @@ class AdamW:
     >>> flat = FlatParams([Param(np.array([[1.]])), Param(np.array([1.]))], np.float64)
     >>> flat.grads[:] = 0.5
     >>> AdamW(flat, weight_decay=0.1).step(0.01)
-    >>> flat.values.round(6)               # both − η·sign(g) in the first step; the matrix decays by ηλ too
+    >>> flat.values.round(6)               # the first step is −η·sign(g) for both; the matrix also decays by ηλ
     array([0.989, 0.99 ])
     """
 
@@ -42,16 +42,16 @@ class AdamW:
         self.beta1, self.beta2, self.eps, self.weight_decay = beta1, beta2, eps, weight_decay
         self.mean = np.zeros_like(flat.values)
         self.square = np.zeros_like(flat.values)
-        self.power1 = self.power2 = 1.0  # β₁ᵗ and β₂ᵗ, multiplied up step by step
+        self.power1 = self.power2 = 1.0  # β₁ᵗ and β₂ᵗ, by repeated multiplication
 
     def grad_norm(self) -> float:
-        """The norm of all gradients together."""
+        """The Euclidean norm of all gradients together."""
         return math.sqrt(
             np.square(self.flat.grads, dtype=np.float64).sum()
         )  # in float32 the square of 1e20 is infinite
 
     def step(self, learning_rate: float, grad_scale: float = 1.0) -> None:
-        """One update with the gradients that are there, each times ``grad_scale`` (see ``clip_scale``)."""
+        """Update the parameters with the present gradients, multiplied by ``grad_scale`` (see ``clip_scale``)."""
         values, g = self.flat.values, self.flat.grads * grad_scale
         self.power1 *= self.beta1
         self.power2 *= self.beta2
@@ -66,7 +66,7 @@ class AdamW:
 
 
 def clip_scale(norm: float, max_norm: float) -> float:
-    """What gradients of this norm are multiplied by, so that none is longer than max_norm.
+    """The factor that scales a gradient of this norm down to max_norm, or 1 if it is not longer.
 
     >>> clip_scale(5.0, 1.0), clip_scale(0.5, 1.0)
     (0.2, 1.0)
@@ -75,11 +75,11 @@ def clip_scale(norm: float, max_norm: float) -> float:
 
 
 class WarmupCosine:
-    """The learning rate of each step: a straight line up, then half a cosine down.
+    """The learning rate of each step: linear warm-up, then cosine decay.
 
     Args
-        highest: that of the last step of the warm-up, and of the one after it.
-        lowest: that of the last step, number steps − 1 (unless the warm-up takes all steps).
+        highest: the rate of the last warm-up step and of the step after it.
+        lowest: the rate of the last step, number steps − 1 (unless the warm-up takes all steps).
 
     >>> schedule = WarmupCosine(highest=1.0, lowest=0.2, warmup=2, steps=7)
     >>> [round(schedule(step), 6) for step in range(7)]

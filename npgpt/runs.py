@@ -1,8 +1,8 @@
-"""Runs: training one, and the folder that it is kept in.
+"""Train a run, and write and read its folder.
 
-The folder is written so that a crash loses nothing, and read with suspicion:
+The folder is written so that a crash loses nothing, and every file is checked when it is read:
 
-    run.json           which files are ours, and the version of this layout; written first
+    run.json           the list of npgpt's files, and the version of this layout; written first
     config.toml        the resolved configuration
     tokenizer.json     the vocabulary
     model.safetensors  the weights, one tensor a parameter; replaced as a whole at each checkpoint
@@ -10,7 +10,7 @@ The folder is written so that a crash loses nothing, and read with suspicion:
     loss.png           the loss over the steps, if matplotlib is installed
     record.jsonl       gradients and updates of each layer over the steps, with --record-every
 
-Nothing in it is executed when it is read.
+Reading a folder executes nothing.
 """
 
 import contextlib
@@ -56,9 +56,9 @@ OLD_RECORD = "ledger.jsonl"  # its name in npgpt 0.1
 
 
 class RunFolder:
-    """A folder that one run writes into.
+    """The folder of one run.
 
-    ``RunFolder.check`` says whether a run may go there, before any work is done; ``RunFolder.create`` makes it.
+    ``RunFolder.check`` refuses a folder that must not be used, before any work is done. ``RunFolder.create`` makes it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -66,7 +66,7 @@ class RunFolder:
 
     @classmethod
     def next_free(cls, parent: str | Path = "runs") -> Path:
-        """``runs/1``, or the first number after it that is not taken."""
+        """Return ``runs/1``, or the first ``runs/N`` that does not exist."""
         number = 1
         while Path(parent, str(number)).exists():
             number += 1
@@ -74,32 +74,32 @@ class RunFolder:
 
     @staticmethod
     def check(path: Path, overwrite: bool) -> None:
-        """Refuse a place where a run would be in the way of something.
+        """Refuse a path where a run must not be written.
 
         Raises
-            RunError if the folder holds a run and overwrite is not said, or holds something that is not ours.
+            RunError if the folder holds a run and overwrite is False, or holds other files under the names of a run's.
         """
         if not os.path.lexists(path):
             return
         if not path.is_dir():
-            raise RunError(f"{path} is no folder; name one for the run")
+            raise RunError(f"{path} is not a folder; give a folder for the run")
         ours = read_manifest(path) if (path / MANIFEST).is_file() else []
         if ours and not overwrite:
             raise RunError(f"{path} already holds a run; take another --out, or --overwrite to replace it")
-        # Checked with overwrite too, which removes nothing but files that the manifest lists.
+        # Also with overwrite, which removes only files that the manifest lists.
         for name in FILES:
             there = os.path.lexists(path / name)
             if there and (name not in ours or not (path / name).is_file()):
-                raise RunError(f"{path / name} is in the way, and is no file of a run; take another --out")
+                raise RunError(f"{path / name} exists and is not a file of a run; take another --out")
 
     @classmethod
     def create(cls, path: Path, config: RunConfig, tokenizer: Tokenizer, overwrite: bool = False) -> Self:
-        """Make the folder; with overwrite, remove first what the manifest of the run there lists."""
+        """Make the folder; with overwrite, first remove the files that its manifest lists."""
         cls.check(path, overwrite)
-        config_toml = config.dumps().encode()  # before anything is removed: it may fail
+        config_toml = config.dumps().encode()  # may fail, so before anything is removed
         old = read_manifest(path) if (path / MANIFEST).is_file() else []
         path.mkdir(parents=True, exist_ok=True)
-        # The manifest goes first and stays: after a crash at any point the folder can still be overwritten.
+        # The manifest is written first and stays: so after any crash the folder can still be overwritten.
         manifest = {"format": FORMAT, "version": VERSION, "npgpt": __version__, "files": list(FILES)}
         write_atomically(path / MANIFEST, (json.dumps(manifest, indent=1) + "\n").encode())
         for name in old:
@@ -120,12 +120,12 @@ class RunFolder:
 
 @dataclasses.dataclass
 class Run:
-    """A model that was trained, or is being trained, and what it needs.
+    """A trained model, or one in training, with its tokenizer, configuration and metrics.
 
     Attributes
         metrics: a row for each evaluation: step, train_loss, val_loss, tokens_per_s; the first also has the baselines.
         baselines: unigram_loss and bigram_loss, in nats per token, of the same validation text.
-        train_ids, validation_ids: the texts as ids; None in a run that was loaded.
+        train_ids, validation_ids: the ids of the texts; None in a loaded run.
     """
 
     config: RunConfig
@@ -140,7 +140,7 @@ class Run:
         """Write a run folder.
 
         Raises
-            RunError if something is in the way.
+            RunError if the path must not be written to, as ``RunFolder.check`` says.
         """
         folder = RunFolder.create(Path(path), self.config, self.tokenizer, overwrite)
         for row in self.metrics:
@@ -161,15 +161,15 @@ def train_run(
     """Train a tokenizer and a GPT.
 
     Args
-        texts: documents; those that the configuration names, or the built-in ones, if not said.
-        out: the run folder, written at each evaluation; if not said, nothing is written (``Run.save`` does it).
-        overwrite: whether a run that is in this folder may be replaced.
-        on_start: called when all is ready, before the first evaluation.
-        on_step: called after each step of the optimizer, before the evaluation that may follow.
-        on_evaluation: called with the new row of metrics, when the weights are in the folder.
+        texts: documents; by default those that the configuration names, or the built-in ones.
+        out: the run folder, written at each evaluation; by default nothing is written (``Run.save`` writes it later).
+        overwrite: whether an existing run in this folder may be replaced.
+        on_start: called before the first evaluation.
+        on_step: called after each optimizer step, before an evaluation at that step.
+        on_evaluation: called with the new row of metrics, after the weights have been written.
     Raises
-        ConfigError, DataError or TokenizerError if the texts cannot be trained on; RunError if something is in the way
-        in the folder; TrainingError if a loss is no longer finite: the weights of the last evaluation are kept.
+        ConfigError, DataError or TokenizerError if the texts cannot be used; RunError if the folder must not be written
+        to; TrainingError if a loss is not finite: the weights of the last evaluation are kept.
     """
     config = config or RunConfig()
     if out is not None:
@@ -231,10 +231,10 @@ def _evaluate(run: Run, step: int, losses: list[float], tokens_per_s: float) -> 
     assert run.validation_ids is not None  # it is being trained
     val_loss = evaluate(run.model, run.validation_ids)
     if not math.isfinite(val_loss):
-        kept = f", so the weights of step {run.metrics[-1]['step']} are kept" if run.metrics else ""
+        kept = f"; the weights of step {run.metrics[-1]['step']} are kept" if run.metrics else ""
         raise TrainingError(
-            f"step {step}: the validation loss is {val_loss}{kept}. "
-            "A lower learning_rate or a longer warm-up (warmup_steps) mostly helps"
+            f"step {step}: training diverged; the validation loss is {val_loss}{kept}. "
+            "Take a lower learning_rate or a longer warm-up (warmup_steps)"
         )
     row = {"step": step, "train_loss": sum(losses) / len(losses), "val_loss": val_loss, "tokens_per_s": tokens_per_s}
     run.metrics.append(row if step else row | run.baselines)
@@ -242,7 +242,7 @@ def _evaluate(run: Run, step: int, losses: list[float], tokens_per_s: float) -> 
 
 
 def train_tokenizer(config: RunConfig, texts: Sequence[str]) -> Tokenizer:
-    """The tokenizer that a configuration asks for, learned from texts."""
+    """Train the tokenizer of a configuration on texts."""
     tokenizer: Tokenizer = KINDS[config.data.tokenizer].train(texts, config.model.vocab_size)
     return tokenizer
 
@@ -255,21 +255,21 @@ def load_run(path: str | Path) -> Run:
     """
     path = Path(path)
     if not path.is_dir():
-        raise RunError(f"{path} is not a folder; name one that `npgpt train` made")
+        raise RunError(f"{path} is not a folder; give a run folder, which `npgpt train` makes")
     if not (path / MANIFEST).is_file():
         raise RunError(f"{path} is not a run folder: {MANIFEST} is missing")
     read_manifest(path)
     for name in (CONFIG, TOKENIZER, MODEL):
         if not (path / name).is_file():
-            raise RunError(f"{path / name} is missing; a run that was stopped early, or a copy that is not complete")
+            raise RunError(f"{path / name} is missing: the run was stopped early, or the copy is incomplete")
     config = RunConfig.load(path / CONFIG, complete=True)
     tokenizer = Tokenizer.load(path / TOKENIZER)
     if END_OF_TEXT not in tokenizer.special_tokens:
         raise RunError(f"{path / TOKENIZER} has no {END_OF_TEXT}, which the vocabulary of a run needs")
     if tokenizer.vocab_size != config.model.vocab_size:
         raise RunError(
-            f"{path}: {TOKENIZER} has {tokenizer.vocab_size} tokens, but {CONFIG} says vocab_size "
-            f"{config.model.vocab_size}; the two are not of one run"
+            f"{path}: {TOKENIZER} has {tokenizer.vocab_size} tokens, but vocab_size in {CONFIG} is "
+            f"{config.model.vocab_size}: the files are not of one run"
         )
     metrics = read_metrics(path / METRICS)
     baselines = {name: loss for name, loss in (metrics[0] if metrics else {}).items() if name in BASELINES}
@@ -277,7 +277,7 @@ def load_run(path: str | Path) -> Run:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The rows of a file of metrics, up to the first that is damaged: a crash may have cut the last one off."""
+    """Return the rows of a file of metrics, up to the first damaged one: a crash may have cut off the last one."""
     rows: list[dict[str, Any]] = []
     for line in path.read_bytes().splitlines() if path.is_file() else []:
         try:
@@ -291,10 +291,10 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 
 def read_manifest(path: Path) -> list[str]:
-    """The names of the files that a run folder lists as its own.
+    """Return the names of the files that the manifest of a run folder lists.
 
     Raises
-        RunError if the manifest is damaged, of another version, or lists anything but plain names.
+        RunError if the manifest is damaged, has another version, or lists other names than those of a run's files.
     """
     file = path / MANIFEST
     try:
@@ -302,9 +302,9 @@ def read_manifest(path: Path) -> list[str]:
     except (ValueError, RecursionError) as error:
         raise RunError(f"{file} is damaged: {error}") from None
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise RunError(f'{file} is not a manifest of npgpt: it has no "format": "{FORMAT}"')
+        raise RunError(f'{file} is not a manifest of npgpt: "format": "{FORMAT}" is missing')
     if type(manifest.get("version")) is not int or manifest["version"] != VERSION:
-        raise RunError(f"{file} is of version {manifest.get('version')!r}; this npgpt reads version {VERSION}")
+        raise RunError(f"{file} has version {manifest.get('version')!r}; this npgpt reads version {VERSION}")
     names = manifest.get("files")
     if not isinstance(names, list) or not set(map(str, names)) <= {*FILES, OLD_RECORD}:
         raise RunError(f"{file} lists files that a run does not have: {names!r}")
@@ -312,43 +312,43 @@ def read_manifest(path: Path) -> list[str]:
 
 
 def save_model(path: Path, model: GPT) -> None:
-    """Write all parameters; the old file is there until the new one is complete."""
-    # safetensors writes the memory of an array, whatever its strides say.
+    """Write all parameters; the old file is replaced only when the new one is complete."""
+    # safetensors writes an array's memory and ignores its strides.
     tensors = {name: np.ascontiguousarray(param.value) for name, param in model.parameters().items()}
-    # One entry of metadata, no more: several would be written in random order, and equal weights make unequal files.
+    # Only one entry of metadata: several are written in random order, so equal weights would give different files.
     write_atomically(path, safetensors.numpy.save(tensors, {"format": "np"}))
 
 
 def load_model(path: Path, config: GPTConfig) -> GPT:
-    """A model with the weights of a file.
+    """Make a model with the weights of a file.
 
     Raises
-        RunError that names the file, and the tensor if it is one: damaged, missing, unknown, or of another shape.
+        RunError that names the file, and the tensor that is missing, unknown, or of the wrong shape or precision.
     """
     try:
         tensors = safetensors.numpy.load_file(path)
     except (safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{path} is damaged, or no safetensors file: {error}") from None
-    # Before the model is made, so that a hostile configuration cannot make a huge one.
+        raise RunError(f"{path} is damaged, or not a safetensors file: {error}") from None
+    # Checked before the model is made, so that a hostile configuration cannot make a huge one.
     n_layer = len({name.split(".")[1] for name in tensors if name.startswith("blocks.")})
     wanted = deciding_shapes(config)
     shape = {name: tensors[name].shape for name in wanted if name in tensors}
     if n_layer != config.n_layer or (shape and shape != wanted):
-        raise RunError(f"{path} is not the model of {CONFIG}: it has {n_layer} blocks and {shape}")
+        raise RunError(f"{path} does not fit {CONFIG}: it has {n_layer} blocks and {shape}")
     model = make_gpt(config)
     params = model.parameters()
     if missing := sorted(params.keys() - tensors.keys()):
-        raise RunError(f"{path}: the tensor {missing[0]} is missing; is {CONFIG} that of another model?")
+        raise RunError(f"{path}: the tensor {missing[0]} is missing; does {CONFIG} belong to another model?")
     if unknown := sorted(tensors.keys() - params.keys()):
-        raise RunError(f"{path}: the tensor {unknown[0]!r} is unknown; is {CONFIG} that of another model?")
+        raise RunError(f"{path}: the tensor {unknown[0]!r} is unknown; does {CONFIG} belong to another model?")
     for name, param in params.items():
         tensor = tensors[name]
         if tensor.shape != param.value.shape or tensor.dtype != param.value.dtype:
             raise RunError(
-                f"{path}: the tensor {name} is {tensor.dtype} {tensor.shape}, but {CONFIG} asks for "
-                f"{param.value.dtype} {param.value.shape}"
+                f"{path}: the tensor {name} is {tensor.dtype} {tensor.shape}, expected {param.value.dtype} "
+                f"{param.value.shape} by {CONFIG}"
             )
         if not np.isfinite(tensor).all():
-            raise RunError(f"{path}: the tensor {name} holds numbers that are infinite or NaN")
+            raise RunError(f"{path}: the tensor {name} has infinite or NaN values")
         param.value[...] = tensor
     return model

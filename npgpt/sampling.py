@@ -1,5 +1,5 @@
 # V vocabulary
-"""Sampling: the model's own text, a token at a time."""
+"""Sampling: a model continues a text, one token at a time."""
 
 from collections.abc import Iterator, Sequence
 
@@ -11,7 +11,7 @@ from npgpt.errors import ConfigError, DataError, TrainingError
 from npgpt.model import GPT
 from npgpt.rng import make_key, random_bits
 
-LONGEST = 4  # contexts: farther out than that, positions that were never trained say little
+LONGEST = 4  # times the trained context; models rarely predict well at positions farther out
 
 
 def generate(
@@ -24,18 +24,19 @@ def generate(
     stop: int | None = None,
     context: int | None = None,
 ) -> Iterator[int]:
-    """Continue a sequence of ids; yields each new id as it is drawn.
+    """Continue a sequence of ids; yield each new id as it is drawn.
 
     Args
-        ids: the prompt, one id at least. The model sees the last ``context`` of prompt and answer.
-        temperature: logits are divided by it; below 1 the likely becomes likelier, 0 always takes the likeliest.
-        top_k: only the k likeliest may be drawn (more, if several are exactly as likely as the last of them).
+        ids: the prompt, at least one id. The model sees the last ``context`` ids of prompt and answer.
+        temperature: the logits are divided by it. Below 1, likely ids become more likely; 0 always takes the likeliest.
+        top_k: draw only from the k likeliest ids (from more if several are exactly as likely as the k-th).
         seed: the same seed gives the same text.
-        stop: an id that ends the text and is not yielded.
-        context: how many tokens the model sees, context_length if not said; up to four times that if its positions
-            allow it.
+        stop: an id that ends the text; it is not yielded.
+        context: the number of tokens that the model sees, by default context_length; up to four times that, unless its
+            positions are learned.
     Raises
-        ConfigError if a setting makes no sense; DataError if the prompt is empty; TrainingError if logits are NaN.
+        ConfigError if a setting is out of range; DataError if the prompt is empty; TrainingError if logits are not
+        finite.
     """
     for name, value, least in (("max_tokens", max_tokens, 0), ("temperature", temperature, 0), ("top_k", top_k, 1)):
         if value is not None and not value >= least:  # NaN is not
@@ -45,7 +46,7 @@ def generate(
     context = model.config.context_length if context is None else context
     check_context(model.config, context)
     if not len(ids):
-        raise DataError("the prompt is empty: give at least one token, such as <|endoftext|>")
+        raise DataError("the prompt is empty; give at least one token, such as <|endoftext|>")
     sequence = list(ids)
     key = make_key("sample", seed)
     cache = Cache(record=False)
@@ -54,7 +55,7 @@ def generate(
         seen = np.array([sequence[-context:]])
         logits = model.forward(seen, cache.reset())[0, -1].astype(np.float64)
         if not np.isfinite(logits).all():
-            raise TrainingError("the model gives logits that are no numbers: its weights are damaged")
+            raise TrainingError("the model's logits are not finite: its weights are damaged; train it again")
         token = (
             int(np.argmax(logits)) if temperature == 0 else _draw((logits - logits.max()) / temperature, top_k, draw)
         )
@@ -65,28 +66,28 @@ def generate(
 
 
 def check_context(config: GPTConfig, context: int) -> None:
-    """Refuse to show a model more tokens than it can take.
+    """Refuse a context that is longer than the model allows.
 
     Raises
-        ConfigError that says how many it can.
+        ConfigError that gives the largest context.
     """
     trained = config.context_length
-    most, why = LONGEST * trained, f"the model was trained on {trained} at once, and is lost further out than that"
+    most, why = LONGEST * trained, f"the model was trained on {trained} tokens, and longer contexts are unreliable"
     if not config.any_length:
         most = trained
         why = (
-            f"for {trained} positions a vector was learned, for those after them there is none; train a model with "
-            "other --positions, or a larger --context-length"
+            f"the model learned vectors for {trained} positions only; train one with other --positions or a larger "
+            "--context-length"
         )
     if not 1 <= context <= most:
         raise ConfigError(f"the context must be 1 to {most} tokens, not {context}: {why}")
 
 
 def _draw(logits: Array, top_k: int | None, draw: float) -> int:
-    """The id at which the summed probabilities, in the order of ids, pass a number drawn from 0 to 1.
+    """Return the first id at which the cumulative probability exceeds ``draw``, a random number from 0 to 1.
 
     Args
-        logits: (V,), the largest 0.
+        logits: (V,), with maximum 0.
     """
     if top_k is not None and top_k < len(logits):
         least = np.partition(logits, -top_k)[-top_k]

@@ -1,5 +1,5 @@
 # B batch, T time
-"""Training: one step, many steps, and the loss on text that was not trained on."""
+"""Training: one step, many steps, and the loss on validation text."""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -19,13 +19,13 @@ from npgpt.optim import AdamW, WarmupCosine, clip_scale
 
 @dataclass(frozen=True)
 class Step:
-    """What one optimizer step reports.
+    """The report of one optimizer step.
 
     Attributes
-        number: 1 for the first.
+        number: 1 for the first step.
         loss: of the batch, before the step, in nats per token.
         grad_norm: before clipping.
-        n_tokens: targets that counted.
+        n_tokens: the number of targets that count.
     """
 
     number: int
@@ -36,14 +36,14 @@ class Step:
 
 
 def training_steps(model: GPT, ids: Array, config: TrainConfig, optimizer: AdamW | None = None) -> Iterator[Step]:
-    """Train a model, a step each time that the next one is asked for.
+    """Train a model; each iteration does one step.
 
     Args
         ids: (n,) the training text.
-        optimizer: to look at between steps; ``optimizer_of(model, config)``, if not said.
+        optimizer: by default ``optimizer_of(model, config)``.
     Raises
-        DataError, at once, if the text is shorter than one example; TrainingError, at its step, if the loss or the
-        gradient is no longer finite.
+        DataError, at the call, if the text is shorter than one example; TrainingError, at a step, if the loss or the
+        gradient is not finite.
     """
     windows = SlidingWindows(
         ids, model.config.context_length, config.stride, config.batch_size, shuffle=True, seed=config.seed
@@ -52,7 +52,7 @@ def training_steps(model: GPT, ids: Array, config: TrainConfig, optimizer: AdamW
 
 
 def optimizer_of(model: GPT, config: TrainConfig) -> AdamW:
-    """The optimizer that a configuration asks for."""
+    """Make the optimizer of a configuration."""
     return make_optimizer(model, config.beta1, config.beta2, config.eps, config.weight_decay)
 
 
@@ -73,20 +73,20 @@ def _steps(model: GPT, windows: SlidingWindows, config: TrainConfig, optimizer: 
 def optimizer_steps(
     optimizer: AdamW, schedule: WarmupCosine, passes: Iterable[tuple[float, int]], grad_clip: float = math.inf
 ) -> Iterator[Step]:
-    """A step of the optimizer after each pass: the training loop, whatever is trained.
+    """The training loop of any model: one optimizer step after each pass.
 
     Args
-        passes: each leaves its gradients with the optimizer's parameters, and gives the loss and the number of targets.
-        grad_clip: largest norm of the gradient.
+        passes: each sets the gradients of the optimizer's parameters, and yields the loss and the number of targets.
+        grad_clip: the largest norm of the gradient.
     Raises
-        TrainingError, at its step, if the loss or the gradient is no longer finite.
+        TrainingError, at a step, if the loss or the gradient is not finite.
     """
     for number, (loss, n_tokens) in enumerate(passes, start=1):
         norm = optimizer.grad_norm()
         if not (math.isfinite(loss) and math.isfinite(norm)):
             raise TrainingError(
-                f"step {number}: the loss is {loss}, the gradient's norm {norm}. "
-                "A lower learning_rate or a longer warm-up (warmup_steps) mostly helps"
+                f"step {number}: training diverged; the loss is {loss}, the norm of the gradient {norm}. "
+                "Take a lower learning_rate or a longer warm-up (warmup_steps)"
             )
         learning_rate = schedule(number - 1)
         optimizer.step(learning_rate, clip_scale(norm, grad_clip))
@@ -97,18 +97,18 @@ def accumulate(model: GPT, x: Array, y: Array, cache: Cache, micro_batches: int 
     """Set the gradients to those of the mean loss of a batch, computed in parts, and return the loss.
 
     Every part is divided by the number of targets that count in the *whole* batch. So the parts add up to the gradient
-    of the whole, whatever each part ignores, and dropout drops the same numbers.
+    of the whole batch, also if they ignore different numbers of targets. Dropout drops the same elements.
 
     Args
         x, y: (B, T) ids and targets.
-        micro_batches: number of parts, as equal as may be; no more than B.
+        micro_batches: the number of parts, of nearly equal size; at most B.
         step: for dropout.
     Raises
-        DataError if no target counts.
+        DataError if every target is ignored.
     """
     count = int((y != IGNORE_INDEX).sum())
     if count == 0:
-        raise DataError("every target of the batch is ignored: there is no loss")
+        raise DataError("every target of the batch is ignored, so there is no loss")
     model.zero_grad(cache)
     loss, first = 0.0, 0
     try:
@@ -118,15 +118,15 @@ def accumulate(model: GPT, x: Array, y: Array, cache: Cache, micro_batches: int 
                 loss += float(model.loss(part_x, part_y, cache, count))
                 model.loss_backward(1.0, cache)
                 first += len(part_x)
-    finally:  # a pass that was stopped leaves a cache behind whose next pass adds
+    finally:  # also after an interrupted pass, so that the next one adds to valid gradients
         cache.clear_unwritten()
     return loss
 
 
 def evaluate(model: GPT, ids: Array, batch_size: int = 16) -> float:
-    """Mean cross-entropy, in nats, of every one of ``ids[1:]``, each a target once.
+    """Return the mean cross-entropy in nats of ``ids[1:]``; each of them is a target once.
 
-    The windows are disjoint, so a token at the start of one sees little before it. The last one may be shorter.
+    The windows are disjoint, so a token at the start of a window has little context. The last window may be shorter.
 
     Raises
         DataError if there are fewer than two ids.

@@ -43,7 +43,7 @@ def test_after_a_token_never_seen_the_unigram_alone_counts() -> None:
 
 
 def test_too_few_tokens() -> None:
-    with pytest.raises(DataError, match="which are too few"):
+    with pytest.raises(DataError, match="training tokens are too few"):
         bigram_loss(np.array([1, 2, 3]), np.array([1, 2]), 4)
     for loss in (unigram_loss, bigram_loss):
         with pytest.raises(DataError, match="1 validation tokens are too few"):

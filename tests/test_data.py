@@ -62,7 +62,7 @@ def test_batch_by_step_is_the_batch_of_going_through() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"ids": np.arange(5), "context_length": 5}, "5 tokens, but one example takes 6"),
+        ({"ids": np.arange(5), "context_length": 5}, "5 tokens, but one example needs 6"),
         ({"ids": np.arange(0), "context_length": 5}, "0 tokens"),
         ({"ids": np.ones((2, 9), int), "context_length": 5}, "one row of integers"),
         ({"ids": np.ones(9), "context_length": 5}, "integers, not an array of float64"),

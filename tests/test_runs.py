@@ -89,10 +89,10 @@ def test_wrong_tensors_are_named(run: Path) -> None:
         ({"extra": np.zeros(1, np.float32)}, "the tensor 'extra' is unknown"),
         (
             {"norm__gain": np.zeros(5, np.float32)},
-            r"norm.gain is float32 \(5,\), but config.toml asks for float32 \(4,\)",
+            r"norm.gain is float32 \(5,\), expected float32 \(4,\) by config.toml",
         ),
         ({"norm__gain": np.zeros(4)}, r"norm.gain is float64"),
-        ({"norm__gain": np.array([1, np.nan, 1, 1], np.float32)}, "norm.gain holds numbers that are infinite or NaN"),
+        ({"norm__gain": np.array([1, np.nan, 1, 1], np.float32)}, "norm.gain has infinite or NaN values"),
     ):
         (run / "model.safetensors").write_bytes(good)
         change(run, **tensors)
@@ -103,7 +103,7 @@ def test_wrong_tensors_are_named(run: Path) -> None:
 
 def test_parts_of_two_runs_do_not_fit(run: Path) -> None:
     CharTokenizer.train("abcdef").save(run / "tokenizer.json")
-    with pytest.raises(RunError, match="tokenizer.json has 8 tokens, but config.toml says vocab_size 5"):
+    with pytest.raises(RunError, match="tokenizer.json has 8 tokens, but vocab_size in config.toml is 5"):
         load_run(run)
     (run / "tokenizer.json").write_text("{}")
     with pytest.raises(TokenizerError, match="not a tokenizer file of npgpt"):
@@ -126,7 +126,7 @@ def test_a_run_is_overwritten_only_if_said_and_only_its_own_files(run: Path) -> 
 @pytest.mark.parametrize("name", [name for name in FILES if name != "run.json"])
 def test_foreign_files_are_not_overwritten(name: str, overwrite: bool, tmp_path: Path) -> None:
     (tmp_path / name).write_text("mine")
-    with pytest.raises(RunError, match=f"{name} is in the way"):
+    with pytest.raises(RunError, match=f"{name} exists and is not a file of a run"):
         RunFolder.create(tmp_path, CONFIG, TOKENIZER, overwrite)
     assert (tmp_path / name).read_text() == "mine"
     assert len(list(tmp_path.iterdir())) == 1
@@ -173,7 +173,7 @@ def test_a_hostile_configuration_makes_no_huge_model(run: Path) -> None:
         text.replace("n_embd = 4", "n_embd = 40000000"),
     ):
         (run / "config.toml").write_text(changed)
-        with pytest.raises(RunError, match="is not the model of config.toml: it has 1 blocks"):
+        with pytest.raises(RunError, match="does not fit config.toml: it has 1 blocks"):
             load_run(run)
 
 
@@ -185,7 +185,7 @@ def test_a_vocabulary_without_end_of_text_is_no_runs(run: Path) -> None:
 
 def test_a_file_in_place_of_a_folder(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("x")
-    with pytest.raises(RunError, match="is no folder; name one"):
+    with pytest.raises(RunError, match="is not a folder; give a folder for"):
         RunFolder.check(tmp_path / "run", overwrite=True)
     with pytest.raises(RunError, match="is not a folder"):
         load_run(tmp_path / "run")
@@ -255,7 +255,7 @@ def test_hostile_positions_make_no_huge_model(changed: dict[str, Any], large: di
     config = GPTConfig(11, 8, n_layer=1, n_head=2, n_embd=8, **changed)
     save_model(tmp_path / "model.safetensors", make_gpt(config, layers="textbook"))
     assert load_model(tmp_path / "model.safetensors", config).config == config
-    with pytest.raises(RunError, match="is not the model of"):
+    with pytest.raises(RunError, match="does not fit"):
         load_model(tmp_path / "model.safetensors", dataclasses.replace(config, **large))
 
 

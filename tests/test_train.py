@@ -95,7 +95,7 @@ def test_micro_batches_train_the_same_model() -> None:
 def test_training_that_goes_astray_says_so() -> None:
     model = make_gpt(TINY)
     model.flat.values[5] = np.nan
-    with pytest.raises(TrainingError, match="step 1: the loss is nan"):
+    with pytest.raises(TrainingError, match="step 1: training diverged; the loss is nan"):
         list(training_steps(model, np.tile([1, 2], 20), TrainConfig(steps=2)))
 
 

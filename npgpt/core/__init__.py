@@ -1,8 +1,8 @@
-"""What every layer stands on: Param, Cache, Layer. NumPy only.
+"""The base of every layer: Param, Cache, Layer. NumPy only.
 
-A layer owns its ``Param``s and holds no state of a pass. What one forward pass leaves behind for backward lives in a
-``Cache`` that the caller owns, so that one layer can serve many passes at once, and so that a pass can be looked at,
-measured and disturbed from outside.
+A layer owns its ``Param``s and holds no state of a pass. The arrays that a forward pass saves for backward are in a
+``Cache`` that the caller owns. So one layer can serve several passes at once, and a pass can be inspected and changed
+from outside.
 """
 
 from npgpt.core.cache import Cache

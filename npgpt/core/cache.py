@@ -1,4 +1,4 @@
-"""What one forward pass leaves behind for backward."""
+"""The arrays that one forward pass saves for the backward pass."""
 
 import copy
 import math
@@ -15,7 +15,7 @@ from npgpt.errors import ShapeError
 
 @dataclass
 class _Pass:
-    """What all scopes of one Cache share."""
+    """The state that all scopes of one Cache share."""
 
     training: bool
     record: bool
@@ -32,11 +32,11 @@ class Cache:
     """The named activations of one forward pass, which the backward pass reads.
 
     Args
-        training: whether dropout drops.
-        record: keep arrays for a backward pass; without, only their names (to notice a name used twice).
-        trace: store the gradients that backward notes.
-        seed, step: with the layer's path they decide the dropout mask.
-        first_example: index of the first row of this batch in the step's whole batch, for the same reason.
+        training: whether dropout is active.
+        record: whether arrays are kept for a backward pass, or only their names, to detect a name that is used twice.
+        trace: whether the gradients that backward notes are stored.
+        seed, step, first_example: together with a layer's path they determine its dropout mask. first_example is the
+            index of this batch's first row in the whole batch of the step.
 
     An array returned by forward is valid until ``reset()``, one returned by backward until the next backward.
     """
@@ -78,23 +78,23 @@ class Cache:
         return self._shared.first_example
 
     def scope(self, name: str, role: str | None = None) -> Self:
-        """The child cache of a sub-layer, the same one each time.
+        """Return the child cache of a sub-layer; the same name gives the same child.
 
         Args
-            role: its name, if not said. Compiled layers whose paths of roles are equal share the memory of gradients:
-                only a parent that is done with what one sub-layer's backward returned before it calls the next one's
-                may give both one role, as a model does with its blocks.
+            role: the sub-layer's name, by default. Compiled layers with equal paths of roles share memory for
+                gradients. A parent may give two sub-layers one role only if it no longer needs the gradient that one
+                returned when it calls the other's backward, as a model does with its blocks.
         """
         if name not in self._children:
             if name in self._values:
                 raise KeyError(f"{self._full(name)} is a kept array; a sub-layer cannot have its name")
-            # a copy of self, emptied: a subclass that disturbs a pass does so at every depth
+            # an emptied copy of self: so the children of a subclass are of that subclass too
             of_role = f"{self.role}.{role or name}"
             self._children[name] = copy.copy(self)._open(self._shared, self._full(name), of_role)
         return self._children[name]
 
     def keep(self, name: str, array: Array) -> Array:
-        """Save an array for backward, and return it; forward goes on with what this returns."""
+        """Save an array for backward and return it. Forward must continue with the returned array."""
         if name in self._values:
             raise KeyError(f"{self._full(name)} is already kept: reset() the cache before a second forward pass")
         if name in self._children:
@@ -111,7 +111,7 @@ class Cache:
         return value
 
     def note(self, name: str, grad: Array) -> Array:
-        """Say what the gradient of a kept array is, through every use of it, and return it. A trace stores a copy."""
+        """State the gradient of a kept array, summed over every use of it, and return it. A trace stores a copy."""
         value = self[name]
         if grad.shape != value.shape:
             raise ShapeError(
@@ -123,39 +123,39 @@ class Cache:
         return grad
 
     def buffer(self, name: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
-        """Memory for what backward alone reads: the same for the same name, also after ``reset()``. Not cleared."""
+        """Return uninitialised memory for what only backward reads: the same for a name, also after ``reset()``."""
         return _reuse(self._buffers, name, shape, dtype)
 
     def scratch(self, name: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
-        """Memory shared by all scopes, valid until somebody asks for that name again. Not cleared."""
+        """Return uninitialised memory that all scopes share. It is valid until the next request for this name."""
         return _reuse(self._shared.scratch, name, shape, dtype)
 
     def write_first(self, params: Iterable[Param]) -> None:
-        """Let the first kernel that reaches the gradient of one of these Params write over it; later ones add.
+        """Let the first kernel that uses the gradient of one of these Params overwrite it; later kernels add.
 
-        That saves the pass over memory that sets gradients to zero, and the one that reads the zeros. Until
-        ``clear_unwritten`` a gradient may hold numbers of an earlier step.
+        This saves writing zeros and reading them back. Until ``clear_unwritten``, a gradient may hold numbers of an
+        earlier step.
         """
         self._shared.unwritten = {id(param): param for param in params}
 
     def grad_to_fill(self, param: Param) -> tuple[Array, bool]:
-        """The gradient of a Param for a kernel that fills all of it, and whether the kernel must add to it."""
+        """Return the gradient of a Param for a kernel that fills all of it, and whether the kernel must add to it."""
         return param.grad, self._shared.unwritten.pop(id(param), None) is None
 
     def grad_to_add_to(self, param: Param) -> Array:
-        """The same for a kernel that reaches a part of it: zeros, if nothing has been written yet."""
+        """Return the gradient of a Param for a kernel that adds to a part of it; zeros if nothing has been written."""
         grad, add = self.grad_to_fill(param)
         if not add:
             grad[...] = 0
         return grad
 
     def clear_unwritten(self) -> None:
-        """Set those gradients to zero that no kernel has reached since ``write_first``."""
+        """Set the gradients to zero that no kernel has written since ``write_first``."""
         for param in list(self._shared.unwritten.values()):
             self.grad_to_add_to(param)
 
     def reset(self, *, training: bool | None = None, step: int | None = None, first_example: int | None = None) -> Self:
-        """Forget the pass, on every scope; keep children and memory. What is given changes, the rest stays."""
+        """Forget the pass in every scope, but keep children and memory. Settings that are not given do not change."""
         if self.path:
             raise ValueError(f"reset the whole cache, not its scope {self.path!r}")
         for scope in self._scopes():
@@ -171,7 +171,7 @@ class Cache:
         return self
 
     def walk(self) -> Iterator[tuple[str, Array, Array | None]]:
-        """(path, value, gradient or None) of each kept array of this scope, in the order of the forward pass."""
+        """Yield (path, value, gradient or None) of each kept array of this scope, in the order of the forward pass."""
         inside = f"{self.path}." if self.path else ""
         for scope, name in self._shared.kept:
             path = scope._full(name)
@@ -189,7 +189,7 @@ class Cache:
 
 
 def _reuse(store: dict[str, Array], name: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
-    """A view of the memory under this name, which grows when more is asked for than ever before."""
+    """Return a view of the memory under this name. The memory grows when a larger array is requested."""
     dtype, n = np.dtype(dtype), math.prod(shape)
     memory = store.get(name)
     if memory is None or memory.dtype != dtype or memory.size < n:

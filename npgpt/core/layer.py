@@ -16,14 +16,14 @@ class Layer:
     """A function with parameters and a backward pass.
 
     ``forward(a, b, ..., cache)`` returns one array. ``backward(dy, cache)`` adds to the parameters' gradients and
-    returns the gradient of each float input: one array, a tuple of several, or None where there is none.
-    Neither writes to its arguments.
+    returns the gradients of the float inputs: one array, a tuple if there are several, None if there are none.
+    Neither method writes to its arguments.
 
-    Sub-layers and Params are found by the attribute that holds them; lists of layers too.
+    Params, sub-layers and lists of sub-layers are found by the attributes that hold them.
 
     Attributes
-        flat: the vector that this layer's parameters were packed into, if they were.
-        COMPILED: whether kernels compute it. They ask the cache whether they must add to a gradient or may write it.
+        flat: the vector that holds this layer's parameters, once ``pack`` has been called.
+        COMPILED: whether kernels compute this layer. They ask the cache whether to add to a gradient or to write it.
     """
 
     COMPILED: ClassVar[bool] = False
@@ -41,7 +41,7 @@ class Layer:
         return found
 
     def slots(self, prefix: str = "") -> Iterator[tuple[str, "Layer", str]]:
-        """Every place that holds a Param: (path, layer, attribute). A shared Param is yielded once for each place."""
+        """Yield (path, layer, attribute) for each attribute that holds a Param; a shared Param comes several times."""
         for name, value in vars(self).items():
             if isinstance(value, Param):
                 yield prefix + name, self, name
@@ -49,7 +49,7 @@ class Layer:
             yield from child.slots(f"{prefix}{name}.")
 
     def parameters(self) -> dict[str, Param]:
-        """Path -> Param, each Param once, under the first path that leads to it."""
+        """Path -> Param. A shared Param is listed once, under its first path."""
         found: dict[str, Param] = {}
         seen: set[int] = set()
         for path, owner, name in self.slots():
@@ -60,7 +60,7 @@ class Layer:
         return found
 
     def initialise(self, seed: int) -> Self:
-        """Draw every Param that has a ``std``. Each depends on the seed and on its own path alone."""
+        """Draw every Param that has a ``std``. Its values depend on the seed and its path alone."""
         for path, param in self.parameters().items():
             if param.std:
                 param.value[...] = param.std * normal(make_key("initialise", seed, path), param.value.shape)
@@ -70,11 +70,11 @@ class Layer:
         """Set all gradients to zero.
 
         Args
-            cache: of the pass that follows. Gradients that compiled layers alone add to are then left to its first
-                kernel, and to ``cache.clear_unwritten()`` after backward.
+            cache: the cache of the next pass. If it is given, gradients that only kernels add to are not cleared here:
+                the first kernel writes them, and ``cache.clear_unwritten()`` clears the rest after backward.
         """
         params: dict[int, Param] = {}
-        by_hand: set[int] = set()  # those that code adds to which does not ask the cache
+        by_hand: set[int] = set()  # Params whose gradients textbook layers add to
         for _, layer, name in self.slots():
             param = getattr(layer, name)
             params[id(param)] = param
@@ -92,14 +92,14 @@ class Layer:
         return self.flat
 
     def _forget_flat(self) -> None:
-        self.flat = None  # what a sub-layer was packed into before is not where its Params are now
+        self.flat = None  # the Params of a sub-layer that was packed before have moved
         for child in self.children().values():
             child._forget_flat()
 
     def astype(self, dtype: npt.DTypeLike) -> Self:
-        """The same layer with the same values, over a new flat vector of another dtype. Gradients start at zero.
+        """Return a copy with the same values in another precision, packed. Gradients start at zero.
 
-        Compiled layers compute in float32 alone: in any other precision they become textbook layers.
+        Compiled layers compute in float32 only; in any other precision they become textbook layers.
         """
         other = copy.deepcopy(self)
         if np.dtype(dtype) != np.float32:
@@ -109,7 +109,7 @@ class Layer:
 
     @classmethod
     def textbook_class(cls) -> "type[Layer]":
-        """The class that computes the same in plain NumPy: this one, but for a compiled layer."""
+        """The class that computes the same in plain NumPy. For a textbook layer that is its own class."""
         return cls
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
@@ -117,22 +117,22 @@ class Layer:
         memo[id(self)] = other
         for name, value in vars(self).items():
             if name != "flat":
-                setattr(other, name, copy.deepcopy(value, memo))  # Params that are shared here are shared there
-        if self.flat is not None:  # copies of views are arrays of their own: make them views again
+                setattr(other, name, copy.deepcopy(value, memo))  # Params that are shared here are shared in the copy
+        if self.flat is not None:  # the copies are no longer views into one vector; pack makes them views again
             other.pack(self.flat.values.dtype)
         return other
 
     def recast(self, choose: "Callable[[Layer], type[Layer]]") -> Self:
-        """The same layer over the very same Params, with other classes. What one of the two learns, the other knows.
+        """Return the same layer with other classes over the same Param objects, so training one also trains the other.
 
         Args
-            choose: the class for a layer, whose sub-layers have theirs already.
+            choose: layer -> its new class. It is called for sub-layers first.
         """
         other: Self = self._recast(choose, {})
         return other
 
     def _recast(self, choose: "Callable[[Layer], type[Layer]]", made: "dict[int, Layer]") -> Any:
-        if id(self) in made:  # a layer that stands twice stays one
+        if id(self) in made:  # a layer that is used in two places stays one layer
             return made[id(self)]
         other = made[id(self)] = object.__new__(type(self))
         for name, value in vars(self).items():

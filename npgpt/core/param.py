@@ -1,4 +1,4 @@
-"""A trained array with its gradient, and all of a model's in one vector."""
+"""A parameter with its gradient, and all parameters of a model in one vector."""
 
 from typing import Any
 
@@ -9,15 +9,15 @@ Array = npt.NDArray[Any]
 
 
 class Param:
-    """A trained array and its gradient.
+    """A parameter: a trained array and its gradient.
 
     Args
-        value: where it starts.
-        std: standard deviation that ``Layer.initialise`` draws it with; 0 leaves it as it is (gains, biases).
+        value: the initial value.
+        std: the standard deviation for ``Layer.initialise``; 0 leaves the value as it is (gains, biases).
     Attributes
-        value, grad: arrays of one shape. A backward pass always adds into grad, so that shared weights, repeated
-            use and accumulated batches need no code of their own. grad stays the same array until the Param moves:
-            a held one shows what later passes add, and zeros after ``zero_grad``. An assignment writes into it.
+        value, grad: arrays of one shape. A backward pass adds to grad and never sets it, so shared weights, repeated
+            use and accumulated batches need no extra code. grad stays the same array until ``move``: a reference to it
+            shows what later passes add, and zeros after ``zero_grad``. An assignment to grad copies into this array.
     """
 
     def __init__(self, value: Array, std: float = 0.0) -> None:
@@ -25,7 +25,7 @@ class Param:
         self.std = std
 
     def move(self, value: Array, grad: Array) -> None:
-        """Let other memory hold the value and the gradient from now on."""
+        """Use other memory for the value and the gradient from now on."""
         self.value, self._grad = value, grad
 
     @property
@@ -34,7 +34,7 @@ class Param:
 
     @grad.setter
     def grad(self, grad: Array) -> None:
-        if grad is not self._grad:  # ``param.grad += x`` has added in place already
+        if grad is not self._grad:  # ``param.grad += x`` has already added in place
             self._grad[...] = grad
 
     def __repr__(self) -> str:
@@ -44,14 +44,14 @@ class Param:
 class FlatParams:
     """All parameters of a model in one vector, and all gradients in another: matrices first, then vectors.
 
-    Each Param becomes a view into them. So weight decay is one slice, and the optimizer, the norm, a file are one call.
+    Each Param becomes a view into them. So weight decay is one slice; an optimizer step, a norm, a file are one call.
 
     Args
-        params: distinct Params; their values are copied into the new vectors.
-        dtype: of the new vectors.
+        params: distinct Params, whose values are copied into the new vector.
+        dtype: the precision of the new vectors.
     Attributes
         values, grads: (n,).
-        n_matrix: how many numbers at the front belong to matrices.
+        n_matrix: the number of values that belong to matrices; they come first.
     """
 
     def __init__(self, params: list[Param], dtype: npt.DTypeLike) -> None:
@@ -69,10 +69,10 @@ class FlatParams:
 
 
 def aligned_empty(n: int, dtype: npt.DTypeLike) -> Array:
-    """A row of n numbers, not cleared, that begins with a cache line.
+    """Return an uninitialised array (n,) that starts at the beginning of a cache line.
 
-    NumPy's begin anywhere, so that each vector register's 64 bytes would lie across two lines: kernels that only read,
-    add and write take up to a third longer then.
+    NumPy's own arrays may start anywhere. Then each load of 64 bytes touches two cache lines, and kernels that are
+    limited by memory take up to a third longer.
     """
     size = np.dtype(dtype).itemsize
     memory = np.empty(n + 64 // size, dtype)

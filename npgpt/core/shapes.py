@@ -12,12 +12,12 @@ Array = npt.NDArray[Any]
 
 
 def check_array(who: str, name: str, array: Array, shape: tuple[int | str | EllipsisType, ...], like: Array) -> None:
-    """Refuse an array whose shape or precision does not fit.
+    """Refuse an array of the wrong shape or precision.
 
     Args
-        shape: numbers must be met, a letter stands for any size, a leading ``...`` for any number of axes.
-        like: an array, mostly a parameter, whose precision it must have. Complex numbers may stand in for real ones,
-            and Python objects for any.
+        shape: a number is an exact size, a letter any size, a leading ``...`` any number of axes.
+        like: an array, usually a parameter, of the expected precision. Complex numbers of that precision and Python
+            objects are accepted too.
 
     >>> check_array("Linear", "x", np.zeros((2, 3)), (..., 4), like=np.zeros(1))
     Traceback (most recent call last):
@@ -34,7 +34,7 @@ def check_array(who: str, name: str, array: Array, shape: tuple[int | str | Elli
     if array.dtype != like.dtype and "O" not in (array.dtype.kind, like.dtype.kind) and _real(array) != _real(like):
         or_the_layer = f", or the layer with .astype(np.{array.dtype})" if array.dtype.kind in "fc" else ""
         raise ShapeError(
-            f"{who}: {name} is {array.dtype}, but what it meets is {like.dtype}; "
+            f"{who}: {name} is {array.dtype}, expected {like.dtype}; "
             f"convert it with .astype(np.{like.dtype}){or_the_layer}"
         )
 
@@ -45,7 +45,7 @@ def _real(array: Array) -> np.dtype[Any]:
 
 
 def check_ids(who: str, name: str, ids: Array, size: int, what: str, ignore: int | None = None) -> None:
-    """Refuse ids that are not integers in 0 to size - 1 (or the one to be ignored); say which one, and where.
+    """Refuse ids that are not integers from 0 to size - 1, or equal to ``ignore``. The error names the first one.
 
     >>> check_ids("Embedding", "ids", np.array([[1, 70]]), 65, "vocabulary")
     Traceback (most recent call last):

@@ -1,4 +1,4 @@
-"""The textbook: every layer in plain NumPy, one idea a file, its derivation in its docstring."""
+"""The textbook layers: plain NumPy, one idea a file, each derivation in the docstring."""
 
 from npgpt.layers.activations import GELU, ReLU, TanhGELU
 from npgpt.layers.attention import Attention, Mixing, Scores, Softmax, visible

@@ -9,11 +9,11 @@ SQRT_2_OVER_PI = math.sqrt(2 / math.pi)
 
 
 class ReLU(Layer):
-    """max(x, 0), number by number.
+    """max(x, 0), element by element.
 
     Forward   y = x where x > 0, else 0
     Backward  given dy = ∂L/∂y:
-      1. the slope is 1 where x > 0, else 0 (at the kink too, by convention)    ⇒ dx = dy ⊙ [x > 0]
+      1. the slope is 1 where x > 0, else 0 (by convention also at x = 0)    ⇒ dx = dy ⊙ [x > 0]
     Shapes    x, y, dx, dy any, all the same
     Keeps     x
 
@@ -34,13 +34,13 @@ class ReLU(Layer):
 
 
 class TanhGELU(Layer):
-    """GELU in the tanh form that GPT-2 uses; it differs from the exact one by less than 5e-4.
+    """The tanh approximation of GELU, which GPT-2 uses. It differs from GELU by less than 5e-4.
 
     Forward   u = √(2/π)·(x + 0.044715 x³),  t = tanh u,  y = x·(1 + t)/2
     Backward  given dy = ∂L/∂y:
-      1. t stands in y with the factor x/2         ⇒ dt = dy·x/2
-      2. tanh′ = 1 − tanh²                         ⇒ du = dt·(1 − t²)
-      3. x reaches y directly, with the factor (1 + t)/2, and through u, where ∂u/∂x = √(2/π)·(1 + 3·0.044715 x²)
+      1. t is in y with the factor x/2             ⇒ dt = dy·x/2
+      2. t = tanh u, and tanh′ = 1 − tanh²         ⇒ du = dt·(1 − t²)
+      3. x is in y directly, with the factor (1 + t)/2, and through u, where ∂u/∂x = √(2/π)·(1 + 3·0.044715 x²)
                                                    ⇒ dx = dy·(1 + t)/2 + du·√(2/π)·(1 + 0.134145 x²)
     Shapes    x, y, dx, dy any, all the same
     Keeps     x, tanh (that is t)
@@ -67,12 +67,12 @@ class TanhGELU(Layer):
 
 
 class GELU(Layer):
-    """Gaussian error linear unit, exact: x times the probability that a standard normal number is below x.
+    """The exact Gaussian error linear unit: x times the probability that a standard normal variable is below x.
 
     Forward   Φ(x) = (1 + erf(x/√2))/2,  y = x·Φ(x)
     Backward  given dy = ∂L/∂y:
-      1. Φ stands in y with the factor x                               ⇒ dΦ = dy·x
-      2. x reaches y directly, with the factor Φ, and through Φ; erf′(z) = 2/√π·e^(−z²) and z = x/√2, so the slope of Φ
+      1. Φ is in y with the factor x                                   ⇒ dΦ = dy·x
+      2. x is in y directly, with the factor Φ, and through Φ. With erf′(z) = 2/√π·e^(−z²) and z = x/√2 the slope of Φ
          is ½·2/√π·e^(−x²/2)/√2 = e^(−x²/2)/√(2π) = φ, the density    ⇒ dx = dy·Φ + dΦ·φ
     Shapes    x, y, dx, dy any, all the same
     Keeps     x, cdf (that is Φ)
@@ -98,10 +98,10 @@ class GELU(Layer):
 
 
 def erf(x: Array) -> Array:
-    """The error function, for every kind of number, by a series whose terms are all of one sign.
+    """The error function, for real, complex and taped numbers, by a series whose terms have one sign.
 
-    erf x = 2/√π · e^(−x²) · Σ_n 2ⁿ x^(2n+1) / (1·3·5···(2n+1));  for finite |x| > 6 it is ±1 to the last
-    bit of float64, and up to there 150 terms are right to 2e-15. Written for clarity: 150 passes over memory.
+    erf x = 2/√π · e^(−x²) · Σ_n 2ⁿ x^(2n+1) / (1·3·5···(2n+1)). For |x| <= 6, 150 terms are right to 2e-15; beyond,
+    erf x is ±1 to the last bit of float64. The code is written for clarity: it makes 150 passes over memory.
 
     Source    Abramowitz and Stegun, 7.1.6
 

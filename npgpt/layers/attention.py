@@ -11,13 +11,13 @@ from npgpt.layers.linear import Linear
 
 
 class Scores(Layer):
-    """How much each query asks for each key: their scaled dot product, and −∞ for a key that is still to come.
+    """Attention scores: the scaled dot product of each query and key, and −∞ for keys at later positions.
 
     Forward   s_ij = (q_i · k_j)/√D for j <= i, else −∞, in each head of each example
     Backward  given ds = ∂L/∂s:
-      1. where j > i, s is −∞ whatever q and k are    ⇒ ds counts as 0 there
-      2. q_i meets every key that it can see          ⇒ dq_i = Σ_{j<=i} ds_ij k_j/√D,  that is dq = ds·k/√D
-      3. k_j meets every query from j on              ⇒ dk_j = Σ_{i>=j} ds_ij q_i/√D,  that is dk = dsᵀ·q/√D
+      1. for j > i, s is −∞ and does not depend on q or k    ⇒ ds counts as 0 there
+      2. q_i is in s_ij for every j <= i                     ⇒ dq_i = Σ_{j<=i} ds_ij k_j/√D,  that is dq = ds·k/√D
+      3. k_j is in s_ij for every i >= j                     ⇒ dk_j = Σ_{i>=j} ds_ij q_i/√D,  that is dk = dsᵀ·q/√D
     Shapes    q, k, dq, dk (B, H, T, D); s, ds (B, H, T, T)
     Keeps     q, k
     Raises    ShapeError if q and k differ in shape or precision
@@ -45,13 +45,13 @@ class Scores(Layer):
 
 
 class Softmax(Layer):
-    """Positive weights that sum to 1 along the last axis, larger where the score is larger.
+    """Softmax along the last axis: positive weights that sum to 1.
 
-    Forward   w_j = e^(s_j)/Σ_k e^(s_k). The largest s is subtracted first: that cancels, and nothing overflows.
+    Forward   w_j = e^(s_j)/Σ_k e^(s_k). The row's maximum is subtracted from s first: it cancels, and avoids overflow.
     Backward  given dw = ∂L/∂w:
       1. s_j is in the numerator of w_j and in the denominator of every w_k: ∂w_k/∂s_j = w_k·([k = j] − w_j)
                                                    ⇒ ds_j = Σ_k dw_k w_k ([k = j] − w_j) = w_j·(dw_j − Σ_k dw_k w_k)
-    Shapes    s, w, ds, dw any, all the same; a row needs one finite score
+    Shapes    s, w, ds, dw any, all the same; each row needs at least one finite score
     Keeps     weights (that is w)
 
     >>> softmax, cache = Softmax(), Cache()
@@ -74,12 +74,12 @@ class Softmax(Layer):
 
 
 class Mixing(Layer):
-    """The mean of the values, weighed by attention.
+    """The sum of the values, weighted by the attention weights.
 
     Forward   m_i = Σ_j w_ij v_j, in each head of each example
     Backward  given dm = ∂L/∂m:
-      1. w_ij stands in m_i with the factor v_j          ⇒ dw_ij = dm_i · v_j,      that is dw = dm·vᵀ
-      2. v_j goes into every m_i, with the factor w_ij   ⇒ dv_j = Σ_i w_ij dm_i,    that is dv = wᵀ·dm
+      1. w_ij is in m_i with the factor v_j              ⇒ dw_ij = dm_i · v_j,      that is dw = dm·vᵀ
+      2. v_j is in every m_i, with the factor w_ij       ⇒ dv_j = Σ_i w_ij dm_i,    that is dv = wᵀ·dm
     Shapes    w, dw (B, H, T, T); v, m, dv, dm (B, H, T, D)
     Keeps     weights (that is w), v
     Raises    ShapeError if the sizes or precisions do not fit
@@ -105,18 +105,18 @@ class Mixing(Layer):
 
 
 class Attention(Layer):
-    """Causal self-attention with several heads: each token gathers what it asks for from itself and those before it.
+    """Causal multi-head self-attention: each token attends to itself and to the tokens before it.
 
-    Forward   (q, k, v) = x·W_qkv + b_qkv, cut into three and each into H heads of D channels;
+    Forward   (q, k, v) = x·W_qkv + b_qkv, split into three, and each into H heads of D channels;
               scores = Score(q, k),  weights = Softmax(scores),  mixed = Mixing(Dropout(weights), v);
-              y = Dropout(heads put side by side · W_p + b_p)
-    Backward  given dy = ∂L/∂y: the same road in reverse. Cutting and putting together only move numbers, and undo each
-      other:
-      1. dprojected from the residual dropout; dmixed is the gradient of the projection's input, cut into heads
-      2. mixing gives ddropped and dv; from ddropped the dropout makes dweights, softmax dscores, the scores dq and dk
-      3. dq, dk and dv, heads put side by side, are the three parts of d(qkv); x fed all three, and one product with
-         W_qkvᵀ sums their shares
-      Without dropout 2. is, in one line each, with S the scores, W the weights and M the mixed values:
+              y = Dropout(merged heads · W_p + b_p)
+    Backward  given dy = ∂L/∂y: the same steps in reverse. Splitting and merging heads only move numbers, and are each
+      other's inverse:
+      1. dprojected from the residual dropout; dmixed is the gradient of the projection's input, split into heads
+      2. ddropped and dv from mixing, dweights from the dropout, dscores from softmax, dq and dk from the scores
+      3. dq, dk and dv, with merged heads, are the three parts of d(qkv); x is the input of all three, and the product
+         with W_qkvᵀ sums their contributions
+      Without dropout, step 2 is, with S the scores, W the weights and M the mixed values:
       dV = Wᵀ·dM,  dW = dM·Vᵀ,  dS = W ⊙ (dW − rowsum(dW ⊙ W)),  dQ = dS·K/√D,  dK = dSᵀ·Q/√D
     Shapes    x, y, dx, dy (B, T, C); q, k, v, mixed (B, H, T, D); scores, weights, dropped (B, H, T, T)
     Keeps     q, k, v, scores, weights, dropped, mixed, projected
@@ -124,12 +124,12 @@ class Attention(Layer):
     Source    Vaswani et al. 2017, arXiv:1706.03762
 
     Args
-        dropout: probability, for the weights and for the output.
-        residual_std: standard deviation of the projection's weight when it is initialised.
-        score: the scaled dot product, ``Scores``, if not said; those in which positions count are in ``scores.py``.
+        dropout: probability of dropping, for the weights and for the output.
+        residual_std: standard deviation of the projection's initial weight.
+        score: by default the scaled dot product, ``Scores``; ``scores.py`` has score layers that depend on positions.
 
-    The bias of the keys has the gradient zero, whatever happens: it adds the same to every score of a row. (Unless keys
-    are turned, as ``RotaryScores`` does.)
+    The gradient of the keys' bias is exactly zero: the bias adds the same number to every score of a row. (Not so for
+    rotated keys, as in ``RotaryScores``.)
     """
 
     def __init__(
@@ -186,5 +186,5 @@ class Attention(Layer):
 
 
 def visible(T: int) -> Array:
-    """Which keys (columns) each query (row) may see: itself and those before it."""
+    """The causal mask (T, T): True where a query (row) may attend to a key (column), itself or an earlier one."""
     return np.tri(T, dtype=bool)

@@ -6,13 +6,13 @@ from npgpt.layers.mlp import MLP
 
 
 class Block(Layer):
-    """A transformer block, pre-norm: x runs through untouched, and each branch adds to it what it found.
+    """A pre-norm transformer block: the residual stream x, to which attention and then the MLP add their outputs.
 
     Forward   middle = x + Attention(norm₁(x)),  y = middle + MLP(norm₂(middle))
     Backward  given dy = ∂L/∂y:
-      1. middle reaches y directly and through the MLP's branch     ⇒ dmiddle = dy + the branch's gradient of it
-      2. x reaches middle directly and through attention's branch   ⇒ dx = dmiddle + the branch's gradient of it
-    Shapes    x, y, dx, dy and all that is kept (B, T, C)
+      1. middle is in y directly and through the MLP branch         ⇒ dmiddle = dy + the gradient from the branch
+      2. x is in middle directly and through the attention branch   ⇒ dx = dmiddle + the gradient from the branch
+    Shapes    x, y, dx, dy and all kept arrays (B, T, C)
     Keeps     x, attention_input, attended, middle, mlp_input, transformed
     Raises    ShapeError if x.shape[-1] != n_embd
     Source    He et al. 2016, arXiv:1603.05027 (pre-activation); Radford et al. 2019 (GPT-2)

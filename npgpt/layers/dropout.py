@@ -9,18 +9,18 @@ from npgpt.rng import make_key, random_bits
 
 
 class Dropout(Layer):
-    """While training, set each number to 0 with probability p and scale up the others; otherwise hand through.
+    """In training, set each element to 0 with probability p and divide the others by 1 − p. Otherwise return x.
 
     Forward   y = x ⊙ m/(1 − p),  m = 1 with probability 1 − p, else 0; so the expectation of y is x
     Backward  given dy = ∂L/∂y:
       1. m does not depend on x    ⇒ dx = dy ⊙ m/(1 − p), with the same m
     Shapes    x, y, dx, dy (B, ...), all the same
-    Keeps     mask (booleans), while training with p > 0
+    Keeps     mask (booleans), in training with p > 0
     Raises    ConfigError if p is not in 0 <= p < 1
     Source    Srivastava et al. 2014
 
-    A bit of the mask is a pure function of (seed, step, path of the layer, index of the example in the whole batch,
-    flat index within the example): the same for any split of the batch, any number of threads, and any language.
+    Each bit of the mask is a pure function of (seed, step, path of the layer, index of the example in the whole batch,
+    flat index within the example). So it is the same for any split of the batch and any number of threads.
 
     >>> dropout, x = Dropout(0.5), np.ones((1, 6))
     >>> dropout.forward(x, Cache(training=True))
@@ -46,21 +46,21 @@ class Dropout(Layer):
         return dy * cache["mask"] / (1 - self.p)  # 1.
 
     def drops(self, cache: Cache) -> bool:
-        """Whether anything is dropped in this pass."""
+        """Whether dropout is active in this pass."""
         return cache.training and self.p > 0
 
     def mask(self, shape: tuple[int, ...], cache: Cache) -> Array:
-        """True where a number is kept, for a batch of this shape."""
+        """Return the mask for a batch of this shape: True where an element is kept."""
         counters = np.arange(math.prod(shape[1:]), dtype=np.uint32)
         mask = [random_bits(int(key), counters) >= self.threshold for key in self.keys(shape[0], cache)]
         return np.array(mask, bool).reshape(shape)
 
     @property
     def threshold(self) -> int:
-        """Below it, of 2³² numbers that are equally likely, are those that are dropped."""
+        """Random integers in 0 to 2³² − 1 that are below this number drop their element."""
         return min(round(self.p * 2.0**32), 2**32 - 1)
 
     def keys(self, B: int, cache: Cache) -> Array:
-        """The key of the random bits of each example."""
+        """Return the key of the random bits of each example (B,)."""
         examples = range(cache.first_example, cache.first_example + B)
         return np.array([make_key("dropout", cache.seed, cache.step, cache.path, b) for b in examples], np.uint64)

@@ -6,16 +6,16 @@ from npgpt.core.shapes import check_array, check_ids
 
 
 class Embedding(Layer):
-    """A row of a table for each id: the product of a one-hot vector with a matrix, without the multiplications by 0.
+    """Look up a row of a table for each id: a one-hot vector times a matrix, without the multiplications by 0.
 
     Forward   y_bt = W[ids_bt] = onehot(ids_bt)·W
     Backward  given dy = ∂L/∂y:
-      1. row v is copied to every place whose id is v    ⇒ dW_v = Σ dy_bt over the places with ids_bt = v = onehotᵀ·dy
-         An id that stands several times adds several times; ``dW[ids] += dy`` would keep only the last.
-      2. an id is no number that could be nudged         ⇒ there is no gradient to hand back
+      1. row v is copied to every place with the id v    ⇒ dW_v = Σ dy_bt over the places with ids_bt = v = onehotᵀ·dy
+         A repeated id must add each time; ``dW[ids] += dy`` would keep only the last.
+      2. ids are integers                                ⇒ they have no gradient
     Shapes    ids any shape of integers; y, dy (*ids.shape, n_embd); weight (vocab_size, n_embd)
     Keeps     ids
-    Raises    ShapeError if ids are not integers, or one of them is not in 0 to vocab_size - 1
+    Raises    ShapeError if ids are not integers in 0 to vocab_size - 1
 
     >>> embedding, cache = Embedding(3, 2), Cache()
     >>> embedding.forward(np.array([2, 0, 2]), cache).shape
@@ -39,4 +39,4 @@ class Embedding(Layer):
     def backward(self, dy: Array, cache: Cache) -> None:
         ids, weight = cache["ids"], self.weight.value
         check_array("Embedding", "dy", dy, (*ids.shape, weight.shape[1]), like=weight)
-        np.add.at(self.weight.grad, ids, dy)  # 1. and nothing to return: 2.
+        np.add.at(self.weight.grad, ids, dy)  # 1.; no gradient to return: 2.

@@ -7,19 +7,19 @@ from npgpt.layers.linear import rows
 
 
 class VocabularyHead(Layer):
-    """From a token's last vector to one logit for each id of the vocabulary: the dot products with the rows of a table.
+    """The vocabulary head: one logit for each id, the dot product of the final vector with a row of a table.
 
     Forward   logits = x·Wᵀ, in numbers logits_btv = Σ_c x_btc W_vc
     Backward  given dy = ∂L/∂logits:
-      1. row v meets every x_bt    ⇒ dW_v = Σ_bt dy_btv x_bt,  that is dyᵀ·x over all rows
-      2. x meets every row         ⇒ dx = dy·W
+      1. row W_v is used with every x_bt    ⇒ dW_v = Σ_bt dy_btv x_bt,  that is dyᵀ·x over all rows
+      2. x_bt is used with every row        ⇒ dx_bt = Σ_v dy_btv W_v,   that is dx = dy·W
     Shapes    x, dx (..., C); logits, dy (..., V); weight (V, C), as in Embedding
     Keeps     x
-    Raises    ShapeError if x.shape[-1] != C, or the precision is not the weight's
+    Raises    ShapeError if x.shape[-1] != C, or if x and the weight differ in precision
     Source    weight tying: Press and Wolf 2016, arXiv:1608.05859
 
     Args
-        weight: the Param of an Embedding, to share it (tied): both add into its one gradient.
+        weight: the Param of an Embedding, to share it (tied weights); both layers add to its gradient.
 
     >>> head, cache = VocabularyHead(2, 1), Cache()
     >>> head.weight.value[:] = [[3], [4]]

@@ -5,22 +5,21 @@ from npgpt.layers.loss import CrossEntropy
 
 
 class HeadLoss(Layer):
-    """From a token's last vector to the loss of the token after it: the vocabulary head, then cross-entropy.
+    """The vocabulary head followed by cross-entropy, as one layer.
 
-    One layer, because a compiled one need not hold logits and their gradient side by side: both are as large as
-    everything before them together.
+    It is one layer so that its compiled twin need not store the logits and their gradient together. Both are large.
 
     Forward   logits = VocabularyHead(x),  L = CrossEntropy(logits, targets)
-    Backward  given dloss = ∂L/∂L of what is minimised: a chain without a fork
+    Backward  given dloss, the gradient of L (1 if L is minimised itself): a chain without branches
       1. dlogits from the cross-entropy
-      2. dx from the head, which adds its share to its weight's gradient
+      2. dx from the head, which adds to its weight's gradient
     Shapes    x, dx (..., C); targets (...) of integers; L a scalar
     Keeps     logits
     Raises    as the two layers do
 
     Args
-        lm_head, cross_entropy: the two layers; the model that owns them hands them in, and its own cache, so that what
-            they keep has the same path with this layer and without it.
+        lm_head, cross_entropy: the two layers, which belong to the model. It also passes its own cache, so the arrays
+            that they keep have the same paths with and without this layer.
     """
 
     def __init__(self, lm_head: VocabularyHead, cross_entropy: CrossEntropy) -> None:

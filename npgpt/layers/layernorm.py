@@ -12,16 +12,16 @@ class LayerNorm(Layer):
     Backward  given dy = ∂L/∂y:
       1. y = γ ⊙ x̂ + β             ⇒ dx̂ = γ ⊙ dy,  dγ = Σ_bt dy ⊙ x̂,  dβ = Σ_bt dy
       2. x̂_c = (x_c − μ)·r          ⇒ dr = Σ_c dx̂_c (x_c − μ) = Σ_c dx̂_c x̂_c / r
-         dr is noted, so that a trace can show it. The code for dx does not use it: 3. has it in closed form.
-      3. x_c reaches L in three ways, whose shares add up:
+         dr is noted for traces only. The code for dx does not use it, because 3. contains it in closed form.
+      3. x_c is in L in three ways, whose contributions add up:
          directly, ∂x̂_c/∂x_c = r                                                       r·dx̂_c
          through μ, ∂x̂_k/∂μ = −r for every k, ∂μ/∂x_c = 1/C                            −r·mean(dx̂)
-         through r, ∂r/∂σ² = −r³/2 and ∂σ²/∂x_c = 2(x_c − μ)/C (the share of σ² through μ is zero: deviations sum to 0):
+         through r, ∂r/∂σ² = −r³/2 and ∂σ²/∂x_c = 2(x_c − μ)/C (σ² through μ adds nothing: the deviations sum to 0):
          −r³ (x_c − μ)·dr/C = −x̂_c r²·dr/C, and with dr from 2.                        −r·x̂_c·mean(dx̂ ⊙ x̂)
                                     ⇒ dx = r·(dx̂ − mean(dx̂) − x̂·mean(dx̂ ⊙ x̂))
     Shapes    x, y, dx, dy (..., C); rstd (..., 1); gain, bias (C,)
     Keeps     x, rstd (that is r), xhat
-    Raises    ShapeError if x.shape[-1] != C, or the precision is not the gain's
+    Raises    ShapeError if x.shape[-1] != C, or if x and the gain differ in precision
     Source    Ba et al. 2016, arXiv:1607.06450
 
     >>> norm, cache = LayerNorm(2, eps=0), Cache()
@@ -41,7 +41,7 @@ class LayerNorm(Layer):
         check_array("LayerNorm", "x", x, (..., len(gain)), like=gain)
         x = cache.keep("x", x)
         centred = x - x.mean(-1, keepdims=True)
-        variance = (centred**2).mean(-1, keepdims=True)  # not .var(), which takes |x|²: wrong for complex step
+        variance = (centred**2).mean(-1, keepdims=True)  # not .var(): it uses |x|², so complex step does not apply
         rstd = cache.keep("rstd", 1 / np.sqrt(variance + self.eps))
         xhat = cache.keep("xhat", centred * rstd)
         return xhat * gain + self.bias.value

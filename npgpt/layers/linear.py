@@ -10,15 +10,15 @@ class Linear(Layer):
 
     Forward   y = x·W + b, in numbers y_btf = Σ_c x_btc W_cf + b_f
     Backward  given dy = ∂L/∂y:
-      1. W_cf meets every row: y_btf has it with the factor x_btc    ⇒ dW = Σ_bt x_btᵀ·dy_bt = xᵀ·dy over all rows
+      1. W_cf is used in every row: its factor in y_btf is x_btc     ⇒ dW = Σ_bt x_btᵀ·dy_bt = xᵀ·dy over all rows
       2. b_f is added once in every row                              ⇒ db = Σ_bt dy_bt
-      3. x_btc reaches every y_btf, with the factor W_cf             ⇒ dx = dy·Wᵀ
+      3. x_btc is in every y_btf, with the factor W_cf               ⇒ dx = dy·Wᵀ
     Shapes    x, dx (..., n_in); y, dy (..., n_out); weight (n_in, n_out); bias (n_out,)
     Keeps     x
-    Raises    ShapeError if x.shape[-1] != n_in, or the precision is not the weight's
+    Raises    ShapeError if x.shape[-1] != n_in, or if x and the weight differ in precision
 
     Args
-        std: standard deviation of the weight when it is initialised.
+        std: standard deviation of the initial weight.
 
     >>> linear, cache = Linear(2, 1), Cache()
     >>> linear.weight.value[:] = [[3], [4]]
@@ -51,5 +51,5 @@ class Linear(Layer):
 
 
 def rows(x: Array) -> Array:
-    """(..., C) -> (n, C): one product of two matrices, where NumPy would make one for each example of the batch."""
+    """Reshape (..., C) to (n, C): then NumPy computes one matrix product, not one for each example of the batch."""
     return x.reshape(-1, x.shape[-1])

@@ -5,25 +5,25 @@ from npgpt.core import Array, Cache, Layer
 from npgpt.core.shapes import check_array, check_ids
 from npgpt.errors import DataError, ShapeError
 
-IGNORE_INDEX = -100  # a target that is not counted
+IGNORE_INDEX = -100  # the target of a place that does not count
 
 
 class CrossEntropy(Layer):
-    """How surprised the model is by each next token, in nats, on average over the tokens that count.
+    """Mean cross-entropy in nats, over the targets that count.
 
-    Forward   ℓ = logits − log Σ_v e^(logits_v), the log-probabilities; the largest logit, subtracted first, cancels;
-              L = −(1/N) Σ ℓ_bt[target_bt] over the places whose target is not IGNORE_INDEX, N of them
-    Backward  given dloss, the gradient of L itself (1 if L is what is minimised):
-      1. ℓ stands in L only where it is the target's and counted    ⇒ dℓ_btv = −dloss/N·[v = target_bt], else 0
-      2. a logit reaches ℓ directly, and every ℓ of its row through the log-sum, whose slope is the probability p = e^ℓ:
+    Forward   ℓ = logits − log Σ_v e^(logits_v), the log-probabilities (the maximum is subtracted first: it cancels);
+              L = −(1/N) Σ ℓ_bt[target_bt] over the N places whose target is not IGNORE_INDEX
+    Backward  given dloss, the gradient of L (1 if L is minimised itself):
+      1. only the ℓ of targets that count are in L                  ⇒ dℓ_btv = −dloss/N·[v = target_bt], else 0
+      2. a logit is in its own ℓ directly, and in every ℓ of its row through the log-sum, whose slope is p = e^ℓ:
          ∂ℓ_u/∂logits_v = [u = v] − p_v                             ⇒ dlogits_v = dℓ_v − p_v·Σ_u dℓ_u
-         Put together: (p − onehot(target))·dloss/N where it counts, else 0; each row sums to zero.
+         Both together: (p − onehot(target))·dloss/N where the target counts, else 0; each row sums to zero.
     Shapes    logits, dlogits (..., V); targets (...) of integers; L a scalar
     Keeps     log_probabilities (that is ℓ), targets, count
-    Raises    ShapeError if targets do not fit the logits or are out of range; DataError if nothing counts
+    Raises    ShapeError if targets do not fit the logits or are out of range; DataError if no target counts
 
-    The count N can be handed in: over K parts of a batch, each divided by the N of the whole, losses and gradients add
-    up to those of the whole, with any number of ignored targets in each part.
+    The count N can be passed in. If a batch is split into parts and each is divided by the N of the whole batch, losses
+    and gradients add up to those of the whole batch, also if the parts ignore different numbers of targets.
 
     >>> loss, cache = CrossEntropy(), Cache()
     >>> logits = np.log(np.array([[1., 1., 2.], [5., 2., 1.]]))
@@ -65,11 +65,11 @@ def keep_targets(targets: Array, count: int | None, logits: tuple[int, ...], cac
     if count is None:
         count = int((targets != IGNORE_INDEX).sum())
     if count < 1:
-        raise DataError("CrossEntropy: no target counts, so there is no mean; hand in the count of the whole batch")
+        raise DataError("CrossEntropy: every target is ignored, so there is no mean; pass the count of the whole batch")
     cache.keep("targets", targets)
     return int(cache.keep("count", np.asarray(count)))  # an int: a NumPy int64 would turn float32 into float64
 
 
 def _column(targets: Array, counted: Array) -> Array:
-    """Targets as indices along the last axis; 0 stands in for those that do not count."""
+    """Targets as indices along the last axis (..., 1); 0 in place of those that do not count."""
     return np.where(counted, targets, 0)[..., None]

@@ -7,10 +7,10 @@ from npgpt.layers.linear import Linear
 
 
 class MLP(Layer):
-    """Two linear maps with a bend between them, for each token by itself: what it makes of what attention gathered.
+    """Two linear maps with an activation function between them, applied to each token separately.
 
     Forward   hidden = x·W_up + b_up,  active = activation(hidden),  y = Dropout(active·W_down + b_down)
-    Backward  given dy = ∂L/∂y: a chain without a fork, so each layer's gradient is handed to the one before it:
+    Backward  given dy = ∂L/∂y: a chain without branches, so each gradient is the input of the next step:
       1. dprojected from the dropout
       2. dactive from ``down``
       3. dhidden from the activation, and dx from ``up``
@@ -21,8 +21,8 @@ class MLP(Layer):
 
     Args
         activation: "gelu_tanh", "gelu" or "relu".
-        dropout: probability, for the output.
-        residual_std: standard deviation of the weight of ``down`` when it is initialised.
+        dropout: probability of dropping, for the output.
+        residual_std: standard deviation of the initial weight of ``down``.
     """
 
     def __init__(

@@ -1,5 +1,5 @@
 # B batch, T time, C channels, P channels of a position
-"""Positions in the stream: what comes between the token embedding and the blocks. ``scores.py`` has the other seam."""
+"""Positions in the residual stream, added after the token embedding. ``scores.py`` has positions in the scores."""
 
 import math
 
@@ -13,13 +13,13 @@ from npgpt.layers.linear import Linear
 
 
 class LearnedPositions(Layer):
-    """A learned vector for each position, added to whatever stands there.
+    """A learned vector for each position, added to the token's vector.
 
-    Attention sees a set, not a sequence: without this, or something like it, it could not tell an order.
+    Attention without positions does not depend on the order of the tokens it attends to.
 
     Forward   y_bt = x_bt + P_t
     Backward  given dy = ∂L/∂y:
-      1. P_t is added in every example of the batch    ⇒ dP_t = Σ_b dy_bt; rows beyond T are not used, their share is 0
+      1. P_t is added in every example of the batch    ⇒ dP_t = Σ_b dy_bt; rows beyond T are unused, their gradient is 0
       2. x is added with the factor 1                  ⇒ dx = dy
     Shapes    x, y, dx, dy (B, T, C); weight (context_length, C)
     Keeps     nothing
@@ -48,25 +48,25 @@ class LearnedPositions(Layer):
         weight, T = self.weight.value, x.shape[1] if x.ndim == 3 else 0
         check_array("LearnedPositions", "x", x, ("B", "T", weight.shape[1]), like=weight)
         if len(weight) < T:
-            raise ShapeError(f"LearnedPositions: {T} positions, but only {len(weight)} were learned (context_length)")
+            raise ShapeError(f"LearnedPositions: {T} positions, but the table has {len(weight)} rows (context_length)")
 
 
 class SinusoidalPositions(Layer):
-    """A fixed vector for each position, added to whatever stands there: hands of clocks, from a fast one to a slow one.
+    """A fixed vector for each position, added to the token's vector: sines and cosines from high to low frequency.
 
     Forward   y_bt = x_bt + σ·P_t,  P_t,2c = sin(t·ω_c),  P_t,2c+1 = cos(t·ω_c),  ω_c = 10000^(−2c/C)
-      P_t+n is P_t with its pairs turned by n·ω_c, wherever t is: a distance is one and the same matrix. There are
-      vectors for as many positions as are asked for.
+      P_t+n is P_t with each pair rotated by n·ω_c: for a given distance n that is the same matrix at every t. There is
+      a vector for every position.
     Backward  given dy = ∂L/∂y:
       1. P is a constant, x is added with the factor 1   ⇒ dx = dy
-    Shapes    x, y, dx, dy (B, T, C); of an odd C the last channel is a sine alone
+    Shapes    x, y, dx, dy (B, T, C); if C is odd, the last channel is a sine
     Keeps     nothing
     Raises    ShapeError if x.shape[-1] != C
     Source    Vaswani et al. 2017, arXiv:1706.03762, section 3.5
 
     Args
-        scale: σ. The paper adds P as it is, to embeddings of order one. To those that begin small, as a GPT's do with
-            0.02, it would be all that is seen.
+        scale: σ. The paper uses 1, with embeddings of order one. Beside GPT's initial embeddings, whose standard
+            deviation is 0.02, vectors of order one would dominate.
 
     >>> SinusoidalPositions(2).forward(np.zeros((1, 2, 2)), Cache()).round(3)
     array([[[0.   , 1.   ],
@@ -94,24 +94,24 @@ class SinusoidalPositions(Layer):
 
 
 class ConcatenatedPositions(Layer):
-    """The vector of a position put beside what stands there, and one product that brings both back to C channels.
+    """A vector for each position, concatenated with the token's vector, and a linear map back to C channels.
 
-    Forward   c_bt = (x_bt, P_t) side by side,  y_bt = c_bt·W + b
-      W has rows for x and rows for P, one above the other, W_x and W_p. So y_bt = x_bt·W_x + P_t·W_p + b: it *is* an
-      addition, of the two after each went through a matrix of its own. P_t may be short, and costs P·C weights more.
+    Forward   c_bt = concatenate(x_bt, P_t),  y_bt = c_bt·W + b
+      The rows of W for x are W_x, those for P are W_p. So y_bt = x_bt·W_x + P_t·W_p + b: concatenation and a linear map
+      *are* an addition, of two vectors with a matrix each. P_t may be short; it costs P·C more weights.
     Backward  given dy = ∂L/∂y:
-      1. y = c·W + b                         ⇒ dc = dy·Wᵀ, and Linear's way back adds dW and db; without W, dc = dy
-      2. x and P lie side by side in c       ⇒ dx_bt and what each example sends to P_t are slices of dc
-      3. P_t was added to zeros              ⇒ its layer's way back sums those over the batch
+      1. y = c·W + b                         ⇒ dc = dy·Wᵀ, and Linear's backward adds dW and db; without W, dc = dy
+      2. x and P are slices of c             ⇒ dx_bt and the gradient of P_t in each example are slices of dc
+      3. P_t was added to zeros              ⇒ the backward of its layer sums these gradients over the batch
     Shapes    x, dx (B, T, C); c (B, T, C + P); y, dy (B, T, C), or (B, T, C + P) without W
     Keeps     beside (P_t in each example), both (c)
     Raises    ShapeError if x.shape[-1] != C, or the positions have no vector for T
 
     Args
-        vectors: learned or sinusoidal ones, of P channels.
+        vectors: learned or sinusoidal positions of P channels.
         n_position: P.
-        projected: whether there is a W. Without, the stream is wider by P.
-        std: standard deviation of W when it is initialised; if not said, what comes out is as large as what goes in.
+        projected: whether there is a W. Without W, y has P channels more than x.
+        std: standard deviation of the initial W; by default 1/√(C + P), so that the output is as large as the input.
     """
 
     def __init__(
@@ -149,10 +149,10 @@ class ConcatenatedPositions(Layer):
 
 
 class NoPositions(Layer):
-    """Nothing is added: positions come in with the scores, or not at all.
+    """No positions in the residual stream: they are in the scores, or there are none.
 
-    Without any, a causal model is not quite blind to order: a token sees those before it and no others, so their number
-    and who saw whom are in what the first block gives. It can learn positions from that.
+    A causal model without positions still gets some information about order: a token attends only to those before it,
+    so the output of the first block depends on their number. The model can learn positions from that.
 
     Forward   y = x
     Backward  1. dx = dy
@@ -169,5 +169,5 @@ class NoPositions(Layer):
 
 
 def as_real(constant: Array, x: Array) -> Array:
-    """A constant in the precision of x; float64 if x is complex or of Python objects, which it goes with."""
+    """Cast a constant to the precision of x; to float64 if x holds complex numbers or Python objects."""
     return constant.astype(x.dtype if x.dtype.kind == "f" else np.float64)

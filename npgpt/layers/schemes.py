@@ -1,5 +1,5 @@
 # N context length, C channels of a vector, H heads, D head size
-"""The ways to tell a model the order of its tokens, in one table: what stands after the embedding and in the scores."""
+"""The position schemes in one table: the vectors that are added to the embedding, and the score layer of attention."""
 
 import math
 from collections.abc import Callable
@@ -14,16 +14,16 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Scheme:
-    """One way to tell a model the order of its tokens.
+    """One position scheme: how a model gets the order of its tokens.
 
     Attributes
         vectors: (N, C, std) -> the layer that adds a vector for each position to the token embedding, whose standard
-            deviation is std; None if the scheme has no such vectors.
-        vector_shape: (N, C) -> shape of the vectors that are trained; None if none are.
-        score: (N, H, D, std) -> the scores of attention.
-        score_shape: (N, H, D) -> shape of their weight; None if they have none.
+            deviation is std; None if the scheme has no vectors.
+        vector_shape: (N, C) -> shape of the trained vectors; None if there are none.
+        score: (N, H, D, std) -> the score layer of attention.
+        score_shape: (N, H, D) -> shape of the score layer's weight; None if it has none.
 
-    A model may see more tokens than its context length unless a vector was trained for each position.
+    A model may be given more tokens than its context length, unless its vectors are trained.
     """
 
     vectors: Callable[[int, int, float], LearnedPositions | SinusoidalPositions] | None = None

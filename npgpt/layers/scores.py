@@ -1,13 +1,12 @@
 # B batch, T time, H heads, D head size, N distances
-"""Positions in the scores: what a query asks of a key also depends on how far back the key lies.
+"""Positions in the attention scores: the score of a query and a key also depends on the distance between them.
 
-Each class here is a ``Scores`` with something more, and takes its place in attention. All of them see the distance
-i − j alone, so there is no position beyond which they have nothing to say. With s° the scaled dot product of
-``Scores``:
+Each class here extends ``Scores`` and can replace it in attention. All of them depend on the distance i − j only, so
+they work at every position. With s° the scaled dot product of ``Scores``:
 
     RelativeBiasScores     s_ij = s°_ij + b_h,i−j              a trained number for each head and distance
     RelativeKeyScores      s_ij = s°_ij + q_i·a_i−j/√D         a trained key for each distance
-    RotaryScores           s_ij = (R_i q_i)·(R_j k_j)/√D       queries and keys are turned, the further on the more
+    RotaryScores           s_ij = (R_i q_i)·(R_j k_j)/√D       queries and keys are rotated by angles ∝ position
     AlibiScores            s_ij = s°_ij − m_h·(i − j)          a fixed slope for each head
 """
 
@@ -25,23 +24,23 @@ from npgpt.layers.positions import as_real
 
 
 class RelativeBiasScores(Scores):
-    """Scores to which each head adds what it thinks of a distance.
+    """Scores with a trained bias for each head and distance.
 
     Forward   s_ij = (q_i · k_j)/√D + b_hn with n = min(i − j, N − 1), for j <= i, else −∞
     Backward  given ds = ∂L/∂s:
-      1. where j > i, s is −∞ whatever q, k and b are        ⇒ ds counts as 0 there
-      2. b_hn is added wherever a key lies n back, in every example and at every query
+      1. for j > i, s is −∞ and does not depend on q, k or b    ⇒ ds counts as 0 there
+      2. b_hn is added at every pair of distance n, in every example
                                                              ⇒ db_hn = Σ_b Σ_{min(i−j, N−1) = n} ds_bhij
-      3. the rest is the scaled dot product                  ⇒ dq and dk as of Scores
+      3. the rest is the scaled dot product                  ⇒ dq and dk as in Scores
     Shapes    q, k, dq, dk (B, H, T, D); s, ds (B, H, T, T); weight (b) (H, N)
     Keeps     q, k
-    Raises    ShapeError if q and k differ in shape or precision, or have not H heads
-    Source    Raffel et al. 2019, arXiv:1910.10683 (T5), whose distances share a bias from 16 on, in growing groups
+    Raises    ShapeError if q and k differ in shape or precision, or do not have H heads
+    Source    Raffel et al. 2019, arXiv:1910.10683 (T5; there distances from 16 on share biases in growing groups)
 
     Args
-        n_distances: N; keys that lie further back than N − 1 share the last bias.
+        n_distances: N; distances larger than N − 1 share the last bias.
 
-    b starts at 0, where no distance is preferred.
+    b starts at 0: at first no distance is preferred.
 
     >>> scores = RelativeBiasScores(1, 2)
     >>> scores.weight.value[:] = [[5, 7]]               # for a token itself, and for all before it
@@ -70,23 +69,23 @@ class RelativeBiasScores(Scores):
 
 
 class RelativeKeyScores(Scores):
-    """Scores with a key for each distance beside that of each token: what a query asks for may lie so far back.
+    """Scores with a trained key for each distance, which is added to the key of the token.
 
     Forward   s_ij = q_i · (k_j + a_n)/√D with n = min(i − j, N − 1), for j <= i, else −∞
-      The products p_in = q_i·a_n are made for all n at once, and each s_ij takes its own.
+      The products p_in = q_i·a_n are computed once for all n; each s_ij uses the one of its distance.
     Backward  given ds = ∂L/∂s:
-      1. where j > i, s is −∞ whatever q, k and a are        ⇒ ds counts as 0 there
-      2. p_in is added at every key that lies n back         ⇒ dp_in = Σ_{min(i−j, N−1) = n} ds_ij/√D
-      3. p_in = q_i·a_n                                      ⇒ da_n = Σ_bhi dp_in q_i;  q_i gets Σ_n dp_in a_n from here
-      4. the rest is the scaled dot product                  ⇒ dk as of Scores; dq_i has both shares
+      1. for j > i, s is −∞ and does not depend on q, k or a    ⇒ ds counts as 0 there
+      2. p_in is in s_ij for every key j of distance n       ⇒ dp_in = Σ_{min(i−j, N−1) = n} ds_ij/√D
+      3. p_in = q_i·a_n                                      ⇒ da_n = Σ_bhi dp_in q_i;  dq_i gets Σ_n dp_in a_n
+      4. the rest is the scaled dot product                  ⇒ dk as in Scores; dq_i is the sum of both contributions
     Shapes    q, k, dq, dk (B, H, T, D); p (B, H, T, N); s, ds (B, H, T, T); weight (a) (N, D), one for all heads
     Keeps     q, k, products (p)
-    Raises    ShapeError if q and k differ in shape or precision, or have not D channels
-    Source    Shaw et al. 2018, arXiv:1803.02155; p at once: Huang et al. 2018, arXiv:1809.04281
+    Raises    ShapeError if q and k differ in shape or precision, or do not have D channels
+    Source    Shaw et al. 2018, arXiv:1803.02155; p for all n at once: Huang et al. 2018, arXiv:1809.04281
 
     Args
-        n_distances: N; keys that lie further back than N − 1 share the last of a.
-        std: standard deviation of a when it is initialised.
+        n_distances: N; distances larger than N − 1 share the last key.
+        std: standard deviation of the initial a.
     """
 
     def __init__(self, n_distances: int, head_size: int, std: float = 0.02) -> None:
@@ -114,23 +113,23 @@ class RelativeKeyScores(Scores):
 
 
 class RotaryScores(Scores):
-    """Scores of queries and keys that were turned by an angle which grows with their position.
+    """Scores of rotated queries and keys: the angle of the rotation grows with the position (rotary positions, RoPE).
 
     Forward   q̃_i = R_i q_i,  k̃_j = R_j k_j,  s_ij = (q̃_i · k̃_j)/√D for j <= i, else −∞
-      R_t turns the channels 2c and 2c + 1, as a point of a plane, by t·ω_c, ω_c = 10000^(−2c/D):
-      (x, x') becomes (x cos − x' sin, x' cos + x sin). As R_iᵀR_j = R_j−i, s_ij = q_iᵀ R_j−i k_j/√D: of the two
-      positions only their distance is left.
+      R_t rotates the channels 2c and 2c + 1, as a point of a plane, by the angle t·ω_c, ω_c = 10000^(−2c/D):
+      (x, x') becomes (x cos − x' sin, x' cos + x sin). Since R_iᵀR_j = R_j−i, s_ij = q_iᵀ R_j−i k_j/√D: the score
+      depends on the distance of the two positions only.
     Backward  given ds = ∂L/∂s:
-      1. where j > i, s is −∞ whatever q and k are           ⇒ ds counts as 0 there
+      1. for j > i, s is −∞ and does not depend on q or k    ⇒ ds counts as 0 there
       2. s is the scaled dot product of q̃ and k̃             ⇒ dq̃ = ds·k̃/√D,  dk̃ = dsᵀ·q̃/√D
       3. q̃_i = R_i q_i                                       ⇒ dq_i = R_iᵀ dq̃_i, and dk_j = R_jᵀ dk̃_j
-         A rotation keeps lengths and angles, RᵀR = 1, so R⁻¹ = Rᵀ: both are turned back by the same angle.
-    Shapes    q, k, q̃, k̃ and their gradients (B, H, T, D); s, ds (B, H, T, T). Of an odd D the last channel stays
+         A rotation is orthogonal, RᵀR = 1, so Rᵀ = R⁻¹: both gradients are rotated back by the same angle.
+    Shapes    q, k, q̃, k̃ and their gradients (B, H, T, D); s, ds (B, H, T, T). For odd D the last channel is unchanged
     Keeps     q, k, turned_q (q̃), turned_k
     Raises    ShapeError if q and k differ in shape or precision
     Source    Su et al. 2021, arXiv:2104.09864
 
-    >>> q = k = np.array([[[[1., 0.], [1., 0.], [1., 0.]]]])          # three times the same token
+    >>> q = k = np.array([[[[1., 0.], [1., 0.], [1., 0.]]]])          # the same token three times
     >>> RotaryScores().forward(q, k, Cache())[0, 0].round(3)          # cos(i − j)/√2
     array([[ 0.707,   -inf,   -inf],
            [ 0.382,  0.707,   -inf],
@@ -155,15 +154,15 @@ class RotaryScores(Scores):
 
 
 class AlibiScores(Scores):
-    """Scores that fall with the distance, in each head at a rate of its own: attention with linear biases.
+    """Attention with linear biases (ALiBi): scores decrease with the distance, at a fixed rate in each head.
 
     Forward   s_ij = (q_i · k_j)/√D − m_h·(i − j) for j <= i, else −∞, with m_h = 2^(−8h/H) for head h = 1 ... H
     Backward  given ds = ∂L/∂s:
-      1. what is taken away depends on neither q nor k    ⇒ it sends nothing; dq and dk as of Scores
+      1. the subtracted term depends on neither q nor k    ⇒ dq and dk as in Scores
     Shapes    q, k, dq, dk (B, H, T, D); s, ds (B, H, T, T)
     Keeps     q, k
     Raises    ShapeError if q and k differ in shape or precision
-    Source    Press et al. 2021, arXiv:2108.12409 (there, of a number of heads that is no power of two, another m)
+    Source    Press et al. 2021, arXiv:2108.12409 (which uses another m if H is not a power of two)
 
     >>> q = k = np.zeros((1, 2, 3, 1))                  # m is 1/16 and 1/256
     >>> AlibiScores().forward(q, k, Cache())[0, 0]
@@ -185,7 +184,7 @@ class AlibiScores(Scores):
 
 @functools.lru_cache(maxsize=8)
 def distances(T: int, N: int) -> Array:
-    """How far each key (column) lies before each query (row), N − 1 at most; 0 for keys that are still to come.
+    """The distance (T, T) of each query (row) to each key (column), at most N − 1; 0 for keys at later positions.
 
     >>> distances(3, 2)
     array([[0, 0, 0],
@@ -197,7 +196,7 @@ def distances(T: int, N: int) -> Array:
 
 
 def own_product(T: int, N: int) -> Any:
-    """Which of the products (..., T, N) of queries and distances each of the scores (..., T, T) takes: an index."""
+    """The index that takes, for each of the scores (..., T, T), its product from the products (..., T, N)."""
     return ..., np.arange(T)[:, None], distances(T, N)
 
 
@@ -215,7 +214,7 @@ def slopes(H: int) -> Array:
 
 
 def turn(x: Array, back: bool = False) -> Array:
-    """Turn each pair of channels of x (..., T, D) by its angle at each position; ``back`` undoes it."""
+    """Rotate each pair of channels of x (..., T, D) by its angle at each position; ``back`` rotates the other way."""
     cos, sin = turning(x.shape[-2], x.shape[-1], back)
     partner = np.arange(x.shape[-1])
     partner[: len(partner) // 2 * 2] ^= 1  # 1, 0, 3, 2, ...
@@ -224,7 +223,7 @@ def turn(x: Array, back: bool = False) -> Array:
 
 
 def turning(T: int, D: int, back: bool = False) -> tuple[Array, Array]:
-    """What a channel is multiplied by, and what its partner is: twice (T, D). Of an odd D the last one stays."""
+    """The factors of each channel (T, D) and of its partner (T, D) in ``turn``. For odd D the last factor is 1."""
     cos, sin = cos_and_sin(T, D)
     own, partners = np.ones((T, D)), np.zeros((T, D))
     for first, sign in ((0, -1.0), (1, 1.0)):  # x cos − x' sin, x' cos + x sin
@@ -235,6 +234,6 @@ def turning(T: int, D: int, back: bool = False) -> tuple[Array, Array]:
 
 
 def check_queries_and_keys(who: str, q: Array, k: Array, like: Array, H: int | str = "H", D: int | str = "D") -> None:
-    """Refuse queries that are not (B, H, T, D), and keys of another shape."""
+    """Refuse queries that are not (B, H, T, D), and keys whose shape differs from that of the queries."""
     check_array(who, "q", q, ("B", H, "T", D), like=like)
     check_array(who, "k", k, q.shape, like=like)

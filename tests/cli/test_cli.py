@@ -134,7 +134,7 @@ def test_bad_input_gets_one_clear_message(trained: str, text: str, capsys: pytes
     assert "byte 0xff at offset 2" in fails(capsys, "train", "--text", "binary")
     for overwrite in ([], ["--out", "run", "--overwrite"]):
         words = fails(capsys, "train", "--text", "short.txt", "--tokenizer", "char", *TINY, *overwrite)
-        assert "8 tokens, but one example takes 9" in words
+        assert "8 tokens, but one example needs 9" in words
     assert Path("run/model.safetensors").exists()
     assert "did you mean n_head?" in fails(capsys, "train", "--config", "c.toml")
     assert "\\x1b[31mred.txt is empty" in fails(capsys, "train", "--text", "\x1b[31mred.txt")
@@ -142,9 +142,7 @@ def test_bad_input_gets_one_clear_message(trained: str, text: str, capsys: pytes
     assert "unknown argument '--overwr'" in fails(capsys, "train", "--overwr", "--out", "run")
     assert "unknown argument '\\x1b[31m'" in fails(capsys, "train", "\x1b[31m")
     assert "given twice" in fails(capsys, "train", "--text", text, text)
-    assert "leaves nothing to train on" in fails(
-        capsys, "train", "--text", "short.txt", "--validation-fraction", "0.99"
-    )
+    assert "leaves no training text" in fails(capsys, "train", "--text", "short.txt", "--validation-fraction", "0.99")
     assert "would replace it" in fails(capsys, "train", "--out", "run", "--overwrite", "--text", "run/metrics.jsonl")
     assert "--out is empty" in fails(capsys, "train", "--out", "")
     assert "Is a directory" in fails(capsys, "train", "--text", "run")

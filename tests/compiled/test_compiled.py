@@ -166,7 +166,7 @@ def test_other_precisions_are_refused_with_a_word_on_what_to_do() -> None:
     x, cache = np.zeros((1, 2, 8)), Cache()
     for name in ("Linear", "LayerNorm", "MLP", "Block"):
         case = compile_case(make_case(name))
-        with pytest.raises(ShapeError, match=r"float64, but what it meets is float32; convert it with \.astype"):
+        with pytest.raises(ShapeError, match=r"float64, expected float32; convert it with \.astype"):
             case.layer.forward(np.zeros(case.inputs["x"].shape), cache)
     for layer in (compiled.GELU(), compiled.ReLU(), compiled.Softmax()):
         with pytest.raises(ShapeError, match="compiled layers compute in float32"):
@@ -241,7 +241,7 @@ def test_without_compilation_the_textbook_computes_and_says_so() -> None:
         [sys.executable, "-c", code], env={"NUMBA_DISABLE_JIT": "1"}, capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "npgpt.layers.head"
-    assert "no compiled layers here (NUMBA_DISABLE_JIT is set): the textbook's compute, more slowly" in done.stderr
+    assert "(NUMBA_DISABLE_JIT is set); the slower textbook layers are used" in done.stderr
 
 
 def test_every_case_has_a_compiled_twin() -> None:

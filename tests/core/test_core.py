@@ -197,7 +197,7 @@ def test_flat_vector_holds_every_number_once(shapes: list[tuple[int, ...]]) -> N
         ([1.0], "must be a NumPy array, not list"),
         (np.zeros((2, 5)), r"x has shape \(2, 5\), expected \(\.\.\., 4\)"),
         (np.zeros(()), r"x has shape \(\), expected"),
-        (np.zeros((2, 4), np.float32), r"x is float32, but what it meets is float64; .*astype\(np.float64\)"),
+        (np.zeros((2, 4), np.float32), r"x is float32, expected float64; .*astype\(np.float64\)"),
         (np.zeros((2, 4), int), "x is int64"),
     ],
 )
@@ -219,7 +219,7 @@ def test_check_array_takes_complex_for_real() -> None:
         (np.array([[1.0]]), "array of integers, not an array of float64"),
         ([[1]], "array of integers, not list"),
         (np.array([1, 2]), r"ids has shape \(2,\), expected \(B, T\)"),
-        (np.array([[1, 2, 3, 4, 5]]), r"5 tokens in a row, but the model sees 1 to 4 \(context_length\)"),
+        (np.array([[1, 2, 3, 4, 5]]), r"5 tokens in a row, expected 1 to 4 \(context_length\)"),
         (np.zeros((1, 0), int), "0 tokens in a row"),
     ],
 )

@@ -181,7 +181,7 @@ def test_what_does_not_fit_is_refused(way: str) -> None:
         add(dy[:, :2], ids, dtable)
     with pytest.raises(ShapeError, match=r"dtable has shape \(15,\), expected \(V, C\)"):
         add(dy, ids, dtable.reshape(-1))
-    with pytest.raises(ShapeError, match="dy is float64, but what it meets is float32"):
+    with pytest.raises(ShapeError, match="dy is float64, expected float32"):
         add(dy.astype(np.float64), ids, dtable)
     with pytest.raises(ShapeError, match="ids must be an array of integers"):
         add(dy, ids.astype(float), dtable)

@@ -1,6 +1,5 @@
 """A folder of vectors and a .parquet file of words, as GloVe's package has it: read by pyarrow, or refused clearly."""
 
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -86,8 +85,15 @@ def test_other_columns_are_refused(columns: dict[str, Any], message: str, tmp_pa
     assert str(tmp_path / "w.parquet") in str(caught.value)
 
 
+NOISE = np.random.default_rng(0).bytes(999)  # each process of pytest-xdist must collect the same tests
+
+
 @needs_pyarrow
-@pytest.mark.parametrize("content", [b"", b"PAR1", b"PAR1PAR1", b"PAR1" * 9, bytes(range(256)), os.urandom(999)])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"PAR1", b"PAR1PAR1", b"PAR1" * 9, bytes(range(256)), NOISE],
+    ids=["empty", "magic", "no footer", "magic nine times", "every byte", "noise"],
+)
 def test_what_is_no_parquet_is_refused(content: bytes, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="w.parquet is damaged, or is no Parquet file"):
         read(content, tmp_path)

@@ -175,7 +175,7 @@ def test_a_tied_table_is_one_matrix_whatever_the_positions(name: str) -> None:
 def test_more_tokens_than_the_context_where_the_positions_allow_it(positions: str, kernels: str) -> None:
     model, ids = model_of(positions, kernels), np.arange(20)[None] % 11
     if positions == "learned":
-        with pytest.raises(ShapeError, match=r"20 tokens in a row, but the model sees 1 to 6 \(context_length\)"):
+        with pytest.raises(ShapeError, match=r"20 tokens in a row, expected 1 to 6 \(context_length\)"):
             model.forward(ids, Cache())
         return
     logits = model.forward(ids, Cache()).copy()
@@ -199,9 +199,9 @@ def test_sampling_with_a_longer_context(positions: str) -> None:
 
 
 def test_a_refused_context_says_why() -> None:
-    with pytest.raises(ConfigError, match="for 6 positions a vector was learned, for those after them there is none"):
+    with pytest.raises(ConfigError, match="learned vectors for 6 positions only"):
         list(generate(model_of("learned"), [1], 1, context=7))
-    with pytest.raises(ConfigError, match="trained on 6 at once, and is lost further out"):
+    with pytest.raises(ConfigError, match="trained on 6 tokens, and longer contexts are unreliable"):
         list(generate(model_of("rotary"), [1], 1, context=25))
 
 
@@ -318,13 +318,13 @@ def test_where_there_is_no_kernel_it_is_said_once() -> None:
         assert isinstance(attention, compiled.Attention)
         in_tiles[positions] = attention.in_tiles
         assert len(said) == (0 if attention.in_tiles else 1)
-        assert all(f"no kernel for {positions} positions" in str(warning.message) for warning in said)
+        assert all(f"no tiled kernel for {positions} positions" in str(warning.message) for warning in said)
     assert [positions for positions in SCHEMES if in_tiles[positions]] == [*IN_THE_STREAM, "rotary", "none"]
 
 
 def test_compiled_attention_takes_a_score_layer_of_a_readers_own() -> None:
     class Shifted(layers.Scores):
-        """All scores less what the query's first channel is: softmax does not see it."""
+        """Scores minus the first channel of the query: softmax does not depend on it."""
 
         def forward(self, q: Array, k: Array, cache: Cache) -> Array:
             return super().forward(q, k, cache) - q[..., :1]

@@ -107,7 +107,7 @@ def test_where_a_name_has_gone_the_textbook_computes(change: str, reason: str) -
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     compiled, message = done.stdout.splitlines()
     assert compiled == "False"
-    assert message.startswith("no compiled layers here (")
+    assert message.startswith("compiled layers are not available here (")
     assert reason in message
 
 
