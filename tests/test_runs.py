@@ -135,16 +135,16 @@ def test_foreign_files_are_not_overwritten(name: str, overwrite: bool, tmp_path:
 def test_links_and_folders_in_the_way_are_not_followed(tmp_path: Path, run: Path) -> None:
     (tmp_path / "new").mkdir()
     (tmp_path / "new/metrics.jsonl").symlink_to(tmp_path / "victim")
-    with pytest.raises(RunError, match=r"metrics.jsonl is in the way"):
+    with pytest.raises(RunError, match=r"metrics.jsonl exists and is not a file of a run"):
         RunFolder.create(tmp_path / "new", CONFIG, TOKENIZER)
     assert not (tmp_path / "victim").exists()
     (run / "loss.png").mkdir()
     before = sorted(path.name for path in run.iterdir())
-    with pytest.raises(RunError, match=r"loss.png is in the way"):
+    with pytest.raises(RunError, match=r"loss.png exists and is not a file of a run"):
         RunFolder.create(run, CONFIG, TOKENIZER, overwrite=True)
     assert sorted(path.name for path in run.iterdir()) == before
     (tmp_path / "nowhere").symlink_to(tmp_path / "victim")
-    with pytest.raises(RunError, match="is no folder"):
+    with pytest.raises(RunError, match="is not a folder"):
         RunFolder.check(tmp_path / "nowhere", overwrite=False)
 
 
@@ -241,7 +241,7 @@ def test_metrics_are_lines_of_json(run: Path) -> None:
     assert [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()] == [{"step": 0}]
 
 
-@pytest.mark.filterwarnings("ignore:compiled attention has no kernel")
+@pytest.mark.filterwarnings("ignore:compiled attention has no tiled kernel")
 @pytest.mark.parametrize(
     ("changed", "large"),
     [
