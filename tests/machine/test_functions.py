@@ -185,7 +185,7 @@ OTHERS = {
 @pytest.mark.skipif(platform.machine() != "x86_64" or sys.platform != "linux", reason="names CPUs and glibc's settings")
 @pytest.mark.parametrize("other", OTHERS)
 def test_the_same_bits_with(other: str) -> None:
-    code = "import test_functions; print(test_functions.digest())"
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)} | OTHERS[other]
+    code = "from tests.machine import test_functions; print(test_functions.digest())"
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])} | OTHERS[other]
     ran = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == digest()

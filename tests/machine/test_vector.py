@@ -246,6 +246,6 @@ def test_tails_touch_nothing_beyond(cpu: str) -> None:
     if cpu and platform.machine() != "x86_64":
         pytest.skip("names a CPU")
     chosen = {"NUMBA_CPU_NAME": cpu, "NUMBA_CPU_FEATURES": ""} if cpu else {}
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)} | chosen
-    code = "import test_vector; test_vector.copy_at_the_edge_of_memory()"
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])} | chosen
+    code = "from tests.machine import test_vector; test_vector.copy_at_the_edge_of_memory()"
     subprocess.run([sys.executable, "-c", code], env=environment, check=True)
