@@ -1,4 +1,4 @@
-"""The README's table of layers, made from what there is: ``python -m npgpt.study.table``."""
+"""The table of layers in examples/README.md, made from the code: ``python -m npgpt.study.table``."""
 
 import inspect
 from pathlib import Path
@@ -14,7 +14,7 @@ HEADER = "| layer | derivation | checked as | planted mistakes, all killed | exe
 
 
 def table() -> str:
-    """Markdown: layer, where it is derived, the cases it is checked in, its mutants, its exercise."""
+    """Return Markdown: layer, file of its derivation, cases of the checker, mutants, exercise."""
     kinds = [kind for kind in vars(layers).values() if isinstance(kind, type) and issubclass(kind, Layer)]
     return "\n".join([HEADER, *(_row(kind) for kind in [*kinds, GPT])])
 
@@ -29,7 +29,7 @@ def _row(kind: type[Layer]) -> str:
     exercise = next((e.name for e in EXERCISES.values() if isinstance(e, LayerExercise) and e.kind is kind), "")
     says = f"{len(mutants)}" + (f" ({compiled} of them compiled)" if compiled else "")
     example = f", as “{mutants[0].says}”" if mutants else ""
-    link = f"[{file.name}](npgpt/{file.as_posix()})"
+    link = f"[{file.name}](../npgpt/{file.as_posix()})"
     return f"| `{name}` | {link} | {', '.join(cases)} | {says}{example} | {f'`{exercise}`' if exercise else ''} |"
 
 

@@ -165,7 +165,9 @@ def test_a_run_that_goes_astray_keeps_its_last_good_weights(text: str, capsys: p
     words = fails(
         capsys, "train", "--text", text, "--out", "run", *TINY, "--learning-rate", "1e30", "--eval-every", "1"
     )
-    assert "step 1: training diverged; the validation loss is nan; the weights of step 0 are kept. Take a lower" in words
+    assert (
+        "step 1: training diverged; the validation loss is nan; the weights of step 0 are kept. Take a lower" in words
+    )
     assert main(["sample", "run", "--max-tokens", "2"]) == 0
 
 
