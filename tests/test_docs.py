@@ -21,9 +21,10 @@ DOCUMENTS = ["examples/README.md", "benchmarks/README.md", "CONTRIBUTING.md"]
 def test_links_lead_to_files(name: str) -> None:
     document = ROOT / name
     text = document.read_text(encoding="utf-8")
-    links = re.findall(r"\]\(([^)#:]+)\)", text) + [f"{ROOT}/{file}" for file in re.findall(r"`(tests/[a-z_/]+\.py)`", text)]
+    links = re.findall(r"\]\(([^)#:]+)\)", text)
     assert [link for link in links if not (document.parent / link).exists()] == []
-    assert links or name == "benchmarks/README.md"
+    assert [file for file in re.findall(r"`(tests/[a-z_/]+\.py)`", text) if not (ROOT / file).exists()] == []
+    assert name != "examples/README.md" or len(links) > 30
 
 
 def test_every_program_is_named() -> None:
