@@ -1,8 +1,8 @@
-"""The compiled twins of ``npgpt.layers``, file by file and name by name: the same parameters, computed by kernels.
+"""The compiled twins of ``npgpt.layers``, with the same files and names: the same parameters, computed by kernels.
 
-They are what trains and samples. Each is held equal to its textbook twin in what it returns, in the gradient of every
-input and parameter, and in every array that both keep (``KEEPS``). With them, one seed gives the same weights to the
-last bit, for any number of threads and on any CPU.
+Training and sampling use them by default. Tests hold each equal to its textbook twin: the output, the gradients of all
+inputs and parameters, and every array that both keep (``KEEPS``). With these layers, one seed gives the same weights to
+the last bit, for any number of threads and on any CPU.
 """
 
 from npgpt.compiled.activations import GELU, ReLU, TanhGELU

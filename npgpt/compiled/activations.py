@@ -8,7 +8,7 @@ from npgpt.machine.pool import pool
 
 
 class _Activation(CompiledLayer):
-    """Forward stores the slope as it goes, so that backward is one multiplication."""
+    """Forward also stores the slope, so that backward is one multiplication."""
 
     KEEPS = ("x",)
     kind: int
@@ -35,7 +35,7 @@ class ReLU(_Activation, textbook.ReLU):
 
 
 class TanhGELU(_Activation, textbook.TanhGELU):
-    """The compiled twin of ``npgpt.layers.TanhGELU``, through the logistic function: (1 + tanh u)/2 = σ(2u)."""
+    """The compiled twin of ``npgpt.layers.TanhGELU``, by the logistic function: (1 + tanh u)/2 = σ(2u)."""
 
     kind = elementwise.TANH_GELU
 
@@ -50,6 +50,6 @@ ACTIVATIONS = ReLU, TanhGELU, GELU
 
 
 def kind_of(activation: Layer) -> int:
-    """The number by which the kernels know an activation."""
+    """The number of an activation function in the kernels."""
     assert isinstance(activation, _Activation)
     return activation.kind

@@ -17,11 +17,11 @@ from npgpt.machine.pool import get_num_threads, pool
 
 
 class Scores(CompiledLayer, textbook.Scores):
-    """The compiled twin of ``npgpt.layers.Scores``: one product a head, then scaled and masked in place.
+    """The compiled twin of ``npgpt.layers.Scores``: one product for each head, then scaled and masked in place.
 
     Attributes
-        IN_TILES: whether attention's kernel, which knows the scaled dot product alone, can do the work of this layer.
-        TURNS: whether queries and keys are turned before it, where they lie.
+        IN_TILES: whether the tiled kernel of attention, which computes scaled dot products, can replace this layer.
+        TURNS: whether queries and keys are rotated first, in place.
     """
 
     KEEPS: tuple[str, ...] = ("q", "k")
@@ -40,29 +40,29 @@ class Scores(CompiledLayer, textbook.Scores):
         return cache.note("q", dq), cache.note("k", dk)
 
     def scaled(self, q: Array, k: Array, cache: Cache) -> Array:
-        """The scaled and masked dot products of queries and keys."""
+        """Return the scaled and masked dot products of queries and keys (B, H, T, T)."""
         s = output(cache, (*q.shape[:3], q.shape[2]))  # (B, H, T, T)
         multiply_heads(q, k.swapaxes(-1, -2), s)
         mask_scores(pool(), rows(s), 1 / math.sqrt(q.shape[-1]), -math.inf, rows(s))
         return s
 
     def visible(self, ds: Array, q: Array, cache: Cache) -> Array:
-        """ds/√D where a key is visible, else 0."""
+        """Return ds/√D where a key is visible, else 0."""
         visible = gradient(cache, ds.shape, ds, name="ds")
         mask_scores(pool(), rows(ds), 1 / math.sqrt(q.shape[-1]), 0.0, rows(visible))  # 1.
         return visible
 
     def scaled_backward(self, visible: Array, q: Array, k: Array, cache: Cache) -> tuple[Array, Array]:
-        """dq and dk of what ``visible`` has made."""
+        """Return dq and dk, given the result of ``visible``."""
         dq = multiply_heads(visible, k, gradient(cache, q.shape, visible, name="dq"))  # 2.
         dk = multiply_heads(visible.swapaxes(-1, -2), q, gradient(cache, k.shape, visible, name="dk"))  # 3.
         return dq, dk
 
     def turn(self, q: Array, k: Array, cache: Cache) -> None:
-        """Turn queries and keys where they lie, and keep them, if it ``TURNS``."""
+        """If ``TURNS``, rotate queries and keys in place, and keep them."""
 
     def turn_back(self, dq: Array, dk: Array, cache: Cache) -> None:
-        """Make, of the gradients of what was turned, those of what was there before, in the same place."""
+        """If ``TURNS``, rotate the gradients back, in place."""
 
 
 class Softmax(CompiledLayer, textbook.Softmax):
@@ -86,7 +86,7 @@ class Softmax(CompiledLayer, textbook.Softmax):
 
 
 class Mixing(CompiledLayer, textbook.Mixing):
-    """The compiled twin of ``npgpt.layers.Mixing``. Heads lie side by side in what it returns, as (B, T, H, D)."""
+    """The compiled twin of ``npgpt.layers.Mixing``. The memory of its output is in the order (B, T, H, D)."""
 
     KEEPS = ("weights", "v")
 
@@ -107,11 +107,11 @@ class Mixing(CompiledLayer, textbook.Mixing):
 
 
 class Attention(CompiledLayer, textbook.Attention):
-    """The compiled twin of ``npgpt.layers.Attention``: scores, softmax and mixing are one kernel, tile by tile.
+    """The compiled twin of ``npgpt.layers.Attention``: scores, softmax and mixing are one tiled kernel.
 
-    No (T, T) array is made; backward computes the weights again. That kernel knows the scaled dot product alone (of
-    queries and keys that were turned, too). With other scores the sub-layers compute, one after the other, with
-    (B, H, T, T) arrays as in the textbook: more slowly, as ``make_gpt`` says.
+    The kernel makes no (T, T) array; backward computes the weights again. It computes scaled dot products only, also of
+    rotated queries and keys. For other scores the sub-layers are called one after the other, with (B, H, T, T) arrays
+    as in the textbook. That is slower, and ``make_gpt`` warns.
     """
 
     KEEPS = ("q", "k", "v", "mixed")
@@ -126,7 +126,7 @@ class Attention(CompiledLayer, textbook.Attention):
 
     @property
     def in_tiles(self) -> bool:
-        """Whether one kernel computes it all. A reader's own score layer is none that it could know."""
+        """Whether the tiled kernel can be used. It cannot for a reader's own score layer."""
         return type(self.score) in TWINS.values() and self.score.IN_TILES
 
     def forward(self, x: Array, cache: Cache, residual: Array | None = None) -> Array:
@@ -164,7 +164,7 @@ class Attention(CompiledLayer, textbook.Attention):
         return self.qkv.backward(dqkv, cache.scope("qkv"))  # 3.
 
     def _mix_in_tiles(self, qkv: Array, cache: Cache) -> Array:
-        """mixed (B, T, C) of qkv (B, T, 3C), by one kernel."""
+        """Compute mixed (B, T, C) from qkv (B, T, 3C) by the tiled kernel."""
         B, T, C = qkv.shape[0], qkv.shape[1], qkv.shape[2] // 3
         q, k, v = self._parts(qkv)
         for name, part in self._kept_parts(q, k, v):
@@ -176,7 +176,7 @@ class Attention(CompiledLayer, textbook.Attention):
         return mixed
 
     def _mix(self, qkv: Array, cache: Cache) -> Array:
-        """The same by the sub-layers."""
+        """Compute the same by the sub-layers."""
         q, k, v = (cache.keep(name, part) for name, part in zip("qkv", self._parts(qkv), strict=True))
         scores = self.score.forward(q, k, cache.scope("score"))  # (B, H, T, T)
         weights = self.softmax.forward(scores, cache.scope("softmax"))
@@ -192,17 +192,17 @@ class Attention(CompiledLayer, textbook.Attention):
             part[...] = cache.note(name, d)
 
     def _kept_parts(self, q: Array, k: Array, v: Array) -> list[tuple[str, Array]]:
-        """What is turned is written over: then the score layer keeps queries and keys as they are afterwards."""
+        """The parts to keep here. Rotated queries and keys overwrite q and k, and the score layer keeps them."""
         return [("v", v)] if self.score.TURNS else [("q", q), ("k", k), ("v", v)]
 
     def _parts(self, qkv: Array) -> list[Array]:
-        """q, k and v, each (B, H, T, D), where they lie."""
+        """Return views of q, k and v, each (B, H, T, D)."""
         B, T, n = qkv.shape
         parts = qkv.reshape(B, T, 3, self.n_head, n // (3 * self.n_head))
         return [parts[:, :, i].transpose(0, 2, 1, 3) for i in range(3)]
 
     def _dropping(self, B: int, cache: Cache) -> tuple[Array, int, float]:
-        """The keys of the examples, the threshold, and what is kept is multiplied by; 1 if nothing is dropped."""
+        """Return the random key of each example, the threshold, and the factor of what is kept; 1 without dropout."""
         if not self.dropout.drops(cache):
             return np.zeros(B, np.int64), 0, 1.0
         keys = self.dropout.keys(B, cache.scope("dropout")).view(np.int64)
@@ -210,5 +210,5 @@ class Attention(CompiledLayer, textbook.Attention):
 
 
 def _works(cache: Cache, size: int) -> Array:
-    """What the threads work in."""
+    """Memory for each thread."""
     return cache.scratch("attention", (get_num_threads(), size), np.float32)

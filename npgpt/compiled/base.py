@@ -1,4 +1,4 @@
-"""What all compiled layers share: float32, and memory that is used again in every step."""
+"""The base of all compiled layers: float32 arithmetic, and memory that is reused in every step."""
 
 from typing import Any
 
@@ -10,22 +10,22 @@ from npgpt.errors import ShapeError
 from npgpt.kernels import elementwise
 from npgpt.machine.pool import pool
 
-# Textbook class -> its compiled twin. A compiled class enters when it is defined.
+# Textbook class -> its compiled twin. A compiled class is added when it is defined.
 TWINS: dict[type[Layer], type["CompiledLayer"]] = {}
 
 
 class CompiledLayer(Layer):
-    """A layer with the parameters of its textbook twin, which is a base of its class, computed by kernels, in float32.
+    """A layer computed by kernels in float32. Its textbook twin, a base of its class, has the same parameters.
 
     Attributes
-        KEEPS: the names, of those that the textbook layer keeps, that this one keeps too. What else backward needs lies
-            in buffers.
-        FUSES: sub-layers whose work this class does itself, or hands more to than others take, each with the classes
-            that it knows. With any other class in its place the textbook composite computes (``compiled_class``).
+        KEEPS: the names that this layer keeps, a subset of those of its textbook twin. Other arrays for backward are in
+            buffers.
+        FUSES: (sub-layer, classes): this class does the work of the sub-layer itself, or passes it more arguments than
+            usual, if the sub-layer is of one of the classes. Otherwise the textbook composite is used
+            (``compiled_class``).
 
-    What forward returns lies in a buffer of the layer's cache, what backward returns in scratch memory that is shared
-    by all layers with the same role (``Cache.scope``). So after the first step no step allocates anything that grows
-    with the model.
+    The output of forward is a buffer of the layer's cache. The output of backward is scratch memory that layers with
+    the same role share (``Cache.scope``). So after the first step nothing is allocated that grows with the model.
     """
 
     COMPILED = True
@@ -52,10 +52,10 @@ class CompiledLayer(Layer):
 
 
 def compiled_class(layer: Layer) -> type[Layer]:
-    """The class that computes a layer by kernels; its own class where there is none, as for a reader's own layer.
+    """Return the compiled class of a layer, or its own class if there is none, as for a reader's own layer.
 
     Args
-        layer: with sub-layers that have their classes already.
+        layer: its sub-layers already have their new classes.
     Raises
         ShapeError if its parameters are not in float32.
     """
@@ -72,12 +72,12 @@ def compiled_class(layer: Layer) -> type[Layer]:
 
 
 def output(cache: Cache, shape: tuple[int, ...], name: str = "y") -> Array:
-    """Memory for what forward returns."""
+    """Return memory for the output of forward."""
     return cache.buffer(name, shape, np.float32)
 
 
 def gradient(cache: Cache, shape: tuple[int, ...], *alive: Array, name: str = "dx") -> Array:
-    """Memory for what backward returns: not that of the arrays that are still needed."""
+    """Return memory for the output of backward, other than that of the arrays ``alive``, which are still needed."""
     memory = cache.scratch(f"{cache.role}.{name}", shape, np.float32)
     if any(memory.base is array.base for array in alive):
         memory = cache.scratch(f"{cache.role}.{name}'", shape, np.float32)
@@ -85,26 +85,26 @@ def gradient(cache: Cache, shape: tuple[int, ...], *alive: Array, name: str = "d
 
 
 def add(a: Array, b: Array, out: Array) -> Array:
-    """out = a + b."""
+    """Compute out = a + b."""
     elementwise.add(pool(), flat(a), flat(b), flat(out))
     return out
 
 
 def rows(x: Array) -> Array:
-    """(..., C) -> (n, C), one row after another in memory."""
+    """Reshape (..., C) to (n, C), contiguous."""
     return np.ascontiguousarray(x.reshape(-1, x.shape[-1]))
 
 
 def flat(x: Array) -> Array:
-    """All numbers of an array in one row."""
+    """Reshape to one dimension, contiguous."""
     return np.ascontiguousarray(x).reshape(-1)
 
 
 def check_float32(who: str, name: str, x: Array) -> None:
-    """Refuse what kernels cannot compute with."""
+    """Refuse an array that is not in float32."""
     check_array(who, name, x, (...,), like=x)
     if x.dtype != np.float32:
         raise ShapeError(
             f"{who}: {name} is {x.dtype}, but compiled layers compute in float32; convert it with "
-            ".astype(np.float32), or take the layers of npgpt.layers"
+            ".astype(np.float32), or use the layers of npgpt.layers"
         )

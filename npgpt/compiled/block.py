@@ -7,7 +7,7 @@ from npgpt.core import Array, Cache
 
 
 class Block(CompiledLayer, textbook.Block):
-    """The compiled twin of ``npgpt.layers.Block``: each branch adds what it found to x as it writes it."""
+    """The compiled twin of ``npgpt.layers.Block``: each branch adds the residual when it writes its output."""
 
     KEEPS = ("x", "attention_input", "middle", "mlp_input")
     FUSES = (("attention", (Attention,)), ("mlp", (MLP,)))  # both take what they add to

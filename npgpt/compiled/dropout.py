@@ -11,7 +11,7 @@ from npgpt.machine.pool import pool
 
 
 class Dropout(CompiledLayer, textbook.Dropout):
-    """The compiled twin of ``npgpt.layers.Dropout``: the same bits, drawn again in the backward pass, not stored."""
+    """The compiled twin of ``npgpt.layers.Dropout``: backward draws the same bits again; they are not stored."""
 
     def forward(self, x: Array, cache: Cache) -> Array:
         if not self.drops(cache):

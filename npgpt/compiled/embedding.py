@@ -10,7 +10,7 @@ from npgpt.machine.pool import pool
 
 
 class Embedding(CompiledLayer, textbook.Embedding):
-    """The compiled twin of ``npgpt.layers.Embedding``: threads add into different columns, each in the order of ids."""
+    """The compiled twin of ``npgpt.layers.Embedding``: threads add to different columns, in the order of ids."""
 
     KEEPS = ("ids",)
 

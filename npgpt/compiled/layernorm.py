@@ -10,7 +10,7 @@ from npgpt.machine.pool import pool
 
 
 class LayerNorm(CompiledLayer, textbook.LayerNorm):
-    """The compiled twin of ``npgpt.layers.LayerNorm``: one pass each way; x̂ is not kept, but computed again from x."""
+    """The compiled twin of ``npgpt.layers.LayerNorm``, in one pass over memory. Backward computes x̂ again from x."""
 
     KEEPS = ("x",)
 
@@ -37,6 +37,6 @@ class LayerNorm(CompiledLayer, textbook.LayerNorm):
 
 
 def _statistics(x: Array, cache: Cache) -> tuple[Array, Array]:
-    """Memory for the mean and the reciprocal standard deviation of each row."""
+    """Return memory for the mean and the reciprocal standard deviation of each row."""
     n = x.size // max(1, x.shape[-1])
     return cache.buffer("mean", (n,), np.float32), cache.buffer("rstd", (n,), np.float32)

@@ -37,7 +37,7 @@ class Linear(CompiledLayer, textbook.Linear):
 
 
 def multiply_onto(x: Array, linear: textbook.Linear, y: Array, residual: Array | None) -> None:
-    """y = x·W + b, and the residual, if there is one."""
+    """Compute y = x·W + b, plus the residual if there is one."""
     if residual is None:
         matmul(x, linear.weight.value, y, how=BIAS, bias=linear.bias.value)
     else:
@@ -45,6 +45,6 @@ def multiply_onto(x: Array, linear: textbook.Linear, y: Array, residual: Array |
 
 
 def add_column_sums(dy: Array, grad: Array, add: bool, cache: Cache) -> None:
-    """The sum of all rows of dy (n, C) into a gradient (C,), or added to it."""
+    """Write the sum of the rows of dy (n, C) into a gradient (C,), or add it."""
     partial = cache.scratch("column_sums", (columns.groups(len(dy)), dy.shape[1]), np.float32)
     columns.column_sums(pool(), dy, partial, grad, add)

@@ -11,7 +11,7 @@ from npgpt.machine.pool import pool
 
 
 class CrossEntropy(CompiledLayer, textbook.CrossEntropy):
-    """The compiled twin of ``npgpt.layers.CrossEntropy``: forward leaves (p − onehot)/N, which backward scales."""
+    """The compiled twin of ``npgpt.layers.CrossEntropy``: forward computes (p − onehot)/N, and backward scales it."""
 
     KEEPS = ("targets", "count")
 
@@ -29,12 +29,12 @@ class CrossEntropy(CompiledLayer, textbook.CrossEntropy):
 
 
 def _width(cache: Cache) -> Array:
-    """Where the size of the vocabulary is kept for backward."""
+    """Memory for the size of the vocabulary, for backward."""
     return cache.buffer("width", (1,), np.int64)
 
 
 def turn_logits(logits: Array, targets: Array, count: int | None, out: Array, cache: Cache) -> Array:
-    """The loss; ``out``, which may be the memory of the logits, becomes its gradient by them."""
+    """Return the loss, and write its gradient by the logits into ``out``, which may be the memory of the logits."""
     count = keep_targets(targets, count, logits.shape, cache)
     losses = cache.scratch("losses", (targets.size,), np.float32)
     of_row = np.ascontiguousarray(targets, np.int64).reshape(-1)

@@ -12,8 +12,8 @@ from npgpt.kernels.matmul import ACTIVATION, SLOPE, matmul
 class MLP(CompiledLayer, textbook.MLP):
     """The compiled twin of ``npgpt.layers.MLP``.
 
-    Of the largest arrays of a block it keeps ``hidden`` alone, which is a third less memory for the whole model. On the
-    way back the product that gives dactive is in the cache anyway: there activation and slope are computed again.
+    It keeps only ``hidden`` of the block's largest arrays, which saves a third of the model's memory. Backward computes
+    the activation and its slope again while the product that gives dactive is in the CPU's cache.
     """
 
     KEEPS = ("hidden",)

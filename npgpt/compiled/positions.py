@@ -10,7 +10,7 @@ from npgpt.machine.pool import pool
 
 
 class LearnedPositions(CompiledLayer, textbook.LearnedPositions):
-    """The compiled twin of ``npgpt.layers.LearnedPositions``: an example is one long row."""
+    """The compiled twin of ``npgpt.layers.LearnedPositions``. Kernels treat an example as one row of T·C numbers."""
 
     def forward(self, x: Array, cache: Cache) -> Array:
         self.check(x)
@@ -60,14 +60,14 @@ class ConcatenatedPositions(CompiledLayer, textbook.ConcatenatedPositions):
 
 
 class NoPositions(CompiledLayer, textbook.NoPositions):
-    """The compiled twin of ``npgpt.layers.NoPositions``: there is nothing to compute."""
+    """The compiled twin of ``npgpt.layers.NoPositions``. There is nothing to compute."""
 
     def forward(self, x: Array, cache: Cache) -> Array:
         return x
 
 
 def _add_to_each(x: Array, vectors: Array, cache: Cache) -> Array:
-    """x (B, T, C) + vectors (T, C), an example being one long row."""
+    """Compute x (B, T, C) + vectors (T, C), with each example as one row of T·C numbers."""
     B, T, C = x.shape
     y = output(cache, x.shape)
     columns.add_to_rows(pool(), flat(x).reshape(B, T * C), flat(vectors), y.reshape(B, T * C))

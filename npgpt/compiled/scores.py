@@ -17,7 +17,7 @@ from npgpt.machine.pool import pool
 
 
 class RelativeBiasScores(Scores, textbook.RelativeBiasScores):
-    """The compiled twin of ``npgpt.layers.RelativeBiasScores``. The kernel of attention does not know it."""
+    """The compiled twin of ``npgpt.layers.RelativeBiasScores``, without a tiled kernel."""
 
     IN_TILES = False
 
@@ -42,9 +42,9 @@ class RelativeBiasScores(Scores, textbook.RelativeBiasScores):
 
 
 class RelativeKeyScores(Scores, textbook.RelativeKeyScores):
-    """The compiled twin of ``npgpt.layers.RelativeKeyScores``. The kernel of attention does not know it.
+    """The compiled twin of ``npgpt.layers.RelativeKeyScores``, without a tiled kernel.
 
-    The products of queries and distances are made for all of them at once; then diagonal n of the scores gets column n.
+    One product gives q_i·a_n for all n. Its column n is then added to diagonal n of the scores.
     """
 
     IN_TILES = False
@@ -80,9 +80,9 @@ class RelativeKeyScores(Scores, textbook.RelativeKeyScores):
 
 
 class RotaryScores(Scores, textbook.RotaryScores):
-    """The compiled twin of ``npgpt.layers.RotaryScores``: queries and keys are turned where they lie.
+    """The compiled twin of ``npgpt.layers.RotaryScores``: queries and keys are rotated in place.
 
-    What is left is the scaled dot product, which the kernel of attention computes.
+    After that, the tiled kernel of attention computes the scaled dot product.
     """
 
     KEEPS = ("q", "k", "turned_q", "turned_k")
@@ -114,7 +114,7 @@ class RotaryScores(Scores, textbook.RotaryScores):
 
 
 class AlibiScores(Scores, textbook.AlibiScores):
-    """The compiled twin of ``npgpt.layers.AlibiScores``. The kernel of attention does not know it."""
+    """The compiled twin of ``npgpt.layers.AlibiScores``, without a tiled kernel."""
 
     IN_TILES = False
 
@@ -138,13 +138,13 @@ def _add_to_each(s: Array, bias: Array) -> Array:
 
 
 def diagonal(s: Array, n: int) -> Array:
-    """The scores (B, H, T − n) of all keys that lie n before their query: a view."""
+    """Return a view of the scores (B, H, T − n) of all pairs of distance n."""
     view: Array = np.einsum("bhii->bhi", s[:, :, n:, : s.shape[-1] - n])
     return view
 
 
 def _turn(x: Array, cache: Cache, back: bool) -> None:
-    """Turn (B, H, T, D) in place: products and sums of NumPy, which are the same on every machine."""
+    """Rotate (B, H, T, D) in place, by element-wise products and sums of NumPy, which are the same on every machine."""
     _, _, T, D = x.shape
     own, partners = _turning(T, D, back)
     pairs = D // 2 * 2
