@@ -11,7 +11,12 @@ from npgpt.config import LATER, DataConfig, GPTConfig, RunConfig, TrainConfig
 from npgpt.errors import ConfigError
 
 
-@given(st.lists(st.text(min_size=1).filter(lambda name: "\0" not in name)), st.floats(1e-9, 1), st.integers(0, 2**62), st.booleans())
+@given(
+    st.lists(st.text(min_size=1).filter(lambda name: "\0" not in name)),
+    st.floats(1e-9, 1),
+    st.integers(0, 2**62),
+    st.booleans(),
+)
 def test_what_is_written_is_read(texts: list[str], rate: float, seed: int, tie: bool) -> None:
     config = RunConfig(
         DataConfig(text=texts), GPTConfig(tie_weights=tie), TrainConfig(learning_rate=2.0, eps=rate, seed=seed)
@@ -90,7 +95,7 @@ def test_a_file_of_npgpt_0_1_has_an_old_name_for_the_layers(tmp_path: Path) -> N
     file.write_text('[train]\nkernels = "textbook"\n')
     assert RunConfig.load(file).train.layers == "textbook"
     file.write_text('[train]\nkernels = "textbook"\nlayers = "compiled"\n')
-    with pytest.raises(ConfigError, match="has both 'kernels' and 'layers'"):
+    with pytest.raises(ConfigError, match="has both 'kernels' and its new name 'layers'"):
         RunConfig.load(file)
     file.write_text('[train]\nkernels = "quick"\n')
     with pytest.raises(ConfigError, match="layers 'quick' is unknown"):

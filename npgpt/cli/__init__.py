@@ -61,9 +61,8 @@ def _guarded(arguments: Sequence[str] | None) -> ExitCode:
         return ExitCode.SIGTERM if terminated else ExitCode.CTRL_C
 
 
-def _run(arguments: Sequence[str] | None) -> ExitCode:
-    import numpy as np
-
+def make_parser() -> Parser:
+    """Return the parser of all commands. Their modules, and with them NumPy, are imported here."""
     from npgpt.cli import doctor, exercise, gradcheck, sample, tokenize, trace, train, vectors
 
     commands = (train, sample, tokenize, trace, gradcheck, exercise, vectors, doctor)
@@ -78,12 +77,19 @@ def _run(arguments: Sequence[str] | None) -> ExitCode:
     subparsers = parser.add_subparsers(prog="npgpt", metavar="COMMAND", parser_class=Parser, help=argparse.SUPPRESS)
     for command in commands:
         command.add_parser(subparsers)
+    return parser
+
+
+def _run(arguments: Sequence[str] | None) -> ExitCode:
+    parser = make_parser()
+    import numpy as np
+
     options, unknown = parser.parse_known_args(arguments)
     if unknown:
         flags = {f"--{name.replace('_', '-')}" for name in vars(options)} - {"--run-folder"} | {"--help"}
         raise ConfigError(f"unknown argument {unknown[0]!r}; {did_you_mean(unknown[0].split('=')[0], flags)}")
     if not hasattr(options, "run"):
-        print(_overview(commands))
+        print(parser.description)
         return ExitCode.FINE
     with np.errstate(all="ignore"):  # non-finite values are detected and reported later
         return options.run(options) or ExitCode.FINE

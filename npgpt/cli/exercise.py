@@ -18,7 +18,7 @@ def add_parser(subparsers: Any) -> None:
     more = "The exercises go from sliding windows to a whole block. The checker judges each solution."
     parser = add_action(subparsers, "exercise", None, SUMMARY, more, EXAMPLE)
     actions = parser.add_subparsers(required=True, metavar="ACTION")
-    add_action(actions, "list", run_list, "list all exercises in their order")
+    add_action(actions, "list", run_list, "list all exercises in their order", example=EXAMPLE)
     more = "The file holds the forward pass and an empty backward pass."
     start = add_action(
         actions, "start", run_start, "write the file of an exercise", more, "npgpt exercise start linear"

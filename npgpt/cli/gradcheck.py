@@ -26,7 +26,7 @@ def add_parser(subparsers: Any) -> None:
     )
     parser = add_action(subparsers, "gradcheck", run, SUMMARY, more, EXAMPLE)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"layers to check (default: all): {', '.join(CASES)}")
-    parser.add_argument("--all", action="store_true", help="check all layers; without a NAME, this is the default")
+    parser.add_argument("--all", action="store_true", help="check all layers, as without a NAME")
     parser.add_argument("--sweep", action="store_true", help="print the error of the differences for each step size")
     parser.add_argument("--picture", metavar="FILE", help="draw these errors as a PNG (needs the extra viz)")
     parser.add_argument(

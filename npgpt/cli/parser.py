@@ -1,7 +1,6 @@
 """The parser of the command line. It imports no NumPy: ``main`` first says how many threads NumPy may start."""
 
 import argparse
-import sys
 import textwrap
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -29,9 +28,8 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise ConfigError(f"{message}; see `{self.prog} --help`")
 
-    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
-        sys.stdout.flush()  # so that main handles a closed pipe
-        super().exit(status, message)
+    def _print_message(self, message: str, file: Any = None) -> None:
+        print(message, end="", file=file, flush=True)  # argparse hides a closed pipe; main has an exit code for it
 
 
 def add_action(

@@ -82,7 +82,9 @@ def add_parser(subparsers: Any) -> None:
     plot = add_action(actions, "plot", run_plot, "draw a map of words in two dimensions", example=example)
     plot.add_argument("words", nargs="+", metavar="WORD", help="three words or more")
     plot.add_argument("--parallelogram", action="store_true", help="measure A B C D, where A is to B as C is to D")
-    plot.add_argument("--out", metavar="FILE", help="draw a PNG (needs the extra viz; default: a map of letters)")
+    plot.add_argument(
+        "--out", metavar="FILE", help="PNG to draw; needs the extra viz (default: print a map of letters)"
+    )
 
     example = "npgpt vectors convert --vectors book.npz --out book.bin"
     convert = add_action(actions, "convert", run_convert, "write word vectors in another format", example=example)

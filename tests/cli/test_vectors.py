@@ -80,7 +80,9 @@ def test_evaluate(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_plot_draws_in_letters(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = said(capsys, "plot", "man", "king", "woman", "queen", "--parallelogram", "--vectors", "v.txt")
     assert all(word in out for word in ("man", "king", "woman", "queen", "fourth corner 0.4"))
-    assert "needs four words" in refused(capsys, "plot", "man", "king", "woman", "--parallelogram", "--vectors", "v.txt")
+    assert "needs four words" in refused(
+        capsys, "plot", "man", "king", "woman", "--parallelogram", "--vectors", "v.txt"
+    )
     assert "three different words" in refused(capsys, "plot", "man", "man", "king", "--vectors", "v.txt")
 
 
