@@ -59,7 +59,10 @@ def run_check(options: argparse.Namespace) -> ExitCode:
     if not path.is_file():
         raise DataError(f"{path} is not a file; `npgpt exercise start NAME` writes one")
     print(f"running your code in {escape_controls(str(path), keep='')}")
-    exercise, wrong = check_file(path)
+    try:
+        exercise, wrong = check_file(path)
+    except SystemExit:
+        raise DataError(f"{path} ends Python with sys.exit or exit; remove this call") from None
     if wrong:
         print(f"{escape_controls(wrong)}\nnot right yet. Hints: npgpt exercise hint {exercise.name}")
         return ExitCode.WRONG

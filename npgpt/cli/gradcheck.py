@@ -9,6 +9,7 @@ from typing import Any
 from tqdm import tqdm
 
 from npgpt.cli.exit_codes import ExitCode
+from npgpt.cli.options import check_at_least
 from npgpt.cli.parser import add_action
 from npgpt.errors import ConfigError, did_you_mean
 from npgpt.study.check import CASES, Report, check_cases
@@ -39,6 +40,7 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> ExitCode:
+    check_at_least(0, generated=options.generated)
     if options.mutants:
         return run_mutants(options)
     in_any_case = {name.casefold(): name for name in CASES}

@@ -75,6 +75,13 @@ def config_from(options: argparse.Namespace) -> RunConfig:
         raise ConfigError(f"{options.config}, with the flags: {error}" if options.config else str(error)) from None
 
 
+def check_at_least(least: int, **numbers: int) -> None:
+    """Refuse a number that is too small. The keywords are the flags."""
+    for name, value in numbers.items():
+        if value < least:
+            raise ConfigError(f"--{name.replace('_', '-')} must be at least {least}, not {value}")
+
+
 def check_out(path: str | Path, what: str, overwrite: bool, check: Callable[[Path], object]) -> None:
     """Refuse, before any work is done, a path that must not be written.
 

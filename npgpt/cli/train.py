@@ -11,7 +11,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from npgpt.cli.options import Renamed, add_config_flags, config_from
+from npgpt.cli.options import Renamed, add_config_flags, check_at_least, config_from
 from npgpt.cli.parser import add_action
 from npgpt.errors import ConfigError
 from npgpt.runs import RECORD, Run, RunFolder, train_run
@@ -49,6 +49,7 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
+    check_at_least(0, record_every=options.record_every)
     config = config_from(options)
     if options.out == "":
         raise ConfigError("--out is empty; name a folder for the run")

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from npgpt.cli.options import add_flags, check_out, given_flags
+from npgpt.cli.options import add_flags, check_at_least, check_out, given_flags
 from npgpt.cli.parser import add_action
 from npgpt.cli.vectors_index import add_index_parsers, named_vectors
 from npgpt.embeddings.evaluate import (
@@ -126,6 +126,7 @@ def run_train(options: argparse.Namespace) -> None:
 
 
 def run_similar(options: argparse.Namespace) -> None:
+    check_at_least(1, n=options.n)
     tables = _tables(options)
     word = given_text(options.word)
     columns = {name: table.most_similar(word, options.n) for name, table in tables.items()}
@@ -134,6 +135,7 @@ def run_similar(options: argparse.Namespace) -> None:
 
 
 def run_analogy(options: argparse.Namespace) -> None:
+    check_at_least(1, n=options.n)
     a, b, c = (given_text(word) for word in (options.a, options.b, options.c))
     print(f"{_shown(a)} is to {_shown(b)} as {_shown(c)} is to ...")
     for name, table in _tables(options).items():
@@ -143,8 +145,7 @@ def run_analogy(options: argparse.Namespace) -> None:
 
 
 def run_evaluate(options: argparse.Namespace) -> None:
-    if options.restrict_vocab < 1:
-        raise ConfigError(f"--restrict-vocab is {options.restrict_vocab}; it must be at least 1")
+    check_at_least(1, restrict_vocab=options.restrict_vocab)
     asked = {file: (read_analogies if is_analogies(file) else read_pairs)(file) for file in options.files}
     settings = options.restrict_vocab, not options.case_sensitive
     for name, table in _tables(options).items():

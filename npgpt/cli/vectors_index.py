@@ -5,9 +5,10 @@ import re
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
-from npgpt.cli.options import check_out
+from npgpt.cli.options import check_at_least, check_out
 from npgpt.cli.parser import add_action
 from npgpt.embeddings.formats import INSTALL_GLOVE, installed_glove, load_vectors
 from npgpt.embeddings.index import DocumentIndex
@@ -77,8 +78,9 @@ def run_index(options: argparse.Namespace) -> None:
 
 
 def run_search(options: argparse.Namespace) -> None:
-    if options.n < 1:
-        raise ConfigError(f"--n is {options.n}; it must be at least 1")
+    check_at_least(1, n=options.n)
+    if not Path(options.index).is_file():
+        raise DataError(f"{options.index} is not a file; `npgpt vectors index` writes an index")
     index, encoder = open_index(options.index, getattr(options, "run_folder", None))
     vector = encoder.encode([given_text(options.text)])[0]
     if not vector.any():

@@ -22,7 +22,7 @@ TINY = """--text=text.txt --n-layer=1 --n-head=1 --n-embd=8 --context-length=8 -
 
 @pytest.fixture(scope="module", autouse=True)
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a text, a run, a damaged run, a wrong and a right solution of an exercise."""
+    """A folder with a text, a run, a damaged run, and files for exercises."""
     folder = tmp_path_factory.mktemp("exit_codes")
     before = Path.cwd()
     os.chdir(folder)
@@ -33,8 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Path("damaged").mkdir()
         Path("damaged/run.json").write_text("{")
         assert main(["exercise", "start", "linear", "--out=wrong.py"]) == 0
-        solution = Path("wrong.py").read_text().replace('raise NotImplementedError("write it here")', "return 1 / 0")
-        Path("crash.py").write_text(solution)
+        Path("exits.py").write_text("# npgpt exercise: linear\nraise SystemExit(7)\n")
     finally:
         os.chdir(before)
     return folder
@@ -72,9 +71,14 @@ def in_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (ExitCode.USAGE, "trace hello --run damaged"),
         (ExitCode.USAGE, "trace hello --page nope/page.html"),
         (ExitCode.USAGE, "gradcheck Liner"),
+        (ExitCode.USAGE, "gradcheck --mutants --generated -1"),
+        (ExitCode.USAGE, "train --record-every -1"),
         (ExitCode.USAGE, "exercise check nope.py"),
+        (ExitCode.USAGE, "exercise check exits.py"),
         (ExitCode.USAGE, "exercise start nope"),
         (ExitCode.USAGE, "vectors similar e --vectors binary"),
+        (ExitCode.USAGE, "vectors similar e --run run --n 0"),
+        (ExitCode.USAGE, "vectors search run hello"),
         (ExitCode.DIVERGED, "train --text text.txt --learning-rate 1e30 --eval-every 1 --steps 9 --n-layer 1"),
     ],
 )

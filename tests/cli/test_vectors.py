@@ -74,7 +74,9 @@ def test_evaluate(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "1.0000 over 3 pairs" in out and "\x1b" not in out
     Path("p.tsv").write_text("king queen 9\n")
     assert "p.tsv, line 1" in refused(capsys, "evaluate", "p.tsv", "--vectors", "v.txt")
-    assert "--restrict-vocab is 0" in refused(capsys, "evaluate", "q.txt", "--restrict-vocab=0", "--vectors", "v.txt")
+    assert "--restrict-vocab must be at least 1, not 0" in refused(
+        capsys, "evaluate", "q.txt", "--restrict-vocab=0", "--vectors", "v.txt"
+    )
 
 
 def test_plot_draws_in_letters(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

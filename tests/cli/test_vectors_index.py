@@ -92,7 +92,7 @@ def test_what_the_commands_refuse() -> None:
     command("index", "cats.txt", "--out", "i")
     with pytest.raises(DataError, match="knows no word"):
         command("search", "i", "zebra")
-    with pytest.raises(ConfigError, match="--n is 0"):
+    with pytest.raises(ConfigError, match="--n must be at least 1, not 0"):
         command("search", "i", "cat", "--n", "0")
     with pytest.raises(ConfigError, match="needs no --run"):
         command("search", "i", "cat", "--run", "run")
