@@ -1,7 +1,7 @@
 """npgpt: a GPT in NumPy with every gradient derived and coded by hand.
 
-What a notebook needs is here, by one import. Each name is looked up when it is first used, so that ``import npgpt``
-itself takes no time, and starts neither NumPy nor Numba.
+One import gives all names that a notebook needs. Each name is looked up at its first use, so ``import npgpt`` is quick
+and imports neither NumPy nor Numba.
 """
 
 import importlib
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from npgpt.version import __version__
 
-if TYPE_CHECKING:  # for editors and type checkers; HOMES says the same to Python
+if TYPE_CHECKING:  # for editors and type checkers; Python uses HOMES
     import npgpt.compiled as compiled
     import npgpt.layers as layers
     from npgpt.build import make_gpt, twin
@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # for editors and type checkers; HOMES says the same to Pytho
     from npgpt.study.trace.tracing import trace
     from npgpt.tokenizer import BPETokenizer, CharTokenizer, WordTokenizer
 
-# Module -> the names that are from it; modules that are names themselves.
+# Module -> its names that npgpt exports; MODULES are exported as modules.
 HOMES = {
     "npgpt.build": "make_gpt twin",
     "npgpt.config": "DataConfig GPTConfig RunConfig TrainConfig",
@@ -52,8 +52,10 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module(f"npgpt.{name}")
     home = next((module for module, names in HOMES.items() if name in names.split()), None)
     if home is None:
-        raise AttributeError(f"npgpt has no {name!r}; it has {', '.join(__all__)}; a module is imported by its name")
-    found = globals()[name] = getattr(importlib.import_module(home), name)  # the next look finds it at once
+        raise AttributeError(
+            f"npgpt has no {name!r}; it has {', '.join(__all__)}; import other modules by their full name"
+        )
+    found = globals()[name] = getattr(importlib.import_module(home), name)  # the next look-up finds it at once
     return found
 
 

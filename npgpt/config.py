@@ -1,6 +1,6 @@
-"""What a run is made of, as frozen dataclasses that are read from TOML and written to it.
+"""The configuration of a run: frozen dataclasses, read from TOML and written to it.
 
-A configuration file has the tables ``[data]``, ``[model]`` and ``[train]``; a field that is left out has its default.
+A configuration file has the tables ``[data]``, ``[model]`` and ``[train]``. A missing field has its default.
 """
 
 import dataclasses
@@ -20,17 +20,17 @@ from npgpt.layers.schemes import SCHEMES
 
 TOKENIZERS = ("bpe", "word", "char")
 LAYERS = ("compiled", "textbook")
-IN_THE_STREAM = tuple(name for name, scheme in SCHEMES.items() if scheme.vectors)  # others enter in the scores
+IN_THE_STREAM = tuple(name for name, scheme in SCHEMES.items() if scheme.vectors)  # the others act in the scores
 COMBINE = ("add", "concatenate", "concatenate-unprojected")
-LATER = {"positions", "combine", "n_position"}  # fields that runs of npgpt 0.1 do not have: they are of the defaults
-RENAMED = {"train": {"kernels": "layers"}}  # table -> name of a field until 0.1 -> its name now
+LATER = {"positions", "combine", "n_position"}  # runs of npgpt 0.1 lack these fields: they have the defaults
+RENAMED = {"train": {"kernels": "layers"}}  # table -> name of a field in npgpt 0.1 -> its name now
 LIMITS = {"at_least": operator.ge, "above": operator.gt, "at_most": operator.le, "below": operator.lt}
-LARGEST = 2**31 - 1  # of every whole number but the seed: beyond it, arrays cannot be indexed anyway
-MAX_FILE_BYTES = 65536  # of a configuration; tomllib is slow on hostile ones
+LARGEST = 2**31 - 1  # of all whole numbers except the seed
+MAX_FILE_BYTES = 65536  # of a configuration file; tomllib is slow on hostile ones
 
 
 def option(default: Any, help: str, **limits: Any) -> Any:
-    """A field with the help that the command line shows and the limits that are checked.
+    """Return a field with its help for the command line, and the limits of its values.
 
     Args
         limits: ``at_least``, ``above``, ``at_most``, ``below`` (numbers) or ``one_of`` (a tuple).
@@ -40,12 +40,12 @@ def option(default: Any, help: str, **limits: Any) -> Any:
 
 
 class Options:
-    """The base of the three tables: checks each value against its field's type and limits."""
+    """The base of the tables. It checks each value against the type and the limits of its field."""
 
     def __post_init__(self) -> None:
         for item in fields(self):  # type: ignore[arg-type]  # the subclasses are dataclasses
             value = getattr(self, item.name)
-            if isinstance(value, np.generic):  # a number of NumPy's, as from np.logspace, which TOML could not hold
+            if isinstance(value, np.generic):  # TOML cannot hold a NumPy number, such as one of np.logspace
                 value = value.item()
                 object.__setattr__(self, item.name, value)
             check_value(item, value)
@@ -57,13 +57,13 @@ class Options:
 
 @dataclass(frozen=True)
 class DataConfig(Options):
-    """Where the text comes from and how it becomes ids."""
+    """The text and its tokenizer."""
 
     text: list[str] = option(
-        [], "text files, UTF-8, seen from the working folder; none: the documentation that every CPython carries"
+        [], "UTF-8 text files, relative to the current folder; without any, Python's own documentation"
     )
-    tokenizer: str = option("bpe", "how text becomes ids: byte pairs, words or characters", one_of=TOKENIZERS)
-    validation_fraction: float = option(0.1, "part of each text, at its end, that is not trained on", above=0, below=1)
+    tokenizer: str = option("bpe", "kind of token: byte pair, word or character", one_of=TOKENIZERS)
+    validation_fraction: float = option(0.1, "fraction of each text, at its end, for validation", above=0, below=1)
 
 
 @dataclass(frozen=True)
@@ -71,33 +71,29 @@ class GPTConfig(Options):
     """The shape of a GPT.
 
     Attributes
-        any_length: whether the model may see more than context_length tokens: all positions allow it but learned ones.
+        any_length: whether the model may see more than context_length tokens: True without learned positions.
     Raises
-        ConfigError if a value is out of its limits, n_head does not divide n_embd, or the choices for positions do not
-        go together.
+        ConfigError if a value is out of its limits, n_head does not divide n_embd, or the choices for positions
+        contradict each other.
 
     >>> GPTConfig(n_embd=100, n_head=3)
     Traceback (most recent call last):
     npgpt.errors.ConfigError: n_embd 100 cannot be divided among n_head 3 heads
     """
 
-    vocab_size: int = option(512, "number of different tokens (at most: a text may have fewer)", at_least=1)
-    context_length: int = option(64, "how many tokens the model sees at once", at_least=1)
-    n_layer: int = option(4, "transformer blocks", at_least=1)
-    n_head: int = option(4, "attention heads in a block", at_least=1)
-    n_embd: int = option(128, "channels: the width of the model", at_least=1)
-    dropout: float = option(0.0, "probability of dropping a number while training", at_least=0, below=1)
-    tie_weights: bool = option(True, "one matrix for the token embedding and the vocabulary head")
-    activation: str = option("gelu_tanh", "the activation function of the MLP", one_of=tuple(ACTIVATIONS))
-    positions: str = option(
-        "learned",
-        "how the model knows the order of its tokens: vectors, or something in the scores",
-        one_of=tuple(SCHEMES),
-    )
+    vocab_size: int = option(512, "largest number of different tokens; a short text has fewer", at_least=1)
+    context_length: int = option(64, "number of tokens that the model sees at once", at_least=1)
+    n_layer: int = option(4, "number of transformer blocks", at_least=1)
+    n_head: int = option(4, "number of attention heads in each block", at_least=1)
+    n_embd: int = option(128, "number of channels: the hidden size", at_least=1)
+    dropout: float = option(0.0, "dropout probability during training", at_least=0, below=1)
+    tie_weights: bool = option(True, "one matrix for token embedding and vocabulary head")
+    activation: str = option("gelu_tanh", "activation function of the MLP", one_of=tuple(ACTIVATIONS))
+    positions: str = option("learned", "position scheme", one_of=tuple(SCHEMES))
     combine: str = option(
-        "add", "how the vectors of learned or sinusoidal positions join those of the tokens", one_of=COMBINE
+        "add", "how the vectors of learned and sinusoidal positions join token vectors", one_of=COMBINE
     )
-    n_position: int = option(32, "channels of a position's vector, where it is concatenated", at_least=1)
+    n_position: int = option(32, "number of channels of a concatenated position vector", at_least=1)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -105,25 +101,25 @@ class GPTConfig(Options):
             raise ConfigError(f"n_embd {self.n_embd} cannot be divided among n_head {self.n_head} heads")
         if self.positions == "rotary" and self.n_embd == self.n_head:
             raise ConfigError(
-                f"positions 'rotary' turn pairs of channels, but n_embd {self.n_embd} among n_head {self.n_head} heads "
-                "is one channel each; take fewer heads"
+                f"positions 'rotary' rotate pairs of channels, but n_embd {self.n_embd} among n_head {self.n_head} "
+                "heads gives one channel to each head; use fewer heads"
             )
         if self.combine == "add":
             return
         if self.positions not in IN_THE_STREAM:
             raise ConfigError(
                 f"combine {self.combine!r} needs positions that are vectors, {' or '.join(IN_THE_STREAM)}; "
-                f"{self.positions!r} has none: take combine 'add', which adds nothing then"
+                f"{self.positions!r} has no vectors; use combine 'add'"
             )
         if self.combine == "concatenate-unprojected" and self.tie_weights:
             raise ConfigError(
                 "combine 'concatenate-unprojected' makes the token embedding narrower than the vocabulary head, so "
-                "they cannot be one matrix: set tie_weights to false (--no-tie-weights), or take combine 'concatenate'"
+                "they cannot share weights; set tie_weights to false (--no-tie-weights), or use combine 'concatenate'"
             )
         if self.combine == "concatenate-unprojected" and self.n_position >= self.n_embd:
             raise ConfigError(
-                f"n_position {self.n_position} leaves nothing of n_embd {self.n_embd} for the token; "
-                "take fewer channels"
+                f"n_position {self.n_position} leaves no channel of n_embd {self.n_embd} for the token; "
+                "use a smaller n_position"
             )
 
     @property
@@ -135,23 +131,25 @@ class GPTConfig(Options):
 class TrainConfig(Options):
     """How a GPT is trained."""
 
-    steps: int = option(500, "optimizer steps", at_least=1)
-    batch_size: int = option(16, "examples in a step", at_least=1)
-    micro_batches: int = option(1, "parts that a step's batch is cut into, to save memory", at_least=1)
-    stride: int = option(1, "tokens from the start of one training example to the next", at_least=1)
-    learning_rate: float = option(3e-3, "at its highest, after the warm-up", above=0)
-    min_learning_rate_ratio: float = option(0.1, "what is left of it at the last step", at_least=0, at_most=1)
-    warmup_steps: int = option(50, "steps in which the learning rate rises", at_least=0)
-    weight_decay: float = option(0.1, "decoupled, on matrices only", at_least=0)
-    beta1: float = option(0.9, "AdamW: memory of the mean gradient", at_least=0, below=1)
-    beta2: float = option(0.95, "AdamW: memory of the mean squared gradient", at_least=0, below=1)
-    eps: float = option(1e-8, "AdamW: epsilon, added to the root of the mean squared gradient", above=0)
-    grad_clip: float = option(1.0, "largest norm of the gradient; a longer gradient is scaled down to it", above=0)
-    layers: str = option(
-        "compiled", "compiled layers (fast, the same bits everywhere) or textbook layers", one_of=LAYERS
+    steps: int = option(500, "number of optimizer steps", at_least=1)
+    batch_size: int = option(16, "number of examples in each step", at_least=1)
+    micro_batches: int = option(1, "number of parts of each batch; more parts need less memory", at_least=1)
+    stride: int = option(1, "number of tokens from the start of one training example to the next", at_least=1)
+    learning_rate: float = option(3e-3, "highest learning rate, after the warm-up", above=0)
+    min_learning_rate_ratio: float = option(
+        0.1, "learning rate of the last step, as a fraction of the highest", at_least=0, at_most=1
     )
-    eval_every: int = option(100, "steps from one evaluation, sample and checkpoint to the next", at_least=1)
-    seed: int = option(0, "decides the first weights, the order of the examples, dropout and the samples", at_least=0)
+    warmup_steps: int = option(50, "number of steps in which the learning rate rises", at_least=0)
+    weight_decay: float = option(0.1, "AdamW's weight decay, on matrices only", at_least=0)
+    beta1: float = option(0.9, "AdamW's decay rate for the running mean of gradients", at_least=0, below=1)
+    beta2: float = option(0.95, "AdamW's decay rate for the running mean of squared gradients", at_least=0, below=1)
+    eps: float = option(1e-8, "AdamW's epsilon, added to the denominator", above=0)
+    grad_clip: float = option(1.0, "largest norm of the gradient; a larger gradient is scaled down", above=0)
+    layers: str = option(
+        "compiled", "compiled layers (fast, the same bits everywhere) or textbook layers (NumPy)", one_of=LAYERS
+    )
+    eval_every: int = option(100, "number of steps from one evaluation and checkpoint to the next", at_least=1)
+    seed: int = option(0, "seed of initial weights, order of examples, dropout and samples", at_least=0)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -161,7 +159,7 @@ class TrainConfig(Options):
 
 @dataclass(frozen=True)
 class RunConfig:
-    """All of a run: the file ``config.toml``."""
+    """The whole configuration of a run: the file ``config.toml``."""
 
     data: DataConfig = field(default_factory=DataConfig)
     model: GPTConfig = field(default_factory=GPTConfig)
@@ -172,9 +170,9 @@ class RunConfig:
         """Read a TOML file.
 
         Args
-            complete: whether every field must be there, as in the file of a run (but those that came later).
+            complete: whether every field is required, as in the file of a run. Newer fields are never required.
         Raises
-            ConfigError that names the file and the field: it is no TOML, or a field is unknown or makes no sense.
+            ConfigError that names the file and the field if the file is not TOML, or a field is unknown or not valid.
         """
         try:
             return cls.from_tables(read_toml(path), complete)
@@ -183,7 +181,7 @@ class RunConfig:
 
     @classmethod
     def from_tables(cls, tables: dict[str, Any], complete: bool = False) -> Self:
-        """Table -> field -> value, checked. A field may have the name that it had in npgpt 0.1."""
+        """Check a dict of table -> field -> value. A field may have its name of npgpt 0.1."""
         tables = {name: _renamed(name, table) for name, table in tables.items()}
         if unknown := sorted(tables.keys() - TABLES.keys()):
             raise ConfigError(f"unknown table [{unknown[0]}]; {did_you_mean(unknown[0], TABLES)}")
@@ -203,7 +201,7 @@ class RunConfig:
         return cls(**{name: kind(**tables.get(name, {})) for name, kind in TABLES.items()})  # type: ignore[arg-type]
 
     def dumps(self) -> str:
-        """As TOML, every field, each with its help as a comment."""
+        """Return every field as TOML, with its help as a comment."""
         lines = []
         for table in fields(self):
             lines.append(f"[{table.name}]")
@@ -218,14 +216,14 @@ TABLES: dict[str, type[Options]] = {"data": DataConfig, "model": GPTConfig, "tra
 
 
 def read_toml(path: str | Path) -> dict[str, Any]:
-    """The tables of a TOML file, not yet checked.
+    """Return the tables of a TOML file, unchecked.
 
     Raises
-        ConfigError if it is no TOML.
+        ConfigError if the file is not TOML.
     """
     data = Path(path).read_bytes()
     if len(data) > MAX_FILE_BYTES:
-        raise ConfigError(f"{len(data):,} bytes are too many for a configuration (at most {MAX_FILE_BYTES:,})")
+        raise ConfigError(f"{len(data):,} bytes are too many for a configuration; the limit is {MAX_FILE_BYTES:,}")
     try:
         return tomllib.loads(data.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
@@ -235,18 +233,18 @@ def read_toml(path: str | Path) -> dict[str, Any]:
 
 
 def _renamed(name: str, table: Any) -> Any:
-    """A table with the names that its fields have now."""
+    """Return a table with the present names of its fields."""
     if not isinstance(table, dict):
-        return table  # which is refused later
+        return table  # refused later
     for old, new in RENAMED.get(name, {}).items():
         if old in table and new in table:
-            raise ConfigError(f"[{name}] has both {old!r} and {new!r}, which is its name now; take the second")
+            raise ConfigError(f"[{name}] has both {old!r} and its new name {new!r}; keep {new!r}")
         table = {new if field_name == old else field_name: value for field_name, value in table.items()}
     return table
 
 
 def check_value(item: "dataclasses.Field[Any]", value: Any) -> None:
-    """Refuse a value that is not of its field's type, or beyond its limits."""
+    """Refuse a value of another type than its field, or beyond the limits of the field."""
     fits, kind = {
         bool: (isinstance(value, bool), "true or false"),
         int: (type(value) is int, "a whole number"),
@@ -261,8 +259,8 @@ def check_value(item: "dataclasses.Field[Any]", value: Any) -> None:
     if type(value) is int and value > LARGEST and item.name != "seed":
         raise ConfigError(f"{item.name} must be at most {LARGEST}, not {value}")
     for text in value if isinstance(value, list) else []:
-        if not text or any("\ud800" <= character <= "\udfff" for character in text):
-            raise ConfigError(f"{item.name}: {text!r} is no name of a file that can be written down; rename the file")
+        if not text or any(character == "\0" or "\ud800" <= character <= "\udfff" for character in text):
+            raise ConfigError(f"{item.name}: {text!r} is not a file name in UTF-8; rename the file")
     for name, limit in item.metadata["limits"].items():
         if name == "one_of" and value not in limit:
             raise ConfigError(f"{item.name} {value!r} is unknown; {did_you_mean(value, limit)}")
@@ -273,6 +271,6 @@ def check_value(item: "dataclasses.Field[Any]", value: Any) -> None:
 def _toml(value: Any) -> str:
     if isinstance(value, list):
         return f"[{', '.join(map(_toml, value))}]"
-    if isinstance(value, str):  # JSON's escapes are TOML's, but for the one character that JSON leaves alone
+    if isinstance(value, str):  # JSON and TOML have the same escapes, except for one character
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     return str(value).lower() if isinstance(value, bool) else repr(value)

@@ -1,7 +1,7 @@
-"""What npgpt raises when it is given something that it cannot use.
+"""The exceptions of npgpt, for input that it cannot use and for training that diverges.
 
-All of them are ``ValueError``s whose message says what was given, what was expected and what to do. The command
-line prints that message alone and ends with exit code 2; a traceback there means a fault of npgpt's own.
+Each is a ``ValueError``. Its message says what was given, what was expected and what to do. The command line prints the
+message alone and ends with exit code 2, or 4 after a ``TrainingError``. A traceback there means a bug in npgpt.
 """
 
 import difflib
@@ -9,35 +9,35 @@ from collections.abc import Iterable
 
 
 class NpgptError(ValueError):
-    """The base of all errors below."""
+    """The base of all exceptions below."""
 
 
 class ShapeError(NpgptError):
-    """An array of the wrong shape or dtype, or ids that are out of range."""
+    """An array has the wrong shape or dtype, or ids are out of range."""
 
 
 class ConfigError(NpgptError):
-    """A configuration with an unknown field, or with a value that makes no model."""
+    """A configuration has an unknown field or a value that is not valid."""
 
 
 class DataError(NpgptError):
-    """A text or a list of ids that cannot be trained on."""
+    """A text, a list of ids or a file cannot be used."""
 
 
 class TrainingError(NpgptError):
-    """Training that went astray."""
+    """Training diverged: a loss, a gradient or a logit is not finite."""
 
 
 class TokenizerError(NpgptError):
-    """A text, an id, a vocabulary or a vocabulary file that a tokenizer cannot use."""
+    """A tokenizer cannot use a text, an id or a vocabulary."""
 
 
 class RunError(NpgptError):
-    """A run folder that is incomplete, damaged, of another version, or in the way."""
+    """A run folder is incomplete, damaged or of another version, or an existing file is not to be replaced."""
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Name the nearest known word, or all of them when none is near.
+    """Name the most similar known word, or all known words if none is similar.
 
     >>> did_you_mean("n_heads", ["n_layer", "n_head"])
     'did you mean n_head?'

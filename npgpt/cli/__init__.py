@@ -1,78 +1,157 @@
-"""The command line: ``npgpt`` and ``python -m npgpt``. One file a subcommand, each with ``add_parser`` and ``run``."""
+"""The command line: ``npgpt`` and ``python -m npgpt``. One file a subcommand, each with ``add_parser`` and ``run``.
+
+``run`` returns an ``ExitCode``; None means ``ExitCode.FINE``.
+"""
 
 import argparse
+import contextlib
 import os
+import signal
 import sys
+import threading
 import warnings
-from collections.abc import Sequence
-from typing import Any, NoReturn
+from collections.abc import Iterator, Sequence
+from types import ModuleType
 
-from npgpt.errors import ConfigError, NpgptError, did_you_mean
+from npgpt.cli.exit_codes import ExitCode, exit_code_table
+from npgpt.cli.parser import Parser
+from npgpt.errors import ConfigError, NpgptError, TrainingError, did_you_mean
 from npgpt.support.terminal import escape_controls
 from npgpt.version import __version__
 
 
-class Parser(argparse.ArgumentParser):
-    """argparse with our kind of errors, and without guessing at shortened flags."""
-
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(**settings | {"allow_abbrev": False})
-
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"{message}; see `{self.prog} --help`")
+class Terminated(KeyboardInterrupt):
+    """SIGTERM. Code that cleans up after Ctrl-C cleans up after it, too."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command. Returns the exit code: 0, 1 if a check failed, 2 if something was wrong with what was given."""
+    """Run a command and return its exit code, one of ``ExitCode``. An unexpected exception keeps its traceback."""
+    _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):  # a terminal that cannot show a character shows its code
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    # A second BLAS thread makes a textbook step a fifth faster on two idle cores, and two to ten times slower when
-    # anything else runs: the threads wait for each other. Read when NumPy is first imported, which is below.
+    # A second BLAS thread makes a textbook step a fifth faster on two idle cores, but two to ten times slower if other
+    # programs run: the threads wait for each other. NumPy reads the variable at its first import, which is below.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    return int(_flushed(_guarded(arguments)))
+
+
+def _guarded(arguments: Sequence[str] | None) -> ExitCode:
+    """Run a command; turn each expected exception into a message and an exit code."""
     try:
-        with warnings.catch_warnings():
+        with _sigterm_raises(), warnings.catch_warnings():
             warnings.simplefilter("always", UserWarning)
             warnings.showwarning = _show_warning  # type: ignore[assignment]
-            return _run(arguments)
+            code = _run(arguments)
+            sys.stdout.flush()
+            return code
+    except TrainingError as error:
+        return _fail(str(error), ExitCode.DIVERGED)
     except NpgptError as error:
         return _fail(str(error))
-    except BrokenPipeError:  # the reader of our pipe has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141  # as a program that the signal ended
+    except BrokenPipeError:
+        return ExitCode.CLOSED_PIPE
     except OSError as error:
-        return _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        return _fail(f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error))
     except MemoryError as error:
-        return _fail(f"not enough memory; take a smaller model or batch. {error}")
-    except KeyboardInterrupt:
-        print("\nstopped", file=sys.stderr)
-        return 130
+        return _fail(f"not enough memory; use a smaller model or batch. {error}")
+    except KeyboardInterrupt as stopped:
+        terminated = isinstance(stopped, Terminated)
+        _say(f"\nstopped by {'SIGTERM' if terminated else 'Ctrl-C'}")
+        return ExitCode.SIGTERM if terminated else ExitCode.CTRL_C
 
 
-def _run(arguments: Sequence[str] | None) -> int:
-    import numpy as np
-
+def make_parser() -> Parser:
+    """Return the parser of all commands. Their modules, and with them NumPy, are imported here."""
     from npgpt.cli import doctor, exercise, gradcheck, sample, tokenize, trace, train, vectors
 
+    commands = (train, sample, tokenize, trace, gradcheck, exercise, vectors, doctor)
     parser = Parser(
-        prog="npgpt", description="A GPT in NumPy with every gradient written by hand. Start with `npgpt train`."
+        prog="npgpt",
+        usage="npgpt COMMAND ...",
+        description=_overview(commands),
+        epilog=exit_code_table(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"npgpt {__version__}")
-    subparsers = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
-    for command in (train, sample, tokenize, trace, gradcheck, exercise, vectors, doctor):
+    parser.add_argument("--version", action="version", version=f"npgpt {__version__}", help="show the version")
+    subparsers = parser.add_subparsers(prog="npgpt", metavar="COMMAND", parser_class=Parser, help=argparse.SUPPRESS)
+    for command in commands:
         command.add_parser(subparsers)
+    return parser
+
+
+def _run(arguments: Sequence[str] | None) -> ExitCode:
+    parser = make_parser()
+    import numpy as np
+
     options, unknown = parser.parse_known_args(arguments)
     if unknown:
-        flags = {f"--{name.replace('_', '-')}" for name in vars(options)} - {"--run-folder"}
+        flags = {f"--{name.replace('_', '-')}" for name in vars(options)} - {"--run-folder"} | {"--help"}
         raise ConfigError(f"unknown argument {unknown[0]!r}; {did_you_mean(unknown[0].split('=')[0], flags)}")
-    with np.errstate(all="ignore"):  # what is not finite is looked for where it matters, and reported
-        return int(options.run(options))
+    if not hasattr(options, "run"):
+        print(parser.description)
+        return ExitCode.FINE
+    with np.errstate(all="ignore"):  # non-finite values are detected and reported later
+        return options.run(options) or ExitCode.FINE
+
+
+def _overview(commands: Sequence[ModuleType]) -> str:
+    """Each command with one line and an example; at most 24 lines of 80 columns."""
+    lines = ["npgpt: a GPT in NumPy with every gradient written by hand", ""]
+    for command in commands:
+        name = command.__name__.rpartition(".")[2]
+        lines += [f"  {name:<10} {command.SUMMARY}", f"  {'':<10} $ {command.EXAMPLE}"]
+    return "\n".join([*lines, "", "npgpt COMMAND --help lists the options; npgpt --help also lists the exit codes"])
+
+
+def _open_closed_streams() -> None:
+    """Open the null device in place of each standard stream that was closed when the process started."""
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w"))  # noqa: SIM115
+
+
+@contextlib.contextmanager
+def _sigterm_raises() -> Iterator[None]:
+    """Raise ``Terminated`` at SIGTERM, unless the signal has a handler or is ignored. Windows never sends it."""
+    in_main_thread = threading.current_thread() is threading.main_thread()  # others may not set a handler
+    if not in_main_thread or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    process = os.getpid()
+
+    def terminate(*_: object) -> None:
+        if os.getpid() != process:  # a forked child: it has nothing to clean up
+            os._exit(ExitCode.SIGTERM)
+        raise Terminated
+
+    signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _show_warning(message: Warning | str, *_: object) -> None:
-    print(f"note: {escape_controls(str(message))}", file=sys.stderr)
+    _say(f"note: {escape_controls(str(message))}")
 
 
-def _fail(message: str) -> int:
-    print(f"npgpt: error: {escape_controls(message, keep='')}", file=sys.stderr)
-    return 2
+def _fail(message: str, code: ExitCode = ExitCode.USAGE) -> ExitCode:
+    _say(f"npgpt: error: {escape_controls(message, keep='')}")
+    return code
+
+
+def _say(message: str) -> None:
+    with contextlib.suppress(OSError):  # a closed or full stream has no reader
+        print(message, file=sys.stderr)
+
+
+def _flushed(code: ExitCode) -> ExitCode:
+    """Flush the output. A stream that fails is replaced by the null device: the flush at exit would fail again."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    return code

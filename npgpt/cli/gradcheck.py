@@ -1,4 +1,4 @@
-"""``npgpt gradcheck``: is every gradient right?"""
+"""``npgpt gradcheck``: check every gradient."""
 
 import argparse
 import dataclasses
@@ -8,32 +8,39 @@ from typing import Any
 
 from tqdm import tqdm
 
+from npgpt.cli.exit_codes import ExitCode
+from npgpt.cli.options import check_at_least
+from npgpt.cli.parser import add_action
 from npgpt.errors import ConfigError, did_you_mean
 from npgpt.study.check import CASES, Report, check_cases
 from npgpt.study.check.report import HEADER, draw_sweeps, summary, v_of_errors
 from npgpt.study.mutants import MUTANTS, generated, scores, try_mutant
 
+SUMMARY, EXAMPLE = "check every gradient of every layer", "npgpt gradcheck LayerNorm"
+
 
 def add_parser(subparsers: Any) -> None:
-    parser = subparsers.add_parser(
-        "gradcheck",
-        help="check every gradient of every layer",
-        description=(
-            "Nudge every number of every input, parameter and kept intermediate result, and compare what the output "
-            "does with what the backward pass says. Exit code 1 if a gradient is wrong."
-        ),
+    more = (
+        "Six methods compute the gradient of every input, parameter and kept array without the backward pass, and "
+        "compare it with the gradient of the backward pass. Exit code 1: a gradient is wrong. Exit code 3: no method "
+        "could check a gradient."
     )
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"what to check (all): {', '.join(CASES)}")
-    parser.add_argument("--all", action="store_true", help="check every layer, which is done too if none is named")
-    parser.add_argument("--sweep", action="store_true", help="draw the error against the step of the differences")
-    parser.add_argument("--picture", metavar="FILE", help="the same as a picture (needs the extra viz)")
-    parser.add_argument("--mutants", action="store_true", help="plant mistakes, and see which check kills which")
-    parser.add_argument("--generated", type=int, default=0, metavar="N", help="with --mutants: N more, drawn at random")
-    parser.add_argument("--json", action="store_true", help="print a list of objects instead of a table")
-    parser.set_defaults(run=run)
+    parser = add_action(subparsers, "gradcheck", run, SUMMARY, more, EXAMPLE)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"layers to check (default: all): {', '.join(CASES)}")
+    parser.add_argument("--all", action="store_true", help="check all layers, as without a NAME")
+    parser.add_argument("--sweep", action="store_true", help="print the error of the differences for each step size")
+    parser.add_argument("--picture", metavar="FILE", help="draw these errors as a PNG (needs the extra viz)")
+    parser.add_argument(
+        "--mutants", action="store_true", help="plant mistakes, and print which checks find them; NAME selects by name"
+    )
+    parser.add_argument(
+        "--generated", type=int, default=0, metavar="N", help="with --mutants: N more mistakes, at random (default: 0)"
+    )
+    parser.add_argument("--json", action="store_true", help="print a JSON list of objects instead of a table")
 
 
-def run(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> ExitCode:
+    check_at_least(0, generated=options.generated)
     if options.mutants:
         return run_mutants(options)
     in_any_case = {name.casefold(): name for name in CASES}
@@ -52,6 +59,9 @@ def run(options: argparse.Namespace) -> int:
             v = v_of_errors(report.sweep) if options.sweep else []
             bar.write("\n".join([str(report), *v]), file=sys.stdout)
     checks = [check for report in reports for check in report]
+    n_wrong = sum(not check.passed for check in checks)
+    all_checked = all(report.passed for report in reports)
+    code = ExitCode.WRONG if n_wrong else ExitCode.FINE if all_checked else ExitCode.UNDECIDED
     if options.picture:
         draw_sweeps({report[0].layer: report.sweep for report in reports}, options.picture)
     if options.json:
@@ -59,16 +69,16 @@ def run(options: argparse.Namespace) -> int:
         print(json.dumps([dataclasses.asdict(c) | {"diagnosis": says.get((c.layer, c.tensor))} for c in checks]))
     else:
         print("\n".join(summary(checks)))
-        n_wrong = sum(not check.passed for check in checks)
-        print(f"{len(checks)} checks: {f'{n_wrong} WRONG' if n_wrong else 'all right'}")
-    return 0 if all(report.passed for report in reports) else 1
+        verdict = "all right" if code == ExitCode.FINE else f"{n_wrong} WRONG"
+        print(f"{len(checks)} checks: {verdict if code != ExitCode.UNDECIDED else 'some gradients are NOT CHECKED'}")
+    return code
 
 
-def run_mutants(options: argparse.Namespace) -> int:
-    """Every mistake of the catalogue, planted and taken out again."""
+def run_mutants(options: argparse.Namespace) -> ExitCode:
+    """Plant each mistake of the catalogue, and remove it."""
     chosen = [m for m in MUTANTS if not options.names or any(name.casefold() in m.name for name in options.names)]
     if not chosen:
-        raise ConfigError(f"no mutant has {' or '.join(options.names)} in its name")
+        raise ConfigError(f"no mistake has {' or '.join(options.names)} in its name")
     verdicts = []
     bar = tqdm(chosen, unit="mutant", disable=not sys.stderr.isatty(), leave=False)
     for mutant in bar:
@@ -86,4 +96,4 @@ def run_mutants(options: argparse.Namespace) -> int:
         print(json.dumps([dataclasses.asdict(verdict) for verdict in verdicts + drawn]))
     else:
         print("\n".join(scores(verdicts, drawn)))
-    return 1 if alive else 0
+    return ExitCode.WRONG if alive else ExitCode.FINE

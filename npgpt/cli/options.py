@@ -1,4 +1,4 @@
-"""Flags that commands share: one for each field of a configuration, over a file, over the defaults. Checks of --out."""
+"""Shared by the commands: a flag for each field of a configuration, checks of --out."""
 
 import argparse
 import os
@@ -11,9 +11,11 @@ from typing import Any
 from npgpt.config import LAYERS, TABLES, Options, RunConfig, read_toml
 from npgpt.errors import ConfigError, RunError
 
+LONGEST_CHOICES = 30  # characters; longer lists of choices go into the help text
+
 
 class Renamed(argparse.Action):
-    """A flag under the name that it had in npgpt 0.1. It works until 0.2, with a note; the help does not show it."""
+    """A flag under its name of npgpt 0.1. It works until 0.2, with a note; the help does not show it."""
 
     def __init__(self, now: str, **settings: Any) -> None:
         super().__init__(**settings | {"help": argparse.SUPPRESS, "default": argparse.SUPPRESS})
@@ -25,7 +27,9 @@ class Renamed(argparse.Action):
 
 
 def add_config_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--config", metavar="FILE.toml", help="read the fields below from a file; flags go before it")
+    parser.add_argument(
+        "--config", metavar="FILE.toml", help="TOML file with the fields below; a flag takes precedence"
+    )
     for name, table in TABLES.items():
         add_flags(parser.add_argument_group(name, (table.__doc__ or "").splitlines()[0]), table)
     parser.add_argument("--kernels", dest="layers", choices=LAYERS, action=Renamed, now="--layers")
@@ -36,16 +40,18 @@ def add_flags(group: Any, table: type[Options]) -> None:
     for item in fields(table):  # type: ignore[arg-type]
         flag = f"--{item.name.replace('_', '-')}"
         default = getattr(table(), item.name)
-        shown = f" ({' '.join(map(str, default)) or 'none'})" if isinstance(default, list) else f" ({default})"
-        settings: dict[str, Any] = {"help": item.metadata["help"] + shown, "default": None, "dest": item.name}
+        shown = {"True": "on", "False": "off", "[]": "none"}.get(str(default), default)
+        choices = item.metadata["limits"].get("one_of")
+        named = choices and len("".join(choices)) > LONGEST_CHOICES
+        says = f"{item.metadata['help']}{': ' + ', '.join(choices) if named else ''} (default: {shown})"
+        settings: dict[str, Any] = {"help": says, "default": None, "dest": item.name}
         if item.type is bool:
             group.add_argument(flag, action=argparse.BooleanOptionalAction, **settings)
         elif item.type == list[str]:
             group.add_argument(flag, nargs="+", action="extend", metavar="FILE", **settings)
         else:
-            choices = item.metadata["limits"].get("one_of")
-            kind: Any = item.type
-            group.add_argument(flag, type=kind, choices=choices, metavar=None if choices else "N", **settings)
+            metavar = "NAME" if named else None if choices else "N"
+            group.add_argument(flag, type=item.type, choices=choices, metavar=metavar, **settings)
 
 
 def given_flags(options: argparse.Namespace, table: type[Options]) -> dict[str, Any]:
@@ -53,10 +59,10 @@ def given_flags(options: argparse.Namespace, table: type[Options]) -> dict[str, 
 
 
 def config_from(options: argparse.Namespace) -> RunConfig:
-    """What the flags, the file and the defaults say together.
+    """The configuration of the flags, the file and the defaults, in this order of precedence.
 
     Raises
-        ConfigError if the file or the whole makes no sense.
+        ConfigError if the file or the configuration is not valid.
     """
     try:
         tables = read_toml(options.config) if options.config else {}
@@ -66,23 +72,28 @@ def config_from(options: argparse.Namespace) -> RunConfig:
                 tables[name] = tables.get(name, {}) | given
         return RunConfig.from_tables(tables)
     except ConfigError as error:
-        raise ConfigError(
-            f"{options.config}, with the flags over it: {error}" if options.config else str(error)
-        ) from None
+        raise ConfigError(f"{options.config}, with the flags: {error}" if options.config else str(error)) from None
+
+
+def check_at_least(least: int, **numbers: int) -> None:
+    """Refuse a number that is too small. The keywords are the flags."""
+    for name, value in numbers.items():
+        if value < least:
+            raise ConfigError(f"--{name.replace('_', '-')} must be at least {least}, not {value}")
 
 
 def check_out(path: str | Path, what: str, overwrite: bool, check: Callable[[Path], object]) -> None:
-    """Refuse, before any work is done, a place where a file must not go.
+    """Refuse, before any work is done, a path that must not be written.
 
     Args
-        what: what would be written, for the message.
-        check: raises, or is False, if a file is not one of these, which alone --overwrite replaces.
+        what: the kind of file, for the message.
+        check: raises or returns False for a file of another kind; --overwrite replaces no such file.
     """
     path = Path(path)
     if os.path.lexists(path):
         if not overwrite:
-            raise RunError(f"{path} is there already; take another --out, or --overwrite to replace {what}")
+            raise RunError(f"{path} exists already; use another --out, or --overwrite to replace {what}")
         if not path.is_file() or check(path) is False:
-            raise RunError(f"{path} does not hold {what}, and is not replaced; take another --out")
+            raise RunError(f"{path} does not hold {what} and is not replaced; use another --out")
     if not path.absolute().parent.is_dir():
-        raise RunError(f"the folder of {path} does not exist")
+        raise RunError(f"the folder of {path} does not exist; create it, or use another --out")

@@ -1,4 +1,4 @@
-"""``npgpt trace``: every number of one pass, forward and backward, and what each gradient is the sum of."""
+"""``npgpt trace``: every number of one forward and backward pass, and the terms of each gradient."""
 
 import argparse
 import dataclasses
@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from npgpt.cli.parser import add_action
 from npgpt.cli.trace_screen import aligned, walk
 from npgpt.core import Array
 from npgpt.errors import ConfigError, DataError
@@ -22,39 +23,39 @@ from npgpt.study.trace.tracing import small_model
 from npgpt.support.files import write_atomically
 from npgpt.support.terminal import escape_controls, given_text
 
+SUMMARY, EXAMPLE = "show every value and gradient of one pass over a text", 'npgpt trace "to be or not to be"'
+
 
 def add_parser(subparsers: Any) -> None:
-    parser = subparsers.add_parser(
-        "trace",
-        help="look at every number of one pass, and at what each gradient is the sum of",
-        description=(
-            "Run one forward and one backward pass over a text. On a terminal: a table, then one tensor at a time as a "
-            "heat map; arrows move, and the line below says what the gradient under the cursor is the sum of."
-        ),
+    more = (
+        "On a terminal, a table lists the tensors; Enter opens one as a heat map. Arrows move the cursor. The lines "
+        "below the map are the terms of the gradient at the cursor. Without a terminal, the table is printed."
     )
-    parser.add_argument("text", nargs="?", help="the text (standard input, if not given)")
+    parser = add_action(subparsers, "trace", run, SUMMARY, more, EXAMPLE)
+    parser.add_argument("text", nargs="?", metavar="TEXT", help="text of the pass (default: standard input)")
     parser.add_argument(
-        "--run", metavar="DIR", dest="run_folder", help="a trained model (a small one, drawn at random)"
+        "--run", metavar="DIR", dest="run_folder", help="run folder of a model (default: a small random model)"
     )
-    parser.add_argument("--tensor", metavar="NAME", help="print this tensor and its gradient")
+    parser.add_argument("--tensor", metavar="NAME", help="print one tensor and its gradient: blocks.0.attention.q")
     parser.add_argument(
         "--ledger", metavar="CELL", help="print the terms of one gradient: 'blocks.0.attention.q[0,1,3,0]'"
     )
-    parser.add_argument("--page", metavar="FILE", help="write a page on which every gradient can be clicked")
-    parser.add_argument("--precision", action="store_true", help="put float32 beside float64: where the digits go")
-    parser.add_argument("--over-time", action="store_true", help="print what `npgpt train --record-every` recorded")
-    parser.add_argument("--picture", metavar="FILE", help="with --over-time: draw it (needs the extra viz)")
-    parser.add_argument("--plain", action="store_true", help="print the table, move nothing")
-    parser.add_argument("--json", action="store_true", help="print all tensors as a list of objects")
-    parser.set_defaults(run=run)
+    parser.add_argument("--page", metavar="FILE", help="write an HTML page; a click on a gradient shows its terms")
+    parser.add_argument("--precision", action="store_true", help="compare float32 with float64, tensor by tensor")
+    parser.add_argument(
+        "--over-time", action="store_true", help="print the record of `npgpt train --record-every`; needs --run"
+    )
+    parser.add_argument("--picture", metavar="FILE", help="with --over-time: draw a PNG (needs the extra viz)")
+    parser.add_argument("--plain", action="store_true", help="print the table, on a terminal too")
+    parser.add_argument("--json", action="store_true", help="print all tensors as a JSON list of objects")
 
 
-def run(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> None:
     if options.over_time:
         if not options.run_folder:
-            raise ConfigError("--over-time needs --run DIR, a run of `npgpt train --record-every K`")
+            raise ConfigError("--over-time needs --run DIR, a run of `npgpt train --record-every N`")
         _show_over_time(Path(options.run_folder), options.picture)
-        return 0
+        return
     text = given_text(options.text)
     if options.run_folder:
         loaded = load_run(options.run_folder)
@@ -63,11 +64,11 @@ def run(options: argparse.Namespace) -> int:
         model, tokenizer = small_model(text)
     ids = tokenizer.encode(text)[: model.config.context_length + 1]
     if len(ids) < 2:
-        raise DataError(f"the text has {len(ids)} tokens; a pass needs two, one to read and one to predict")
+        raise DataError(f"the text has {len(ids)} tokens; a pass needs at least 2, one to read and one to predict")
     made = trace(model, np.array([ids[:-1]]), np.array([ids[1:]]))
     if options.page:
         write_atomically(Path(options.page), page(made, text).encode())
-        print(f"wrote {escape_controls(options.page, keep='')}: open it in a browser, and click on a number")
+        print(f"wrote {escape_controls(options.page, keep='')}: open it in a browser and click on a number")
     elif options.ledger:
         print(made.ledger(*parse_cell(options.ledger, {tensor.name for tensor in made})).why())
     elif options.tensor:
@@ -80,11 +81,10 @@ def run(options: argparse.Namespace) -> int:
         _print_table(Trace.HEADER, made.rows())
     else:
         walk(made, [tokenizer.decode([token]) for token in ids])
-    return 0
 
 
 def _show_over_time(folder: Path, picture: str | None) -> None:
-    """Print what a run recorded; draw it, if a file is named."""
+    """Print the record of a run; draw it if a file is named."""
     rows = read_record(folder)
     last = rows[-1]
     print("  step   gradient  update/weight  float32 off  branches: attention, mlp of each block")
@@ -122,7 +122,7 @@ def _as_object(tensor: Traced) -> dict[str, Any]:
 
 
 def _numbers(x: Array | None) -> Any:
-    """Lists; what JSON has no number for, as −∞, becomes null."""
+    """Return nested lists. Non-finite numbers, which JSON lacks, become null."""
     if x is None:
         return None
     cells = x.astype(object)

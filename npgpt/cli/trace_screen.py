@@ -1,4 +1,4 @@
-"""One tensor at a time on a terminal: a heat map of its numbers, a cursor, and the terms of the gradient under it."""
+"""The screen of ``npgpt trace``: a heat map of one tensor, a cursor, and the terms of the gradient at the cursor."""
 
 import contextlib
 import os
@@ -17,18 +17,18 @@ from npgpt.support.terminal import escape_controls
 
 KEYS = "arrows move · n/p next/previous tensor · [ ] slice · g gradient/value · t table · q quit"
 BLUES_TO_REDS = (21, 33, 39, 75, 111, 153, 255, 224, 217, 210, 203, 196, 160)  # of the 256 colours
-NUMBER = 8  # columns that a number takes
+NUMBER = 8  # columns of a number
 
 
 @dataclass
 class View:
-    """What the screen shows.
+    """The state of the screen.
 
     Attributes
-        tensor: its number in the trace; −1 is the table.
-        row: of the table.
-        cursor: of each tensor, the cell.
-        gradient: whether gradients are shown, or values.
+        tensor: index of the tensor in the trace; −1 is the table.
+        row: selected row of the table.
+        cursor: tensor -> selected cell.
+        gradient: whether gradients are shown instead of values.
     """
 
     tensor: int = -1
@@ -52,7 +52,7 @@ def walk(trace: Trace, tokens: list[str]) -> None:
 
 
 def press(trace: Trace, view: View, key: str, height: int) -> bool:
-    """Change the view as a key says; False ends."""
+    """Change the view according to a key. Return False if the key quits."""
     if key in ("q", "\x03", "\x04", ""):
         return False
     if view.tensor < 0:
@@ -87,7 +87,7 @@ def _next_slice(cursor: list[int], shape: tuple[int, ...], step: int) -> None:
 
 
 def screen(trace: Trace, view: View, tokens: list[str], width: int, height: int, colour: bool) -> list[str]:
-    """The lines of the screen, none longer than it is wide."""
+    """Return the lines of the screen, each at most ``width`` long."""
     if view.tensor < 0:
         return _table(trace, view, width, height)
     tensor = list(trace)[view.tensor]
@@ -110,7 +110,7 @@ def screen(trace: Trace, view: View, tokens: list[str], width: int, height: int,
 
 
 def _table(trace: Trace, view: View, width: int, height: int) -> list[str]:
-    rows = [[row[0], *row[2:]] for row in (list(trace.HEADER), *trace.rows())]  # the layer's class stands inside
+    rows = [[row[0], *row[2:]] for row in (list(trace.HEADER), *trace.rows())]  # the screen of a tensor shows the class
     lines = aligned(rows, " ")
     room = max(1, height - 3)
     top = min(max(0, view.row - room // 2), max(0, len(trace) - room))
@@ -120,7 +120,7 @@ def _table(trace: Trace, view: View, width: int, height: int) -> list[str]:
 
 
 def aligned(rows: list[list[str]], between: str) -> list[str]:
-    """The lines of a table, each column as wide as its widest cell."""
+    """Return the lines of a table. Each column is as wide as its widest cell."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [between.join(map(str.ljust, row, widths)).rstrip() for row in rows]
 
@@ -155,19 +155,19 @@ def _cell_text(x: float, largest: float, here: bool, colour: bool) -> str:
 def _about_cell(
     trace: Trace, name: str, grad: Array | None, numbers: Array, cursor: list[int], width: int, room: int
 ) -> list[str]:
-    """The value under the cursor, and what its gradient is the sum of."""
+    """Return the value at the cursor and the terms of its gradient."""
     cell = tuple(cursor)
     lines = [f"{name}[{','.join(map(str, cell))}] = {float(numbers[cell]):.6g}"]
     if grad is not None:
         try:
             lines += str(trace.ledger(name, cell)).splitlines()
-        except ConfigError as error:  # too large for a ledger, or what holds no floats
+        except ConfigError as error:  # the tensor is too large for a ledger, or holds no floats
             lines.append(f"gradient {grad[cell]:.6g}; {error}")
     return [_fitted(line, width) for line in lines[:room]]
 
 
 def _fitted(line: str, width: int) -> str:
-    """A line that is too long loses the start of a tensor's name, so that the cell is seen; a sum loses its end."""
+    """Shorten a line: a term loses the start of the tensor's name, so that the cell stays; a sum loses its end."""
     numbers, mark, name = line.rpartition("   ∂L/∂ ")
     room = width - len(numbers + mark) - 1
     if len(line) <= width or not mark or room < 1:
@@ -177,12 +177,12 @@ def _fitted(line: str, width: int) -> str:
 
 @contextlib.contextmanager
 def _raw_terminal() -> Iterator[None]:
-    """Keys one by one and a screen of our own; the old one comes back, whatever happens."""
+    """Read keys one by one on a second screen. The first screen comes back, after an error too."""
     try:
         import termios
         import tty
     except ImportError:  # Windows
-        raise ConfigError("walking through a trace needs a Unix terminal; use --plain, --page or --json") from None
+        raise ConfigError("the screen of a trace needs a Unix terminal; use --plain, --page or --json") from None
     descriptor = sys.stdin.fileno()
     before = termios.tcgetattr(descriptor)
     try:
@@ -196,10 +196,10 @@ def _raw_terminal() -> Iterator[None]:
 
 
 def _keys() -> list[str]:
-    """The keys that were pressed since: characters, or "up", "down", "left", "right". Several may come at once."""
+    """Return the keys that were pressed, one or more: characters, or "up", "down", "left", "right"."""
     found = []
     arrows = {"A": "up", "B": "down", "C": "right", "D": "left"}
     pressed = os.read(sys.stdin.fileno(), 1024).decode("utf-8", "replace")
     for part in re.findall(r"\x1b[\[O][\d;]*.|.", pressed, re.DOTALL):
         found.append(arrows.get(part[-1], "other") if len(part) > 1 else part)
-    return found or [""]  # the terminal is gone
+    return found or [""]  # the terminal was closed

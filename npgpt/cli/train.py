@@ -1,4 +1,4 @@
-"""``npgpt train``: from a text to a trained model, with a bar, the losses and a sample on the way."""
+"""``npgpt train``: train a model on a text; show progress, losses and samples."""
 
 import argparse
 import contextlib
@@ -11,7 +11,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from npgpt.cli.options import Renamed, add_config_flags, config_from
+from npgpt.cli.options import Renamed, add_config_flags, check_at_least, config_from
+from npgpt.cli.parser import add_action
 from npgpt.errors import ConfigError
 from npgpt.runs import RECORD, Run, RunFolder, train_run
 from npgpt.sampling import generate
@@ -21,30 +22,34 @@ from npgpt.support.terminal import escape_controls
 from npgpt.tokenizer import END_OF_TEXT
 from npgpt.train import Step
 
+SUMMARY, EXAMPLE = "train a tokenizer and a GPT on a text", "npgpt train"
 SAMPLE_TOKENS = 60
 
 
 def add_parser(subparsers: Any) -> None:
-    parser = subparsers.add_parser(
-        "train",
-        help="train a GPT on a text",
-        description="Train a tokenizer and a GPT. Without arguments: on Python's own documentation, in two minutes.",
+    more = (
+        "Without --text, the text is Python's own documentation; this takes about two minutes. The model is saved at "
+        "each evaluation. Exit code 4: training diverged."
     )
-    parser.add_argument("--out", metavar="DIR", help="the run folder (the first of runs/1, runs/2, ... that is free)")
-    parser.add_argument("--overwrite", action="store_true", help="replace the run in DIR; its own files only")
+    parser = add_action(subparsers, "train", run, SUMMARY, more, "npgpt train --text book.txt --steps 1000")
+    parser.usage = "npgpt train [--text FILE ...] [--out DIR] [OPTION ...]"
+    parser.add_argument(
+        "--out", metavar="DIR", help="run folder to write (default: first free one of runs/1, runs/2, ...)"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace the run in DIR; other files stay")
     parser.add_argument(
         "--record-every",
         type=int,
         default=0,
-        metavar="K",
-        help="record gradients and updates of each layer every K steps",
+        metavar="N",
+        help="record gradients and updates of each layer every N steps; 0 records nothing (default: 0)",
     )
     parser.add_argument("--ledger-every", dest="record_every", type=int, action=Renamed, now="--record-every")
     add_config_flags(parser)
-    parser.set_defaults(run=run)
 
 
-def run(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> None:
+    check_at_least(0, record_every=options.record_every)
     config = config_from(options)
     if options.out == "":
         raise ConfigError("--out is empty; name a folder for the run")
@@ -75,14 +80,13 @@ def run(options: argparse.Namespace) -> int:
         f"the bigram's; saved in {_shown(out)}\n"
         f"next: npgpt sample {_shown(shlex.quote(str(out)))} --prompt The"
     )
-    return 0
 
 
 class Screen:
-    """What a person sees while a run is trained, and the record of ``--record-every``.
+    """The output during training, and the record of ``--record-every``.
 
     Attributes
-        saved: the step whose weights are in the folder; None before the first.
+        saved: the step whose weights are in the folder; None before the first checkpoint.
     """
 
     def __init__(self, bar: Any, out: Path, record_every: int) -> None:
@@ -97,8 +101,8 @@ class Screen:
             f"{len(run.validation_ids):,} to validate; vocabulary of {run.tokenizer.vocab_size:,}"
         )
         self._print(
-            f"to beat, in nats per token: {run.baselines['unigram_loss']:.3f} (unigram: how frequent a token is), "
-            f"{run.baselines['bigram_loss']:.3f} (bigram: after the token before it)"
+            f"baselines, in nats per token: {run.baselines['unigram_loss']:.3f} (unigram: token frequencies), "
+            f"{run.baselines['bigram_loss']:.3f} (bigram: given the token before)"
         )
         if self.every > 0:
             self.recorder = Recorder(run.model, run.validation_ids)
@@ -128,8 +132,8 @@ class Screen:
 
 @contextlib.contextmanager
 def compilation_shown(bar: Any) -> Iterator[None]:
-    """Name on a progress line the kernels that are being compiled, which takes a while the first time."""
-    from npgpt.machine.compile import PROGRESS  # Numba takes a while to import: not before help is shown
+    """Name the kernels on the progress bar while they are compiled; the first time this takes a while."""
+    from npgpt.machine.compile import PROGRESS  # imports Numba, which is slow: not before help is shown
 
     shown = [] if bar.disable else [bar.set_description]
     PROGRESS.extend(shown)
@@ -141,7 +145,7 @@ def compilation_shown(bar: Any) -> Iterator[None]:
 
 
 def sample_line(run: Run) -> str:
-    """A short sample, on one line, safe to show."""
+    """Return a short sample on one line, safe to show."""
     end = run.tokenizer.special_tokens[END_OF_TEXT]
     text = run.tokenizer.decode(generate(run.model, [end], SAMPLE_TOKENS, temperature=0.8, seed=run.config.train.seed))
     return escape_controls(text, keep="").replace("\\n", "⏎ ")

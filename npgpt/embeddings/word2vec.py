@@ -36,20 +36,22 @@ class Word2VecConfig(Options):
         ConfigError if a value is out of its limits.
     """
 
-    n_embd: int = option(100, "numbers in a vector", at_least=1)
-    window: int = option(5, "words to each side, at most", at_least=1)
-    min_count: int = option(5, "leave out rarer words", at_least=1)
-    negative: int = option(5, "noise words for each pair", at_least=1, at_most=MOST_NOISE)
+    n_embd: int = option(100, "number of channels of each vector", at_least=1)
+    window: int = option(5, "largest number of context words on each side", at_least=1)
+    min_count: int = option(5, "smallest count of a word in the vocabulary", at_least=1)
+    negative: int = option(5, "number of noise words for each pair", at_least=1, at_most=MOST_NOISE)
     sample: float = option(
-        1e-3, "words with a larger share of the text are sub-sampled; 0 keeps all", at_least=0, below=1
+        1e-3, "share of the text above which a word is sub-sampled; 0 keeps all words", at_least=0, below=1
     )
-    epochs: int = option(5, "passes over the text", at_least=1)
-    learning_rate: float = option(0.025, "learning rate of the first steps", above=0)
-    min_learning_rate: float = option(1e-4, "learning rate of the last steps", at_least=0)
+    epochs: int = option(5, "number of passes over the text", at_least=1)
+    learning_rate: float = option(0.025, "learning rate at the start", above=0)
+    min_learning_rate: float = option(1e-4, "learning rate at the end", at_least=0)
     algorithm: str = option(
-        "skip-gram", "each neighbour predicts the word, or (cbow) their mean does", one_of=("skip-gram", "cbow")
+        "skip-gram",
+        "each context word predicts the word (skip-gram), or their mean does (cbow)",
+        one_of=("skip-gram", "cbow"),
     )
-    seed: int = option(1, "the same seed, the same vectors")
+    seed: int = option(1, "seed; the same seed gives the same vectors")
 
 
 class Corpus:

@@ -93,13 +93,12 @@ def about_kernels() -> dict[str, Any]:
     from npgpt.machine.pool import get_num_threads
 
     overridden = [f"{name} is {value!r}" for name, value in cpu_asked_for().items() if value is not None]
-    said = os.environ.get("NPGPT_NUM_THREADS")
     folder = cache_folder()
     files = list(folder.rglob("*.nbc")) if folder else []
     return {
         "layers": "compiled",
         "cpu for LLVM": f"{host_cpu()}; {', '.join(overridden) or 'no other was asked for'}",
-        "threads": f"{get_num_threads()}; NPGPT_NUM_THREADS is {said or 'not set'}",
+        "threads": get_num_threads(),
         "pool": "npgpt's own; Numba's threading layer is not used",
         "tile": f"{tile.chosen_tile().name}, in registers of {tile.TILE_LANES} numbers",
         "blocks": f"{matmul.DEPTH} deep, {matmul.WIDTH} columns, {matmul.PANELS} rows; "

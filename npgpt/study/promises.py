@@ -3,6 +3,7 @@
 import functools
 import multiprocessing
 import os
+import signal
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -87,7 +88,12 @@ def same_in_a_fork() -> tuple[bool, str]:
         return True, "there are none on this system"
     context = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)
-    child = context.Process(target=lambda: sender.send(weights_hash(STEPS, 2)), daemon=True)
+
+    def work() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # after Ctrl-C the parent ends the child
+        sender.send(weights_hash(STEPS, 2))
+
+    child = context.Process(target=work, daemon=True)
     hash_here()  # so that there are threads, which the child will miss
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of forking while there are threads

@@ -1,1 +1,1 @@
-"""What stands beside the model: files, the terminal, memory, pictures."""
+"""Support code: files, the terminal, memory, pictures, environment variables."""

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, and texts that are read with a clear error."""
+"""Files that are written whole or not at all, and texts that are read with clear errors."""
 
 import codecs
 import os
@@ -11,19 +11,19 @@ from npgpt.errors import DataError
 
 
 def part_of(path: Path) -> Path:
-    """Where a file is written before it takes its place: beside it, always under the same name."""
+    """Return the temporary path of a file during writing: in the same folder, always the same name."""
     return path.with_name(f".{path.name}.part")
 
 
 def write_atomically(path: str | Path, data: bytes) -> None:
-    """Write ``data`` to ``path`` so that a crash at any instant leaves the old file or the new one, never a part.
+    """Write ``data`` to ``path``. A crash at any instant leaves the old file or the new one, never a part.
 
-    The bytes go to a file beside it and to the disk; then one rename puts it in place.
+    The bytes are written to a temporary file and flushed to the disk; then one rename replaces the old file.
     """
     path = Path(path)
     part = part_of(path)
     try:
-        part.unlink(missing_ok=True)  # what a crash left, or a link to somewhere else
+        part.unlink(missing_ok=True)  # left by a crash, or a link to another place
         with open(part, "xb") as file:
             file.write(data)
             file.flush()
@@ -37,16 +37,16 @@ def write_atomically(path: str | Path, data: bytes) -> None:
 
 
 def read_text(path: str | Path) -> str:
-    """The text of a UTF-8 file, with ``\\n`` for every line ending and without a byte-order mark.
+    """Return the text of a UTF-8 file, with ``\\n`` for every line ending and without a byte-order mark.
 
     Raises
-        DataError if the file is not UTF-8, or holds a NUL; it names the byte and where it stands.
+        DataError if the file is not UTF-8 or holds a NUL; the message names the byte and its position.
     """
     return decode_text(Path(path).read_bytes(), str(path)).replace("\r\n", "\n").replace("\r", "\n")
 
 
 def decode_text(data: bytes, name: str) -> str:
-    """UTF-8 to text, without a byte-order mark; ``name`` is where it came from."""
+    """Decode UTF-8 without a byte-order mark; ``name`` is the source, for messages."""
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
         raise DataError(f"{name} is UTF-16; convert it first: `iconv -f utf-16 -t utf-8`")
     try:
@@ -57,23 +57,23 @@ def decode_text(data: bytes, name: str) -> str:
             "convert it first, for example with `iconv -f latin1 -t utf-8`"
         ) from None
     if "\0" in text:
-        raise DataError(f"{name} is no text: it holds a NUL at character {text.index(chr(0))}")
+        raise DataError(f"{name} is not a text: character {text.index(chr(0))} is NUL; convert it to text first")
     return text
 
 
-# Behind a line end that follows something visible, and before something visible that is no slash, every split pattern
-# of the tokenizer cuts, whatever stands further off.
-_LAST_SAFE_CUT = regex.compile(r"(?r)(?<=\S\n)(?=[^\s/])")  # (?r): searched from the end
+# Every split pattern of the tokenizer cuts between a line end after a visible character and a visible character that is
+# no slash, whatever the rest of the text is.
+_LAST_SAFE_CUT = regex.compile(r"(?r)(?<=\S\n)(?=[^\s/])")  # (?r) searches from the end
 
 
 def read_parts(path: str | Path, size: int = 1 << 22) -> Iterator[str]:
-    """The text of ``read_text`` in parts of about ``size`` bytes, for files larger than memory.
+    """Yield the text of ``read_text`` in parts of about ``size`` bytes, for files larger than memory.
 
-    A part ends where a byte-pair tokenizer cuts anyway, so that the pieces of the parts are the pieces of the text. A
-    part may be longer, up to the whole text, if there is no such place.
+    Each part ends at a place where a byte-pair tokenizer always cuts, so the parts have the same pieces as the text. A
+    part is longer, up to the whole text, if there is no such place.
 
     Raises
-        DataError if the file is not UTF-8; it names the byte and where it stands.
+        DataError if the file is not UTF-8; the message names the byte and its position.
     """
     decoder = codecs.getincrementaldecoder("utf-8-sig")()
     kept = ""
@@ -93,7 +93,7 @@ def read_parts(path: str | Path, size: int = 1 << 22) -> Iterator[str]:
             kept += text
             if not data:
                 break
-            held = kept.endswith("\r")  # its \n may be still to come
+            held = kept.endswith("\r")  # the next part may begin with its \n
             ready = (kept[:-1] if held else kept).replace("\r\n", "\n").replace("\r", "\n")
             last = _LAST_SAFE_CUT.search(ready)
             cut = last.end() if last else 0

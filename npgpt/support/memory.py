@@ -1,4 +1,4 @@
-"""Memory that is freed and asked for again."""
+"""Settings of the C library for memory that is freed and allocated again."""
 
 import ctypes
 
@@ -6,12 +6,12 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # from glibc's malloc.h
 
 
 def keep_freed_memory() -> None:
-    """Ask the C library to keep what is freed for the arrays to come, rather than give it back to the system.
+    """Make the C library keep freed memory for later arrays instead of returning it to the system.
 
-    A textbook training step allocates each of its arrays anew. With glibc's defaults the large ones go back to the
-    system when they are freed, and the next step pays for fresh pages: without, a step of the default model took 0.6 of
-    the time (one core, Zen 3). For a whole process, so only programs call it, not the library. Elsewhere than on glibc
-    it does nothing.
+    A textbook training step allocates each of its arrays anew. By default, glibc returns large freed arrays to the
+    system, and the next step pays for new pages. With this setting a step of the default model took 0.6 of the time
+    (one core, Zen 3). The setting holds for the whole process, so only programs call this function, not the library.
+    Without glibc it does nothing.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

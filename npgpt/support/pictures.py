@@ -1,4 +1,4 @@
-"""Pictures, if matplotlib is installed: drawn into files, never onto a screen."""
+"""Pictures by matplotlib, if it is installed. They go into files, never onto a screen."""
 
 import io
 from collections.abc import Sequence
@@ -10,10 +10,10 @@ from npgpt.support.files import write_atomically
 
 
 def pyplot() -> Any:
-    """matplotlib.pyplot, without a screen.
+    """Return matplotlib.pyplot, set to draw without a screen.
 
     Raises
-        ConfigError if it is not installed.
+        ConfigError if matplotlib is not installed.
     """
     try:
         import matplotlib

@@ -1,4 +1,4 @@
-"""Text that comes from a file, a model or a prompt, made safe to show."""
+"""Safe display of text from a file, a model or a prompt."""
 
 import os
 import sys
@@ -7,13 +7,13 @@ import unicodedata
 from npgpt.errors import DataError
 from npgpt.support.files import decode_text
 
-# Control characters, what is not seen but reorders or joins what is, what breaks lines, halves of surrogate pairs.
+# Control characters, invisible characters that reorder or join others, line separators, halves of surrogate pairs.
 _ESCAPED_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
-_JOINERS = "\u200c\u200d"  # of the category Cf, but needed to write some scripts and emoji
+_JOINERS = "\u200c\u200d"  # of the category Cf, but some scripts and emoji need them
 
 
 def escape_controls(text: str, keep: str = "\n\t") -> str:
-    """The text with everything escaped that could move the cursor, change colours or reorder what is shown.
+    """Escape all characters that could move the cursor, change colours or reorder the text.
 
     >>> escape_controls("a\\x1b[31mb\\n")
     'a\\\\x1b[31mb\\n'
@@ -30,20 +30,22 @@ def _escape(character: str) -> str:
 
 
 def write_text(text: str) -> None:
-    """Write text to standard output at once: escaped on a terminal, as it is into a file or a pipe."""
+    """Write text to standard output at once: escaped on a terminal, unchanged into a file or a pipe."""
     sys.stdout.write(escape_controls(text) if sys.stdout.isatty() else text)
     sys.stdout.flush()
 
 
 def given_text(text: str | None) -> str:
-    """A text from the command line, or, if there is none, from standard input.
+    """Return the text of the command line, or standard input if there is none.
 
     Raises
-        DataError if it is not UTF-8.
+        DataError if the text is not UTF-8.
     """
     if text is None:
-        return decode_text(sys.stdin.buffer.read(), "standard input") if sys.stdin else ""
+        return decode_text(sys.stdin.buffer.read(), "standard input")
     try:
-        return os.fsencode(text).decode("utf-8")  # Python hides bytes that its locale cannot read as surrogates
+        return os.fsencode(text).decode("utf-8")  # Python keeps bytes that the locale cannot decode as surrogates
     except UnicodeError:
-        raise DataError("the text on the command line is not UTF-8") from None
+        raise DataError(
+            "the text on the command line is not UTF-8; put it into a UTF-8 file and use standard input"
+        ) from None

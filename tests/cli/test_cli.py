@@ -37,15 +37,11 @@ def trained(text: str, capsys: pytest.CaptureFixture[str]) -> str:
     return "run"
 
 
-def fails(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    """Run a command that must fail with exit code 2 and one message; return the message."""
+def fails(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 2) -> str:
+    """Run a command that must fail with this exit code and one message; return the message."""
     capsys.readouterr()
-    try:
-        code = main(arguments)
-    except SystemExit as refused:  # by argparse
-        code = int(str(refused.code))
+    assert main(arguments) == code
     error = capsys.readouterr().err
-    assert code == 2
     assert "Traceback" not in error
     assert "error: " in error
     return error
@@ -153,7 +149,7 @@ def test_bad_input_gets_one_clear_message(trained: str, text: str, capsys: pytes
     assert "top_k must be at least 1" in fails(capsys, "sample", "run", "--top-k", "0")
     assert "id 5000 at position 0" in fails(capsys, "tokenize", "decode", "5000", "--vocab", "run")
     assert "'' is not an id" in fails(capsys, "tokenize", "decode", "", "--vocab", "run")
-    assert "run/config.toml is there already" in fails(capsys, "tokenize", "train", text, "--out", "run/config.toml")
+    assert "run/config.toml exists already" in fails(capsys, "tokenize", "train", text, "--out", "run/config.toml")
     assert "not a tokenizer file" in fails(capsys, "tokenize", "train", text, "--overwrite", "--out", "run/config.toml")
     assert "'x' is not an id" in fails(capsys, "tokenize", "decode", "x", "--vocab", "run")
     assert "did you mean Linear" in fails(capsys, "gradcheck", "Liner")
@@ -163,7 +159,7 @@ def test_bad_input_gets_one_clear_message(trained: str, text: str, capsys: pytes
 
 def test_a_run_that_goes_astray_keeps_its_last_good_weights(text: str, capsys: pytest.CaptureFixture[str]) -> None:
     words = fails(
-        capsys, "train", "--text", text, "--out", "run", *TINY, "--learning-rate", "1e30", "--eval-every", "1"
+        capsys, "train", "--text", text, "--out", "run", *TINY, "--learning-rate=1e30", "--eval-every=1", code=4
     )
     assert (
         "step 1: training diverged; the validation loss is nan; the weights of step 0 are kept. Take a lower" in words
@@ -198,7 +194,7 @@ def test_tokenize(text: str, capsys: pytest.CaptureFixture[str], monkeypatch: py
     assert main(["tokenize", "merges", " cat", "--vocab", "vocab.json"]) == 0
     steps = capsys.readouterr().out.splitlines()
     assert steps[0].endswith("its bytes")
-    assert all(", a pair seen " in step for step in steps[1:])
+    assert all(", pair count " in step for step in steps[1:])
 
 
 def test_tokenize_reads_vocabularies_of_others(text: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -285,13 +281,6 @@ def test_text_that_is_no_utf8(trained: str) -> None:
         out, error = process.communicate()
     assert (process.returncode, out) == (2, "")
     assert "standard input is not UTF-8 text: byte 0xe9 at offset 3" in error
-
-
-def test_closed_streams_are_no_fault_of_the_program(trained: str) -> None:
-    for redirection in (">&-", "<&-"):
-        command = f"{sys.executable} -m npgpt tokenize encode --vocab {trained} hello {redirection}"
-        ran = subprocess.run(["sh", "-c", command], capture_output=True, encoding="utf-8")
-        assert "Traceback" not in ran.stderr
 
 
 def test_a_terminal_without_unicode_shows_codes(trained: str) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from npgpt.cli import Parser
+from npgpt.cli.parser import Parser
 from npgpt.cli.vectors_index import add_index_parsers
 from npgpt.config import GPTConfig, RunConfig
 from npgpt.embeddings import DocumentIndex, WordVectors, save_vectors
@@ -27,7 +27,7 @@ def command(*arguments: str) -> int:
     parser = Parser(prog="npgpt vectors")
     add_index_parsers(parser.add_subparsers(parser_class=Parser))
     options = parser.parse_args(arguments)
-    return int(options.run(options))
+    return int(options.run(options) or 0)
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def test_index_and_search(method: str, capsys: pytest.CaptureFixture[str]) -> No
     assert len(lines) == 4 and lines[0].endswith("  cats.txt") and lines[1].strip().startswith("The cat sat")
     assert command("search", "i.safetensors", "the army and the general", "--n", "1") == 0
     assert len(capsys.readouterr().out.splitlines()) == 2
-    with pytest.raises(RunError, match="is there already"):
+    with pytest.raises(RunError, match="exists already"):
         command(*files)
     assert command(*files, "--overwrite") == 0
 
@@ -92,7 +92,7 @@ def test_what_the_commands_refuse() -> None:
     command("index", "cats.txt", "--out", "i")
     with pytest.raises(DataError, match="knows no word"):
         command("search", "i", "zebra")
-    with pytest.raises(ConfigError, match="--n is 0"):
+    with pytest.raises(ConfigError, match="--n must be at least 1, not 0"):
         command("search", "i", "cat", "--n", "0")
     with pytest.raises(ConfigError, match="needs no --run"):
         command("search", "i", "cat", "--run", "run")

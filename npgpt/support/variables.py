@@ -1,0 +1,14 @@
+"""The environment variables of npgpt, in one table."""
+
+import os
+
+VARIABLES = {
+    "NPGPT_NUM_THREADS": "number of threads of the compiled layers (default: all cores)",
+    "NPGPT_PROFILE": "for tests: quick, ci or deep decides which tests run (default: quick)",
+    "NPGPT_REQUIRE": "for tests: extras whose absence is a failure, not a skipped test (default: none)",
+}
+
+
+def set_variables() -> dict[str, str | None]:
+    """The value of each variable, or None if it is not set."""
+    return {name: os.environ.get(name) for name in VARIABLES}

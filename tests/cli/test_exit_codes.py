@@ -1,0 +1,210 @@
+"""Each command ends with the right exit code, also after signals, closed pipes and full disks."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from npgpt.cli import gradcheck, main
+from npgpt.cli.exit_codes import MEANINGS, ExitCode
+from npgpt.study.check import Check, Report
+
+TEXT = "The cat sat on the mat. The dog sat on the log. The frog sat on the rock.\n" * 40
+TINY = """--text=text.txt --n-layer=1 --n-head=1 --n-embd=8 --context-length=8 --vocab-size=300
+          --steps=4 --eval-every=2 --batch-size=2""".split()  # noqa: SIM905
+
+
+@pytest.fixture(scope="module", autouse=True)
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a text, a run, a damaged run, and files for exercises."""
+    folder = tmp_path_factory.mktemp("exit_codes")
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        Path("text.txt").write_text(TEXT)
+        Path("binary").write_bytes(b"\xff")
+        assert main(["train", *TINY, "--out=run"]) == 0
+        Path("damaged").mkdir()
+        Path("damaged/run.json").write_text("{")
+        assert main(["exercise", "start", "linear", "--out=wrong.py"]) == 0
+        Path("exits.py").write_text("# npgpt exercise: linear\nraise SystemExit(7)\n")
+    finally:
+        os.chdir(before)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def in_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+
+
+@pytest.mark.parametrize(
+    ("code", "command"),
+    [
+        (ExitCode.FINE, ""),
+        (ExitCode.FINE, "tokenize encode hello --vocab run"),
+        (ExitCode.FINE, "sample run --max-tokens 2"),
+        (ExitCode.FINE, "trace hello --plain --run run"),
+        (ExitCode.FINE, "vectors similar e --run run"),
+        (ExitCode.FINE, "gradcheck ReLU"),
+        (ExitCode.FINE, "exercise list"),
+        (ExitCode.WRONG, "exercise check wrong.py"),
+        (ExitCode.USAGE, "nope"),
+        (ExitCode.USAGE, "--nope"),
+        (ExitCode.USAGE, "tokenize"),
+        (ExitCode.USAGE, "vectors"),
+        (ExitCode.USAGE, "train --steps many"),
+        (ExitCode.USAGE, "train --n-head 3"),
+        (ExitCode.USAGE, "train --text nope.txt"),
+        (ExitCode.USAGE, "train --text binary"),
+        (ExitCode.USAGE, "train --text run"),
+        (ExitCode.USAGE, "train --text text.txt --out run"),
+        (ExitCode.USAGE, "train --text text.txt --n-head 1 --n-embd 2000000000"),
+        (ExitCode.USAGE, "sample nope"),
+        (ExitCode.USAGE, "sample damaged"),
+        (ExitCode.USAGE, "trace hello --run damaged"),
+        (ExitCode.USAGE, "trace hello --page nope/page.html"),
+        (ExitCode.USAGE, "gradcheck Liner"),
+        (ExitCode.USAGE, "gradcheck --mutants --generated -1"),
+        (ExitCode.USAGE, "train --record-every -1"),
+        (ExitCode.USAGE, "exercise check nope.py"),
+        (ExitCode.USAGE, "exercise check exits.py"),
+        (ExitCode.USAGE, "exercise start nope"),
+        (ExitCode.USAGE, "vectors similar e --vectors binary"),
+        (ExitCode.USAGE, "vectors similar e --run run --n 0"),
+        (ExitCode.USAGE, "vectors search run hello"),
+        (ExitCode.DIVERGED, "train --text text.txt --learning-rate 1e30 --eval-every 1 --steps 9 --n-layer 1"),
+    ],
+)
+def test_every_command_ends_with_its_code(code: int, command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(command.split()) == code
+    error = capsys.readouterr().err
+    assert "Traceback" not in error
+    assert ("npgpt: error: " in error) == (code in (ExitCode.USAGE, ExitCode.DIVERGED))
+
+
+def test_gradcheck_is_undecided_about_a_gradient_that_no_method_could_check(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    unchecked, bad = Report(), Report()
+    unchecked.append(Check("Odd", "input x", (1,), "tape", 0.0, True, skipped="no taped numbers"))
+    bad.append(Check("Odd", "input y", (1,), "tape", 1.0, False))
+    monkeypatch.setattr(gradcheck, "check_cases", lambda names: iter([unchecked]))
+    assert main(["gradcheck", "ReLU"]) == ExitCode.UNDECIDED
+    assert "1 checks: some gradients are NOT CHECKED" in capsys.readouterr().out
+    monkeypatch.setattr(gradcheck, "check_cases", lambda names: iter([unchecked, bad]))
+    assert main(["gradcheck", "ReLU", "--json"]) == ExitCode.WRONG
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
+def test_ctrl_c_and_a_fault_of_npgpt(error: type[BaseException], monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(names: object) -> None:
+        raise error
+
+    monkeypatch.setattr(gradcheck, "check_cases", fail)
+    if error is KeyboardInterrupt:
+        assert main(["gradcheck", "ReLU"]) == ExitCode.CTRL_C
+    else:
+        with pytest.raises(error):  # a traceback, and 1 by Python
+            main(["gradcheck", "ReLU"])
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def environment() -> dict[str, str]:
+    """Return the variables of a process that buffers its output, as most do, and finds npgpt from any folder."""
+    variables = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    return variables | {"PYTHONPATH": str(Path(__file__).parents[2]), "OPENBLAS_NUM_THREADS": "1"}
+
+
+def start(*arguments: str, **settings: Any) -> subprocess.Popen[str]:
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    settings = {"env": environment(), "encoding": "utf-8"} | pipes | settings
+    return subprocess.Popen([sys.executable, "-m", "npgpt", *arguments], **settings)
+
+
+def start_shell(script: str) -> subprocess.Popen[str]:
+    pipe = subprocess.PIPE
+    return subprocess.Popen(["sh", "-c", script], env=environment(), encoding="utf-8", stdout=pipe, stderr=pipe)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, ExitCode.CTRL_C), (signal.SIGTERM, ExitCode.SIGTERM)])
+def test_a_signal_stops_training_and_leaves_whole_files(number: int, code: int, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    with start("train", *TINY, "--steps=100000", "--eval-every=5", f"--out={out}") as process:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and not (out / "model.safetensors").exists():
+            time.sleep(0.02)
+        process.send_signal(number)
+        said, error = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert "Traceback" not in error and "stopped by" in error
+    assert f"{out} holds the weights of step" in said
+    assert not [path.name for path in out.iterdir() if path.name.endswith(".part")]
+    assert main(["sample", str(out), "--max-tokens", "2"]) == 0
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
+def test_a_shell_sees_143_after_sigterm() -> None:
+    command = f"{sys.executable} -m npgpt train {' '.join(TINY)} --steps=100000 --out=in_shell"
+    wait = "while ! test -e in_shell/run.json; do sleep 0.05; done"
+    with start_shell(f"{command} >/dev/null 2>&1 & {wait}; kill $!; wait $!; echo $?") as process:
+        assert process.communicate(timeout=60)[0].split() == ["143"]
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("command", ["--version", "train --help", "tokenize encode hello --vocab run"])
+def test_a_reader_that_closes_the_pipe(command: str, unbuffered: str) -> None:
+    with start(*command.split(), env=environment() | {"PYTHONUNBUFFERED": unbuffered}) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        assert process.wait(60) == ExitCode.CLOSED_PIPE
+        assert process.stderr.read() == ""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_full_disk() -> None:
+    with open("/dev/full", "w") as full:
+        for command in ("--help", "tokenize encode hello --vocab run"):
+            with start(*command.split(), stdout=full) as process:
+                assert "error: No space left on device" in process.communicate()[1]
+            assert process.returncode == ExitCode.USAGE
+        with start("nope", stderr=full) as process:  # the message is lost, the code is not
+            process.communicate()
+        assert process.returncode == ExitCode.USAGE
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs sh")
+@pytest.mark.parametrize(("closed", "shown"), [("<&-", True), ("2>&-", True), (">&-", False), ("<&- >&- 2>&-", False)])
+def test_closed_streams_are_no_fault_of_the_program(closed: str, shown: bool) -> None:
+    with start("tokenize", "encode", "hello", "--vocab", "run") as process:
+        ids = process.communicate()[0]
+    assert process.returncode == 0 and ids.split()
+    with start_shell(f"{sys.executable} -m npgpt tokenize decode {ids.strip()} --vocab run {closed}") as process:
+        said, error = process.communicate()
+    assert (process.returncode, said, error) == (0, "hello" if shown else "", "")
+
+
+def test_the_table_of_codes_is_complete_and_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert list(MEANINGS) == list(ExitCode)
+    assert [code.value for code in ExitCode] == [0, 1, 2, 3, 4, 130, 141, 143]
+    with pytest.raises(SystemExit) as ended:
+        main(["--help"])
+    assert ended.value.code == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert all(f"  {code.value:<4} {meaning}" in lines for code, meaning in MEANINGS.items())
+
+
+def test_a_promise_that_is_broken(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    from npgpt.study import promises
+
+    monkeypatch.setattr(promises, "CHECKS", {"one": lambda: (False, "no")})
+    monkeypatch.setattr("npgpt.cli.doctor.hash_or_none", lambda: None)
+    assert main(["doctor", "--json"]) == ExitCode.WRONG
+    assert json.loads(capsys.readouterr().out)["holds"] is False
