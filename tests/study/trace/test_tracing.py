@@ -96,8 +96,8 @@ def test_a_ledger_reads_well(traced: Trace) -> None:
     assert str(entry).startswith("∂L/∂ blocks.0.attention.q[0,1,3,0] = ")
     assert len(entry.terms) == 4 and all(term.tensor == "blocks.0.attention.scores" for term in entry.terms)
     assert "∂L/∂ blocks.0.attention.softmax.weights" in entry.why()
-    assert "made of" in entry.where() and "attention.qkv.weight" in entry.where()
-    assert "was given" in traced.ledger("embedding.weight", (0, 0)).where()
+    assert "computed from" in entry.where() and "attention.qkv.weight" in entry.where()
+    assert "is an input" in traced.ledger("embedding.weight", (0, 0)).where()
     with pytest.raises(ConfigError, match="no cell"):
         traced.ledger("blocks.0.attention.q", (0, 9, 0, 0))
     with pytest.raises(ConfigError, match="did you mean"):
