@@ -77,7 +77,7 @@ def test_a_wrong_layer_fails_with_the_name_of_the_law(kind: type[Gate], said: st
 
 
 def test_the_diagnosis_is_in_the_message() -> None:
-    with pytest.raises(AssertionError, match=r"WRONG input x, say(.|\n)*got"):
+    with pytest.raises(AssertionError, match=r"WRONG input x, by(.|\n)*got"):
         assert_obeys_laws(lambda sizes: Lossy(sizes.C), laws=[], examples=5)
 
 

@@ -336,5 +336,5 @@ def test_a_factor_is_called_by_its_name() -> None:
     findings = gradcheck(Unscaled(), q, k).findings
     assert {found.tensor for found in findings} == {"input k", "kept k"}
     assert findings[0].says == (
-        "dk is the true one times 8 = √(length of axis 3 of q): 1/√(length of axis 3 of q) is missing"
+        "dk is the true gradient times 8 = √(length of axis 3 of q): 1/√(length of axis 3 of q) is missing"
     )
