@@ -264,7 +264,7 @@ def rung(name: str, adds: str, layer: Layer, *inputs: Array, training: bool = Fa
     names.append(name)
     print(f"\n{len(names)}. {name}\n   adds: {adds}")
     worst = [f"{m} {max(c.error for c in report if c.method == m):.0e}" for m in ("differences", "complex", "tape")]
-    print(f"   gradcheck: {len({c.tensor for c in report})} tensors, all right; largest errors: {', '.join(worst)}")
+    print(f"   gradcheck: all right (tensors: {len({c.tensor for c in report})}); largest errors: {', '.join(worst)}")
 
 
 def run(layer: Layer, *inputs: Array, cache: Cache | None = None, at: int | slice = slice(None)) -> list[Array]:
@@ -359,7 +359,7 @@ for row, D in enumerate(sizes):
         found[row, column] = -(w * np.log(w)).sum(-1).mean(), np.median(ds), ds.mean(), (ds < 0.05).mean()
     print(f"{D:5}" + "  ".join("{:10.2f}{:8.3f}{:8.3f}{:8.0%}".format(*numbers) for numbers in found[row]))
 assert np.ptp(found[:, 0, 0]) < 0.05 and found[3, 1, 0] < 0.3 and found[3, 1, 1] < 0.1 and found[3, 1, 3] > 0.45
-print("""Without 1/√D, half of the queries at D = 256 attend to one token, and their gradients almost vanish.
+print("""Without 1/√D, half of the queries at D = 256 attend to nearly one token only, and have tiny gradients.
 
 The effect of the mask: output t (row) sends a gradient to position j (column); a dot is 0.
    dq                 dk                 dv""")
