@@ -1,7 +1,7 @@
-"""Can the model learn one batch by heart? If it cannot, a gradient is wrong somewhere.
+"""Can the model memorize one batch? If it cannot, a gradient is probably wrong.
 
-The first thing to try with any new layer: 8 examples of random tokens, which follow no rule, so that nothing but
-remembering helps. The loss has to go from log V, that of a guess, to nearly nothing.
+This is the first test for any new layer. The batch has 8 examples of random tokens. They follow no rule, so the model
+can only memorize them. The loss must fall from log V, the loss of a uniform guess, to nearly zero.
 """
 
 import math
@@ -19,10 +19,10 @@ model = make_gpt(config)
 optimizer = make_optimizer(model, weight_decay=0.0)
 cache = Cache(training=True)
 ids = np.random.default_rng(0).integers(0, 50, (8, 17))
-ids[:, 0] = range(8)  # two examples that begin alike could not be told apart at their first token
+ids[:, 0] = range(8)  # examples with equal first tokens could not be told apart there
 x, y = ids[:, :-1], ids[:, 1:]
 
-print(f"a guess has the loss log {config.vocab_size} = {math.log(config.vocab_size):.3f}")
+print(f"the loss of a uniform guess is log {config.vocab_size} = {math.log(config.vocab_size):.3f}")
 for step in range(201):
     loss = accumulate(model, x, y, cache)
     optimizer.step(1e-2, clip_scale(optimizer.grad_norm(), 1.0))
@@ -30,6 +30,6 @@ for step in range(201):
         print(f"step {step:>3}   loss {loss:.4f}   {'#' * round(12 * loss)}")
 
 right = (model.forward(x, Cache()).argmax(-1) == y).mean()
-print(f"of the {y.size} next tokens it now knows {right:.0%} by heart")
+print(f"the model predicts {right:.0%} of the {y.size} next tokens")
 assert loss < 0.05
 assert right == 1

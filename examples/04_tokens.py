@@ -1,28 +1,28 @@
-"""Why does the model see *tokenization* as three pieces, and what does it do with a word it never saw?"""
+"""Why is *tokenization* three tokens, and how does a tokenizer encode a new word?"""
 
 import pydoc_data.topics
 
 from npgpt.tokenizer import BPETokenizer, WordTokenizer
 
-# Something to learn from that is on every machine: Python's own help texts.
+# Python's own help texts: every machine has them.
 text = "\n".join(pydoc_data.topics.topics.values())
 byte_pairs = BPETokenizer.train(text, vocab_size=5000)
 words = WordTokenizer.train(text)
 
-print(f"Learned from {len(text):,} characters about Python: {byte_pairs.vocab_size:,} tokens of byte pairs.")
-print("\nHow ' tokenization' comes together. A pair is joined the earlier, the more often it was seen:\n")
+print(f"Byte-pair encoding learned {byte_pairs.vocab_size:,} tokens from {len(text):,} characters about Python.")
+print("\nThe merges of ' tokenization'. More frequent pairs are merged first:\n")
 for step in byte_pairs.merge_steps(" tokenization"):
     parts = "|".join(part.decode() for part in step.tokens)
-    why = "its bytes" if step.rank is None else f"merge {step.rank:,}, a pair seen {step.count:,} times"
+    why = "its bytes" if step.rank is None else f"merge {step.rank:,}, of a pair with {step.count:,} occurrences"
     print(f"  {parts:<27} {why}")
 
 pieces = [byte_pairs.decode([token]) for token in byte_pairs.encode(" tokenization")]
-print(f"\nSo it is {len(pieces)} pieces, {pieces}: each is frequent in this text; what is longer was not.")
+print(f"\nThe result is {len(pieces)} tokens, {pieces}. No merge joins two of them.")
 
 for word in (" tokenization", " antidisestablishmentarianism", " 東京"):
     ids = byte_pairs.encode(word)
     shown = [byte_pairs.token_bytes[token].decode("utf-8", "backslashreplace") for token in ids]
-    print(f"\n{word.strip()!r} stands {text.count(word)} times in the text.")
-    print(f"  byte pairs: {shown}, and back: {byte_pairs.decode(ids).strip()!r}")
-    print(f"  words:      {words.encode(word)}, and back: {words.decode(words.encode(word)).strip()!r}")
-print("\nA word that was never seen becomes smaller pieces, single bytes at worst, and nothing is lost.")
+    print(f"\n{word.strip()!r} occurs {text.count(word)} times in the text.")
+    print(f"  byte pairs: {shown}, decoded: {byte_pairs.decode(ids).strip()!r}")
+    print(f"  words:      {words.encode(word)}, decoded: {words.decode(words.encode(word)).strip()!r}")
+print("\nByte-pair encoding splits a new word into smaller tokens, at worst single bytes, and loses nothing.")

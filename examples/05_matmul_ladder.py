@@ -1,8 +1,8 @@
 """What makes a matrix product fast?
 
-One product, (512, 2048) times (2048, 2048), in seven ways, each rung with what it does better than the one below. The
-arithmetic is the same throughout; what changes is how far the numbers have to travel, and how often. All on one thread.
-Results are compared: tile and npgpt give the same bits, for each number of theirs is summed in the same order.
+One product, (512, 2048) times (2048, 2048), is computed in seven ways on one thread. Each way improves the one before.
+The arithmetic is always the same. The difference is how often numbers move, and from which memory. The results are
+compared: tile and npgpt give the same bits, because they sum each number in the same order.
 """
 
 import os
@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-os.environ["OPENBLAS_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"  # NumPy's, read when it is imported
+os.environ["OPENBLAS_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"  # NumPy reads these at import
 
 import numba
 import numpy as np
@@ -21,7 +21,7 @@ from npgpt.machine.vector import fma, load, splat, store
 
 set_num_threads(1)
 M, N = 512, 2048
-DEEP, WIDE = 128, 512  # a block of b: 256 KiB, which the second cache holds
+DEEP, WIDE = 128, 512  # a block of b: 256 KiB, which fits in the L2 cache
 rng = np.random.default_rng(0)
 a, b = rng.standard_normal((M, N), np.float32), rng.standard_normal((N, N), np.float32)
 right = a.astype(np.float64) @ b.astype(np.float64)
@@ -62,7 +62,7 @@ def blocked(a: Any, b: Any, c: Any) -> None:
 def tiled(a: Any, b: Any, c: Any) -> None:
     for j in range(0, N, 32):
         for i in range(0, M, 4):
-            # 4 rows of 32 numbers of c, each two registers of 16, for the whole way along k.
+            # 4 rows of 32 numbers of c, two registers of 16 lanes each, stay in registers for all k.
             c00 = c01 = c10 = c11 = c20 = c21 = c30 = c31 = splat(0.0)
             for k in range(N):
                 left, right = load(b, k * N + j), load(b, k * N + j + 16)
@@ -83,7 +83,7 @@ def numpys(a: Any, b: Any, c: Any) -> None:
 
 
 def gflops(multiply: Callable[..., Any], rows: int) -> tuple[float, Any]:
-    """The speed in the best of a few runs, and the result. A few rows of a are enough for who is slow."""
+    """Return the speed of the best of several runs, and the result. Slow ways compute only a few rows."""
     c = np.empty((rows, N), np.float32)
     if rows == M:
         multiply(a, b, c)  # compiles
@@ -99,16 +99,16 @@ def gflops(multiply: Callable[..., Any], rows: int) -> tuple[float, Any]:
 
 
 LADDER: list[tuple[str, Callable[..., Any], int, str]] = [
-    ("Python", naive, 1, "three loops; each number is an object, each step asks what to do with it"),
-    ("compiled", numba.njit(naive), 16, "machine code; but b is read down its columns: a cache line for each number"),
-    ("reordered", reordered, M, "j innermost: b and c are read along their rows, many numbers an instruction"),
-    ("blocked", blocked, M, "a block of b stays in a nearer cache for all rows of a; more, the slower the far one"),
+    ("Python", naive, 1, "three loops; every number is an object, every operation looks up its type"),
+    ("compiled", numba.njit(naive), 16, "machine code; b is read by columns, so each number takes a cache line"),
+    ("reordered", reordered, M, "j innermost: b and c are read by rows, with many numbers in one instruction"),
+    ("blocked", blocked, M, "a block of b stays in the L2 cache for all rows of a"),
     ("tile", tiled, M, "4 x 32 numbers of c stay in registers: 6 loads for 8 multiply-adds, and no stores"),
-    ("npgpt", matmul.matmul, M, "a larger tile; blocks are copied to lie as it reads them, line after line"),
+    ("npgpt", matmul.matmul, M, "a larger tile; blocks are packed in the order in which they are read"),
     ("NumPy", numpys, M, "OpenBLAS: the same ideas, in assembly for each kind of CPU"),
 ]
 
-print(f"{'':<11}{'GF/s':>8} {'times':>6}   what it does better than the rung above")
+print(f"{'':<11}{'GF/s':>8} {'times':>6}   improvement over the line above")
 speeds: dict[str, float] = {}
 results: dict[str, Any] = {}
 last = 0.0
@@ -117,10 +117,10 @@ for name, multiply, rows, why in LADDER:
     print(f"{name:<11}{speeds[name]:8.3g} {speeds[name] / (last or speeds[name]):6.1f}   {why}", flush=True)
     last = speeds[name]
 
-assert np.array_equal(results["tile"], results["npgpt"])  # each number one chain of fused multiply-adds along k
+assert np.array_equal(results["tile"], results["npgpt"])  # each number is one chain of fused multiply-adds along k
 assert speeds["npgpt"] > 3 * speeds["compiled"] > 9 * speeds["Python"]
 print(
-    f"\nThe same operations, {speeds['npgpt'] / speeds['Python']:,.0f} times as fast as in Python and "
-    f"{speeds['npgpt'] / speeds['compiled']:.0f} times as fast as the same\nloops compiled. "
-    "What makes a product fast: a number that has been brought near is used many times."
+    f"\nThe same operations are {speeds['npgpt'] / speeds['Python']:,.0f} times as fast as in Python and "
+    f"{speeds['npgpt'] / speeds['compiled']:.0f} times as fast as the\ncompiled loops. "
+    "A product is fast if each number loaded into a cache or a register is used many times."
 )

@@ -1,8 +1,8 @@
-"""Which of the gradients of this layer are wrong, and what is wrong with them?
+"""Which gradients of this layer are wrong, and why?
 
-A layer written from scratch, a gated linear unit with a norm, with three mistakes in its backward pass. The checker
-finds the tensors, and says what the matter is. Then a mistake that stood in a published NumPy GPT: the gradient of the
-keys, computed as qᵀ·dS and reshaped, because the shapes did not fit otherwise. At weights of 0.02 it is hard to see.
+The layer is a gated linear unit with a gain. Its backward pass has three mistakes. The checker finds the wrong tensors
+and names the mistakes. A second layer has a mistake from a published NumPy GPT: it computes the keys' gradient as qᵀ·dS
+and reshapes it to fit. With weights of about 0.02 a test hardly sees it.
 """
 
 import math
@@ -48,14 +48,14 @@ assert kinds["param g"] == "one example"
 assert kinds["param W"] == "transposed"
 assert kinds["input x"] == "lost term"
 
-print("\nThe published mistake:\n")
+print("\nThe mistake in a published NumPy GPT:\n")
 
 
 class ReshapedKeys(Scores):
     def backward(self, ds: Array, cache: Cache) -> tuple[Array, Array]:
         q, k = cache["q"], cache["k"]
         ds = ds * visible(q.shape[-2]) / math.sqrt(q.shape[-1])
-        dk = (q.swapaxes(-1, -2) @ ds).reshape(k.shape)  # it should be dsᵀ·q
+        dk = (q.swapaxes(-1, -2) @ ds).reshape(k.shape)  # right: dsᵀ·q
         return cache.note("q", ds @ k), cache.note("k", dk)
 
 
@@ -70,4 +70,4 @@ small.score = ReshapedKeys()  # type: ignore[attr-defined]
 for param in small.parameters().values():
     param.value *= 0.04
 worst = max(check.error for check in gradcheck(small, x) if check.method == "differences" and "input" in check.tensor)
-print(f"With weights at a 25th of that the error of dx is {worst:.0e}: a test that allows 1e-2 sees nothing.")
+print(f"With weights 25 times smaller the error of dx is {worst:.0e}: a test with tolerance 1e-2 does not find it.")

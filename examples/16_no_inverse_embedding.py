@@ -1,8 +1,8 @@
-"""Why does a GPT need no inverse of its embedding to say a token?
+"""Why does a GPT need no inverse of its embedding to predict a token?
 
-A token becomes a vector by a lookup. Should the last vector not go the way back, to the token whose embedding is
-nearest? Two small GPTs, one whose head is the embedding's table (tied) and one with a head of its own (untied), answer
-on text that they were not trained on: by their logits, and by the nearest embedding.
+A look-up turns a token into a vector. Should the last vector become the token with the nearest embedding? Two small
+GPTs predict validation text: one uses the embedding table as its head (tied), the other has its own head (untied). The
+example compares predictions by logits with predictions by the nearest embedding.
 """
 
 import numpy as np
@@ -23,7 +23,7 @@ x, y = held[:-1].reshape(-1, T), held[1:].reshape(-1, T)
 
 
 def surprise(scores: Array) -> float:
-    """Mean −log softmax of the right token, in nats."""
+    """Return the mean −log softmax of the right token, in nats."""
     shifted = scores - scores.max(-1, keepdims=True)
     log_sum = np.log(np.exp(shifted).sum(-1))
     return float((log_sum - np.take_along_axis(shifted, y[..., None], -1)[..., 0]).mean())
@@ -45,27 +45,29 @@ for tied in (True, False):
         "nearest embedding": h @ E.T - squares / 2,
         "nearest by angle": h @ (E / np.sqrt(squares)[:, None]).T,
     }
-    print(f"{'tied' if tied else 'untied':<22}next token right   as the logits say   loss in nats")
+    print(f"{'tied' if tied else 'untied':<22}next token right     equal to logits   loss in nats")
     for name, scores in decoders.items():
         best = scores.argmax(-1)
         agree[tied, name], loss[tied, name] = float((best == logits.argmax(-1)).mean()), surprise(scores)
         print(f"  {name:<20}{(best == y).mean():16.1%}{agree[tied, name]:20.1%}{loss[tied, name]:15.2f}")
     lengths, length = np.sqrt(squares), np.linalg.norm(h, axis=-1).mean()
-    print(f"  An embedding is {lengths.min():.2f} to {lengths.max():.2f} long, a last vector {length:.2f} on average.")
+    print(
+        f"  Length of embeddings: {lengths.min():.2f} to {lengths.max():.2f}; of last vectors: {length:.2f} on average."
+    )
     distances = squares[:, None] - 2 * E @ E.T + squares
     found = float((distances.argmin(0) == np.arange(V)).mean())
     kept = float((E @ np.linalg.pinv(E)).diagonal().mean())
     print(
-        f"  Embeddings themselves: the nearest row finds {found:.0%} of the {V} tokens again; the pseudo-inverse of the"
+        f"  For an embedding itself, the nearest row is its own token in {found:.0%} of {V} cases. The pseudo-inverse"
     )
-    print(f"  table leaves {kept:.0%} of a one-hot vector's 1, as {V} numbers went into {C}.\n")
+    print(f"  of the table returns only {kept:.0%} of a one-hot vector's 1, because {V} numbers became {C}.\n")
     assert found == 1 and abs(kept - C / V) < 1e-3
 
 print(
-    "The last vector is no embedding that was lost and must be found. It is a question to every token at once: a row\n"
-    "of the head says how much each channel speaks for its token, and the logits are all the answers, to draw from\n"
-    "and to learn by. Tied, the rows are the embeddings, and the nearest one is the largest logit less half the row's\n"
-    "square: nearly the same, while rows are short beside the last vector. Untied, nothing asked the two to be alike."
+    "The last vector is not an embedding to be inverted. The head multiplies it by one row for each token, and the\n"
+    "logits give a probability for every token, for sampling and for training. In the tied model the rows are the\n"
+    "embeddings. There the nearest embedding has the largest logit minus half of the row's square; this is nearly the\n"
+    "same while rows are short compared with the last vector. In the untied model head and embedding are unrelated."
 )
 assert agree[True, "nearest embedding"] > 0.8 and agree[False, "nearest embedding"] < 0.3
 assert loss[False, "nearest embedding"] > loss[False, "logits"] + 1

@@ -1,8 +1,8 @@
-"""Can a GPT foretell sound, when a Linear stands where the embedding looked up words?
+"""Can a GPT predict sound, if a Linear layer replaces the embedding?
 
-Nothing between the embedding and the head knows of words: blocks take vectors. So frames of audio, 64 samples at 8 kHz,
-go through a Linear in place of the lookup, and another Linear makes the next frame in place of the logits; the loss is
-the squared error. The sounds are synthesised: tones of three harmonics with vibrato, each at a pitch of its own.
+The blocks of a GPT take vectors, so they work for other data than words. Here the tokens are audio frames, 64 samples
+at 8 kHz. A Linear layer replaces the look-up, and another one computes the next frame in place of logits. The loss is
+the squared error. The sounds are synthetic: tones of three harmonics with vibrato, at random pitches.
 """
 
 import math
@@ -21,11 +21,11 @@ F, T, RATE = 64, 16, 8000
 
 
 class FrameGPT(Layer):
-    """GPT with frames in place of ids, and the next frame in place of logits.
+    """A GPT with frames in place of ids, and the next frame in place of logits.
 
     Forward   x = Linear(frames) + positions;  x = Block(x), n_layer times;  y = Linear(norm(x))
-    Backward  given dy: the same road in reverse, a chain without a fork. Frames are floats, so there is a gradient to
-              hand back, where ids had none.
+    Backward  given dy: the same layers in reverse, a chain without branches. Frames are floats, so they have a
+              gradient; ids have none.
     Shapes    frames, y, dy, dframes (B, T, F)
     Keeps     embedded, positioned, stream, normed
     """
@@ -61,9 +61,9 @@ class SquaredError(Layer):
     """The mean squared difference.
 
     Forward   L = (1/N) Σ_i (y_i − t_i)²,  N numbers in all
-    Backward  given dloss = ∂L/∂L of what is minimised:
-      1. the slope of (y_i − t_i)² is 2(y_i − t_i) by y_i    ⇒ dy = dloss·2(y − t)/N
-      2. and the opposite by t_i                             ⇒ dt = −dy
+    Backward  given dloss, the derivative of the final loss by L:
+      1. the slope of (y_i − t_i)² in y_i is 2(y_i − t_i)    ⇒ dy = dloss·2(y − t)/N
+      2. its slope in t_i is the negative                    ⇒ dt = −dy
     Shapes    y, t, dy, dt any, all the same; L a scalar
     Keeps     y, t
     """
@@ -80,7 +80,7 @@ class SquaredError(Layer):
 
 
 def tones(n: int, rng: np.random.Generator) -> Array:
-    """n sounds of T + 1 frames: (n, T + 1, F) in float32, of mean square 1."""
+    """Return n sounds of T + 1 frames, (n, T + 1, F) in float32, of mean square 1."""
     seconds = np.arange((T + 1) * F) / RATE
     pitch, rate, depth = 100 * 2 ** rng.random((n, 1)), rng.uniform(4, 7, (n, 1)), rng.uniform(0.005, 0.02, (n, 1))
     turn = 2 * np.pi * rng.random((5, n, 1))
@@ -94,12 +94,12 @@ def tones(n: int, rng: np.random.Generator) -> Array:
 
 
 def decibel(forecast: Array, following: Array) -> float:
-    """How far the error lies below the sound: 0 is as strong as it, 10 a tenth of its power, 20 a hundredth."""
+    """Return the signal-to-error ratio: at 0 dB the error has the sound's power, at 10 dB a tenth of it."""
     return float(10 * np.log10((following**2).mean() / ((following - forecast) ** 2).mean()))
 
 
 def one_matrix(k: int) -> Array:
-    """The best matrix from k frames to the next, one for all sounds, by least squares; its forecast of the last."""
+    """Fit one matrix from k frames to the next, for all sounds, by least squares; return its forecast of the last."""
     sounds = tones(1500, np.random.default_rng(2))
     past = np.concatenate([sounds[:, i - k : i].reshape(len(sounds), -1) for i in range(k, T + 1)])
     matrix = least_squares(past, np.concatenate([sounds[:, i] for i in range(k, T + 1)]))
@@ -108,31 +108,31 @@ def one_matrix(k: int) -> Array:
 
 
 def fitted_afresh(past: Array, order: int) -> Array:
-    """Linear prediction: the next F samples from the ``order`` last ones, by a matrix fitted to this sound alone."""
+    """Predict the next F samples from the last ``order`` ones, by a matrix fitted to this sound alone."""
     windows = np.lib.stride_tricks.sliding_window_view(past, order + F)
     forecast: Array = past[-order:] @ least_squares(windows[:, :order], windows[:, order:])
     return forecast
 
 
 def least_squares(x: Array, y: Array) -> Array:
-    """The matrix W with the smallest |x·W − y|², held a little towards zero, so that there is always one."""
+    """Return the matrix W that minimizes |x·W − y|², with a small ridge term so that it is unique."""
     x, y = x.astype(np.float64), y.astype(np.float64)
     matrix: Array = np.linalg.solve(x.T @ x + 1e-6 * len(x) * np.eye(x.shape[1]), x.T @ y)
     return matrix
 
 
-# 1. The gradients, by six methods that share nothing with them.
+# 1. The gradients, by six methods that share no code with the backward pass.
 rng = np.random.default_rng(0)
 small = of_order_one(FrameGPT(F=3, T=2, C=4, n_layer=1, n_head=2), rng)
 reports = gradcheck(small, rng.normal(size=(2, 2, 3))), gradcheck(SquaredError(), *rng.normal(size=(2, 2, 2, 3)))
 print(f"{sum(map(len, reports))} checks of the gradients: {'all right' if all(r.passed for r in reports) else 'WRONG'}")
 assert all(report.passed for report in reports)
 
-# 2. Training, on sounds that are made as they are needed.
+# 2. Training, on new random sounds in each step.
 model, squared_error, cache = FrameGPT(F, T, 64, 2, 4).astype(np.float32).initialise(0), SquaredError(), Cache()
 assert model.flat is not None  # astype packs
 if can_compile():
-    model = twin(model)  # the same parameters, computed by kernels
+    model = twin(model)  # the same parameters, compiled layers
 steps, optimizer, loss_cache = 600, AdamW(model.flat, weight_decay=0.0), Cache()
 rate = WarmupCosine(1e-2, 1e-4, 50, steps)
 for step in range(steps):
@@ -146,26 +146,26 @@ for step in range(steps):
     if step % 200 == 0:
         print(f"step {step:>4}   squared error {loss:.3f}")
 
-# 3. The next frame of sounds that were not trained on.
+# 3. The next frame of test sounds.
 test = tones(200, np.random.default_rng(1))
-foretold = model.forward(test[:, :-1], Cache(record=False))
+predicted = model.forward(test[:, :-1], Cache(record=False))
 levels = {
     "the same frame again": decibel(test[:, T - 1], test[:, T]),
     "one matrix, from the last frame": decibel(one_matrix(1), test[:, T]),
     "one matrix, from the last 8": decibel(one_matrix(8), test[:, T]),
 }
 for k in (1, 2, 4, T):
-    levels[f"GPT, from the first {k} frame{'s' * (k > 1)}"] = decibel(foretold[:, k - 1], test[:, k])
+    levels[f"GPT, from the first {k} frame{'s' * (k > 1)}"] = decibel(predicted[:, k - 1], test[:, k])
 for order in (16, 64):
     fitted = np.stack([fitted_afresh(sound[:T].ravel(), order) for sound in test])
     levels[f"fitted to each sound, {order} samples"] = decibel(fitted, test[:, T])
-print("\nThe next frame, foretold by               the error lies below the sound by")
+print("\nThe next frame, predicted by              signal-to-error ratio")
 for name, level in levels.items():
     print(f"  {name:<36}{level:8.1f} dB   {'#' * max(0, round(level))}")
 print(
-    "\nOne matrix for all sounds cannot do it: what follows depends on the pitch. The GPT has one set of weights for\n"
-    "all sounds too, but it looks at the frames before, and the more of them there are, the better it knows. Linear\n"
-    "prediction solves its equations anew for each sound: for pure tones without noise that is hard to beat."
+    "\nOne matrix for all sounds is poor, because the next frame depends on the pitch. The GPT also has one set of\n"
+    "weights for all sounds, but it attends to the earlier frames, and more frames give a better prediction. Linear\n"
+    "prediction fits a matrix to each sound. For pure tones without noise it is hard to beat."
 )
 gpt = levels[f"GPT, from the first {T} frames"]
 assert gpt > levels["one matrix, from the last 8"] + 5 and gpt > levels["the same frame again"] + 5

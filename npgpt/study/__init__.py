@@ -1,4 +1,4 @@
-"""To study gradients: check them, take them apart, see what each is the sum of (``npgpt.study.trace``)."""
+"""Tools to study gradients: check them (``check``), and see each one as a sum of terms (``trace``)."""
 
 from npgpt.study.check import gradcheck, jacobian
 

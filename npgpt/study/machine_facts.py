@@ -1,4 +1,4 @@
-"""Facts about this machine that decide how npgpt computes on it, or that a report of a fault should name."""
+"""Facts about this machine that decide how npgpt computes on it, or that a bug report should include."""
 
 import ctypes
 import os
@@ -15,7 +15,7 @@ from npgpt.version import __version__
 
 
 def about_machine() -> dict[str, Any]:
-    """CPU, architecture, cores, system and C library."""
+    """Return CPU, architecture, cores, system and C library."""
     return {
         "cpu": _cpu_name(),
         "architecture": platform.machine(),
@@ -35,12 +35,12 @@ def _cpu_name() -> str:
 
 
 def about_versions() -> dict[str, Any]:
-    """Versions of what npgpt stands on."""
+    """Return the versions of npgpt, Python and the libraries that npgpt uses."""
     return {
         "npgpt": __version__,
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "numpy": np.__version__,
-        "blas": f"{_blas()}; only textbook layers use it",
+        "blas": f"{_blas()}; only the textbook layers use it",
         "numba": _version("numba"),
         "llvmlite": _version("llvmlite") + _llvm(),
     }
@@ -49,7 +49,7 @@ def about_versions() -> dict[str, Any]:
 def _version(package: str) -> str:
     try:
         return version(package)
-    except ImportError:  # PackageNotFoundError is one
+    except ImportError:  # PackageNotFoundError is a subclass
         return "not installed"
 
 
@@ -62,11 +62,11 @@ def _llvm() -> str:
 
 
 def _blas() -> str:
-    """NumPy's BLAS, and, if it is OpenBLAS, for which kind of CPU it computes."""
+    """Return the name of NumPy's BLAS; for OpenBLAS, also the kind of CPU that its kernels are chosen for."""
     try:
         about = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
         name = f"{about['name']} {about['version']}"
-        import numpy.linalg._umath_linalg as user  # a library that is linked with it
+        import numpy.linalg._umath_linalg as user  # a library that is linked with BLAS
 
         library = ctypes.CDLL(user.__file__)
     except (ImportError, KeyError, TypeError, OSError):
@@ -81,7 +81,7 @@ def _blas() -> str:
 
 
 def about_kernels() -> dict[str, Any]:
-    """What the compiled layers are made for here; where they cannot be compiled, why."""
+    """Return the settings of the compiled layers on this machine; or why they cannot be compiled."""
     with warnings.catch_warnings(record=True) as said_why:
         warnings.simplefilter("always", UserWarning)
         if not can_compile():
@@ -97,12 +97,12 @@ def about_kernels() -> dict[str, Any]:
     files = list(folder.rglob("*.nbc")) if folder else []
     return {
         "layers": "compiled",
-        "cpu for LLVM": f"{host_cpu()}; {', '.join(overridden) or 'no other was asked for'}",
+        "cpu for LLVM": f"{host_cpu()}; {', '.join(overridden) or 'no other CPU was set'}",
         "threads": get_num_threads(),
         "pool": "npgpt's own; Numba's threading layer is not used",
-        "tile": f"{tile.chosen_tile().name}, in registers of {tile.TILE_LANES} numbers",
-        "blocks": f"{matmul.DEPTH} deep, {matmul.WIDTH} columns, {matmul.PANELS} rows; "
+        "tile": f"{tile.chosen_tile().name}, in registers of {tile.TILE_LANES} lanes",
+        "blocks": f"depth {matmul.DEPTH}, {matmul.WIDTH} columns, {matmul.PANELS} rows; "
         f"{matmul.PACK * 4 / 2**20:.1f} MiB for each thread",
-        "cache": f"{folder}, which only you can write" if folder else "none: no folder can be written by you alone",
-        "in it": f"{len(files)} kernels, {sum(file.stat().st_size for file in files) / 2**20:.1f} MiB",
+        "cache": f"{folder}, writable by you alone" if folder else "none: there is no folder that only you can write",
+        "cached": f"{len(files)} kernels, {sum(file.stat().st_size for file in files) / 2**20:.1f} MiB",
     }

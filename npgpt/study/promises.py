@@ -1,4 +1,4 @@
-"""What npgpt promises, checked in a few seconds on the machine that it runs on."""
+"""npgpt's promises, checked in a few seconds on this machine."""
 
 import functools
 import multiprocessing
@@ -15,14 +15,14 @@ from npgpt.study.check import METHODS, check_case, make_case
 from npgpt.study.reproducible import MODELS, PLAIN_LIBRARIES, STEPS, hash_elsewhere, text, train, weights_hash
 
 THREADS = (1, 2, 3)
-LAYERS = ("Block", "CrossEntropy", "Embedding", "VocabularyHead")  # a block has the other layers in it
+LAYERS = ("Block", "CrossEntropy", "Embedding", "VocabularyHead")  # a block contains the other layers
 ALLOWED = 1e-5  # relative difference between compiled layers, in float32, and the textbook's in float64
-PATIENCE = 120  # seconds for a child to compute a hash
+PATIENCE = 120  # seconds to wait for a child's hash
 
 
 @dataclass(frozen=True)
 class Promise:
-    """A promise, whether it holds, and what was seen when it was checked."""
+    """A promise, whether it holds, and the result of its check."""
 
     name: str
     holds: bool
@@ -34,11 +34,11 @@ def gradients_are_right() -> tuple[bool, str]:
     numbers = {method: [check.error for check in checks if check.method == method] for method in METHODS}
     errors = (f"{method} {max(of):.0e}" for method, of in numbers.items() if method != "Taylor")
     right = all(check.passed for check in checks)
-    return right, f"{len(checks)} checks of {', '.join(LAYERS)}; largest error, {', '.join(errors)}"
+    return right, f"{len(checks)} checks of {', '.join(LAYERS)}; largest errors: {', '.join(errors)}"
 
 
 def compiled_equals_textbook() -> tuple[bool, str]:
-    """A GPT that has learned a little, and the same in float64."""
+    """Compare a GPT after three training steps with the same GPT in float64."""
     compiled = train(MODELS[0], 3)[0]
     textbook = compiled.astype(np.float64)
     ids = text()[: 4 * 12].reshape(4, 12)
@@ -54,22 +54,22 @@ def compiled_equals_textbook() -> tuple[bool, str]:
     largest = max(differences, key=lambda difference: difference if difference == difference else np.inf)
     return (
         largest <= ALLOWED,
-        f"loss and {len(differences) - 1} gradients of a small GPT, float32 against float64: {largest:.0e} at most, "
-        f"relatively; {ALLOWED:.0e} is allowed",
+        f"loss and {len(differences) - 1} gradients of a small GPT, float32 against float64: largest relative "
+        f"difference {largest:.0e}, allowed {ALLOWED:.0e}",
     )
 
 
 @functools.cache
 def hash_here() -> str:
-    """``weights_hash`` of this process, computed once."""
+    """Return ``weights_hash`` of this process, computed once."""
     return weights_hash()
 
 
 def hash_or_none() -> str | None:
-    """The hash to compare with another machine's; None where it cannot be computed, and a promise says why."""
+    """Return the hash to compare with another machine's; None where it cannot be computed."""
     try:
         return hash_here()
-    except Exception:  # the promises have said why
+    except Exception:  # the promises report the reason
         return None
 
 
@@ -85,7 +85,7 @@ def same_for_any_threads() -> tuple[bool, str]:
 
 def same_in_a_fork() -> tuple[bool, str]:
     if not hasattr(os, "fork"):
-        return True, "there are none on this system"
+        return True, "this system has no fork"
     context = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)
 
@@ -94,23 +94,23 @@ def same_in_a_fork() -> tuple[bool, str]:
         sender.send(weights_hash(STEPS, 2))
 
     child = context.Process(target=work, daemon=True)
-    hash_here()  # so that there are threads, which the child will miss
+    hash_here()  # this starts threads, which the child does not inherit
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of forking while there are threads
+        warnings.simplefilter("ignore", DeprecationWarning)  # about a fork while threads run
         child.start()
     sender.close()
     try:
-        found = receiver.recv() if receiver.poll(PATIENCE) else f"nothing in {PATIENCE} s"
+        found = receiver.recv() if receiver.poll(PATIENCE) else f"no hash in {PATIENCE} s"
     except EOFError:
         found = "it died"
     child.kill()
     child.join()
-    return _same({"it": found}, "which has to start threads of its own")
+    return _same({"the child": found}, "the child starts its own threads")
 
 
 def same_beside_other_libraries() -> tuple[bool, str]:
     found = hash_elsewhere(STEPS, 2, PLAIN_LIBRARIES)[1]
-    return _same({"then": found}, "in a process where NumPy, OpenBLAS and libc use an older CPU's instructions")
+    return _same({"there": found}, "in a process where NumPy, OpenBLAS and libc use an older CPU's instructions")
 
 
 CHECKS = {
@@ -123,10 +123,10 @@ CHECKS = {
 
 
 def check_promises() -> Iterator[Promise]:
-    """Check all of ``CHECKS``, each when it is asked for; a check that raises anything does not hold."""
+    """Yield the result of each of ``CHECKS``; a check that raises an exception does not hold."""
     for name, check in CHECKS.items():
         try:
             holds, seen = check()
-        except Exception as error:  # whatever it is, the next check is still wanted
+        except Exception as error:  # the next checks still run
             holds, seen = False, f"cannot be checked: {type(error).__name__}: {error}"
         yield Promise(name, holds, seen)

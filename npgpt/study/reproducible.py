@@ -1,7 +1,7 @@
-"""The same bits: small GPTs are trained, and what they have learned becomes one hash, to compare with others.
+"""The same bits: small GPTs are trained, and their weights give one hash, to compare with other machines.
 
-It is the same for any number of threads, in a forked child, and on every CPU, whatever NumPy, its BLAS and the C
-library make of that CPU: on the way to the weights, all of them do integers and + − × ÷ and square roots at most.
+The hash is the same for any number of threads, in a forked child, and on every CPU. NumPy, its BLAS and the C library
+choose code by CPU, but they compute only integers and + − × ÷ and square roots of the numbers that reach the weights.
 """
 
 import hashlib
@@ -22,8 +22,8 @@ from npgpt.optim import AdamW
 from npgpt.rng import make_key, random_bits
 from npgpt.train import optimizer_of, training_steps
 
-# Sizes at which tiles and registers are cut off at their ends. The first has an MLP so wide (528) that a product goes
-# through more than one block of k, and threads share it; the second a context of several tiles of attention.
+# Sizes that leave partial tiles and registers. In the first model the MLP is so wide (528) that a product takes more
+# than one block of k, and threads share it. In the second the context takes several tiles of attention.
 MODELS = (
     GPTConfig(37, 11, n_layer=2, n_head=3, n_embd=132, dropout=0.1, activation="gelu_tanh"),
     GPTConfig(37, 75, n_layer=2, n_head=3, n_embd=24, dropout=0.2, activation="gelu", tie_weights=False),
@@ -31,7 +31,7 @@ MODELS = (
 )
 STEPS = 20
 
-# What makes libraries leave out what this CPU has: OpenBLAS, the C library, and NumPy, which has its own names for it.
+# Settings that make OpenBLAS, the C library and NumPy ignore this CPU's newer instructions.
 PLAIN_LIBRARIES = {
     "OPENBLAS_CORETYPE": "Nehalem",
     "GLIBC_TUNABLES": "glibc.cpu.hwcaps=-AVX2,-FMA",
@@ -40,14 +40,14 @@ PLAIN_LIBRARIES = {
 
 
 def training(steps: int) -> TrainConfig:
-    """Everything that a step can do: a rising and a falling rate, micro-batches of unequal size, decay, clipping."""
+    """Return settings that use every part of a step: warm-up, cosine, unequal micro-batches, decay, clipping."""
     return TrainConfig(
         steps=steps, batch_size=5, micro_batches=2, learning_rate=0.01, warmup_steps=5, grad_clip=1.4, seed=3
     )
 
 
 def text(n: int = 400) -> Array:
-    """Ids that can be learned: each follows from the one before it, but for every fourth, which is random."""
+    """Return ids that can be learned: each follows from the one before it; about every fourth is random."""
     random = random_bits(make_key("bits"), np.arange(n, dtype=np.uint32))
     ids = np.zeros(n, np.int64)
     for i in range(1, n):
@@ -56,19 +56,20 @@ def text(n: int = 400) -> Array:
 
 
 def need_kernels() -> None:
-    """Refuse to go on where textbook layers would compute instead, whose bits are nobody's promise.
+    """Raise where kernels cannot be compiled: the bits of the textbook layers are not promised.
 
     Raises
-        NpgptError, after the warning that says why.
+        NpgptError, after a warning with the reason.
     """
     if not can_compile():
         raise NpgptError("kernels cannot be compiled here")
 
 
 def train(config: GPTConfig, steps: int) -> tuple[GPT, AdamW, list[float]]:
-    """A compiled GPT after so many steps, the optimizer with its moments, which ``npgpt.train`` does not show, and what
-    is float64 on the way: learning rates, norms of gradients, powers of beta. When they are rounded to float32, their
-    last bits are mostly lost, and so would not be seen in the weights.
+    """Train a compiled GPT. Return it, its optimizer (for the moments), and the float64 numbers of all steps.
+
+    These numbers are learning rates, gradient norms and powers of beta. Rounding to float32 loses their last bits, so
+    the weights alone would not show a difference.
     """
     need_kernels()
     settings = training(steps)
@@ -81,7 +82,7 @@ def train(config: GPTConfig, steps: int) -> tuple[GPT, AdamW, list[float]]:
 
 
 def weights_hash(steps: int = STEPS, threads: int | None = None) -> str:
-    """SHA-256 of what ``train`` returns for each of ``MODELS``, after so many steps by so many threads.
+    """Return the SHA-256 of the results of ``train`` for all ``MODELS``.
 
     Raises
         NpgptError if kernels cannot be compiled here.
@@ -103,10 +104,10 @@ def weights_hash(steps: int = STEPS, threads: int | None = None) -> str:
 
 
 def hash_elsewhere(steps: int, threads: int, variables: Mapping[str, str]) -> tuple[str, str]:
-    """(tile, hash) of ``weights_hash`` in a process of its own, with other environment variables.
+    """Return (tile, hash) of ``weights_hash`` in a new process with other environment variables.
 
     Raises
-        NpgptError if kernels cannot be compiled here, or that process fails: with the end of what it said.
+        NpgptError if kernels cannot be compiled here, or if the process fails: with the end of its error output.
     """
     need_kernels()
     program = (
@@ -117,6 +118,6 @@ def hash_elsewhere(steps: int, threads: int, variables: Mapping[str, str]) -> tu
         [sys.executable, "-c", program], env=os.environ | dict(variables), capture_output=True, encoding="utf-8"
     )
     if ran.returncode:
-        raise NpgptError(f"a process with {dict(variables)} ended with {ran.returncode}: {ran.stderr[-1000:]}")
+        raise NpgptError(f"a process with {dict(variables)} failed, exit code {ran.returncode}: {ran.stderr[-1000:]}")
     tile, found = ran.stdout.splitlines()
     return tile, found

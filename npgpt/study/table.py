@@ -28,7 +28,7 @@ def _row(kind: type[Layer]) -> str:
     compiled = sum(mutant.compiled for mutant in mutants)
     exercise = next((e.name for e in EXERCISES.values() if isinstance(e, LayerExercise) and e.kind is kind), "")
     says = f"{len(mutants)}" + (f" ({compiled} of them compiled)" if compiled else "")
-    example = f", as “{mutants[0].says}”" if mutants else ""
+    example = f", for example “{mutants[0].says}”" if mutants else ""
     link = f"[{file.name}](../npgpt/{file.as_posix()})"
     return f"| `{name}` | {link} | {', '.join(cases)} | {says}{example} | {f'`{exercise}`' if exercise else ''} |"
 

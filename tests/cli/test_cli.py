@@ -63,13 +63,13 @@ def test_train_writes_a_run_folder(text: str, capsys: pytest.CaptureFixture[str]
     assert rows[2]["tokens_per_s"] > 0
 
 
-def test_a_saved_configuration_gives_the_same_run(trained: str) -> None:
+def test_saved_configuration_gives_the_same_run(trained: str) -> None:
     assert main(["train", "--config", "run/config.toml", "--out", "again"]) == 0
     assert Path("again/model.safetensors").read_bytes() == Path("run/model.safetensors").read_bytes()
     assert Path("again/config.toml").read_text() == Path("run/config.toml").read_text()
 
 
-def test_flags_beat_the_file_and_the_file_the_defaults(text: str) -> None:
+def test_flags_override_the_file_and_the_file_overrides_defaults(text: str) -> None:
     Path("c.toml").write_text("[model]\nn_layer = 2\nn_head = 2\n[train]\nseed = 5\n")
     assert main(["train", "--text", text, "--config", "c.toml", *TINY, "--no-tie-weights", "--out", "run"]) == 0
     config = RunConfig.load("run/config.toml")
@@ -78,7 +78,7 @@ def test_flags_beat_the_file_and_the_file_the_defaults(text: str) -> None:
     assert config.data.text == [text]
 
 
-def test_flags_of_0_1_work_with_a_note(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_old_flags_of_0_1_work_with_a_note(text: str, capsys: pytest.CaptureFixture[str]) -> None:
     old = ["--kernels", "textbook", "--ledger-every", "2"]
     assert main(["train", "--text", text, "--out", "run", *TINY, *old]) == 0
     notes = capsys.readouterr().err
@@ -110,7 +110,7 @@ def test_several_texts_are_separate_documents(text: str, capsys: pytest.CaptureF
     assert "text: text.txt, b.txt" in capsys.readouterr().out
 
 
-def test_a_run_is_not_overwritten_unless_said(trained: str, text: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_run_is_not_overwritten_without_the_flag(trained: str, text: str, capsys: pytest.CaptureFixture[str]) -> None:
     before = {path.name: path.read_bytes() for path in Path(trained).iterdir()}
     assert "already holds a run" in fails(capsys, "train", "--text", text, "--out", "run", *TINY)
     assert "cannot be divided" in fails(capsys, "train", "--overwrite", "--out", "run", "--n-head", "3")
@@ -157,7 +157,7 @@ def test_bad_input_gets_one_clear_message(trained: str, text: str, capsys: pytes
     assert "model.safetensors is missing" in fails(capsys, "sample", "run")
 
 
-def test_a_run_that_goes_astray_keeps_its_last_good_weights(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_diverged_run_keeps_its_last_good_weights(text: str, capsys: pytest.CaptureFixture[str]) -> None:
     words = fails(
         capsys, "train", "--text", text, "--out", "run", *TINY, "--learning-rate=1e30", "--eval-every=1", code=4
     )
@@ -167,7 +167,7 @@ def test_a_run_that_goes_astray_keeps_its_last_good_weights(text: str, capsys: p
     assert main(["sample", "run", "--max-tokens", "2"]) == 0
 
 
-def test_words_of_the_prompt(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_words_in_the_prompt_give_a_note(text: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "--text", text, "--out", "run", "--tokenizer", "word", *TINY]) == 0
     capsys.readouterr()
     assert main(["sample", "run", "--prompt", "The zebra", "--max-tokens", "1"]) == 0
@@ -176,7 +176,7 @@ def test_words_of_the_prompt(text: str, capsys: pytest.CaptureFixture[str]) -> N
     assert shown.out.startswith(("The zebra ", "The zebra."))
 
 
-def test_tokenize(text: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tokenize_commands(text: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     assert main(["tokenize", "train", text, "--vocab-size", "280", "--out", "vocab.json"]) == 0
     assert "280 tokens" in capsys.readouterr().out
     sentence = "The cat\x1b[31m sat – 東京"
@@ -197,7 +197,7 @@ def test_tokenize(text: str, capsys: pytest.CaptureFixture[str], monkeypatch: py
     assert all(", pair count " in step for step in steps[1:])
 
 
-def test_tokenize_reads_vocabularies_of_others(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_tokenize_reads_other_vocabulary_formats(text: str, capsys: pytest.CaptureFixture[str]) -> None:
     tokenizer = BPETokenizer.train(TEXT, vocab_size=270)
     Path("gpt2").mkdir()
     tokenizer.to_gpt2("gpt2/encoder.json", "gpt2/vocab.bpe")
@@ -222,7 +222,7 @@ def test_gradcheck_prints_a_table_or_json(capsys: pytest.CaptureFixture[str]) ->
     assert {check["tensor"] for check in checks} == {"input x", "param weight", "param bias", "kept x"}
 
 
-def test_gradcheck_ends_with_1_when_a_gradient_is_wrong(
+def test_gradcheck_exits_with_1_if_a_gradient_is_wrong(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def wrong(self: layers.ReLU, dy: Array, cache: Cache) -> Array:
@@ -256,7 +256,7 @@ def without_compilation(error: str) -> str:
     return "".join(line for line in error.splitlines(True) if not line.startswith("npgpt: compiling kernels"))
 
 
-def test_a_run_that_is_killed_can_be_sampled(text: str) -> None:
+def test_killed_run_can_be_sampled(text: str) -> None:
     long = [*TINY, "--steps", "100000", "--eval-every", "5"]
     with python("train", "--text", text, "--out", "run", *long) as process:
         deadline = time.monotonic() + 60
@@ -267,7 +267,7 @@ def test_a_run_that_is_killed_can_be_sampled(text: str) -> None:
     assert main(["sample", "run", "--max-tokens", "3"]) == 0
 
 
-def test_a_pipe_that_is_closed_early_is_no_error(trained: str) -> None:
+def test_early_closed_pipe_is_not_an_error(trained: str) -> None:
     with python("sample", trained, "--max-tokens", "500") as process:
         assert process.stdout is not None and process.stderr is not None
         process.stdout.read(1)
@@ -276,14 +276,14 @@ def test_a_pipe_that_is_closed_early_is_no_error(trained: str) -> None:
         assert without_compilation(process.stderr.read()) == ""
 
 
-def test_text_that_is_no_utf8(trained: str) -> None:
+def test_text_that_is_not_utf8_is_rejected(trained: str) -> None:
     with python("tokenize", "encode", "--vocab", trained, stdin=b"caf\xe9") as process:
         out, error = process.communicate()
     assert (process.returncode, out) == (2, "")
     assert "standard input is not UTF-8 text: byte 0xe9 at offset 3" in error
 
 
-def test_a_terminal_without_unicode_shows_codes(trained: str) -> None:
+def test_terminal_without_unicode_shows_escapes(trained: str) -> None:
     with python("sample", trained, "--prompt", "é东", "--max-tokens", "1") as process:
         assert process.communicate()[0].startswith("é东")
     settings = {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
@@ -294,5 +294,5 @@ def test_a_terminal_without_unicode_shows_codes(trained: str) -> None:
 
 
 @pytest.mark.viz
-def test_loss_is_drawn(trained: str) -> None:
+def test_loss_curve_is_drawn(trained: str) -> None:
     assert Path("run/loss.png").read_bytes().startswith(b"\x89PNG")

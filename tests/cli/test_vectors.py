@@ -56,7 +56,7 @@ def test_similar_and_analogy(folder: Path, capsys: pytest.CaptureFixture[str]) -
     assert said(capsys, "analogy", "man", "king", "woman", "--vectors", "v.txt").splitlines()[-1].split()[1] == "apple"
 
 
-def test_words_of_a_file_cannot_move_the_cursor(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_control_characters_in_words_are_escaped(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     save_vectors(WordVectors(["a", "\x1b[2J", "\u202ebc"], np.eye(3)), "evil.txt")
     assert "\x1b" not in said(capsys, "similar", "a", "--vectors", "evil.txt")
     assert "\x1b" not in refused(capsys, "similar", "\x1b[3J", "--vectors", "evil.txt")
@@ -64,7 +64,7 @@ def test_words_of_a_file_cannot_move_the_cursor(folder: Path, capsys: pytest.Cap
     assert "\x1b" not in out and "\u202e" not in out
 
 
-def test_evaluate(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_evaluate_analogies_and_pairs(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("q.txt").write_text(": family\nMan king woman queen\nman king boy prince\n: \x1b[31m\nking man queen woman\n")
     Path("p.tsv").write_text("king\tqueen\t9\nman\twoman\t8\nking\tapple\t1\n")
     out = said(capsys, "evaluate", "q.txt", "p.tsv", "--vectors", "v.txt")
@@ -79,7 +79,7 @@ def test_evaluate(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     )
 
 
-def test_plot_draws_in_letters(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_plot_draws_text(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = said(capsys, "plot", "man", "king", "woman", "queen", "--parallelogram", "--vectors", "v.txt")
     assert all(word in out for word in ("man", "king", "woman", "queen", "fourth corner 0.4"))
     assert "needs four words" in refused(
@@ -88,7 +88,7 @@ def test_plot_draws_in_letters(folder: Path, capsys: pytest.CaptureFixture[str])
     assert "three different words" in refused(capsys, "plot", "man", "man", "king", "--vectors", "v.txt")
 
 
-def test_train(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_train_writes_vectors(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("text.txt").write_text("The cat sat. The dog sat!\n\nA cat and a dog ran.\n" * 30)
     flags = ["--min-count=1", "--n-embd=8", "--epochs=1", "--out=t.npz"]
     assert "saved in t.npz" in said(capsys, "train", "text.txt", *flags)
@@ -98,7 +98,7 @@ def test_train(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert not Path("e.npz").exists()
 
 
-def test_flags_are_the_fields_of_word2vecs_configuration() -> None:
+def test_flags_match_the_word2vec_configuration() -> None:
     parser = argparse.ArgumentParser()
     command.add_parser(parser.add_subparsers())
     for flags, changed in ([], {}), (["--window=2", "--algorithm=cbow"], {"window": 2, "algorithm": "cbow"}):
@@ -106,7 +106,7 @@ def test_flags_are_the_fields_of_word2vecs_configuration() -> None:
         assert given_flags(options, Word2VecConfig) == changed
 
 
-def test_a_run_is_shown_before_and_after(run_folder: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_vectors_of_a_run_before_and_after_training(run_folder: str, capsys: pytest.CaptureFixture[str]) -> None:
     out = said(capsys, "--run", run_folder)
     assert "nearest before training" in out and "after training: two axes" in out
     out = said(capsys, "similar", " the", "--run", run_folder, "--n", "2")
@@ -119,7 +119,7 @@ def test_a_run_is_shown_before_and_after(run_folder: str, capsys: pytest.Capture
     assert " the" in load_vectors("tokens.npz")
 
 
-def test_what_is_missing_is_said(
+def test_missing_inputs_give_clear_messages(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(vectors_index, "installed_glove", lambda: None)

@@ -65,7 +65,7 @@ def test_index_and_search(method: str, capsys: pytest.CaptureFixture[str]) -> No
 
 
 @pytest.mark.usefixtures("folder")
-def test_paragraphs_are_documents(capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_paragraph_is_a_document(capsys: pytest.CaptureFixture[str]) -> None:
     Path("both.txt").write_text(f"{CATS}\n \n\n{WAR}\n\n\n")
     assert command("index", "both.txt", "--paragraphs", "--out", "i") == 0
     assert command("search", "i", "home of an army", "--n", "1") == 0
@@ -73,7 +73,7 @@ def test_paragraphs_are_documents(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.usefixtures("folder")
-def test_what_the_commands_refuse() -> None:
+def test_invalid_arguments_are_rejected() -> None:
     for says, *arguments in (
         ("needs --run DIR", "index", "cats.txt", "--out", "i", "--method", "gpt"),
         ("no other method takes one", "index", "cats.txt", "--out", "i", "--run", "run"),
@@ -99,7 +99,7 @@ def test_what_the_commands_refuse() -> None:
 
 
 @pytest.mark.usefixtures("folder")
-def test_a_model_that_has_changed_or_moved(capsys: pytest.CaptureFixture[str]) -> None:
+def test_index_of_a_moved_or_changed_model(capsys: pytest.CaptureFixture[str]) -> None:
     command("index", "cats.txt", "--out", "i", "--method", "gpt", "--run", "run")
     Path("run").rename("moved")
     with pytest.raises(RunError, match="is not a folder"):
@@ -128,7 +128,7 @@ def test_a_model_that_has_changed_or_moved(capsys: pytest.CaptureFixture[str]) -
     ids=str,
 )
 @pytest.mark.usefixtures("folder")
-def test_a_damaged_encoder_is_refused(method: str, change: dict[str, Any], says: str) -> None:
+def test_damaged_encoder_is_rejected(method: str, change: dict[str, Any], says: str) -> None:
     command("index", "cats.txt", "war.txt", "--out", "i", "--method", method, *NEEDS.get(method, ()))
     index = DocumentIndex.load("i")
     tensors = {"vectors": index.vectors} | {f"encoder.{name}": array for name, array in index.arrays.items()}
@@ -139,7 +139,7 @@ def test_a_damaged_encoder_is_refused(method: str, change: dict[str, Any], says:
 
 
 @pytest.mark.usefixtures("folder")
-def test_what_is_shown_cannot_move_the_cursor(capsys: pytest.CaptureFixture[str]) -> None:
+def test_control_characters_in_results_are_escaped(capsys: pytest.CaptureFixture[str]) -> None:
     name = "red\x1b[31m.txt"
     Path(name).write_text("cat \x1b[2J \x9b cat")
     assert command("index", name, "--out", "i") == 0

@@ -95,7 +95,7 @@ def unchanged() -> dict[str, str]:
     return witness({})
 
 
-def test_what_is_hashed_is_what_training_makes() -> None:
+def test_hashed_weights_equal_trained_weights() -> None:
     clipped = []
     for config in MODELS:
         ours, optimizer, _ = train(config, STEPS)
@@ -109,19 +109,19 @@ def test_what_is_hashed_is_what_training_makes() -> None:
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
-def test_any_number_of_threads(threads: int) -> None:
+def test_hash_is_equal_for_any_number_of_threads(threads: int) -> None:
     assert hash_elsewhere(STEPS, threads, {})[1] == reference()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("cpu", CPUS)
-def test_any_cpu(cpu: str) -> None:
+def test_hash_is_equal_for_any_cpu(cpu: str) -> None:
     need(cpu)
     assert trained_for(cpu)[1] == reference()
 
 
 @pytest.mark.slow
-def test_every_kind_of_cpu_has_a_tile_of_its_own() -> None:
+def test_each_kind_of_cpu_has_its_own_tile() -> None:
     for cpu in CPUS:
         need(cpu)
     tiles = {cpu: trained_for(cpu)[0] for cpu in CPUS}
@@ -132,7 +132,7 @@ def test_every_kind_of_cpu_has_a_tile_of_its_own() -> None:
 @pytest.mark.parametrize(
     "variables", [NUMPY, GLIBC, {"OPENBLAS_CORETYPE": "Haswell"}, {"OPENBLAS_CORETYPE": "Nehalem"}], ids=str
 )
-def test_whatever_other_libraries_do(variables: dict[str, str]) -> None:
+def test_hash_is_equal_for_any_library_settings(variables: dict[str, str]) -> None:
     if variables.get("OPENBLAS_CORETYPE") == "Haswell":
         need("haswell")
     assert hash_elsewhere(STEPS, 2, variables)[1] == reference()
@@ -140,14 +140,14 @@ def test_whatever_other_libraries_do(variables: dict[str, str]) -> None:
 
 
 @pytest.mark.slow
-def test_a_cpu_without_anything() -> None:
+def test_hash_is_equal_without_vector_units() -> None:
     """Without vector units and fused multiply-adds, which the C library then computes: that is slow, so one step."""
     need("generic")
     assert hash_elsewhere(1, 2, CPUS["generic"] | PLAIN_LIBRARIES)[1] == weights_hash(1, 1)
 
 
 @pytest.mark.slow
-def test_those_settings_do_change_bits() -> None:
+def test_library_settings_change_other_results() -> None:
     """Else the tests above would show nothing."""
     need("haswell")
     has = importlib.import_module("numpy._core._multiarray_umath").__cpu_features__
@@ -165,11 +165,11 @@ def test_those_settings_do_change_bits() -> None:
         assert "matmul" in changed({"OPENBLAS_CORETYPE": "Nehalem"})
 
 
-def test_the_hash_depends_on_every_step() -> None:
+def test_hash_depends_on_every_step() -> None:
     assert len({weights_hash(steps, 1) for steps in (1, 2, 3)}) == 3
 
 
-def test_doctor_finds_that_all_promises_hold(
+def test_doctor_reports_that_all_promises_hold(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["doctor"]) == 0
@@ -186,7 +186,7 @@ def test_doctor_finds_that_all_promises_hold(
     assert seen["holds"] and all(promise["holds"] for promise in seen["promises"])
 
 
-def test_doctor_ends_with_1_when_a_promise_fails(
+def test_doctor_exits_with_1_if_a_promise_fails(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fail() -> tuple[bool, str]:
@@ -202,7 +202,7 @@ def test_doctor_ends_with_1_when_a_promise_fails(
     assert main(["doctor", "--json"]) == 1
 
 
-def test_doctor_sees_other_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_detects_different_bits(monkeypatch: pytest.MonkeyPatch) -> None:
     codes = iter(["same", "other", "same", "same"])
     monkeypatch.setattr(promises, "weights_hash", lambda *_: next(codes))
     promises.hash_here.cache_clear()

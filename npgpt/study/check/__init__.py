@@ -1,4 +1,4 @@
-"""Is a gradient right? Witnesses that share no code with backward, laws, and a diagnosis."""
+"""Gradient checks: methods that share no code with the backward pass, laws, and a diagnosis."""
 
 from npgpt.study.check.cases import CASES, Case, Sizes, TrainingLoss, compile_case, make_case, of_order_one
 from npgpt.study.check.checker import check_case, check_cases, gradcheck, upstream

@@ -1,5 +1,5 @@
 # B batch, T time, H heads, D head size, C channels (C = H·D), V vocabulary
-"""How to make each layer, with weights of order one, and inputs that it takes: for the laws and for the checker."""
+"""Cases for the laws and the checker: each layer with weights of order one, and inputs for it."""
 
 import dataclasses
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from npgpt.model import GPT
 
 @dataclass(frozen=True)
 class Sizes:
-    """The sizes that a case is made with. All different where they may be, so that a swapped axis is an error."""
+    """The sizes of a case. They differ from each other where possible, so that a swapped axis is an error."""
 
     B: int = 2
     T: int = 5
@@ -38,9 +38,9 @@ class Case:
 
     Attributes
         inputs: argument of forward -> value, in order. Float arrays get gradients, others do not.
-        wrong: the same with a shape that the layer must refuse; None if it takes any shape.
-        time_axis: the axis of inputs and output along which nothing may flow backwards; None if there is none.
-        training: whether dropout drops. Its masks are the same in every pass of a case.
+        wrong: inputs of a shape that the layer must reject; None if it takes any shape.
+        time_axis: the time axis of inputs and output of a causal layer; None for other layers.
+        training: whether dropout is active. Its masks are the same in every pass of a case.
         sizes: letter -> size.
     """
 
@@ -62,11 +62,11 @@ class Case:
         return Cache(**{"training": self.training, "seed": 1, "step": 2} | settings)
 
     def forward(self, cache: Cache, **changed: Any) -> Array:
-        """Run the layer on the inputs, some of which may be replaced."""
+        """Run the layer on the inputs; ``changed`` replaces some of them."""
         return self.layer.forward(*(self.inputs | changed).values(), cache)
 
     def backward(self, dy: Array, cache: Cache) -> dict[str, Array]:
-        """Input -> gradient."""
+        """Run backward; return input -> gradient."""
         grads = self.layer.backward(dy, cache)
         grads = () if grads is None else grads if isinstance(grads, tuple) else (grads,)
         return dict(zip(self.float_inputs(), grads, strict=True))
@@ -96,9 +96,8 @@ Make = Callable[[str, Sizes, Random], Case]
 def of_order_one(layer: AnyLayer, random: Random) -> AnyLayer:
     """Draw every parameter, biases and gains too, with standard deviation 1/2: small weights hide mistakes.
 
-    With twice as much, softmax saturates after a few layers, and the curvature spoils central differences.
-    Layer norms get a large ε: so it is seen, and a few channels that happen to be nearly equal do not enlarge every
-    rounding error.
+    With a standard deviation of 1, softmax saturates after a few layers, and the curvature spoils central differences.
+    Layer norms get a large ε. So a missing ε is found, and nearly equal channels do not amplify rounding errors.
     """
     for param in layer.parameters().values():
         param.value[...] = 0.5 * random.normal(size=param.value.shape)
@@ -109,7 +108,7 @@ def of_order_one(layer: AnyLayer, random: Random) -> AnyLayer:
 
 
 def _on_tokens(make: Callable[[Sizes], Layer], any_shape: bool = False, training: bool = False) -> Make:
-    """A layer that takes x of shape (B, T, C)."""
+    """Return a function that makes cases of a layer with an input x of shape (B, T, C)."""
 
     def case(name: str, sizes: Sizes, random: Random) -> Case:
         x = random.normal(size=(sizes.B, sizes.T, sizes.C))
@@ -140,7 +139,7 @@ def _scores(make: Callable[[Sizes], Layer]) -> Make:
 
 
 def _fewer(sizes: Sizes) -> int:
-    """Distances that a score layer tells apart: fewer than there are, if there are some, so that the last is shared."""
+    """Return the number of distances of a score layer: fewer than T where possible, so that some share the last one."""
     return max(1, sizes.T - 1)
 
 
@@ -173,10 +172,10 @@ def _head_loss(name: str, sizes: Sizes, random: Random) -> Case:
 
 
 def _gpt(n_layer: int = 1, loss: bool = True, ignored: bool = False, **options: Any) -> Make:
-    """A whole model; its logits, or its loss."""
+    """Return a function that makes cases of a whole model, with its logits or its loss as output."""
 
     def case(name: str, sizes: Sizes, random: Random) -> Case:
-        D = max(sizes.D, 2) if options.get("positions") == "rotary" else sizes.D  # a pair, to be turned
+        D = max(sizes.D, 2) if options.get("positions") == "rotary" else sizes.D  # a rotation needs a pair of channels
         config = GPTConfig(sizes.V, sizes.T + 1, n_layer, n_head=sizes.H, n_embd=sizes.H * D, **options)
         gpt = of_order_one(GPT(config, dtype=np.float64), random)
         ids = _ids(sizes, random)
@@ -192,7 +191,7 @@ def _gpt(n_layer: int = 1, loss: bool = True, ignored: bool = False, **options: 
 
 def _ids(sizes: Sizes, random: Random) -> Array:
     ids = random.integers(0, sizes.V, (sizes.B, sizes.T))
-    ids[-1, -1] = ids[0, 0]  # one that stands twice
+    ids[-1, -1] = ids[0, 0]  # a repeated id
     return ids
 
 
@@ -200,7 +199,7 @@ def _targets(sizes: Sizes, random: Random, ignored: bool) -> Array:
     targets = random.integers(0, sizes.V, (sizes.B, sizes.T))
     if ignored:
         targets[random.random(targets.shape) < 0.4] = IGNORE_INDEX
-        targets[0, 0] = 0  # at least one counts
+        targets[0, 0] = 0  # at least one is not ignored
     return targets
 
 
@@ -257,18 +256,18 @@ CASES: dict[str, Make] = {
     "GPT-none": _gpt(positions="none"),
 }
 
-# A block and a whole model have many tensors; smaller ones keep the check of each cell of each short.
+# A block and a whole model have many tensors; small sizes keep the check of every cell fast.
 SMALL = Sizes(B=2, T=3, H=2, D=3, V=7)
 
 
 def make_case(name: str, sizes: Sizes | None = None, seed: int = 0) -> Case:
-    """The case of this name; without sizes, with those that the checker uses."""
+    """Return the case of this name, by default with the checker's sizes."""
     sizes = sizes or (SMALL if name.startswith(("Block", "GPT")) else Sizes())
     case = CASES[name](name, sizes, np.random.default_rng(seed))
     return dataclasses.replace(case, sizes={letter: getattr(sizes, letter) for letter in "BTHDVC"})
 
 
 def compile_case(case: Case) -> Case:
-    """The same in float32, computed by the compiled layers."""
+    """Return the case in float32, with a compiled layer."""
     case = case.astype(np.float32)
     return dataclasses.replace(case, layer=twin(case.layer, "compiled"))

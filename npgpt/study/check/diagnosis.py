@@ -1,9 +1,9 @@
-"""What is wrong with a gradient: try what people get wrong, and say which of it explains the numbers.
+"""The diagnosis of a wrong gradient: it tries common mistakes, and names the one that explains the numbers.
 
-Each question below has the true gradient e, the one that backward gave, g, and whatever is at hand: the layer's
-tensors with their true gradients, and the tape, which can be asked for the gradient under another upstream, or for the
-share of it that comes through one kept array. An answer is given only if it explains *every* number of g; if none does,
-that is said. Questions are asked from the most specific to the least.
+Each question below takes the true gradient e and the gradient g from the backward pass. It also has the layer's tensors
+with their true gradients, and the tape, which gives the gradient under another upstream gradient, or the share through
+one kept array. An answer must explain *every* number of g. Without an answer the diagnosis is "unknown". The most
+specific questions come first.
 """
 
 import itertools
@@ -15,9 +15,9 @@ from npgpt.core import Array
 from npgpt.study.check.evidence import Doctor, gradient_name
 
 Answer = tuple[str, str]  # kind, sentence
-MANY_WRONG = 8  # tensors that are diagnosed; the others are probably wrong because of these
+MANY_WRONG = 8  # largest number of diagnosed tensors; the others are probably wrong because of these
 
-# What a diagnosis can be.
+# The kinds of diagnosis.
 KINDS = (
     "not noted",
     "shape",
@@ -44,7 +44,7 @@ KINDS = (
 def zero(doctor: Doctor, name: str, d: str, g: Array, e: Array) -> Answer | None:
     if g.any() or not e.any():
         return None
-    return "zero", f"{d} is zero everywhere: it was not added to, or its branch was lost"
+    return "zero", f"{d} is zero everywhere: backward does not add to it, or leaves out a branch"
 
 
 def upstream_ignored(doctor: Doctor, name: str, d: str, g: Array, e: Array) -> Answer | None:
@@ -53,7 +53,7 @@ def upstream_ignored(doctor: Doctor, name: str, d: str, g: Array, e: Array) -> A
         return None
     if doctor.same(twice, g):
         return "upstream", f"{d} does not change with the upstream gradient: multiply by dy"
-    return "upstream", f"{d} does not double with the upstream gradient: something is added that dy does not scale"
+    return "upstream", f"{d} does not double with the upstream gradient: a term in it lacks the factor dy"
 
 
 def factor(doctor: Doctor, name: str, d: str, g: Array, e: Array) -> Answer | None:
@@ -64,24 +64,24 @@ def factor(doctor: Doctor, name: str, d: str, g: Array, e: Array) -> Answer | No
         return None
     if abs(c + 1) < doctor.close:
         return "sign", f"{d} has the wrong sign"
-    return "factor", f"{d} is the true one times {c:.6g}{doctor.name_factor(c)}"
+    return "factor", f"{d} is the true gradient times {c:.6g}{doctor.name_factor(c)}"
 
 
 def masked_cells(doctor: Doctor, name: str, d: str, g: Array, e: Array) -> Answer | None:
     hidden = ~np.isfinite(doctor.subject.forward({}))
     if hidden.any() and doctor.same(doctor.backward(np.where(hidden, 0, doctor.dy))[name], e):
-        return "mask", f"{d} takes up gradients of masked cells of the output: set them to zero first"
+        return "mask", f"{d} contains the upstream gradients of masked outputs: set them to zero first"
     leaked, lost = (e == 0) & (g != 0), (e != 0) & (g == 0)
     if leaked.any() and doctor.same(g * ~leaked * _scale(g * ~leaked, e), e):
         cell = [int(i) for i in np.argwhere(leaked)[0]]
         c = _scale(e, g * ~leaked)
-        beside = "" if abs(c - 1) < doctor.close else f" and times {c:.4g}"
-        return "mask", f"{d} is right{beside} but for {leaked.sum()} cells that must be 0, as {cell}: a mask is missing"
+        of = "" if abs(c - 1) < doctor.close else f" up to the factor {c:.4g}"
+        return "mask", f"{d} is right{of}, but {leaked.sum()} cells must be 0 (first: {cell}): a mask is missing"
     if leaked.any() and lost.any() and not (leaked | lost | ((e == 0) & (g == 0))).sum() < e.size:
-        return "mask", f"{d} is zero where it should not be, and not zero where it should: the mask is turned around"
+        return "mask", f"{d} is zero where it should not be, and not zero where it should: the mask is inverted"
     if lost.any() and lost.sum() < g.size / 2 and doctor.same(np.where(lost, e, g), e):
         cell = [int(i) for i in np.argwhere(lost)[0]]
-        return "mask", f"{d} is right but for {lost.sum()} cells that are 0, as {cell}: the mask takes too much"
+        return "mask", f"{d} is right, but {lost.sum()} cells are wrongly 0 (first: {cell}): the mask removes too much"
     return None
 
 
@@ -95,7 +95,7 @@ def one_example(doctor: Doctor, name: str, d: str, g: Array, e: Array) -> Answer
             here = (slice(None),) * axis + (i,)
             only[here] = doctor.dy[here]
             if doctor.same(g, doctor.under(name, only)):
-                return "one example", f"{d} is that of {what} {i} of {n} alone: sum over all of them (axis {axis})"
+                return "one example", f"{d} holds only {what} {i} of {n}: sum over all of them (axis {axis} of dy)"
             if doctor.same(g, e - doctor.under(name, only)):
                 return "one example", f"{d} leaves out {what} {i} of {n} (axis {axis} of dy)"
     return None
@@ -111,14 +111,14 @@ def repeated_ids(doctor: Doctor, name: str, d: str, g: Array, e: Array) -> Answe
                 last[ids] = upstream
                 np.add.at(total, ids, upstream)
                 if doctor.same(g, last) or doctor.same(g - (e - total), last):
-                    return "repeated ids", f"{d} has what an id that stands several times got last: add with np.add.at"
+                    return "repeated ids", f"{d} keeps only the last of several equal ids: add with np.add.at"
     return None
 
 
 def swapped(doctor: Doctor, name: str, d: str, g: Array, e: Array) -> Answer | None:
     for other, truth in doctor.truth.items():
         if other != name and doctor.same(g, truth) and doctor.same(doctor.got.get(other, g), e):
-            return "swapped", f"{d} is the gradient of {other}, and that is this one's: the two are swapped"
+            return "swapped", f"{d} and the gradient of {other} are swapped"
     return None
 
 
@@ -126,19 +126,19 @@ def moved(doctor: Doctor, name: str, d: str, g: Array, e: Array) -> Answer | Non
     for axes in itertools.permutations(range(e.ndim)):
         if axes != tuple(range(e.ndim)) and doctor.same(g, e.transpose(axes).reshape(e.shape)):
             if e.transpose(axes).shape == e.shape:
-                return "transposed", f"{d} is transposed: its axes stand in the order {axes}"
+                return "transposed", f"{d} is transposed: its axes are in the order {axes}"
             return "transposed", f"{d} has its axes in the order {axes}, and was reshaped: transpose it instead"
     for axis in range(e.ndim):
         for shift in (1, -1):
             if doctor.same(g, np.roll(e, shift, axis)):
                 return "swapped", f"{d} is shifted by {shift} along axis {axis}"
     if doctor.same(np.sort(g, None), np.sort(e, None)):
-        return "transposed", f"{d} has the right numbers in wrong places: transposed, or reshaped in another order"
+        return "transposed", f"{d} has the right numbers in wrong cells: it was transposed, or reshaped wrongly"
     return None
 
 
 def products(doctor: Doctor, name: str, d: str, g: Array, e: Array) -> Answer | None:
-    """Is g a product of two known matrices? And which is e?"""
+    """Is g a product of two known matrices, and e another one?"""
     arrays = {key: x for key, x in doctor.arrays.items() if x.ndim >= 2}
     if len(arrays) > 90:
         return None
@@ -192,7 +192,7 @@ def _turned(name: str, x: Array) -> Iterator[tuple[Array, str]]:
 
 
 def lost_term(doctor: Doctor, name: str, d: str, g: Array, e: Array) -> Answer | None:
-    """Is what is missing the share through one kept array?"""
+    """Does g lack the share of e through one kept array?"""
     shares = {}
     for kept, value in doctor.kept.items():
         if kept != name and value.dtype == object and kept in doctor.truth:
@@ -200,10 +200,10 @@ def lost_term(doctor: Doctor, name: str, d: str, g: Array, e: Array) -> Answer |
             if share.any() and not doctor.same(share, e):
                 shares[kept.removeprefix("kept ")] = share
     for kind, whole, much, says in (
-        ("lost term", e, -1, "lacks the share that comes through {}"),
-        ("lost term", 0 * e, 1, "is only the share that comes through {}: another way is lost"),
-        ("lost term", e, 1, "has the share that comes through {} twice"),
-        ("sign", e, -2, "has the share that comes through {} with the wrong sign"),
+        ("lost term", e, -1, "lacks the share through {}"),
+        ("lost term", 0 * e, 1, "is only the share through {}: another path is missing"),
+        ("lost term", e, 1, "has the share through {} twice"),
+        ("sign", e, -2, "has the share through {} with the wrong sign"),
     ):
         for kept, share in shares.items():
             if doctor.same(g, whole + much * share):
@@ -214,17 +214,17 @@ def lost_term(doctor: Doctor, name: str, d: str, g: Array, e: Array) -> Answer |
         (a, c), *_ = np.linalg.lstsq(basis, g.ravel(), rcond=None)
         if rest.any() and doctor.same(g, a * rest + c * share):
             if abs(a) < doctor.close:
-                return "lost term", f"{d} is {c:.6g} times the share that comes through {kept}: another way is lost"
+                return "lost term", f"{d} is {c:.6g} times the share through {kept}: another path is missing"
             times = [f"{x:.6g}{doctor.name_factor(x)}" for x in (c, a)]
-            return "factor", f"{d} has the share that comes through {kept} times {times[0]}, the rest times {times[1]}"
+            return "factor", f"{d} has the share through {kept} times {times[0]}, the rest times {times[1]}"
     for upstream in (doctor.dy, *(doctor.truth[kept] for kept in doctor.kept if kept in doctor.truth)):
         if upstream.shape == e.shape and doctor.same(g, e - upstream):
-            return "lost term", f"{d} lacks the way around, on which the upstream gradient goes through untouched"
+            return "lost term", f"{d} lacks the upstream gradient itself, as through a residual connection"
     missing = e - g
     for axis in range(e.ndim):
         mean = missing.mean(axis, keepdims=True)
         if e.shape[axis] > 1 and doctor.same(np.broadcast_to(mean, e.shape).copy(), missing):
-            return "lost term", f"{d} lacks a number that is the same along axis {axis}: a sum or mean over it"
+            return "lost term", f"{d} lacks a term that is constant along axis {axis}: a sum or mean over this axis"
     for other, value in doctor.arrays.items():
         if other != d and value.shape == e.shape and e.ndim and e.shape[-1] > 1 and value.any():
             along = (missing * value).sum(-1, keepdims=True) / (value * value).sum(-1, keepdims=True)
@@ -242,16 +242,16 @@ def diagonal(doctor: Doctor, name: str, d: str, g: Array, e: Array) -> Answer | 
         only[cell] = doctor.dy[cell]
         own[cell] = doctor.under(name, only)[cell]
     if doctor.same(g, own) and not doctor.same(own, e):
-        return "lost term", f"{d} holds what each number does to its own output; it feeds the others of its row too"
+        return "lost term", f"{d} holds only the effect of each number on its own output; it also affects other outputs"
     return None
 
 
 def lost_factor(doctor: Doctor, name: str, d: str, g: Array, e: Array) -> Answer | None:
-    """Is g the true gradient without, or with, a factor that is known?"""
+    """Does g lack a known factor of e, or have one too many?"""
     arrays = doctor.arrays
     for other, value in arrays.items():
         if value.shape == e.shape and doctor.same(g, value):
-            return "lost factor", f"{d} is {other}, handed through as it is"
+            return "lost factor", f"{d} is {other} unchanged: a factor is missing"
     for other, value in {**arrays, **{f"(1 − {k}²)": 1 - v * v for k, v in arrays.items()}}.items():
         try:
             spread = np.broadcast_to(value, e.shape)
@@ -266,7 +266,7 @@ def lost_factor(doctor: Doctor, name: str, d: str, g: Array, e: Array) -> Answer
             return "lost factor", f"{d} lacks the factor {other}{beside}"
         c = _scale(e * spread, g)
         if c and doctor.same(g, c * e * spread):
-            return "lost factor", f"{d} has the factor {other} too often"
+            return "lost factor", f"{d} has the factor {other} once too often"
     return None
 
 
@@ -278,18 +278,18 @@ def _scale(x: Array, y: Array) -> float:
 def rounded(doctor: Doctor, name: str, d: str, g: Array, e: Array) -> Answer | None:
     off = np.linalg.norm(g - e) / np.linalg.norm(e)
     if 1e-10 < off < 1e-6:
-        return "float32", f"{d} is right to {off:.0e} only: somewhere on the way it is float32"
+        return "float32", f"{d} is right only to {off:.0e}: a step is computed in float32"
     return None
 
 
 def almost(doctor: Doctor, name: str, d: str, g: Array, e: Array) -> Answer | None:
     off = np.linalg.norm(g - e) / np.linalg.norm(e)
     if off < 0.03:
-        return "constant", f"{d} is almost right, off by {off:.1e} of its size: a constant is rounded, or ε is lost"
+        return "constant", f"{d} has a relative error of only {off:.1e}: a constant is rounded, or ε is missing"
     if e.ndim > 1:
         of_row = (g * e).sum(-1, keepdims=True) / (e * e).sum(-1, keepdims=True)
         if doctor.same(g, of_row * e) and (np.abs(of_row - 1) < 0.3).all():
-            return "constant", f"{d} is right but for a factor in each row, all of them near 1: ε is lost, or another"
+            return "constant", f"{d} is right up to a factor near 1 in each row: ε is missing or different"
     return None
 
 
@@ -314,17 +314,17 @@ QUESTIONS: tuple[Question, ...] = (
 
 
 def diagnose(doctor: Doctor, name: str) -> Answer:
-    """What is wrong with the gradient of a tensor: its kind, one of ``KINDS``, and a sentence."""
+    """Return the diagnosis of a tensor's gradient: its kind, one of ``KINDS``, and a sentence."""
     g, e = doctor.got[name], doctor.truth.get(name)
     d = gradient_name(name.split(" ", 1)[1])
     if e is None:
-        return "unknown", f"no witness gave the gradient of {name} cell by cell"
+        return "unknown", f"no method computed the gradient of {name} cell by cell"
     if g.shape != e.shape:
         return "shape", f"{d} has the shape {g.shape}, but {name} has {e.shape}"
     if np.isnan(g).all() and g.size:
-        return "not noted", f"backward says nothing about {name}: note() it"
+        return "not noted", f"backward gives no gradient of {name}: call cache.note() for it"
     if not np.isfinite(g).all():
-        return "infinite", f"{d} holds {int((~np.isfinite(g)).sum())} numbers that are not finite"
+        return "infinite", f"{d} holds {int((~np.isfinite(g)).sum())} non-finite numbers"
     with np.errstate(all="ignore"):
         for question in QUESTIONS:
             if (answer := question(doctor, name, d, g, e)) is not None:
@@ -333,16 +333,16 @@ def diagnose(doctor: Doctor, name: str) -> Answer:
 
 
 def diagnose_all(doctor: Doctor, wrong: Sequence[str], until_explained: bool = False) -> Iterator[Answer]:
-    """A diagnosis of each wrong tensor, in order.
+    """Yield a diagnosis of each wrong tensor, in order.
 
     Args
-        wrong: tensors in the order in which backward meets them: a later one may be wrong because of an earlier one.
-        until_explained: diagnose no further tensor once one has been explained.
+        wrong: tensors in the order of the backward pass: a later one may be wrong because of an earlier one.
+        until_explained: stop the diagnosis after the first tensor that it explains.
     """
     explained = False
     for i, name in enumerate(wrong):
         if i >= MANY_WRONG or (until_explained and explained):
-            yield "follows", "wrong as well, perhaps because of what is wrong above"
+            yield "follows", "also wrong, perhaps because of the mistakes above"
             continue
         kind, says = diagnose(doctor, name)
         explained = explained or is_explanation(kind)
@@ -350,5 +350,5 @@ def diagnose_all(doctor: Doctor, wrong: Sequence[str], until_explained: bool = F
 
 
 def is_explanation(kind: str) -> bool:
-    """Whether a diagnosis names a mistake."""
+    """Return whether a diagnosis names a mistake."""
     return kind not in ("unknown", "not noted", "follows")

@@ -1,4 +1,4 @@
-"""Whoever looks for what is wrong with a gradient: all that is at hand, and what can be asked for."""
+"""The evidence for a diagnosis: the gradients, the tape, and gradients under other upstream gradients."""
 
 import functools
 import itertools
@@ -13,12 +13,12 @@ from npgpt.study.check.tape import gradients
 
 
 class Doctor:
-    """Knows a subject, its upstream gradient, what backward gave, and the truth.
+    """Holds a subject, its upstream gradient, the backward pass's gradients, and the true gradients.
 
     Args
-        got, truth: tensor -> gradient; the truth may be missing for some.
-        backward: what gives the gradients for another upstream, if not the subject.
-        close: relative; what explains a gradient explains all digits of it but the last.
+        got, truth: tensor -> gradient; some true gradients may be missing.
+        backward: returns the gradients under another upstream gradient; by default, the subject's backward pass.
+        close: relative tolerance; an explanation must match a gradient this closely.
     """
 
     def __init__(
@@ -37,36 +37,36 @@ class Doctor:
             self.has_tape = self.y.dtype == object
         except (TypeError, AttributeError, ValueError):
             self.has_tape = False
-        # The kept arrays as the tape has them: what is made of them afterwards is made of these.
+        # The rest of the forward pass was computed from the taped numbers of these kept arrays.
         self.kept = {}
         if self.has_tape and isinstance(subject, LayerSubject):
             self.kept = {f"kept {path}": value.copy() for path, value, _ in subject.cache.walk()}
 
     def same(self, a: Array, b: Array) -> bool:
-        """Equal in all digits but the last."""
+        """Return whether two arrays are equal up to rounding."""
         size = float(np.linalg.norm(b))
         return a.shape == b.shape and size > 0 and bool(np.linalg.norm(a - b) <= self.close * size)
 
     def under(self, name: str, dy: Array) -> Array:
-        """The true gradient under another upstream."""
+        """Return the true gradient under another upstream gradient."""
         return gradients(self.y, dy, {name: self.nudges[name]})[name]
 
     def through(self, kept: str, name: str) -> Array:
-        """The share of the true gradient of a tensor that reaches it through a kept array."""
+        """Return the share of a tensor's true gradient that reaches it through a kept array."""
         return gradients(self.kept[kept], self.truth[kept], {name: self.nudges[name]})[name]
 
     def name_factor(self, c: float) -> str:
-        """A number as those made of sizes that it may be: `` = √D: 1/√D is missing``. Simple names go before others."""
+        """Explain a factor by the sizes of the case: `` = √D: 1/√D is missing``. Simple names are tried first."""
         if math.isclose(abs(c), 1, rel_tol=self.close):
             return ""
         letters = {key: float(n) for key, n in self.subject.sizes.items() if n > 1}
         for name, ids in self.subject.constants.items():
             if ids.dtype.kind in "iu" and (ids < 0).any():
-                letters[f"(number of {name} that count)"] = float((ids >= 0).sum())
+                letters[f"(number of {name} not ignored)"] = float((ids >= 0).sum())
         lengths: dict[str, float] = {}
         for name, x in [*self.subject.tensors.items(), *self.subject.constants.items()]:
             for axis, n in enumerate(x.shape):
-                if n > 1 and n not in lengths.values():  # once, though several arrays have it
+                if n > 1 and n not in lengths.values():  # one name for each length
                     lengths[f"(length of axis {axis} of {name.split(' ', 1)[-1]})"] = float(n)
         named = {**letters, **lengths}
         for known in (
@@ -79,7 +79,7 @@ class Doctor:
         ):
             for of, said in (
                 (abs(c), " = {0}: 1/{1} is missing"),
-                (1 / abs(c), " = 1/{1}: divided by {0} for no reason"),
+                (1 / abs(c), " = 1/{1}: remove the division by {0}"),
             ):
                 names = [key for key, n in known.items() if math.isclose(of, n, rel_tol=self.close)][:3]
                 if names:
@@ -88,7 +88,7 @@ class Doctor:
 
     @functools.cached_property
     def arrays(self) -> dict[str, Array]:
-        """Whatever a backward pass may have taken by mistake: values and true gradients, by their usual names."""
+        """Arrays that a backward pass may have used by mistake: usual name -> value or true gradient."""
         visible_dy = np.where(np.isfinite(self.subject.forward({})), self.dy, 0)
         found = {"dy": visible_dy}
         for name, value in self.subject.tensors.items():
@@ -103,7 +103,7 @@ class Doctor:
 
 
 def gradient_name(name: str) -> str:
-    """``dq``; of a tensor with a path ``∂L/∂ blocks.0.attention.q``."""
+    """Return ``dq``; for a tensor with a path, ``∂L/∂ blocks.0.attention.q``."""
     return f"∂L/∂ {name}" if "." in name else f"d{name}"
 
 

@@ -1,7 +1,7 @@
 # B batch, T time, C channels
-"""Facts about the gradients of particular layers that need no second computation: each follows from what a layer is.
+"""Facts about the gradients of particular layers that follow from the layer's definition.
 
-Each takes a layer, in float64, its input, and an upstream gradient, and raises AssertionError if it does not hold.
+Each function takes a float64 layer, its input and an upstream gradient. It raises AssertionError if the fact is false.
 """
 
 from collections.abc import Callable
@@ -15,20 +15,20 @@ SMALL = 1e-10
 
 
 def _back(layer: Layer, dy: Any, *inputs: Any) -> Any:
-    """What backward returns, after a forward pass."""
+    """Run forward and backward; return the gradients of the inputs."""
     cache = Cache()
     layer.forward(*inputs, cache)
     return layer.backward(dy, cache)
 
 
 def rows_of_dlogits_sum_to_zero(loss: Layer, logits: Array, targets: Array) -> None:
-    """Adding one number to all logits of a token changes no loss, so the sum of its gradients is zero."""
+    """A constant added to all logits of a token does not change the loss, so their gradients sum to zero."""
     sums = _back(loss, 1.0, logits, targets, None).sum(-1)
     assert np.abs(sums).max(initial=0) < SMALL, f"a row of dlogits sums to {np.abs(sums).max():.1e}"
 
 
 def layer_norm_sends_nothing_along_ones_and_xhat(norm: Layer, x: Array, dy: Array) -> None:
-    """Moving or stretching a row changes nothing (if ε is 0), so dx is orthogonal to 1 and to x̂."""
+    """Shifting or scaling a row does not change the output (if ε is 0), so dx is orthogonal to 1 and to x̂."""
     dx = _back(norm, dy, x)
     scale = 1 + np.abs(dx).sum(-1)
     xhat = (x - x.mean(-1, keepdims=True)) / x.std(-1, keepdims=True)
@@ -38,7 +38,7 @@ def layer_norm_sends_nothing_along_ones_and_xhat(norm: Layer, x: Array, dy: Arra
 
 
 def key_bias_has_no_gradient(attention: Layer, x: Array, dy: Array) -> None:
-    """The bias of the keys adds the same to every score of a row."""
+    """The keys' bias adds the same number to every score of a row, so its gradient is zero."""
     attention.zero_grad()
     _back(attention, dy, x)
     q, k, v = np.split(attention.parameters()["qkv.bias"].grad, 3)
@@ -55,12 +55,12 @@ def nothing_reaches_the_future(layer: Layer, x: Array, dy: Array) -> None:
 
 
 def softmax_does_not_see_a_shift(softmax: Layer, s: Array, dw: Array) -> None:
-    """Adding one number to all scores of a row changes neither the weights nor the gradients; these sum to zero."""
+    """A constant added to all scores of a row changes neither weights nor gradients; these gradients sum to zero."""
     cache, shifted = Cache(), Cache()
     w, again = softmax.forward(s, cache), softmax.forward(s + 2.5, shifted)
     ds, ds_again = softmax.backward(dw, cache), softmax.backward(dw, shifted)
     assert np.allclose(w, again, rtol=0, atol=SMALL) and np.allclose(ds, ds_again, rtol=0, atol=SMALL), (
-        "a shift is seen"
+        "a shift of the scores changes the weights or their gradients"
     )
     assert np.abs(ds.sum(-1)).max(initial=0) < SMALL, "a row of ds does not sum to zero"
 

@@ -1,4 +1,4 @@
-"""The whole matrix of derivatives of a layer, and the formulas that books give for it.
+"""The Jacobian matrix of a layer, and the textbook formulas for it.
 
 >>> from npgpt.layers import Softmax
 >>> jacobian(Softmax(), np.log([1.0, 3.0])).round(4)            # w = ¼, ¾: diag(w) − w·wᵀ
@@ -15,7 +15,7 @@ from npgpt.layers.activations import erf
 
 
 def jacobian(layer: Layer, x: Array) -> Array:
-    """∂y_i/∂x_j as a matrix (y.size, x.size), row by row from backward, with an upstream gradient of one 1 each."""
+    """Return ∂y_i/∂x_j as a matrix (y.size, x.size); row i is the backward pass of a one-hot upstream gradient."""
     cache = Cache()
     y = np.asarray(layer.forward(x, cache))
     rows = []
@@ -27,12 +27,12 @@ def jacobian(layer: Layer, x: Array) -> Array:
 
 
 def of_softmax(w: Array) -> Array:
-    """diag(w) − w·wᵀ, of one row of weights."""
+    """Return diag(w) − w·wᵀ for one row of weights."""
     return np.asarray(np.diag(w) - np.outer(w, w))
 
 
 def of_layer_norm(x: Array, gain: Array, eps: float) -> Array:
-    """diag(γ)·r·(I − 1/C − x̂·x̂ᵀ/C), of one row."""
+    """Return diag(γ)·r·(I − 1/C − x̂·x̂ᵀ/C) for one row."""
     C = len(x)
     rstd = 1 / np.sqrt(((x - x.mean()) ** 2).mean() + eps)
     xhat = (x - x.mean()) * rstd
@@ -40,13 +40,13 @@ def of_layer_norm(x: Array, gain: Array, eps: float) -> Array:
 
 
 def of_gelu(x: Array) -> Array:
-    """diag(Φ(x) + x·φ(x)), of the exact form."""
+    """Return diag(Φ(x) + x·φ(x)), for the exact GELU."""
     density = np.exp(-0.5 * x * x) / math.sqrt(2 * math.pi)
     return np.asarray(np.diag(0.5 * (1 + erf(x / math.sqrt(2))) + x * density))
 
 
 def side_by_side(layer: Layer, x: Array, formula: Array, digits: int = 4) -> str:
-    """The matrix that backward gives, the one of the formula, and how far they are apart."""
+    """Return text with the matrix from backward, the formula's matrix, and their largest difference."""
     ours = jacobian(layer, x)
     text = {"backward": ours, "formula": formula}
     parts = [

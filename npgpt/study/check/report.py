@@ -1,4 +1,4 @@
-"""What the checker found: a verdict for each tensor and method, what is wrong, and all of it for the terminal."""
+"""The checker's report: a verdict for each tensor and method, the diagnoses, and text for the terminal."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from npgpt.core import Array
 from npgpt.support.pictures import pyplot
 
-# Method -> the bound of its number: an upper one, for Taylor a lower one. The tape is first: quick, it sees every cell.
+# Method -> largest error; for Taylor, smallest slope. The tape is first: it is fast, and it checks every cell.
 TOLERANCES = {"tape": 1e-12, "differences": 1e-7, "complex": 1e-12, "sweep": 1e-8, "Taylor": 1.8, "adjoint": 1e-12}
 METHODS = tuple(TOLERANCES)
 
-WIDTH, COLUMN = 31, 8  # with six methods 79 columns: what a terminal has at least
+WIDTH, COLUMN = 31, 8  # with six methods, 79 columns: they fit on every terminal
 HEADER = f"{'tensor':<{WIDTH}}" + "".join(
     f"{'differ.' if name == 'differences' else name:>{COLUMN}}" for name in METHODS
 )
@@ -23,9 +23,10 @@ class Check:
 
     Attributes
         tensor: ``input x``, ``param weight`` or ``kept xhat``, the last two with their path.
-        error: relative, over the whole tensor; of Taylor the slope.
-        worst: the cell that is off most, with what was expected there and got; None of methods that look at no cells.
-        skipped: why the method could not be asked, if so.
+        error: relative, over the whole tensor; for Taylor, the slope.
+        worst: the cell with the largest error; None for methods that do not compare cells.
+        expected, got: the true gradient of that cell, and the one from the backward pass.
+        skipped: the reason why the method could not run; empty if it ran.
     """
 
     layer: str
@@ -42,7 +43,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Finding:
-    """What is known of a tensor whose gradient is wrong: ``kind`` in one word, and a sentence."""
+    """The diagnosis of a wrong gradient: ``kind``, one of ``KINDS``, and ``says``, a sentence."""
 
     layer: str
     tensor: str
@@ -51,12 +52,12 @@ class Finding:
 
 
 class Report(list[Check]):
-    """All verdicts on a layer, and what is wrong; printed, a table.
+    """All verdicts on a layer, and the diagnoses; ``print`` shows a table.
 
     Attributes
         findings: a diagnosis of each tensor that failed.
-        truth: tensor -> its gradient, by the best witness there was.
-        sweep: (h, error) of the whole layer along one direction: the V.
+        truth: tensor -> true gradient, by the most exact method that ran.
+        sweep: (h, error) of the whole layer along one direction.
     """
 
     def __init__(self) -> None:
@@ -67,7 +68,7 @@ class Report(list[Check]):
 
     @property
     def passed(self) -> bool:
-        """Whether no method objects, and of each tensor at least one could be asked."""
+        """Whether every check passed, and at least one method ran on each tensor."""
         asked = {check.tensor for check in self if not check.skipped}
         return all(check.passed and check.tensor in asked for check in self)
 
@@ -80,12 +81,12 @@ def _title(report: Report) -> str:
     wrong = {check.tensor for check in report if not check.passed}
     verdict = f"{len(wrong)} of {len(tensors)} tensors WRONG" if wrong else f"{len(tensors)} tensors, all right"
     if not wrong and not report.passed:
-        verdict = "NOT CHECKED, no method that was chosen could be asked"
+        verdict = "NOT CHECKED, no chosen method could run"
     return f"{report[0].layer if report else 'nothing'}: {verdict}"
 
 
 def _rows(report: Report) -> list[str]:
-    """A line for each tensor; a number that is not good enough has an exclamation mark."""
+    """Return a line for each tensor; an exclamation mark follows each number that fails."""
     by_tensor: dict[str, dict[str, Check]] = {}
     for check in report:
         by_tensor.setdefault(check.tensor, {})[check.method] = check
@@ -105,13 +106,13 @@ def _number(check: Check) -> str:
 
 
 def _notes(report: Report) -> list[str]:
-    """What could not be asked, and for each wrong tensor where, how much, and why."""
+    """Return the methods that could not run, and each wrong tensor with its worst cell and diagnosis."""
     lines = [f"  {method}: {why}" for method, why in {c.method: c.skipped for c in report if c.skipped}.items()]
     for finding in report.findings:
         checks = [check for check in report if check.tensor == finding.tensor and not check.passed]
         seen = next((check for check in checks if check.worst is not None), None)
         by = ", ".join(check.method for check in checks)
-        lines.append(f"  WRONG {finding.tensor}, say {by}")
+        lines.append(f"  WRONG {finding.tensor}, by {by}")
         if seen and seen.worst is not None:
             cell = ", ".join(map(str, seen.worst))
             lines.append(f"    at [{cell}] expected {seen.expected:.9g}, got {seen.got:.9g}")
@@ -120,7 +121,7 @@ def _notes(report: Report) -> list[str]:
 
 
 def summary(checks: Sequence[Check]) -> list[str]:
-    """The worst number of each method, and what it may be."""
+    """Return the worst number of each method, and its limit."""
     lines = []
     for method in METHODS:
         numbers = [check.error for check in checks if check.method == method and not check.skipped]
@@ -132,7 +133,7 @@ def summary(checks: Sequence[Check]) -> list[str]:
 
 
 def v_of_errors(sweep: Sequence[tuple[float, float]], width: int = 40) -> list[str]:
-    """The V that truncation and rounding make, lying on its side: a bar for each step, longer where it is better."""
+    """Return a bar for each step, longer for a smaller error: truncation and rounding make a V on its side."""
     lines = ["  step h    error (the longer the bar, the smaller the error)"]
     for h, error in sweep:
         digits = min(16.0, max(0.0, -math.log10(error))) if error > 0 else 16.0
@@ -141,7 +142,7 @@ def v_of_errors(sweep: Sequence[tuple[float, float]], width: int = 40) -> list[s
 
 
 def draw_sweeps(sweeps: Mapping[str, Sequence[tuple[float, float]]], path: str) -> None:
-    """Error against step, a line for each layer, both scales logarithmic."""
+    """Draw error against step, a line for each layer, on logarithmic scales."""
     plt = pyplot()
     figure, axes = plt.subplots(figsize=(8, 5))
     for name, sweep in sweeps.items():
@@ -150,7 +151,7 @@ def draw_sweeps(sweeps: Mapping[str, Sequence[tuple[float, float]]], path: str) 
     axes.set(
         xlabel="step h of the central difference",
         ylabel="relative error",
-        title="truncation falls with h², rounding grows",
+        title="the truncation error falls with h², the rounding error grows",
     )
     axes.legend(fontsize=7, ncols=3)
     figure.tight_layout()

@@ -1,7 +1,7 @@
-"""What the checker can check: a layer of npgpt's kind, an object that saves on itself, or a pair of functions.
+"""Subjects of the checker: a layer of npgpt, an object with its own state, or a pair of functions.
 
-The checker asks each of them for three things: its tensors, a forward pass with something added to some of them, and
-the gradients that its backward pass gives. So every method of checking works on every kind.
+The checker uses three things of a subject: its tensors, a forward pass with nudges added to some of them, and the
+gradients of its backward pass. So every method works on every kind of subject.
 """
 
 import copy
@@ -16,21 +16,21 @@ from npgpt.study.check.cases import Case
 from npgpt.study.check.tape import gradients, taped
 
 Nudges = Mapping[str, Array]  # tensor -> what is added to it
-Place = tuple[dict[str, Any], str]  # what holds a parameter, an object as its ``vars``, and under which name
+Place = tuple[dict[str, Any], str]  # the dict that holds a parameter (``vars`` of an object), and its key
 
 
 class Subject:
-    """What is checked.
+    """A computation whose gradients are checked.
 
     Args
         run: takes the inputs, and returns the output.
-        places: ``param weight`` -> where forward finds it.
+        places: ``param weight`` -> the place where forward reads it.
     Attributes
         name: for the report.
         tensors: ``input x``, ``param weight``, ``kept xhat`` -> value. These have gradients.
-        constants: other arrays that go in: ids, targets.
-        sizes: letter -> size, to put a name to a factor; may be empty.
-        composite: whether it is a layer made of layers.
+        constants: the inputs without gradients, for example ids and targets.
+        sizes: letter -> size, to name a factor; may be empty.
+        composite: whether the subject is a layer with sub-layers.
     """
 
     composite = False
@@ -49,7 +49,7 @@ class Subject:
         self.constants = {n: x for n, x in inputs.items() if isinstance(x, np.ndarray) and not _is_float(x)}
 
     def forward(self, nudges: Nudges) -> Array:
-        """Run forward with something added to tensors: of float64, of complex numbers, or of taped ones."""
+        """Run forward with nudges added to tensors: nudges of float64, complex or taped numbers."""
         places = {name: place for name, place in self.places.items() if name in nudges}
         values = {name: holder[key] for name, (holder, key) in places.items()}
         inputs = (x + nudges[f"input {n}"] if f"input {n}" in nudges else x for n, x in self.inputs.items())
@@ -62,22 +62,22 @@ class Subject:
                 holder[key] = values[name]
 
     def gradients(self, dy: Array) -> dict[str, Array]:
-        """What backward says that the gradients of Σ dy ⊙ y are; of every tensor, NaN where it says nothing."""
+        """Return the backward pass's gradients of Σ dy ⊙ y for every tensor; NaN for tensors that it leaves out."""
         raise NotImplementedError
 
     def taped(self) -> tuple[Array, dict[str, Array]]:
-        """The output of a forward pass on taped numbers, and what is added to the tensors: 0, but taped.
+        """Return the output of a forward pass on taped numbers, and the taped zeros that are added to the tensors.
 
-        So the gradients by what is added are those of the tensors.
+        The gradient of such a zero is the gradient of its tensor.
         """
         nudges = {name: taped(np.zeros(x.shape)) for name, x in self.tensors.items()}
         return self.forward(nudges), nudges
 
     def gradients_by_tape(self, dy: Array) -> dict[str, Array]:
-        """The gradients that the chain rule gives, operation by operation.
+        """Return the gradients by the chain rule, operation by operation.
 
         Raises
-            TypeError if forward turns taped numbers into others.
+            TypeError if forward converts taped numbers to another type.
         """
         y, nudges = self.taped()
         if y.dtype != object:
@@ -85,7 +85,7 @@ class Subject:
         return gradients(y, dy, nudges)
 
     def _of_inputs(self, given: Any) -> dict[str, Array]:
-        """What backward returned, one gradient for each input that has one."""
+        """Return input -> gradient, from the return value of a backward pass."""
         grads = () if given is None else given if isinstance(given, tuple | list) else (given,)
         names = [name for name in self.tensors if name.startswith("input ")]
         if len(grads) != len(names):
@@ -95,7 +95,7 @@ class Subject:
 
 
 class LayerSubject(Subject):
-    """A layer of npgpt's kind, in a case; its kept arrays are tensors too."""
+    """A layer of npgpt in a case; its kept arrays are tensors too."""
 
     def __init__(self, case: Case) -> None:
         self.case, self.composite = case, bool(case.layer.children())
@@ -124,10 +124,10 @@ class LayerSubject(Subject):
 
 
 class NudgedCache(Cache):
-    """A cache that adds something to kept arrays of a pass: whatever forward makes of them afterwards feels it.
+    """A cache that adds nudges to kept arrays; the rest of the forward pass uses the sums.
 
     Attributes
-        nudges: path of a kept array -> what is added to it.
+        nudges: path of a kept array -> the array added to it.
     """
 
     def __init__(self, case: Case) -> None:
@@ -146,7 +146,7 @@ class NudgedCache(Cache):
 
 
 class FunctionSubject(Subject):
-    """A pair of functions: ``forward(*inputs)`` and ``backward(dy, *inputs)``, which returns one gradient per input."""
+    """A pair of functions: ``forward(*inputs)``, and ``backward(dy, *inputs)`` with one gradient per input."""
 
     def __init__(self, forward: Callable[..., Array], backward: Callable[..., Any], inputs: Mapping[str, Any]) -> None:
         inputs = {name: _floats(x) for name, x in inputs.items()}
@@ -158,11 +158,11 @@ class FunctionSubject(Subject):
 
 
 class ObjectSubject(Subject):
-    """An object of the kind that keeps everything on itself: ``forward(x)`` saves what ``backward(dy)`` needs.
+    """An object with its own state: ``forward(x)`` saves attributes that ``backward(dy)`` reads.
 
-    Parameters are float arrays among its attributes, or in a dict ``params`` (or ``parameters``), whose gradient
-    backward leaves in an attribute ``dW``, ``grad_W`` or ``W_grad``, or under ``W`` or ``dW`` in a dict ``grads`` (or
-    ``gradients``), for a parameter W. What has no gradient of such a name is taken for a constant.
+    Parameters are float arrays among its attributes or in a dict ``params`` (or ``parameters``). After backward, the
+    gradient of a parameter W is in an attribute ``dW``, ``grad_W``, ``W_grad`` or ``d_W``, or under ``W`` or ``dW`` in
+    a dict ``grads`` (or ``gradients``). An array without a gradient of such a name is a constant.
     """
 
     def __init__(self, made: Any, inputs: Mapping[str, Any]) -> None:
@@ -185,7 +185,7 @@ class ObjectSubject(Subject):
         for name in self.places:
             grad = self._gradient(name)
             if isinstance(grad, np.ndarray):
-                grad[...] = 0  # some add to it, some put another in its place
+                grad[...] = 0  # some objects add to it, others replace it
         found = self._of_inputs(self.made.backward(dy))
         return found | {name: np.array(self._gradient(name), float) for name in self.places}
 

@@ -1,9 +1,9 @@
-"""A scalar reverse-mode tape: numbers that remember what they were made of.
+"""A scalar reverse-mode tape: numbers that record the operations that made them.
 
-NumPy computes with any Python object: an array of ``Taped`` numbers goes through the unchanged forward pass of a layer,
-each operation on one cell at a time, and leaves a graph behind. Walking it backwards gives every gradient at once, to
-the last digits, by the chain rule alone: slope by slope, each of them one of the eleven lines below. Nothing here knows
-what a layer is, and no layer's backward pass is ever called. That is what makes it a witness.
+NumPy computes with any Python object. So an array of ``Taped`` numbers runs through the unchanged forward pass of a
+layer, one operation on one cell at a time, and builds a graph. A walk back through the graph gives every gradient by
+the chain rule, exact up to rounding. Each slope belongs to one of the eleven operations below. The tape calls no
+layer's backward pass, so it is an independent check.
 
     y = f(a, b) with numbers a and b   ⇒   da += ∂f/∂a · dy,   db += ∂f/∂b · dy
 
@@ -26,12 +26,12 @@ _numbers = itertools.count()
 
 
 class Taped:
-    """A number, the numbers that it was made of, and how it changes with each of them.
+    """A number, the numbers that it was computed from, and its slope in each of them.
 
     Attributes
         value: a float.
-        parents: [(number, slope)].
-        number: those that are made later have a larger one.
+        parents: ((taped number, slope), ...).
+        number: a serial number; a later number has a larger one.
     """
 
     __slots__ = ("number", "parents", "value")
@@ -93,7 +93,7 @@ class Taped:
 
     __radd__, __rmul__ = __add__, __mul__
 
-    # A comparison has no slope; it decides, as ``x > 0`` and ``max`` do, and what it chose goes on.
+    # A comparison has no slope; ``x > 0`` and ``max`` use it to choose a number.
     def __lt__(self, other: Any) -> bool:
         return self.value < float(other)
 
@@ -114,7 +114,7 @@ class Taped:
 
 
 def taped(x: Array) -> Array:
-    """An array of the same shape, of new numbers that were made of nothing."""
+    """Return an array of the same shape, of new numbers without parents."""
     cells: Array = np.empty(np.shape(x), object)
     for cell, value in np.ndenumerate(x):
         cells[cell] = Taped(value)
@@ -122,11 +122,11 @@ def taped(x: Array) -> Array:
 
 
 def gradients(y: Array, dy: Array, of: Mapping[str, Array]) -> dict[str, Array]:
-    """∂(Σ dy ⊙ y) by each cell of the arrays in ``of``.
+    """Return the gradient of Σ dy ⊙ y for each cell of the arrays in ``of``.
 
     Args
-        y: an array in which ``Taped`` numbers may stand.
-        of: name -> array of ``Taped`` numbers; what does not reach y has the gradient zero.
+        y: an array that may hold ``Taped`` numbers.
+        of: name -> array of ``Taped`` numbers; a number that y does not depend on has the gradient zero.
     """
     grad: dict[int, float] = {}
     nodes: dict[int, Taped] = {}
@@ -135,12 +135,12 @@ def gradients(y: Array, dy: Array, of: Mapping[str, Array]) -> dict[str, Array]:
             grad[node.number] = grad.get(node.number, 0.0) + float(upstream)
             nodes[node.number] = node
     waiting = list(nodes.values())
-    while waiting:  # everything that y was made of
+    while waiting:  # collect all numbers that y depends on
         for parent, _ in waiting.pop().parents:
             if parent.number not in nodes:
                 nodes[parent.number] = parent
                 waiting.append(parent)
-    for number in sorted(nodes, reverse=True):  # whatever was made of a number has had its turn before it
+    for number in sorted(nodes, reverse=True):  # a number comes after all numbers computed from it
         dnode = grad.get(number, 0.0)
         for parent, slope in nodes[number].parents:
             grad[parent.number] = grad.get(parent.number, 0.0) + slope * dnode

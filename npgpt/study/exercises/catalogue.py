@@ -1,7 +1,7 @@
-"""Exercises along the road: a file with the forward pass and an empty backward, judged by the checker.
+"""Exercises for the parts of a GPT: a file with the forward pass and an empty backward, judged by the checker.
 
-An exercise on a layer is made of the layer itself: its source with the backward pass cut out; its hints are the steps
-of its derivation, and the solution is what stands in npgpt. Three are on functions (``functions.py``).
+An exercise on a layer is the source of the layer without its backward pass. Its hints are the steps of the derivation,
+and its solution is npgpt's own source. Three exercises are on functions (``functions.py``).
 """
 
 import ast
@@ -35,9 +35,9 @@ class LayerExercise:
     """Write the backward pass of a layer.
 
     Attributes
-        asks: what the reader is asked.
+        asks: the question, in one line.
         kind: the class.
-        cases: what it is tried on.
+        cases: the checker's cases that judge the solution.
     """
 
     name: str
@@ -54,38 +54,38 @@ class LayerExercise:
         return [textwrap.dedent(step) for step in steps]
 
     def template(self) -> str:
-        """The file to start from: everything but the derivation and the body of backward."""
+        """Return the file to start from: the layer without its derivation and the body of backward."""
         source = inspect.getsource(self.kind)
         source = re.sub(r"\n    Backward .*?\n(?=    \w)", "\n", source, count=1, flags=re.DOTALL)
-        source = re.sub(r"\n    >>> .*?(?=\n    \"\"\")", "", source, count=1, flags=re.DOTALL)  # it gives it away
+        source = re.sub(r"\n    >>> .*?(?=\n    \"\"\")", "", source, count=1, flags=re.DOTALL)  # it shows the solution
         body = _body_of(source, "backward")
         return self.head() + source.replace(body, '        raise NotImplementedError("write it here")\n')
 
     def solution(self) -> str:
-        """What stands in npgpt."""
+        """Return the file with npgpt's own source."""
         return self.head() + inspect.getsource(self.kind)
 
     def broken(self, mutant: Mutant) -> str:
-        """The file with a mistake in it, the derivation left standing."""
+        """Return the file with a mistake in backward; it includes the derivation."""
         source = inspect.getsource(self.kind)
         right = source_of(mutant.target)
         wrong = right.replace(mutant.old, mutant.new)
         return self.head() + source.replace(textwrap.indent(right, "    "), textwrap.indent(wrong, "    "))
 
     def head(self) -> str:
-        """The first lines: what it is, how it is judged, and what it imports."""
+        """Return the first lines: the exercise's name, the instructions, and the imports."""
         lines = [
             f"{MARK}{self.name}",
             f"# {self.asks}",
-            "# Add to each parameter's .grad, and note the gradient of each array that forward keeps:",
+            "# Add to each parameter's .grad. Note the gradient of each array that forward keeps:",
             '# dname = cache.note("name", ...). Return the gradients of the inputs.',
-            f"# Then: npgpt exercise check {self.name}.py",
+            f"# Then run: npgpt exercise check {self.name}.py",
             "",
         ]
         return "\n".join([*lines, *_imports(self.kind), "", "", ""])
 
     def judge(self, module: types.ModuleType) -> str:
-        """What is wrong; empty if nothing is."""
+        """Return a description of the first mistake; empty if there is none."""
         made = getattr(module, self.kind.__name__, None)
         if made is None or not hasattr(made, "backward"):
             return f"the file has no class {self.kind.__name__} with a method backward"
@@ -103,7 +103,7 @@ class LayerExercise:
                     try:
                         law(make_case(name))
                     except (AssertionError, ValueError, KeyError) as error:
-                        return f"every gradient is right, but it breaks the law {law.__name__}: {error}"
+                        return f"every gradient is right, but the layer breaks the law {law.__name__}: {error}"
         return ""
 
 
@@ -114,21 +114,21 @@ _LAYERS = [
     LayerExercise("softmax", "Every score is in every weight's denominator. What is ds?", layers.Softmax, ("Softmax",)),
     LayerExercise(
         "cross-entropy",
-        "The loss is one number. What is its gradient by every logit?",
+        "The loss is one number. What is its gradient for each logit?",
         layers.CrossEntropy,
         ("CrossEntropy", "CrossEntropy-ignore"),
     ),
-    LayerExercise("embedding", "A row is copied to each place. What does it get?", layers.Embedding, ("Embedding",)),
+    LayerExercise("embedding", "A row is copied to each use of its id. What is dW?", layers.Embedding, ("Embedding",)),
     LayerExercise(
         "positions", "One table is added to every example. What is dP?", layers.LearnedPositions, ("LearnedPositions",)
     ),
     LayerExercise("layer-norm", "x reaches y in three ways. What is dx?", layers.LayerNorm, ("LayerNorm",)),
-    LayerExercise("gelu", "x stands in front of the bracket and inside tanh.", layers.TanhGELU, ("TanhGELU",)),
+    LayerExercise("gelu", "x is a factor and inside tanh. What is dx?", layers.TanhGELU, ("TanhGELU",)),
     LayerExercise("one-head", "A head mixes values. What are dw and dv?", layers.Mixing, ("Mixing",)),
-    LayerExercise("causal", "Scores, of what is not still to come. What are dq and dk?", layers.Scores, ("Scores",)),
-    LayerExercise("multi-head", "Attention, put together of its parts.", layers.Attention, ("Attention",)),
-    LayerExercise("residual-block", "Two branches add into a stream. What is dx?", layers.Block, ("Block",)),
-    LayerExercise("tied-head", "One matrix reads and predicts.", layers.VocabularyHead, ("VocabularyHead", "GPT-tied")),
+    LayerExercise("causal", "Causal scores: future keys are masked. What are dq and dk?", layers.Scores, ("Scores",)),
+    LayerExercise("multi-head", "Attention from its sub-layers. What is dx?", layers.Attention, ("Attention",)),
+    LayerExercise("residual-block", "Two branches add into the stream. What is dx?", layers.Block, ("Block",)),
+    LayerExercise("tied-head", "One table embeds and predicts.", layers.VocabularyHead, ("VocabularyHead", "GPT-tied")),
 ]
 _WINDOWS, _ADAMW, _MERGE = FUNCTIONS
 _ROAD: list[Exercise] = [_WINDOWS, *_LAYERS, _ADAMW, _MERGE]
@@ -136,7 +136,7 @@ EXERCISES: dict[str, Exercise] = {exercise.name: exercise for exercise in _ROAD}
 
 
 def find(name: str) -> Exercise:
-    """The exercise of a name.
+    """Return the exercise of this name.
 
     Raises
         ConfigError if there is none.
@@ -147,7 +147,7 @@ def find(name: str) -> Exercise:
 
 
 def mutants_of(exercise: Exercise) -> list[Mutant]:
-    """The mistakes of the catalogue that are in this layer's backward pass, and that its own cases can see."""
+    """Return the planted mistakes in this layer's backward pass that its own cases can find."""
     if isinstance(exercise, FunctionExercise):
         return []
     target = f"{exercise.kind.__module__}:{exercise.kind.__name__}.backward"
@@ -155,26 +155,26 @@ def mutants_of(exercise: Exercise) -> list[Mutant]:
 
 
 def draw_broken(name: str | None, seed: int) -> tuple[LayerExercise, Mutant]:
-    """A layer and a mistake for it, drawn by a seed."""
+    """Draw a layer and a mistake in it, by a seed."""
     rng = random.Random(seed)
     candidates = [find(name)] if name else [exercise for exercise in EXERCISES.values() if mutants_of(exercise)]
     exercise = rng.choice(candidates)
     mutants = mutants_of(exercise)
     if not mutants or not isinstance(exercise, LayerExercise):
-        raise ConfigError(f"there is no broken file of {exercise.name}; take one of the layers, as linear")
+        raise ConfigError(f"there is no broken file for {exercise.name}; choose a layer, for example linear")
     return exercise, rng.choice(mutants)
 
 
 def check_file(path: Path) -> tuple[Exercise, str]:
-    """Run a reader's file and judge it. Returns the exercise and what is wrong; empty if nothing is.
+    """Run a user's file and judge it. Return the exercise and the first mistake; empty if there is none.
 
     Raises
-        DataError if the file is no exercise, or does not run.
+        DataError if the file is not an exercise, or does not run.
     """
     source = read_text(path)
     found = re.search(rf"^{re.escape(MARK)}([\w-]+)", source, re.MULTILINE)
     if not found:
-        raise DataError(f"{path} is no exercise: it lacks the line {MARK + 'NAME'!r}; make one with start")
+        raise DataError(f"{path} lacks the line {MARK + 'NAME'!r}; `npgpt exercise start NAME` writes such a file")
     exercise = find(found[1])
     module = types.ModuleType("exercise")
     try:
@@ -186,7 +186,7 @@ def check_file(path: Path) -> tuple[Exercise, str]:
 
 @contextmanager
 def _in_place_of(kind: Any, made: Any) -> Iterator[None]:
-    """Let a class of ours have the reader's methods for a while: so what it is part of uses them too."""
+    """Give npgpt's class the user's methods within a ``with`` block, so that layers that contain it use them too."""
     ours = {name: vars(kind)[name] for name in ("forward", "backward")}
     try:
         for name, method in ours.items():
@@ -198,20 +198,20 @@ def _in_place_of(kind: Any, made: Any) -> Iterator[None]:
 
 
 def _body_of(source: str, method: str) -> str:
-    """The lines below ``def method``."""
+    """Return the lines of the body of a method."""
     tree = ast.parse(source)
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef) and node.name == method:
             lines = source.splitlines(keepends=True)
             first = node.body[0].lineno - 1
-            while lines[first - 1].strip().startswith("#"):  # a comment that teaches gives it away
+            while lines[first - 1].strip().startswith("#"):  # a comment with the derivation
                 first -= 1
             return "".join(lines[first : node.end_lineno])
     raise ValueError(f"no {method}")
 
 
 def _imports(kind: Any) -> list[str]:
-    """The import lines that the source of a class needs when it stands alone."""
+    """Return the import lines that the source of a class needs in a file by itself."""
     module = inspect.getmodule(kind)
     names = {node.id for node in ast.walk(ast.parse(inspect.getsource(kind))) if isinstance(node, ast.Name)}
     plain: list[str] = []

@@ -1,4 +1,4 @@
-"""Exercises on functions: sliding windows, a step of AdamW, a merge of byte pairs."""
+"""Exercises on functions: sliding windows, a step of AdamW, a merge of byte-pair encoding."""
 
 import textwrap
 import types
@@ -16,10 +16,10 @@ class FunctionExercise:
     """Write a function.
 
     Attributes
-        asks: what the reader is asked.
+        asks: the question, in one line.
         signature, doc, body: of the function; the body is the solution.
-        hints: one after another.
-        tries: what is wrong with a function; empty if nothing is.
+        hints: in the order in which they are shown.
+        tries: returns the first mistake of a function; empty if there is none.
         imports: lines at the top of the file.
     """
 
@@ -33,21 +33,21 @@ class FunctionExercise:
     imports: str = ""
 
     def head(self) -> str:
-        """The first lines, and the function down to its docstring."""
+        """Return the first lines of the file, and the function up to its docstring."""
         doc = textwrap.indent(f'"""{self.doc}"""\n', "    ")
-        top = f"# npgpt exercise: {self.name}\n# {self.asks}\n# Then: npgpt exercise check {self.name}.py\n"
+        top = f"# npgpt exercise: {self.name}\n# {self.asks}\n# Then run: npgpt exercise check {self.name}.py\n"
         return f"{top}{self.imports}\n\ndef {self.signature}:\n{doc}"
 
     def template(self) -> str:
-        """The file to start from."""
+        """Return the file to start from."""
         return self.head() + '    raise NotImplementedError("write it here")\n'
 
     def solution(self) -> str:
-        """One that is right."""
+        """Return the file with a right solution."""
         return self.head() + textwrap.indent(self.body, "    ")
 
     def judge(self, module: types.ModuleType) -> str:
-        """What is wrong; empty if nothing is."""
+        """Return a description of the first mistake; empty if there is none."""
         name = self.signature.partition("(")[0]
         function = getattr(module, name, None)
         if not callable(function):
@@ -65,14 +65,15 @@ def _windows_right(function: Callable[..., object]) -> str:
     for n, context, stride in ((20, 4, 4), (21, 4, 1), (9, 8, 3), (30, 5, 7), (5, 4, 2)):
         ids = rng.integers(0, 50, n)
         right = SlidingWindows(ids, context, stride, batch_size=10_000, shuffle=False).batch(0)
+        given = f"with {n} ids, context {context}, stride {stride}"
         found = function(ids, context, stride)
         if not isinstance(found, tuple) or len(found) != 2:
-            return f"it returned {type(found).__name__}, expected a pair of arrays (x, y)"
+            return f"the function returned {type(found).__name__}, expected a pair of arrays (x, y)"
         for what, got, expected in zip("xy", found, right, strict=True):
             if np.shape(got) != expected.shape:
-                return f"of {n} ids, context {context}, stride {stride}: {what} {np.shape(got)}, not {expected.shape}"
+                return f"{given}: {what} has the shape {np.shape(got)}, expected {expected.shape}"
             if not np.array_equal(got, expected):
-                return f"of {n} ids, context {context}, stride {stride}: {what} holds other ids; y is x one further"
+                return f"{given}: {what} holds wrong ids; y must hold the ids of x shifted by one"
     return ""
 
 
@@ -84,7 +85,7 @@ def _adamw_right(function: Callable[..., object]) -> str:
     for t, g in enumerate(grads, start=1):
         found = function(theta, g, m, v, t, 0.1, 0.8, 0.95, 0.3, 0.2)
         if not isinstance(found, tuple) or len(found) != 3:
-            return "it must return theta, m and v"
+            return "the function must return theta, m and v"
         theta, m, v = (float(x) for x in found)
         right = adamw_number(start, grads[:t], 0.1, (0.8, 0.95), 0.3, 0.2)
         if abs(theta - right) > 1e-12:
@@ -95,7 +96,7 @@ def _adamw_right(function: Callable[..., object]) -> str:
 def _merge_right(function: Callable[..., object]) -> str:
     for ids, pair, right in (
         ([1, 2, 3, 1, 2], (1, 2), [9, 3, 9]),
-        ([5, 5, 5], (5, 5), [9, 5]),  # from the left, and no id twice
+        ([5, 5, 5], (5, 5), [9, 5]),  # from the left; each id is merged once
         ([5, 5, 5, 5], (5, 5), [9, 9]),
         ([1], (1, 2), [1]),
         ([], (1, 2), []),
@@ -106,34 +107,34 @@ def _merge_right(function: Callable[..., object]) -> str:
         if found is None or list(found) != right:  # type: ignore[call-overload]
             return f"merging {pair} in {ids} gives {found}, expected {right}"
         if given != ids:
-            return "it changed the list that it was given"
+            return "the function changed its argument ids; it must return a new list"
     return ""
 
 
 FUNCTIONS = [
     FunctionExercise(
         "windows",
-        "A text as examples: what goes in, and what comes next.",
+        "How does a text become pairs of inputs and targets?",
         "windows(ids, context, stride)",
-        "All windows of ids as x (n, context), and as y the same one id further. The first begins at 0.",
+        "Return all windows of ids as x (n, context), and y, the same windows one id later. The first starts at 0.",
         """starts = range(0, len(ids) - context, stride)
 x = np.array([ids[start : start + context] for start in starts])
 y = np.array([ids[start + 1 : start + context + 1] for start in starts])
 return x, y
 """,
         [
-            "A window needs context + 1 ids: context to read, and one more to predict at its end.",
+            "A window needs context + 1 ids: context ids to read, and one more to predict.",
             "So the last start is len(ids) − context − 1, and the starts are range(0, len(ids) − context, stride).",
-            "y is what x is, from start + 1 on.",
+            "A row of y is ids[start + 1 : start + context + 1].",
         ],
         _windows_right,
         "import numpy as np\n",
     ),
     FunctionExercise(
         "adamw",
-        "One step of AdamW for one weight.",
+        "What does one step of AdamW do to one weight?",
         "adamw(theta, g, m, v, t, rate, beta1, beta2, eps, decay)",
-        "The weight, its gradient, both moments, the number of the step (from 1): returns theta, m, v.",
+        "Return the new weight theta and moments m, v. g is the gradient, t the number of the step, from 1.",
         """m = beta1 * m + (1 - beta1) * g
 v = beta2 * v + (1 - beta2) * g * g
 m_hat = m / (1 - beta1**t)
@@ -144,17 +145,17 @@ return theta, m, v
 """,
         [
             "m and v are running means, of g and of g²: m ← β₁m + (1 − β₁)g.",
-            "Both began at 0 and are too small at first: divide by 1 − βᵗ.",
-            "The decay acts on the weight itself, θ ← θ − ηλθ, with the θ from before the step, and not through g.",
-            "Then θ ← θ − η·m̂/(√v̂ + ε): ε outside of the root.",
+            "Both start at 0, so they are too small at first: divide them by 1 − βᵗ.",
+            "Weight decay changes the weight itself, not g: θ ← θ − ηλθ, with the θ from before the step.",
+            "Then θ ← θ − η·m̂/(√v̂ + ε): ε is added outside the root.",
         ],
         _adamw_right,
     ),
     FunctionExercise(
         "bpe-merge",
-        "One merge of byte-pair encoding.",
+        "What does one merge of byte-pair encoding do to a list of ids?",
         "merge(ids, pair, new)",
-        "The list with every occurrence of a pair of ids replaced by a new id, from left to right.",
+        "Return a list in which the new id replaces every occurrence of the pair, from left to right.",
         """merged = []
 i = 0
 while i < len(ids):
@@ -167,9 +168,9 @@ while i < len(ids):
 return merged
 """,
         [
-            "Walk from the left with an index: at each place the pair is there, or it is not.",
-            "If it is, the new id is appended and the index goes on by two: an id cannot be part of two pairs.",
-            "5 5 5 becomes 9 5, not 9 9.",
+            "Walk from the left with an index. At each index, compare the next two ids with the pair.",
+            "If they are equal, append the new id and add two to the index: an id cannot be part of two pairs.",
+            "Example: merging (5, 5) to 9 turns 5 5 5 into 9 5, not 9 9.",
         ],
         _merge_right,
     ),

@@ -1,4 +1,4 @@
-"""Mistakes that people make, each planted in our own code: whoever checks the checks runs them all."""
+"""Mistakes that people make, each planted in npgpt's own code to test the checks."""
 
 from npgpt.study.mutants import of_compiled, of_layers, of_models, of_positions, of_training
 from npgpt.study.mutants.at_random import generated

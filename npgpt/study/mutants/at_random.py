@@ -1,7 +1,7 @@
-"""Mutants that nobody thought of: a random change to the syntax tree of a random backward pass.
+"""Random mutants: a random change to the syntax tree of a random backward pass.
 
-A constant factor, a transpose put in or taken out, a term dropped, an operand swapped for another. One that does not
-run, or that changes no gradient, is thrown away and another drawn, so each of them is a wrong gradient.
+A change adds a constant factor, adds or removes a transpose, drops a term, or replaces an operand by another. A mutant
+that does not run, or that changes no gradient, is discarded and drawn again. So every mutant has a wrong gradient.
 """
 
 import ast
@@ -40,7 +40,7 @@ TARGETS = {
 
 
 def generated(n: int, seed: int = 0, until_killed: bool = False) -> Iterator[Verdict]:
-    """n of them, each tried, as by ``try_mutant``."""
+    """Yield the verdicts on n random mutants, as ``try_mutant`` gives them."""
     rng = random.Random(seed)
     seen: set[str] = set()
     while n:
@@ -60,7 +60,7 @@ def generated(n: int, seed: int = 0, until_killed: bool = False) -> Iterator[Ver
 
 
 def _is_wrong(target: str, source: str) -> bool:
-    """Whether it runs and gives other gradients than the right one."""
+    """Return whether this source runs and gives other gradients than the right one."""
     subject = LayerSubject(make_case(TARGETS[target]))
     dy = upstream(subject.forward({}))
     right = subject.gradients(dy.copy())
@@ -79,7 +79,7 @@ def _difference(target: str, source: str) -> str:
 
 
 def _some(tree: ast.AST, rng: random.Random, wanted: Callable[[ast.AST], bool]) -> Any:
-    """One of the nodes of a backward pass that fit."""
+    """Return a random node of a backward pass that fits; None if there is none."""
     nodes = [node for node in ast.walk(tree) if wanted(node)]
     return rng.choice(nodes) if nodes else None
 
@@ -106,7 +106,7 @@ def _times_a_constant(tree: ast.AST, rng: random.Random) -> ast.AST | None:
 
 
 def _transposed(tree: ast.AST, rng: random.Random) -> ast.AST | None:
-    turned: list[tuple[ast.AST, ast.AST]] = []  # what is transposed, and the same without that
+    turned: list[tuple[ast.AST, ast.AST]] = []  # (a transposed node, its operand)
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and node.attr == "T":
             turned.append((node, node.value))
@@ -136,10 +136,10 @@ def _swapped(tree: ast.AST, rng: random.Random) -> ast.AST | None:
     return _put(tree, node, ast.Name(rng.choice(others), ast.Load())) if others else None
 
 
-# what is done -> how, and what a diagnosis may call it
+# name of a change -> its function, and the kinds that a diagnosis may give
 CHANGES: dict[str, tuple[Callable[[ast.AST, random.Random], ast.AST | None], tuple[str, ...]]] = {
     "factor": (_times_a_constant, ("factor", "sign")),
     "transpose": (_transposed, ("transposed",)),
     "drop": (_dropped, ("lost term", "zero", "factor")),  # a term dropped from 1 − p is a factor
-    "swap": (_swapped, ("wrong operand", "swapped", "lost factor", "upstream")),  # w for dw does not grow with dy
+    "swap": (_swapped, ("wrong operand", "swapped", "lost factor", "upstream")),  # w for dw: does not scale with dy
 }

@@ -1,4 +1,4 @@
-"""A mutant: a small realistic mistake in our own code, planted for a while."""
+"""A mutant: a small realistic mistake, planted in npgpt's own code for the time of a test."""
 
 import importlib
 import inspect
@@ -15,13 +15,13 @@ class Mutant:
     """A mistake.
 
     Attributes
-        name: begins with the part that it is in.
+        name: begins with the layer or function that holds the mistake.
         target: ``module:Class.method`` or ``module:function``.
-        old, new: what stands there once, and what is put in its place.
-        says: what someone would say who finds it.
-        kind: what a diagnosis should call it (``npgpt.study.check.diagnosis.KINDS``), or "law" or "reference".
-        case: where it is looked for (``check/cases.py``); of training a reference (``mutants/verdict.py``).
-        compiled: whether it is in a compiled layer.
+        old, new: text that occurs once in the target's source, and its replacement.
+        says: a description of the mistake.
+        kind: the diagnosis expected (``npgpt.study.check.diagnosis.KINDS``), or "law" or "reference".
+        case: the case that must find it (``check/cases.py``); for training, a reference (``mutants/verdict.py``).
+        compiled: whether the mistake is in a compiled layer.
     """
 
     name: str
@@ -35,12 +35,12 @@ class Mutant:
 
     @property
     def held_out(self) -> bool:
-        """Whether the diagnosis was written without looking at it: half of them, by a hash of the name."""
+        """Whether the diagnosis was written without this mutant: true for half of them, by a hash of the name."""
         return bool(zlib.crc32(self.name.encode()) & 1)
 
 
 def owner_of(target: str) -> tuple[Any, str]:
-    """The class or module that holds what a target names, and the name."""
+    """Return the class or module that holds a target, and the target's name in it."""
     module_name, _, path = target.partition(":")
     owner: Any = importlib.import_module(module_name)
     *outer, name = path.split(".")
@@ -50,24 +50,24 @@ def owner_of(target: str) -> tuple[Any, str]:
 
 
 def source_of(target: str) -> str:
-    """The source of a method or function, at the left margin."""
+    """Return the source of a method or function, dedented."""
     owner, name = owner_of(target)
     return textwrap.dedent(inspect.getsource(getattr(owner, name)))
 
 
 @contextmanager
 def planted(mutant: Mutant) -> Iterator[None]:
-    """Our code with a mistake in it."""
+    """Plant a mistake in npgpt's code within a ``with`` block."""
     source = source_of(mutant.target)
-    if source.count(mutant.old) != 1:
-        raise ValueError(f"{mutant.name}: {mutant.old!r} stands {source.count(mutant.old)} times in {mutant.target}")
+    if (n := source.count(mutant.old)) != 1:
+        raise ValueError(f"{mutant.name}: {mutant.old!r} stands {n} times in {mutant.target}, expected once")
     with replaced(mutant.target, source.replace(mutant.old, mutant.new)):
         yield
 
 
 @contextmanager
 def replaced(target: str, source: str) -> Iterator[None]:
-    """A method or function made anew from other source, among the names of its own module."""
+    """Replace a method or function within a ``with`` block by other source, compiled in its own module's names."""
     owner, name = owner_of(target)
     right = vars(owner)[name]
     scope = dict(vars(importlib.import_module(target.partition(":")[0])))

@@ -1,4 +1,4 @@
-"""What training does, once more: in plain numbers, from the papers, and by the tape. It shares no code with npgpt."""
+"""Training computed a second time, without npgpt's training code: in plain numbers, and by the tape."""
 
 import math
 from typing import Any
@@ -19,7 +19,7 @@ from npgpt.study.check.subjects import LayerSubject
 def adamw_number(
     theta: float, grads: list[float], rate: float, betas: tuple[float, float], eps: float, decay: float
 ) -> float:
-    """One weight after a few steps, as Loshchilov and Hutter 2017, algorithm 2, says it (with η_t = 1)."""
+    """Return one weight after a few steps of Loshchilov and Hutter 2017, algorithm 2 (with η_t = 1)."""
     m = v = 0.0
     for t, g in enumerate(grads, start=1):
         m = betas[0] * m + (1 - betas[0]) * g
@@ -30,7 +30,7 @@ def adamw_number(
 
 
 def adamw_is_right(kind: Any = None, dtype: Any = np.float64, tolerance: float = 1e-12) -> bool:
-    """Four steps of clipped gradients on a matrix and a vector; ε and decay are large, so that they are seen."""
+    """Compare four steps of clipped gradients on a matrix and a vector; ε and decay are large enough to matter."""
     rng = np.random.default_rng(0)
     start = [rng.normal(size=(3, 2)), rng.normal(size=4)]
     flat = FlatParams([Param(x.copy()) for x in start], dtype)
@@ -50,17 +50,17 @@ def adamw_is_right(kind: Any = None, dtype: Any = np.float64, tolerance: float =
 
 
 def clipping_is_right() -> bool:
-    """A long gradient becomes as long as is allowed, a short one stays."""
+    """Check that a long gradient is scaled to the maximum norm, and that a short one stays."""
     return all(optim.clip_scale(norm, 2.0) * norm == min(norm, 2.0) for norm in (0.5, 1.0, 8.0))
 
 
 def accumulation_is_right() -> bool:
-    """Three parts, unequal in what they ignore, with dropout, twice: against the tape's gradient of the whole batch."""
+    """Compare with the tape's gradient of the whole batch: three parts, unequal ignored targets, dropout, two steps."""
     rng = np.random.default_rng(0)
     gpt = of_order_one(GPT(GPTConfig(7, 3, n_layer=1, n_head=1, n_embd=2, dropout=0.3), dtype=np.float64), rng)
     ids, targets = rng.integers(0, 7, (2, 5, 3))
     targets[1:3, 1:] = IGNORE_INDEX
-    # the same dropout: the seed and the step of the cases, and the path without the wrapper's ``gpt``
+    # the case's seed, step and path (without the wrapper's ``gpt``) give the same dropout
     cache = Cache(training=True, seed=1)
     for _ in range(2):
         train.accumulate(gpt, ids, targets, cache, micro_batches=3, step=2)
@@ -68,13 +68,13 @@ def accumulation_is_right() -> bool:
 
 
 class OwnNorm(LayerNorm):
-    """A reader's own layer: it has no kernel, and adds to its gradients by hand."""
+    """A user's own layer: it has no kernel, and adds to its gradients in Python."""
 
 
 def accumulation_by_kernels_is_right() -> bool:
-    """Two steps of two parts by compiled layers: against the tape's gradient of the last batch.
+    """Compare two steps of two parts by compiled layers with the tape's gradient of the last batch.
 
-    That one holds vectors, so that no kernel reaches the embedding, whose gradient is zero then.
+    The last batch holds vectors. So no kernel reaches the embedding, and its gradient is zero.
     """
     rng = np.random.default_rng(0)
     config = GPTConfig(7, 3, n_layer=1, n_head=1, n_embd=2, tie_weights=False)
@@ -89,7 +89,7 @@ def accumulation_by_kernels_is_right() -> bool:
 
 
 def _by_tape(gpt: GPT, x: Array, targets: Array) -> dict[str, Array]:
-    """Parameter -> the gradient of the loss of a whole batch."""
+    """Return parameter -> the gradient of a whole batch's loss."""
     subject = LayerSubject(Case("whole", TrainingLoss(gpt), {"ids": x, "targets": targets}, training=True))
     return {name.removeprefix("param gpt."): grad for name, grad in subject.gradients_by_tape(np.array(1.0)).items()}
 

@@ -1,4 +1,4 @@
-"""Every number of one pass, and what each gradient is the sum of."""
+"""Every number of one pass, and every gradient as a sum of terms."""
 
 from npgpt.study.trace.tracing import Trace, Traced, relative_error, trace
 

@@ -1,13 +1,13 @@
-"""What a gradient is the sum of: each term a local derivative times the gradient of the cell that it feeds.
+"""A gradient as a sum: each term is a local derivative times the gradient of the cell that it feeds.
 
-The forward pass runs on taped numbers (``tape.py``). A cell of a named tensor, an input, a parameter or an array that a
-layer keeps, ends a term; whatever lies between is contracted by the chain rule. So for a cell x of a named tensor
+The forward pass runs on taped numbers (``tape.py``). A term ends at a cell of a named tensor: an input, a parameter or
+an array that a layer keeps. The chain rule contracts all operations in between. For a cell x of a named tensor
 
-    ∂L/∂x = Σ ∂y/∂x · ∂L/∂y    over the cells y of the next named tensors that x goes into, or the loss itself
+    ∂L/∂x = Σ ∂y/∂x · ∂L/∂y    over the cells y of the next named tensors that x feeds, or the loss itself
 
-and each ∂L/∂y is a sum of the same kind, down to the loss. Nothing here knows a backward pass: that the terms add up to
-what backward said, without a remainder, is a proof of it. An array that a layer keeps under another name, as it is, is
-an alias of the first name.
+and each ∂L/∂y is a sum of the same kind, down to the loss. No backward pass is used here. So if the terms sum to the
+gradient of the backward pass, they prove it. If a layer keeps the same array under a second name, that name is an
+alias of the first one.
 """
 
 import re
@@ -31,7 +31,7 @@ LOSS = "loss"
 
 @dataclass(frozen=True)
 class Term:
-    """``slope`` times the gradient ``grad`` of the cell of a tensor that is fed."""
+    """``slope`` times ``grad``, the gradient of the cell that is fed."""
 
     slope: float
     grad: float
@@ -44,7 +44,7 @@ class Term:
 
 
 def label(tensor: str, cell: Sequence[int]) -> str:
-    """``blocks.0.attention.q[0,1,3]``; a scalar has no brackets."""
+    """Return ``blocks.0.attention.q[0,1,3]``; a scalar has no brackets."""
     return f"{tensor}[{','.join(map(str, cell))}]" if len(cell) else tensor
 
 
@@ -53,14 +53,14 @@ def gradient_label(tensor: str, cell: Sequence[int]) -> str:
 
 
 def parse_cell(said: str, names: Container[str]) -> Cell:
-    """The tensor, one of these names, and the cell of a label, or of the label of a gradient (``dq[0,1]`` too).
+    """Return the tensor, one of these names, and the cell of a label: ``q[0,1]``, ``dq[0,1]`` or ``∂L/∂ q[0,1]``.
 
     Raises
-        ConfigError if it is written in another way.
+        ConfigError if the label has another form.
     """
     found = re.fullmatch(r"\s*(?:∂L/∂)?\s*([\w.]+)\s*(?:\[([\d,\s-]*)\])?\s*", said)
     if not found:
-        raise ConfigError(f"{said!r} is no cell of a tensor; write it as blocks.0.attention.q[0,1,3,0]")
+        raise ConfigError(f"{said!r} is not a cell of a tensor; write it like blocks.0.attention.q[0,1,3,0]")
     tensor, numbers = found[1], (found[2] or "").replace(" ", "").split(",")
     tensor = tensor if tensor in names else tensor.removeprefix("d")
     return tensor, tuple(int(number) for number in numbers if number)
@@ -68,7 +68,7 @@ def parse_cell(said: str, names: Container[str]) -> Cell:
 
 @dataclass(frozen=True)
 class Entry:
-    """One gradient, and the terms that it is the sum of, the largest first."""
+    """One gradient and its terms, the largest first."""
 
     ledger: "Ledger"
     tensor: str
@@ -79,13 +79,13 @@ class Entry:
     def __str__(self) -> str:
         head = f"{gradient_label(self.tensor, self.cell)} = "
         if not self.terms:
-            return f"{head}0, it feeds nothing that the loss depends on"
+            return f"{head}0, the loss does not depend on it"
         signs = [("− " if t.share < 0 else "+ ") + f"{abs(t.slope):.4g}·{abs(t.grad):.4g}" for t in self.terms]
         total = f"{' '.join(signs).removeprefix('+ ')} = {self.grad:.6g}"
         return "\n".join([head + total, *(f"  {t.share:+.6g} = {_product(t)}" for t in self.terms)])
 
     def why(self, depth: int = 3, width: int = 2) -> str:
-        """Where the largest terms come from, and theirs, down to the loss."""
+        """Return the largest terms, and the largest terms of their gradients, to a depth."""
         lines = [f"{gradient_label(self.tensor, self.cell)} = {self.grad:.6g}"]
 
         def walk(entry: Entry, level: int) -> None:
@@ -100,12 +100,12 @@ class Entry:
         return "\n".join(lines)
 
     def where(self) -> str:
-        """What this cell was made of: the cells that went into it, and how it changes with each."""
+        """Return the cells that this cell was computed from, and its derivative by each."""
         made_of = self.ledger.made_of(self.tensor, self.cell)
         if not made_of:
-            return f"{label(self.tensor, self.cell)} was given"
+            return f"{label(self.tensor, self.cell)} is an input, a parameter or a constant"
         value = self.ledger.values[self.tensor][self.cell]
-        lines = [f"{label(self.tensor, self.cell)} = {value:.6g}, made of"]
+        lines = [f"{label(self.tensor, self.cell)} = {value:.6g}, computed from"]
         for (tensor, cell), slope in made_of:
             lines.append(f"  {label(tensor, cell)} = {self.ledger.values[tensor][cell]:.6g}, slope {slope:.6g}")
         return "\n".join(lines)
@@ -119,16 +119,16 @@ class Ledger:
     """All gradients of one pass of a case, as sums.
 
     Attributes
-        values: tensor -> its numbers.
-        grads: tensor -> its gradients, by the tape.
-        aliases: name under which an array was kept again -> the first name.
+        values: tensor -> values.
+        grads: tensor -> gradients by the tape.
+        aliases: second name of a kept array -> first name.
     """
 
     def __init__(self, case: Case, dy: Array) -> None:
         subject = LayerSubject(case)
         if (n := operations(subject)) > LARGEST:
             raise ConfigError(
-                f"a ledger of this pass would hold about {n:,} numbers, more than {LARGEST:,}: take fewer tokens, "
+                f"a ledger of this pass would hold about {n:,} numbers, more than {LARGEST:,}: take fewer tokens "
                 "or a smaller model"
             )
         nudges = {name: taped(np.zeros(x.shape)) for name, x in subject.tensors.items() if not name.startswith("kept ")}
@@ -147,13 +147,13 @@ class Ledger:
             for source, slope in sources:
                 self._down[source].append((fed, slope))
         self.grads = {name: np.zeros(x.shape) for name, x in self.values.items()} | {LOSS: np.array(dy, float)}
-        for fed in reversed(self._up):  # from the loss to the inputs: what was made later first
+        for fed in reversed(self._up):  # from the loss to the inputs
             grad = self._grad(fed)
             for (tensor, cell), slope in self._up[fed]:
                 self.grads[tensor][cell] += slope * grad
 
     def entry(self, tensor: str, cell: Sequence[int]) -> Entry:
-        """The terms of one gradient."""
+        """Return one gradient and its terms."""
         tensor = self.first_name(tensor)
         shape, index = self.values[tensor].shape, tuple(int(i) for i in cell)
         if len(index) != len(shape) or not all(-n <= i < n for i, n in zip(index, shape, strict=True)):
@@ -164,10 +164,10 @@ class Ledger:
         return Entry(self, tensor, index, self._grad((tensor, index)), terms)
 
     def paths(self, tensor: str) -> dict[str, Array]:
-        """The share of a tensor's gradient that comes through each part that it feeds; the shares sum to the whole.
+        """Return the share of a tensor's gradient through each part that it feeds; the shares sum to the gradient.
 
-        A part is a tensor, or the layer that holds it if that holds no other layers: of a block's x, its ``middle``
-        (the way around) and its ``attention_norm`` (the branch).
+        A part is a tensor, or the layer that keeps the tensor if this layer has no sub-layers. For a block's x the
+        parts are ``middle`` (the residual connection) and ``attention_norm`` (the branch).
         """
         tensor = self.first_name(tensor)
         scopes = {name.rpartition(".")[0] for name in self.values}
@@ -183,18 +183,18 @@ class Ledger:
         return shares
 
     def made_of(self, tensor: str, cell: tuple[int, ...]) -> list[tuple[Cell, float]]:
-        """The cells that one was made of, with the slopes, the steepest first."""
+        """Return the cells that a cell was computed from, and its slope in each, the steepest first."""
         return sorted(self._up.get((self.first_name(tensor), cell), []), key=lambda pair: -abs(pair[1]))
 
     def first_name(self, tensor: str) -> str:
-        """The name under which a tensor was kept first."""
+        """Return the first name of a tensor that was kept under several names."""
         tensor = self.aliases.get(tensor, tensor)
         if tensor not in self.values:
             raise ConfigError(f"there is no tensor {tensor!r}; {did_you_mean(tensor, [*self.values, *self.aliases])}")
         return tensor
 
     def _feeds(self, tensor: str) -> dict[Cell, list[tuple[Cell, float]]]:
-        """Cell of a tensor -> the cells that it feeds, with the slopes."""
+        """Return cell of a tensor -> the cells that it feeds, with the slopes."""
         return self._down
 
     def _grad(self, cell: Cell) -> float:
@@ -202,7 +202,7 @@ class Ledger:
 
 
 def contracted(node: Taped, cells: Mapping[int, Cell]) -> list[tuple[Cell, float]]:
-    """∂node/∂(named cell), along all ways that meet no other named cell."""
+    """Return ∂node/∂(named cell), along all paths without another named cell."""
     slopes = {node.number: 1.0}
     nodes = {node.number: node}
     waiting = [node]
@@ -226,24 +226,24 @@ def contracted(node: Taped, cells: Mapping[int, Cell]) -> list[tuple[Cell, float
 
 
 def short(name: str) -> str:
-    """``kept q`` and ``param weight`` without what they are, nor the wrapper that makes a model's loss a layer."""
+    """Return a name without its kind (``kept``, ``param``) and without the wrapper ``gpt`` of ``TrainingLoss``."""
     return name.split(" ", 1)[1].removeprefix("gpt.")
 
 
 def operations(subject: LayerSubject) -> int:
-    """About how many numbers the tape will hold: each weight meets each row, twice."""
+    """Estimate how many numbers the tape will hold: two for each pair of a weight and a row."""
     rows = max((x.size // max(1, x.shape[-1]) for n, x in subject.tensors.items() if n.startswith("kept")), default=1)
     weights = sum(x.size for name, x in subject.tensors.items() if name.startswith("param "))
     return 2 * rows * weights
 
 
 class _LedgerCache(NudgedCache):
-    """Hands on a fresh number for each cell that is kept, so that it can be told from what it was made of.
+    """A cache that returns a new taped number for each kept cell, so that a term can end there.
 
     Attributes
-        cells: number of a taped number -> the cell that it is, of inputs and kept arrays.
-        made: (cell, what it was made of), of all that was kept.
-        aliases: name -> the first name of the very same array.
+        cells: ``number`` of a taped number -> its cell, for inputs and kept arrays.
+        made: (cell, the taped number from which it was made), for all kept cells.
+        aliases: name -> first name of the same array.
     """
 
     def __init__(self, case: Case, inputs: Mapping[str, Array]) -> None:
@@ -267,7 +267,7 @@ class _LedgerCache(NudgedCache):
             return super().keep(name, array)
         fresh: Any = array.copy()
         for cell, node in np.ndenumerate(array):
-            if isinstance(node, Taped):  # a masked score is −∞, made of nothing
+            if isinstance(node, Taped):  # a masked score is the float −∞
                 fresh[cell] = node + 0.0
                 self.cells[fresh[cell].number] = path, cell
                 self.made.append(((path, cell), node))
@@ -275,7 +275,7 @@ class _LedgerCache(NudgedCache):
         return super().keep(name, fresh)
 
     def _number(self, node: Taped) -> int:
-        """Of an input what stands in the array is the input and what is added to it: that one is the cell."""
+        """Return the number of a cell; an input's array holds input + nudge, and the nudge is the cell."""
         if node.number not in self.cells and len(node.parents) == 1 and node.parents[0][1] == 1.0:
             return node.parents[0][0].number
         return node.number

@@ -1,8 +1,8 @@
-"""The ledger of a pass that is too large to be taped as a whole: one tensor at a time.
+"""The ledger of a pass that is too large for one tape: one tensor at a time.
 
-Forward runs on plain numbers but for one tensor, whose cells are taped. Where it meets the next array that a layer
-keeps, the tape has what it needs, the local slopes, and forward goes on with plain numbers again. The gradients of the
-cells that are fed are those that backward noted; so the sum checks one step of backward, where ``Ledger`` proves all.
+Forward runs on plain numbers, except for the taped cells of one tensor. At the next array that a layer keeps, the tape
+holds the local slopes, and forward continues with plain numbers. The gradients of the fed cells are those that backward
+noted. So a sum checks one step of backward, whereas ``Ledger`` proves all steps.
 """
 
 from collections import defaultdict
@@ -19,7 +19,7 @@ from npgpt.study.trace.ledger import LOSS, Cell, Ledger, contracted, short
 
 
 class LocalLedger(Ledger):
-    """As ``Ledger``, with the gradients that backward gave."""
+    """A ``Ledger`` that uses the gradients of the backward pass."""
 
     def __init__(self, case: Case, dy: Array, grads: Mapping[str, Array]) -> None:
         self.case, self.subject = case, LayerSubject(case)
@@ -29,7 +29,7 @@ class LocalLedger(Ledger):
         self._of_tensor: dict[str, dict[Cell, list[tuple[Cell, float]]]] = {}
 
     def made_of(self, tensor: str, cell: tuple[int, ...]) -> list[tuple[Cell, float]]:
-        raise ConfigError(f"what {tensor} was made of is told of small passes only: take fewer tokens, a smaller model")
+        raise ConfigError(f"the cells behind {tensor} are known in small passes only: take fewer tokens")
 
     def _feeds(self, tensor: str) -> dict[Cell, list[tuple[Cell, float]]]:
         if tensor not in self._of_tensor:
@@ -52,11 +52,11 @@ class LocalLedger(Ledger):
 
 
 class _LocalCache(NudgedCache):
-    """Takes the tape off the kept arrays that are made of the one that is taped.
+    """A cache that returns plain numbers for kept arrays computed from the taped array.
 
     Attributes
         start: the taped array, if it is kept.
-        met: name -> what was kept, still taped.
+        met: name -> kept array, still taped.
     """
 
     def __init__(self, case: Case) -> None:

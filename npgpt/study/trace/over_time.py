@@ -1,10 +1,10 @@
-"""How a model changes while it learns, layer by layer: what to look at when training does not go as it should.
+"""How a model changes during training, layer by layer: numbers that help to find training problems.
 
-update/weight     how far a step moves a layer's weights, relative to their size: about 1e-3 is healthy
-gradient          the norm of its gradient: one that vanishes, or grows, from layer to layer
-attention, mlp    the share of each branch: its norm over that of the residual stream that it is added to
+update/weight     the norm of a step's update over the norm of the layer's weights: about 1e-3 is healthy
+gradient          the norm of the layer's gradient: it should neither vanish nor grow from layer to layer
+attention, mlp    the norm of each branch over the norm of the residual stream that it is added to
 spread            the standard deviation of the residual stream after each block
-float32 off       how far the compiled pass in float32 is off the textbook's in float64, at the logits
+float32 off       the relative error of the compiled pass in float32, after the last layer norm or the last block
 """
 
 import io
@@ -25,11 +25,11 @@ from npgpt.support.terminal import escape_controls
 
 
 class Recorder:
-    """Looks at a model that is being trained.
+    """Records a model during training.
 
     Args
-        model: as it is trained; nothing of it is changed.
-        ids: a text; one window of it is what the activations are measured on.
+        model: the model in training; it is not changed.
+        ids: a text; the activations are measured on its first window.
     """
 
     def __init__(self, model: GPT, ids: Array) -> None:
@@ -38,11 +38,11 @@ class Recorder:
         self.before()
 
     def before(self) -> None:
-        """Remember the weights, before the step that is recorded."""
+        """Save the weights before the recorded step."""
         self._before = {path: param.value.copy() for path, param in self.model.parameters().items()}
 
     def record(self, step: int) -> dict[str, Any]:
-        """What is seen after a step."""
+        """Return the numbers of a step, after it."""
         layers: dict[str, dict[str, float]] = {}
         for path, param in self.model.parameters().items():
             old = self._before[path].astype(np.float64)
@@ -67,10 +67,10 @@ def _share(branch: Array, stream: Array) -> float:
 
 
 def read_record(folder: Path) -> list[dict[str, Any]]:
-    """The rows that a run recorded, a ``Recorder.record`` each.
+    """Return the recorded rows of a run, as ``Recorder.record`` made them.
 
     Raises
-        RunError if nothing was recorded, or the file is damaged.
+        RunError if nothing was recorded, or if the file is damaged.
     """
     path = folder / RECORD
     if not path.is_file() and (folder / OLD_RECORD).is_file():
@@ -84,7 +84,7 @@ def read_record(folder: Path) -> list[dict[str, Any]]:
             row = json.loads(line)
             row["step"], row["layers"], row["blocks"], row["float32_off"]
         except (ValueError, KeyError, TypeError):
-            raise RunError(f"{where}, line {number}: not a row of a record; delete the line, or train again") from None
+            raise RunError(f"{where}, line {number} is not a row of a record; delete it or train again") from None
         rows.append(row)
     if not rows:
         raise RunError(f"{where} is empty: the run ended before the first row")
@@ -108,7 +108,7 @@ def draw_record(rows: list[dict[str, Any]], path: Path) -> None:
         for what, style in (("attention", "-"), ("mlp", "--")):
             axes[1, 0].plot(steps, [row["blocks"][i][what] for row in rows], style, label=f"block {i}, {what}")
         axes[1, 1].plot(steps, [row["blocks"][i]["spread"] for row in rows], label=f"after block {i}")
-    titles = ("norm of the gradient", "update over weight", "branch over residual stream", "spread of the stream")
+    titles = ("norm of the gradient", "update/weight", "branch/residual stream", "spread of the residual stream")
     for axis, title in zip(axes.ravel(), titles, strict=True):
         axis.set(title=title, xlabel="step")
         axis.legend(fontsize=5)

@@ -1,4 +1,4 @@
-"""A page on which one can click any gradient and see what it is the sum of. One file, no network."""
+"""A page that shows any clicked gradient as a sum of terms. It is one file and needs no network."""
 
 import html
 import json
@@ -12,12 +12,12 @@ from npgpt.support.terminal import escape_controls
 
 
 def page(trace: Trace, text: str) -> str:
-    """The HTML of a trace, with the terms of every gradient.
+    """Return the HTML of a trace, with the terms of every gradient.
 
     Args
-        text: what was read; shown escaped.
+        text: the text of the pass; shown escaped.
     """
-    books = Ledger(trace.case, trace.dy)  # refuses a pass that is too large for a page
+    books = Ledger(trace.case, trace.dy)  # raises ConfigError for a pass that is too large for a page
     names = [*books.values, LOSS]
     number = {name: i for i, name in enumerate(names)}
     tensors = []
@@ -42,7 +42,7 @@ def page(trace: Trace, text: str) -> str:
         )
     loss = {"name": LOSS, "shape": trace.dy.shape, "grad": [_round(x) for x in trace.dy.ravel()]}
     data = json.dumps({"tensors": tensors, "loss": loss, "text": escape_controls(text)})
-    # "</script>" in a text would end the script; as < JSON reads the same
+    # "</script>" in a text would end the script; in JSON, \u003c means the same as <
     template = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
     template = template.replace("@TEXT@", html.escape(escape_controls(text)))
     return template.replace("@DATA@", data.replace("<", "\\u003c"))

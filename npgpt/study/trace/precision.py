@@ -1,12 +1,12 @@
-"""Where the digits go: a pass of the textbook in float32 beside the one in float64."""
+"""Rounding errors by tensor: a textbook pass in float32 compared with one in float64."""
 
 from npgpt.study.trace.tracing import Trace, in_float32, relative_error
 
-HEADER = ("tensor", "layer", "shape", "float32 off", "its gradient")
+HEADER = ("tensor", "layer", "shape", "float32 error", "gradient error")
 
 
 def precision_rows(made: Trace) -> list[list[str]]:
-    """A table of a pass: tensor, layer, shape, and how far value and gradient are off in float32."""
+    """Return a table of a pass: tensor, layer, shape, and the relative errors of value and gradient in float32."""
     single = in_float32(made.case, "textbook", made.dy)
     rows = []
     for tensor in made:

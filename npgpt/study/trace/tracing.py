@@ -1,4 +1,4 @@
-"""Every named tensor of one pass, forward and backward: numbers, gradient, layer, and where that is derived.
+"""Every named tensor of one forward and backward pass: its numbers, gradient, layer and derivation.
 
 >>> from npgpt.layers import Linear
 >>> linear = Linear(2, 1)
@@ -40,10 +40,10 @@ class Traced:
 
     Attributes
         kind: "input", "param" or "kept".
-        value, grad: in float64; grad is None of what has none, as ids.
-        layer: the class of the layer that it belongs to.
-        off, grad_off: how far the value and the gradient are off that the compiled layers compute in float32, relative
-            to the norm; None if they do not keep this one.
+        value, grad: in float64; grad is None for tensors without a gradient, for example ids.
+        layer: the class of the layer that holds the tensor.
+        off, grad_off: the relative error of the value and the gradient that the compiled layers compute in float32;
+            None if the compiled layers do not keep this tensor.
     """
 
     name: str
@@ -81,7 +81,7 @@ class Traced:
 class Trace:
     """The tensors of a pass, in the order of the forward pass; parameters come last.
 
-    Made by ``trace``. ``t["blocks.0.attention.q"].grad``; ``list(t)``; ``t.ledger(name, cell)``; ``t.paths(name)``.
+    ``trace`` returns it. Use ``t["blocks.0.attention.q"].grad``, ``list(t)``, ``t.ledger(...)``, ``t.paths(...)``.
     """
 
     def __init__(self, case: Case, dy: Array) -> None:
@@ -101,21 +101,21 @@ class Trace:
 
     @functools.cached_property
     def books(self) -> Ledger:
-        """The ledger of the whole pass; of a large one, of a tensor at a time, with the gradients of backward."""
+        """The ledger of the whole pass; for a large pass, a ledger of one tensor at a time (``LocalLedger``)."""
         if operations(LayerSubject(self.case)) > LARGEST:
             return LocalLedger(self.case, self.dy, {t.name: t.grad for t in self if t.grad is not None})
         return Ledger(self.case, self.dy)
 
     def ledger(self, name: str, cell: Sequence[int]) -> Entry:
-        """The terms that one gradient is the sum of."""
+        """Return one gradient as a sum of terms."""
         return self.books.entry(name, cell)
 
     def paths(self, name: str) -> dict[str, Array]:
-        """The share of a tensor's gradient through each part that it feeds; they sum to the whole."""
+        """Return the share of a tensor's gradient through each part that it feeds; the shares sum to the gradient."""
         return self.books.paths(name)
 
     def diff(self, other: "Trace") -> dict[str, tuple[float, float]]:
-        """Tensor -> how far value and gradient are apart (largest number), of those that both have in one shape."""
+        """Return tensor -> largest difference of the values and of the gradients, for tensors with equal shapes."""
         found = {}
         for tensor in self:
             theirs = other._tensors.get(tensor.name)
@@ -125,7 +125,7 @@ class Trace:
         return found
 
     def rows(self) -> list[list[str]]:
-        """A table: tensor, layer, shape, norm, norm of the gradient, and how far float32 is off."""
+        """Return a table: tensor, layer, shape, norms of value and gradient, and their errors in float32."""
         return [
             [
                 t.name,
@@ -139,10 +139,10 @@ class Trace:
             for t in self
         ]
 
-    HEADER = ("tensor", "layer", "shape", "‖value‖", "‖gradient‖", "float32 off", "its gradient")
+    HEADER = ("tensor", "layer", "shape", "‖value‖", "‖gradient‖", "float32 error", "gradient error")
 
     def _repr_html_(self) -> str:
-        """A table for a notebook; needs no network."""
+        """Return the table as HTML for a notebook."""
         head = "".join(f"<th style='text-align:left'>{html.escape(name)}</th>" for name in self.HEADER)
         rows = (
             "<tr>" + "".join(f"<td style='text-align:left'>{html.escape(cell)}</td>" for cell in row) + "</tr>"
@@ -155,16 +155,16 @@ class Trace:
 
 
 def trace(layer: Any, *inputs: Array, dy: Array | None = None, training: bool = False) -> Trace:
-    """Run a pass forward and backward, and keep everything.
+    """Run a forward and a backward pass, and keep every tensor.
 
-    It runs the textbook in float64. Beside each tensor that the compiled layers keep too stands how far their pass over
-    the original parameters differs.
+    The textbook layers run in float64. The trace also shows the error of the compiled layers in float32, for each
+    tensor that they keep too.
 
     Args
-        layer: a GPT, whose loss is taken, or any layer, a reader's own too.
-        inputs: ids and targets (B, T) of a GPT; else the arguments of forward.
-        dy: the upstream gradient; 1 for a loss, random if not said.
-        training: whether dropout drops.
+        layer: a GPT, traced with its loss, or any other layer, for example your own.
+        inputs: for a GPT, ids and targets (B, T); for another layer, the arguments of forward.
+        dy: the upstream gradient; by default 1 for a GPT, random for another layer.
+        training: whether dropout is active.
     """
     made = TrainingLoss(layer) if isinstance(layer, GPT) else layer
     names = list(inspect.signature(made.forward).parameters)
@@ -172,27 +172,27 @@ def trace(layer: Any, *inputs: Array, dy: Array | None = None, training: bool = 
     if len(original.inputs) < len(names) - 1 and names[-1] == "cache":
         wanted = ", ".join(names[:-1])
         raise ConfigError(f"trace of {original.name} needs {wanted}; {len(inputs)} arrays were given")
-    case = original.astype(np.float64)  # which makes it the textbook's
+    case = original.astype(np.float64)  # float64 makes it a textbook layer
     if dy is None:
         dy = np.ones(()) if isinstance(layer, GPT) else upstream(np.asarray(case.forward(case.cache())))
     return Trace(case, np.asarray(dy, float))
 
 
 def small_model(text: str) -> tuple[GPT, Tokenizer]:
-    """A model of one block that reads the characters of a text, up to nine of them, its weights drawn at random.
+    """Return an untrained model of one block with random weights, and a tokenizer of the text's characters.
 
     Raises
-        DataError if there is no text.
+        DataError if the text is empty.
     """
     if not text:
-        raise DataError('there is no text; give one, as in: npgpt trace "to be or not"')
+        raise DataError('the text is empty; give one, for example: npgpt trace "to be or not"')
     tokenizer = CharTokenizer.train(text)
     config = GPTConfig(tokenizer.vocab_size, 8, n_layer=1, n_head=2, n_embd=8)
     return of_order_one(GPT(config, dtype=np.float64), np.random.default_rng(0)), tokenizer
 
 
 def in_float32(case: Case, layers: str, dy: Array) -> dict[str, tuple[Array, Array | None]]:
-    """Tensor -> value and gradient, as "textbook" or "compiled" layers compute them in float32."""
+    """Return tensor -> value and gradient, as "textbook" or "compiled" layers compute them in float32."""
     case = case.astype(np.float32)
     case = dataclasses.replace(case, layer=twin(case.layer, layers))
     cache, _ = _run(case, dy.astype(np.float32))
@@ -229,7 +229,7 @@ def _run(case: Case, dy: Array) -> tuple[Cache, dict[str, Array]]:
 
 
 def _owners(layer: Layer) -> dict[str, type[Layer]]:
-    """Scope of the cache -> the class of the layer that runs in it."""
+    """Return scope of the cache -> the class of the layer that runs in it."""
     found = {}
 
     def add(inner: Layer, path: str) -> None:
@@ -246,12 +246,12 @@ def _without_wrapper(path: str) -> str:
 
 
 def relative_error(got: Array, right: Array) -> float:
-    """The norm of the difference over that of what is right, of the numbers that are finite in both."""
+    """Return ‖got − right‖/‖right‖, over the numbers that are finite in both."""
     finite = np.isfinite(got) & np.isfinite(right)
     return float(np.linalg.norm(got[finite] - right[finite]) / (np.linalg.norm(right[finite]) or 1.0))
 
 
 def _apart(a: Array, b: Array) -> float:
-    """The largest difference of two numbers in one place."""
+    """Return the largest difference of two corresponding numbers."""
     finite = np.isfinite(a) & np.isfinite(b)
     return float(np.abs(a[finite] - b[finite]).max(initial=0.0))

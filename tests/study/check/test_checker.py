@@ -17,13 +17,13 @@ from npgpt.study.check.report import METHODS
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_every_tensor_passes_by_all_methods(name: str) -> None:
+def test_every_tensor_passes_all_methods(name: str) -> None:
     report = check_case(make_case(name))
     assert {check.method for check in report} == set(METHODS)
     assert report.passed and not any(check.skipped for check in report), f"\n{report}"
 
 
-def test_a_float32_round_trip_is_seen_by_what_cancels_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_complex_step_and_tape_find_a_float32_round_trip(monkeypatch: pytest.MonkeyPatch) -> None:
     def in_float32(self: layers.Linear, dy: Array, cache: Cache) -> Array:
         return right(self, dy, cache).astype(np.float32).astype(np.float64)
 
@@ -35,7 +35,7 @@ def test_a_float32_round_trip_is_seen_by_what_cancels_nothing(monkeypatch: pytes
     assert report.findings[0].kind == "float32"
 
 
-def test_upstream_ones_would_let_a_zero_backward_pass() -> None:
+def test_softmax_has_zero_gradient_under_upstream_ones() -> None:
     softmax, cache = layers.Softmax(), Cache()
     w = softmax.forward(np.random.default_rng(0).normal(size=(2, 3)), cache)
     assert np.allclose(softmax.backward(np.ones_like(w), cache), 0)
@@ -133,7 +133,7 @@ LAW_BREAKERS = [
 @pytest.mark.parametrize(
     ("kind", "method", "wrong", "name", "law"), LAW_BREAKERS, ids=lambda p: getattr(p, "__name__", p)
 )
-def test_law_is_seen_to_be_broken(
+def test_law_rejects_a_broken_layer(
     kind: type[Layer], method: str, wrong: Any, name: str, law: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     judge = next(candidate for candidate in LAWS if candidate.__name__ == law)
@@ -143,11 +143,11 @@ def test_law_is_seen_to_be_broken(
         judge(make_case(name))
 
 
-def test_every_law_is_seen_to_be_broken() -> None:
+def test_every_law_has_a_broken_layer() -> None:
     assert {law for *_, law in LAW_BREAKERS} == {law.__name__ for law in LAWS}
 
 
-def test_laws_of_compiled_layers_are_seen_to_be_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_laws_of_compiled_layers_reject_broken_layers(monkeypatch: pytest.MonkeyPatch) -> None:
     from npgpt.compiled import LayerNorm
 
     for attribute, wrong, law in (
@@ -176,7 +176,7 @@ class Scale(Layer):
         return cache.note("x", self.factor * dy * self.gain.value)
 
 
-def test_gradcheck_of_a_readers_layer() -> None:
+def test_gradcheck_of_a_users_layer() -> None:
     x = np.ones((2, 3, 4), np.float32)
     assert gradcheck(Scale(4), x).passed
     report = gradcheck(Scale(4, factor=1.01), x)
@@ -186,7 +186,7 @@ def test_gradcheck_of_a_readers_layer() -> None:
     assert {found.kind for found in report.findings} == {"factor"}
 
 
-def test_gradcheck_leaves_the_layer_as_it_was() -> None:
+def test_gradcheck_does_not_change_the_layer() -> None:
     layer = Scale(4)
     gradcheck(layer, np.ones((2, 3, 4)))
     assert layer.gain.value.dtype == np.float32
@@ -241,7 +241,7 @@ class WithDicts:
         return dx
 
 
-def test_an_object_that_saves_on_itself() -> None:
+def test_gradcheck_of_objects_with_their_own_state() -> None:
     x = np.random.default_rng(1).normal(size=(4, 3))
     report = gradcheck(Stateful(), x)
     assert report.passed, f"\n{report}"
@@ -265,14 +265,14 @@ class NoLayer:
         return cache.note("x", dy * self.gain.value)
 
 
-def test_an_object_with_a_cache_that_is_no_layer() -> None:
+def test_gradcheck_of_an_object_with_a_cache() -> None:
     made = NoLayer()
     report = gradcheck(made, np.random.default_rng(0).normal(size=(2, 3)))
     assert report.passed and {check.tensor for check in report} == {"input x", "param gain", "kept x"}
     assert type(made) is NoLayer and not made.gain.grad.any()
 
 
-def test_a_pair_of_functions() -> None:
+def test_gradcheck_of_a_pair_of_functions() -> None:
     def forward(a: Array, b: Array) -> Array:
         y: Array = a * np.sin(b)  # a taped number has no sin: that method is left out, and the report says so
         return y
@@ -288,25 +288,25 @@ def test_a_pair_of_functions() -> None:
         gradcheck(forward, a, b, backward=lambda dy, a, b: dy)
 
 
-def test_a_gradient_of_another_shape_is_a_finding_and_no_crash() -> None:
+def test_wrong_shape_of_a_gradient_is_a_finding() -> None:
     x = np.random.default_rng(0).normal(size=(2, 3))
     report = gradcheck(lambda x: x * 2, x, backward=lambda dy, x: (dy * 2).T)
     assert not report.passed and [(found.tensor, found.kind) for found in report.findings] == [("input x", "shape")]
     assert "dx has the shape (3, 2), but input x has (2, 3)" in str(report)
 
 
-def test_who_could_not_be_asked_does_not_approve() -> None:
+def test_skipped_methods_do_not_pass_a_report() -> None:
     report = gradcheck(np.sin, np.ones(2), backward=lambda dy, x: 0 * dy, methods=["tape"])
     assert not report.passed and "NOT CHECKED" in str(report)
 
 
-def test_large_tensors_are_checked_along_directions() -> None:
+def test_large_tensors_are_checked_along_random_directions() -> None:
     x = np.random.default_rng(0).normal(size=(2, 30, 20))
     assert gradcheck(Scale(20), x).passed
     assert not gradcheck(Scale(20, factor=1.001), x).passed
 
 
-def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+def test_gradcheck_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["gradcheck", "softmax", "--sweep"]) == 0
     shown = capsys.readouterr().out
     assert "Softmax: 2 tensors, all right" in shown and "1e-09" in shown and "all right" in shown.splitlines()[-1]
@@ -318,7 +318,7 @@ def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert "did you mean" in capsys.readouterr().err
 
 
-def test_the_names_that_readers_call() -> None:
+def test_public_names_of_study() -> None:
     import npgpt.study
 
     assert npgpt.study.gradcheck(layers.Softmax(), np.array([[0.0, 1.0]])).passed
@@ -326,7 +326,7 @@ def test_the_names_that_readers_call() -> None:
     assert len(npgpt.study.trace.trace(layers.Softmax(), np.array([[0.0, 1.0]]))) == 2
 
 
-def test_a_factor_is_called_by_its_name() -> None:
+def test_diagnosis_names_a_factor() -> None:
     class Unscaled(layers.Scores):
         def backward(self, ds: Array, cache: Cache) -> tuple[Array, Array]:
             dq, dk = super().backward(ds, cache)
@@ -336,5 +336,5 @@ def test_a_factor_is_called_by_its_name() -> None:
     findings = gradcheck(Unscaled(), q, k).findings
     assert {found.tensor for found in findings} == {"input k", "kept k"}
     assert findings[0].says == (
-        "dk is the true one times 8 = √(length of axis 3 of q): 1/√(length of axis 3 of q) is missing"
+        "dk is the true gradient times 8 = √(length of axis 3 of q): 1/√(length of axis 3 of q) is missing"
     )

@@ -17,7 +17,7 @@ def f(x: Any, y: Any) -> Any:
 
 
 @given(st.floats(-2, 2), st.floats(-2, 2))
-def test_every_operation_against_complex_step(x: float, y: float) -> None:
+def test_every_operation_equals_complex_step(x: float, y: float) -> None:
     cells = taped(np.array([x, y]))
     found = gradients(np.array(f(cells[0], cells[1])), np.array(1.0), {"cells": cells})["cells"]
     h = 1e-30
@@ -25,19 +25,19 @@ def test_every_operation_against_complex_step(x: float, y: float) -> None:
     assert np.allclose(found, expected, rtol=1e-12, atol=1e-12)
 
 
-def test_a_number_that_is_used_twice_gets_both_shares() -> None:
+def test_gradient_of_a_reused_number_sums_both_uses() -> None:
     x = taped(np.array([3.0]))
     y = x[0] * x[0] + x[0]
     assert gradients(np.array(y), np.array(2.0), {"x": x})["x"] == [14.0]
 
 
-def test_what_does_not_reach_the_output_has_the_gradient_zero() -> None:
+def test_unused_numbers_have_zero_gradient() -> None:
     x = taped(np.ones((2, 3)))
     y = x[0].sum()
     assert np.array_equal(gradients(np.array(y), np.array(1.0), {"x": x})["x"], [[1, 1, 1], [0, 0, 0]])
 
 
-def test_comparisons_decide_and_have_no_slope() -> None:
+def test_comparisons_have_no_slope() -> None:
     x = taped(np.array([-1.0, 2.0]))
     assert (x > 0).tolist() == [False, True]
     y = x * (x > 0)
@@ -45,7 +45,7 @@ def test_comparisons_decide_and_have_no_slope() -> None:
     assert float(abs(Taped(-2.0))) == 2.0 and float(np.array([Taped(1.0), Taped(3.0)]).max()) == 3.0
 
 
-def test_a_long_chain_needs_no_recursion() -> None:
+def test_long_chain_needs_no_recursion() -> None:
     x = taped(np.array(1.0))
     y = x[()]
     for _ in range(20_000):

@@ -51,7 +51,7 @@ def test_every_cell_of_a_small_gpt_is_the_sum_of_its_terms(traced: Trace) -> Non
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if not name.startswith("GPT")])
-def test_every_cell_of_every_layer(name: str) -> None:
+def test_ledger_equals_backward_for_every_layer(name: str) -> None:
     case = make_case(name)
     dy = upstream(case.forward(case.cache()))
     books = Ledger(case, dy)
@@ -65,7 +65,7 @@ def test_every_cell_of_every_layer(name: str) -> None:
         assert np.abs(books.grads[tensor] - grad).max(initial=0) < 1e-12, tensor
 
 
-def test_a_wrong_backward_leaves_a_remainder(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_backward_differs_from_the_sum_of_terms(monkeypatch: pytest.MonkeyPatch) -> None:
     from npgpt import layers
 
     def diagonal(self: layers.Softmax, dw: Array, cache: Cache) -> Array:
@@ -79,7 +79,7 @@ def test_a_wrong_backward_leaves_a_remainder(monkeypatch: pytest.MonkeyPatch) ->
     assert abs(sum(term.share for term in wrong.ledger("blocks.0.attention.q", cell).terms) - q[cell]) > 1e-6
 
 
-def test_paths_sum_to_the_whole(traced: Trace) -> None:
+def test_shares_of_paths_sum_to_the_gradient(traced: Trace) -> None:
     parts = {
         "blocks.1.x": {"blocks.1.attention_norm", "blocks.1.middle"},
         "embedding.weight": {"embedded", "logits"},
@@ -91,20 +91,20 @@ def test_paths_sum_to_the_whole(traced: Trace) -> None:
         assert np.allclose(sum(shares.values()), grad, rtol=0, atol=1e-12)
 
 
-def test_a_ledger_reads_well(traced: Trace) -> None:
+def test_text_of_a_ledger(traced: Trace) -> None:
     entry = traced.ledger("blocks.0.attention.q", (0, 1, 3, 0))
     assert str(entry).startswith("∂L/∂ blocks.0.attention.q[0,1,3,0] = ")
     assert len(entry.terms) == 4 and all(term.tensor == "blocks.0.attention.scores" for term in entry.terms)
     assert "∂L/∂ blocks.0.attention.softmax.weights" in entry.why()
-    assert "made of" in entry.where() and "attention.qkv.weight" in entry.where()
-    assert "was given" in traced.ledger("embedding.weight", (0, 0)).where()
+    assert "computed from" in entry.where() and "attention.qkv.weight" in entry.where()
+    assert "is an input" in traced.ledger("embedding.weight", (0, 0)).where()
     with pytest.raises(ConfigError, match="no cell"):
         traced.ledger("blocks.0.attention.q", (0, 9, 0, 0))
     with pytest.raises(ConfigError, match="did you mean"):
         traced.ledger("blocks.0.attention.Q", (0, 0, 0, 0))
 
 
-def test_a_trace_knows_layer_source_and_float32(traced: Trace) -> None:
+def test_traced_tensor_has_layer_source_and_float32_error(traced: Trace) -> None:
     scores = traced["blocks.0.attention.scores"]
     assert scores.layer.__name__ == "Attention" and "Backward" in scores.derivation
     assert "attention.py" in scores.source["backward"] and scores.grad is not None
@@ -125,7 +125,7 @@ def test_diff_of_two_traces() -> None:
     assert changed["embedded"][0] == 0.0 < changed["embedded"][1] and changed["logits"][0] > 0
 
 
-def test_the_model_is_not_changed() -> None:
+def test_trace_does_not_change_the_model() -> None:
     gpt = make_gpt(GPTConfig(11, 8, 1, 2, 16))
     before = gpt.flat.values.copy()
     trace(gpt, *np.random.default_rng(0).integers(0, 11, (2, 1, 8)))
@@ -148,7 +148,7 @@ class Square(Layer):
         return dz * self.a.value
 
 
-def test_a_ledger_of_a_readers_layer() -> None:
+def test_ledger_of_a_users_layer() -> None:
     made = trace(Square(), np.array([2.0, 5.0]), dy=np.array([1.0, 10.0]))
     entry = made.ledger("a", (0,))
     assert [(term.tensor, term.cell, term.slope, term.grad) for term in entry.terms] == [
@@ -161,7 +161,7 @@ def test_a_ledger_of_a_readers_layer() -> None:
 
 
 @pytest.mark.slow
-def test_a_large_pass_has_a_ledger_of_one_tensor_at_a_time() -> None:
+def test_large_pass_uses_a_local_ledger() -> None:
     gpt = make_gpt(GPTConfig(50, 64, 2, 4, 128), layers="textbook")
     made = trace(gpt, *np.random.default_rng(0).integers(0, 50, (2, 1, 20)))
     for name in ("positioned", "blocks.0.attention.q", "blocks.1.attention.scores", "blocks.1.mlp.hidden", "norm.xhat"):
@@ -178,7 +178,7 @@ def test_a_large_pass_has_a_ledger_of_one_tensor_at_a_time() -> None:
 
 
 @pytest.mark.parametrize("tensor", ["positioned", "blocks.0.attention.k", "logits", "embedding.weight", "norm.gain"])
-def test_both_ledgers_say_the_same(traced: Trace, tensor: str) -> None:
+def test_both_ledgers_agree(traced: Trace, tensor: str) -> None:
     local = LocalLedger(traced.case, traced.dy, {t.name: t.grad for t in traced if t.grad is not None})
     for cell in list(np.ndindex(traced[tensor].value.shape))[:20]:
         one, other = traced.ledger(tensor, cell), local.entry(tensor, cell)
@@ -186,7 +186,7 @@ def test_both_ledgers_say_the_same(traced: Trace, tensor: str) -> None:
         assert abs(one.grad - other.grad) < 1e-12
 
 
-def test_the_page_holds_every_term_and_runs_no_text(traced: Trace) -> None:
+def test_page_contains_every_term_and_escapes_text(traced: Trace) -> None:
     made = page(traced, "</script><b>text")
     assert "<b>" not in made.replace("<b>What", "") and "@DATA@" not in made and "http" not in made
     data = json.loads(re.findall(r'type="application/json">(.*?)</script>', made, re.DOTALL)[0])
@@ -198,7 +198,7 @@ def test_the_page_holds_every_term_and_runs_no_text(traced: Trace) -> None:
     assert abs(total - q["grad"][5]) < 1e-6 * (1 + abs(slope * fed["grad"][flat]))
 
 
-def test_the_screen_fits_and_keys_move(traced: Trace) -> None:
+def test_screen_fits_the_terminal_and_responds_to_keys(traced: Trace) -> None:
     view = View()
     for colour in (True, False):
         for key in ["down"] * 12 + ["\r", "g", "down", "right", "]", "n", "p", "[", "other", "t", "up", " ", "n", "g"]:
@@ -216,7 +216,7 @@ def test_the_screen_fits_and_keys_move(traced: Trace) -> None:
     assert "   ∂L/∂ …" in lines[-4] and lines[-4].endswith("weights[0,1,3,2]") and len(lines[-4]) == 64
 
 
-def test_the_command(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_trace_command(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main(["trace", "to be or"]) == 0  # no terminal: the table
     assert "blocks.0.attention.scores" in capsys.readouterr().out
     assert main(["trace", "to be or", "--json"]) == 0
@@ -236,7 +236,7 @@ def test_the_command(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None
     assert main(["trace", "to be", "--over-time"]) == 2
 
 
-def test_over_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_trace_over_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = str(tmp_path / "run")
     arguments = ["--steps", "4", "--eval-every", "4", "--n-layer", "1", "--n-embd", "16", "--n-head", "2"]
     assert main(["train", "--out", run, "--record-every", "2", *arguments]) == 0
