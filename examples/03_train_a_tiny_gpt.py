@@ -20,7 +20,7 @@ train_texts = [train for train, _ in parts]
 tokenizer = BPETokenizer.train(train_texts, vocab_size=300)
 ids = encode_texts(tokenizer, train_texts)
 validation_ids = encode_texts(tokenizer, [end for _, end in parts])[:5000]
-print(f"{len(ids):,} tokens; the vocabulary contains whole words: {tokenizer.token_bytes[-15:-1]}")
+print(f"{len(ids):,} tokens; the last merges made {tokenizer.token_bytes[-15:-1]}")
 
 # 3. An untrained model. Its loss is about that of a uniform guess.
 model = make_gpt(GPTConfig(tokenizer.vocab_size, context_length=32, n_layer=2, n_head=2, n_embd=48))

@@ -15,7 +15,7 @@ from npgpt.errors import ConfigError
 from npgpt.study.check.cases import Case
 from npgpt.study.check.tape import gradients, taped
 
-Nudges = Mapping[str, Array]  # tensor -> what is added to it
+Nudges = Mapping[str, Array]  # tensor -> the array added to it
 Place = tuple[dict[str, Any], str]  # the dict that holds a parameter (``vars`` of an object), and its key
 
 

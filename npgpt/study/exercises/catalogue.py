@@ -123,7 +123,7 @@ _LAYERS = [
         "positions", "One table is added to every example. What is dP?", layers.LearnedPositions, ("LearnedPositions",)
     ),
     LayerExercise("layer-norm", "x reaches y in three ways. What is dx?", layers.LayerNorm, ("LayerNorm",)),
-    LayerExercise("gelu", "x is a factor and inside tanh. What is dx?", layers.TanhGELU, ("TanhGELU",)),
+    LayerExercise("gelu", "x occurs as a factor and inside tanh. What is dx?", layers.TanhGELU, ("TanhGELU",)),
     LayerExercise("one-head", "A head mixes values. What are dw and dv?", layers.Mixing, ("Mixing",)),
     LayerExercise("causal", "Causal scores: future keys are masked. What are dq and dk?", layers.Scores, ("Scores",)),
     LayerExercise("multi-head", "Attention from its sub-layers. What is dx?", layers.Attention, ("Attention",)),
