@@ -106,7 +106,7 @@ with warnings.catch_warnings(record=True) as said:
         table[positions] = Trained(positions=positions).losses[SHORT]
         seen = "no vectors" if positions == "learned" else f"{table[positions][1]:.3f}"
         print(f"{positions:<20} {table[positions][0]:>20.3f}   {seen:>15}")
-for note in sorted({str(warning.message).split(":")[0] for warning in said}):
+for note in sorted({str(warning.message).split(" (")[0] for warning in said}):
     print(f"(warning: {note})")
 best, farther = (min(table, key=lambda p: np.nan_to_num(table[p][i], nan=np.inf)) for i in (0, 1))
 without, vectors = table["none"][0], min(table["learned"][0], table["sinusoidal"][0])
