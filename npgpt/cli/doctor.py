@@ -61,7 +61,7 @@ def run(options: argparse.Namespace) -> ExitCode:
     tested = "tested on x86-64" if architecture in SHOWN else f"compiled for {architecture}, not tested there"
     print(_row("  elsewhere", f"same bits on any CPU: {tested} (tests/study/test_reproducible.py)"))
     if bits:
-        print(_row("hash", f"{bits[:16]}, the same on every machine"))
+        print(_row("hash", f"{bits[:16]}; compare it with the hash of another machine"))
     print(_row("verdict", "all promises hold here" if holds else "NOT ALL PROMISES HOLD HERE"))
     return code
 

@@ -88,16 +88,13 @@ def same_in_a_fork() -> tuple[bool, str]:
         return True, "this system has no fork"
     context = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)
-
-    def work() -> None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # after Ctrl-C the parent ends the child
-        sender.send(weights_hash(STEPS, 2))
-
-    child = context.Process(target=work, daemon=True)
+    child = context.Process(target=lambda: sender.send(weights_hash(STEPS, 2)), daemon=True)
     hash_here()  # this starts threads, which the child does not inherit
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # about a fork while threads run
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # after Ctrl-C the parent ends the child
         child.start()
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     sender.close()
     try:
         found = receiver.recv() if receiver.poll(PATIENCE) else f"no hash in {PATIENCE} s"

@@ -57,7 +57,7 @@ def decode_text(data: bytes, name: str) -> str:
             "convert it first, for example with `iconv -f latin1 -t utf-8`"
         ) from None
     if "\0" in text:
-        raise DataError(f"{name} is not a text: character {text.index(chr(0))} is NUL; convert it to text first")
+        raise DataError(f"{name} is not a text: it holds a NUL at character {text.index(chr(0))}; give a UTF-8 text")
     return text
 
 

@@ -153,7 +153,7 @@ def test_a_signal_stops_training_and_leaves_whole_files(number: int, code: int, 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
 def test_a_shell_sees_143_after_sigterm() -> None:
     command = f"{sys.executable} -m npgpt train {' '.join(TINY)} --steps=100000 --out=in_shell"
-    wait = "while ! test -e in_shell/run.json; do sleep 0.05; done"
+    wait = "for i in $(seq 600); do test -e in_shell/run.json && break; sleep 0.05; done"
     with start_shell(f"{command} >/dev/null 2>&1 & {wait}; kill $!; wait $!; echo $?") as process:
         assert process.communicate(timeout=60)[0].split() == ["143"]
 

@@ -258,7 +258,7 @@ def test_convert_writes_every_format_and_replaces_nothing_else(
     assert not Path("g.txt").read_text().startswith("4 2")
     Path("diary.txt").write_text("Dear diary\n")
     for out, flags, message in (
-        ("a.bin", [], "there already"),
+        ("a.bin", [], "exists already"),
         ("diary.txt", ["--overwrite"], "not replaced"),
         ("no/x.txt", [], "folder"),
     ):

@@ -87,7 +87,7 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     assert main(["exercise", "list"]) == 0
     assert main(["exercise", "start", "linear"]) == 0
     assert main(["exercise", "start", "linear"]) == 2  # nothing of the reader's is written over
-    assert "there already" in capsys.readouterr().err
+    assert "exists already" in capsys.readouterr().err
     assert main(["exercise", "check", "linear.py"]) == 1
     assert main(["exercise", "hint", "linear", "2"]) == 0
     assert "more: npgpt exercise hint linear 3" in capsys.readouterr().out

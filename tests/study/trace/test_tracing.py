@@ -231,7 +231,7 @@ def test_trace_command(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> No
     assert main(["trace", "to be or", "--page", str(tmp_path / "page.html")]) == 0
     capsys.readouterr()
     assert main(["trace", "a"]) == 2
-    assert "a pass needs two" in capsys.readouterr().err
+    assert "a pass needs at least 2" in capsys.readouterr().err
     assert main(["trace", "to be", "--ledger", "?"]) == 2
     assert main(["trace", "to be", "--over-time"]) == 2
 
