@@ -214,13 +214,13 @@ def test_a_refused_context_says_why() -> None:
         ({"positions": "alibi", "combine": "concatenate"}, "combine 'concatenate' needs positions that are vectors"),
         (
             {"combine": "concatenate-unprojected"},
-            r"cannot be one matrix: set tie_weights to false \(--no-tie-weights\)",
+            r"cannot share weights; set tie_weights to false \(--no-tie-weights\)",
         ),
         (
             {"combine": "concatenate-unprojected", "tie_weights": False, "n_position": 8},
-            "n_position 8 leaves nothing of n_embd 8 for the token",
+            "n_position 8 leaves no channel of n_embd 8 for the token",
         ),
-        ({"positions": "rotary", "n_head": 8}, "'rotary' turn pairs of channels, but n_embd 8 among n_head 8 heads"),
+        ({"positions": "rotary", "n_head": 8}, "'rotary' rotate pairs of channels, but n_embd 8 among n_head 8 heads"),
     ],
 )
 def test_choices_that_do_not_go_together_are_refused(choices: dict[str, Any], message: str) -> None:
