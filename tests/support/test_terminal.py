@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from npgpt.support.terminal import escape_controls, write_text
 
-
 HIDDEN = "\u2028\u2029\u202e\u2066\x1b\x7f\x9b\ud800\n"  # what characters() hardly ever draws
 
 
