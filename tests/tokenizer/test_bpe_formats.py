@@ -3,6 +3,7 @@
 import base64
 import gzip
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -154,11 +155,19 @@ def test_damaged_tokenizer_json(damage: Callable[[Any], None], message: str, tmp
 @pytest.mark.parametrize("content", [b"", b"[" * 100_000, b"\xff", b"[1]", b"null", b'{"model": null}'])
 def test_nonsense_for_json(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(content)
-    with pytest.raises(TokenizerError, match="x"):
+    with pytest.raises(TokenizerError, match=re.escape(f"{tmp_path / 'x'} ")):
         BPETokenizer.from_huggingface(tmp_path / "x")
-    (tmp_path / "vocab.bpe").write_bytes(b"#version: 0.2\na b c\n")
-    with pytest.raises(TokenizerError):
+    TOKENIZER.to_gpt2(tmp_path / "encoder.json", tmp_path / "vocab.bpe")
+    with pytest.raises(TokenizerError, match=re.escape(str(tmp_path / "x"))):
         BPETokenizer.from_gpt2(tmp_path / "x", tmp_path / "vocab.bpe")
+
+
+def test_a_merge_of_three_parts_is_refused(tmp_path: Path) -> None:
+    TOKENIZER.to_gpt2(tmp_path / "encoder.json", tmp_path / "vocab.bpe")
+    with (tmp_path / "vocab.bpe").open("a") as file:
+        file.write("a b c\n")
+    with pytest.raises(TokenizerError, match="merge 13 must be two tokens"):
+        BPETokenizer.from_gpt2(tmp_path / "encoder.json", tmp_path / "vocab.bpe")
 
 
 @given(st.binary(max_size=200), st.integers(0, 2000), st.integers(0, 2000))
