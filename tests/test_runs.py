@@ -230,7 +230,7 @@ def test_text_files(tmp_path: Path) -> None:
     with pytest.raises(NpgptError, match="iconv -f utf-16"):
         read_text(path)
     path.write_bytes(b"ab\0c")
-    with pytest.raises(NpgptError, match="character 2 is NUL"):
+    with pytest.raises(NpgptError, match="holds a NUL at character 2"):
         read_text(path)
     path.write_bytes(b"ab\xe9c")
     with pytest.raises(NpgptError, match="byte 0xe9 at offset 2; convert"):
