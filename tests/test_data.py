@@ -64,8 +64,8 @@ def test_batch_by_step_is_the_batch_of_going_through() -> None:
     [
         ({"ids": np.arange(5), "context_length": 5}, "5 tokens, but one example needs 6"),
         ({"ids": np.arange(0), "context_length": 5}, "0 tokens"),
-        ({"ids": np.ones((2, 9), int), "context_length": 5}, "one row of integers"),
-        ({"ids": np.ones(9), "context_length": 5}, "integers, not an array of float64"),
+        ({"ids": np.ones((2, 9), int), "context_length": 5}, r"an array \(n,\) of integers"),
+        ({"ids": np.ones(9), "context_length": 5}, "integers, not of float64 with shape"),
         ({"ids": np.arange(9), "context_length": 0}, "context_length must be at least 1"),
         ({"ids": np.arange(9), "context_length": 1, "stride": 0}, "stride must be at least 1"),
         ({"ids": np.arange(9), "context_length": 1, "batch_size": -1}, "batch_size must be at least 1"),

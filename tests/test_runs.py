@@ -115,7 +115,7 @@ def test_parts_of_two_runs_do_not_fit(run: Path) -> None:
 
 def test_a_run_is_overwritten_only_if_said_and_only_its_own_files(run: Path) -> None:
     (run / "notes.txt").write_text("mine")
-    with pytest.raises(RunError, match="already holds a run; take another --out, or --overwrite"):
+    with pytest.raises(RunError, match="already holds a run; use another --out, or --overwrite"):
         RunFolder.create(run, CONFIG, TOKENIZER)
     assert (run / "model.safetensors").exists()
     RunFolder.create(run, CONFIG, TOKENIZER, overwrite=True)

@@ -12,8 +12,8 @@ from npgpt.kernels.matmul import ACTIVATION, SLOPE, matmul
 class MLP(CompiledLayer, textbook.MLP):
     """The compiled twin of ``npgpt.layers.MLP``.
 
-    It keeps only ``hidden`` of the block's largest arrays, which saves a third of the model's memory. Backward computes
-    the activation and its slope again while the product that gives dactive is in the CPU's cache.
+    Of the arrays (..., F) it keeps only ``hidden``, which saves a third of the model's memory. Backward computes the
+    activation and its slope again, while the product dactive is in the CPU's cache.
     """
 
     KEEPS = ("hidden",)
