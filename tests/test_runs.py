@@ -179,7 +179,7 @@ def test_hostile_configuration_does_not_allocate_a_huge_model(run: Path) -> None
 
 def test_vocabulary_without_end_of_text_is_rejected(run: Path) -> None:
     BPETokenizer([], special_tokens=["a", "b"]).save(run / "tokenizer.json")
-    with pytest.raises(RunError, match=r"has no <\|endoftext\|>"):
+    with pytest.raises(RunError, match=r"has no token <\|endoftext\|>"):
         load_run(run)
 
 
