@@ -139,7 +139,9 @@ def test_bad_input_gets_one_clear_message(trained: str, text: str, capsys: pytes
     assert "unknown argument '\\x1b[31m'" in fails(capsys, "train", "\x1b[31m")
     assert "given twice" in fails(capsys, "train", "--text", text, text)
     assert "leaves no training text" in fails(capsys, "train", "--text", "short.txt", "--validation-fraction", "0.99")
-    assert "would replace the training text" in fails(capsys, "train", "--out", "run", "--overwrite", "--text", "run/metrics.jsonl")
+    assert "would replace the training text" in fails(
+        capsys, "train", "--out", "run", "--overwrite", "--text", "run/metrics.jsonl"
+    )
     assert "--out is empty" in fails(capsys, "train", "--out", "")
     assert "Is a directory" in fails(capsys, "train", "--text", "run")
     assert "unknown argument '--n-layers'; did you mean --n-layer?" in fails(capsys, "train", "--n-layers", "2")

@@ -133,10 +133,7 @@ def change(*keys: Any, to: Any) -> Callable[[Any], None]:
         (change("pre_tokenizer", to=None), "must end in ByteLevel"),
         (change("pre_tokenizer", "pretokenizers", to=[]), "must end in ByteLevel"),
         (change("pre_tokenizer", "pretokenizers", 1, "add_prefix_space", to=True), "add_prefix_space"),
-        (
-            change("pre_tokenizer", "pretokenizers", 0, "pattern", to={"Regex": "(a+)+$"}),
-            "is unknown; known: gpt2",
-        ),
+        (change("pre_tokenizer", "pretokenizers", 0, "pattern", to={"Regex": "(a+)+$"}), "is unknown; known: gpt2"),
         (change("pre_tokenizer", "pretokenizers", 0, to={"type": "Digits"}), "is unknown; known: gpt2"),
         (change("pre_tokenizer", "pretokenizers", 0, "behavior", to="Removed"), "is unknown; known: gpt2"),
     ],
