@@ -31,7 +31,7 @@ def bigram_loss(train_ids: Array, ids: Array, vocab_size: int) -> float:
     _check_enough(ids)
     cut = len(train_ids) * 9 // 10
     if cut < 2 or len(train_ids) - cut < 2:
-        raise DataError(f"{len(train_ids)} training tokens are too few; use a longer text")
+        raise DataError(f"{len(train_ids)} training tokens are too few, at least 11 are needed; use a longer text")
     pair, single = _bigram(train_ids[:cut], train_ids[cut:], vocab_size)
     weights = np.arange(100) / 100
     losses = [-np.log(weight * pair + (1 - weight) * single).mean() for weight in weights]
@@ -42,7 +42,10 @@ def bigram_loss(train_ids: Array, ids: Array, vocab_size: int) -> float:
 
 def _check_enough(ids: Array) -> None:
     if len(ids) < 2:
-        raise DataError(f"{len(ids)} validation tokens are too few; use a longer text or a larger validation_fraction")
+        raise DataError(
+            f"{len(ids)} validation tokens are too few, at least 2 are needed; "
+            "use a longer text or a larger validation_fraction"
+        )
 
 
 def _unigram(train_ids: Array, vocab_size: int) -> Array:

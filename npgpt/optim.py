@@ -47,9 +47,7 @@ class AdamW:
 
     def grad_norm(self) -> float:
         """Return the Euclidean norm of all gradients together."""
-        return math.sqrt(
-            np.square(self.flat.grads, dtype=np.float64).sum()
-        )  # in float32 the square of 1e20 is infinite
+        return math.sqrt(np.square(self.flat.grads, dtype=np.float64).sum())  # in float32, 1e20 squared is infinite
 
     def step(self, learning_rate: float, grad_scale: float = 1.0) -> None:
         """Update the parameters with the current gradients times ``grad_scale`` (see ``clip_scale``)."""

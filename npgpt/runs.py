@@ -76,8 +76,8 @@ class RunFolder:
     def check(path: Path, overwrite: bool) -> None:
         """Raise RunError if a run must not be written to this path.
 
-        The reason is that the folder holds a run and overwrite is False, or files that no run wrote have names of a
-        run's files.
+        A run in the folder is replaced only with overwrite. A file that has the name of a run's file, but that no run
+        wrote, is never replaced.
         """
         if not os.path.lexists(path):
             return
@@ -261,11 +261,15 @@ def load_run(path: str | Path) -> Run:
     read_manifest(path)
     for name in (CONFIG, TOKENIZER, MODEL):
         if not (path / name).is_file():
-            raise RunError(f"{path / name} is missing: the run was stopped early, or the copy is incomplete")
+            raise RunError(
+                f"{path / name} is missing: the run was stopped early, or its copy is incomplete; copy or train again"
+            )
     config = RunConfig.load(path / CONFIG, complete=True)
     tokenizer = Tokenizer.load(path / TOKENIZER)
     if END_OF_TEXT not in tokenizer.special_tokens:
-        raise RunError(f"{path / TOKENIZER} has no token {END_OF_TEXT}, which a run needs")
+        raise RunError(
+            f"{path / TOKENIZER} has no token {END_OF_TEXT}, which every run needs; restore a copy, or train again"
+        )
     if tokenizer.vocab_size != config.model.vocab_size:
         raise RunError(
             f"{path}: {TOKENIZER} has {tokenizer.vocab_size} tokens, but vocab_size in {CONFIG} is "
@@ -300,7 +304,7 @@ def read_manifest(path: Path) -> list[str]:
     try:
         manifest = json.loads(file.read_bytes())
     except (ValueError, RecursionError) as error:
-        raise RunError(f"{file} is damaged: {error}") from None
+        raise RunError(f"{file} is damaged: {error}; restore a copy, or train again") from None
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise RunError(f'{file} is not a manifest of npgpt: "format": "{FORMAT}" is missing')
     if type(manifest.get("version")) is not int or manifest["version"] != VERSION:
@@ -328,13 +332,18 @@ def load_model(path: Path, config: GPTConfig) -> GPT:
     try:
         tensors = safetensors.numpy.load_file(path)
     except (safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{path} is damaged, or not a safetensors file: {error}") from None
+        raise RunError(
+            f"{path} is damaged, or not a safetensors file: {error}; restore a copy, or train again"
+        ) from None
     # Checked before the model is made, so that a hostile configuration cannot make a huge one.
     n_layer = len({name.split(".")[1] for name in tensors if name.startswith("blocks.")})
     wanted = deciding_shapes(config)
     shape = {name: tensors[name].shape for name in wanted if name in tensors}
     if n_layer != config.n_layer or (shape and shape != wanted):
-        raise RunError(f"{path} does not fit {CONFIG}: it has {n_layer} blocks and {shape}")
+        raise RunError(
+            f"{path} does not fit {CONFIG}: it has {n_layer} blocks and the shapes {shape}, "
+            f"expected {config.n_layer} blocks and {wanted}"
+        )
     model = make_gpt(config)
     params = model.parameters()
     if missing := sorted(params.keys() - tensors.keys()):
@@ -349,6 +358,6 @@ def load_model(path: Path, config: GPTConfig) -> GPT:
                 f"{param.value.shape} by {CONFIG}"
             )
         if not np.isfinite(tensor).all():
-            raise RunError(f"{path}: the tensor {name} has infinite or NaN values")
+            raise RunError(f"{path}: the tensor {name} has infinite or NaN values; train the run again")
         param.value[...] = tensor
     return model

@@ -133,7 +133,7 @@ def evaluate(model: GPT, ids: Array, batch_size: int = 16) -> float:
     """
     n, T = len(ids) - 1, model.config.context_length
     if n < 1:
-        raise DataError(f"{len(ids)} tokens are too few to evaluate on, which needs 2; use a longer text")
+        raise DataError(f"{len(ids)} tokens are too few, evaluation needs at least 2; use a longer text")
     total, full = 0.0, n - n % T
     cache = Cache(record=False)
     x, y = ids[:full].reshape(-1, T), ids[1 : full + 1].reshape(-1, T)

@@ -77,7 +77,7 @@ def output(cache: Cache, shape: tuple[int, ...], name: str = "y") -> Array:
 
 
 def gradient(cache: Cache, shape: tuple[int, ...], *alive: Array, name: str = "dx") -> Array:
-    """Return memory for the output of backward. It is not that of ``alive``, arrays that are still needed."""
+    """Return memory for the output of backward, other than that of ``alive``: arrays that are still needed."""
     memory = cache.scratch(f"{cache.role}.{name}", shape, np.float32)
     if any(memory.base is array.base for array in alive):
         memory = cache.scratch(f"{cache.role}.{name}'", shape, np.float32)

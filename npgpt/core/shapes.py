@@ -45,7 +45,7 @@ def _real(array: Array) -> np.dtype[Any]:
 
 
 def check_ids(who: str, name: str, ids: Array, size: int, what: str, ignore: int | None = None) -> None:
-    """Raise ShapeError unless all ids are integers from 0 to size - 1, or ``ignore``. The error names the first other.
+    """Raise ShapeError unless all ids are integers from 0 to size - 1, or ``ignore``; it names the first wrong id.
 
     >>> check_ids("Embedding", "ids", np.array([[1, 70]]), 65, "vocabulary")
     Traceback (most recent call last):

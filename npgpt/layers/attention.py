@@ -114,8 +114,8 @@ class Attention(Layer):
     Backward  given dy = ∂L/∂y: the same steps in reverse. Splitting and merging heads are each other's inverse.
       1. y = Dropout(projected)                         ⇒ dprojected = Dropout.backward(dy)
          projected = (mixed, heads merged)·W_p + b_p    ⇒ dmixed = dprojected·W_pᵀ, split into heads
-      2. mixing, dropout, softmax and scores            ⇒ ddropped and dv, then dweights, dscores, dq and dk
-         Without dropout this is, with S the scores, W the weights and M the mixed values:
+      2. mixed = Mixing(dropped, v), ..., scores = Score(q, k)  ⇒ ddropped and dv, then dweights, dscores, dq and dk
+         Without dropout this is, with S the scores, W the weights and M the mixed values (where W is 0, so is dS):
          dV = Wᵀ·dM,  dW = dM·Vᵀ,  dS = W ⊙ (dW − rowsum(dW ⊙ W)),  dQ = dS·K/√D,  dK = dSᵀ·Q/√D
       3. (q, k, v) = x·W_qkv + b_qkv                    ⇒ dx = (dq, dk, dv, heads merged)·W_qkvᵀ; x is in all three,
          and the product sums their contributions

@@ -14,7 +14,8 @@ class MLP(Layer):
     Backward  given dy = ∂L/∂y: a chain without branches; the gradient from each step is the input of the next:
       1. y = Dropout(projected)                ⇒ dprojected = Dropout.backward(dy)
       2. projected = active·W_down + b_down    ⇒ dactive = dprojected·W_downᵀ
-      3. active = a(hidden), where hidden = x·W_up + b_up    ⇒ dhidden = dactive ⊙ a′(hidden),  dx = dhidden·W_upᵀ
+      3. active = a(hidden)                    ⇒ dhidden = dactive ⊙ a′(hidden)
+      4. hidden = x·W_up + b_up                ⇒ dx = dhidden·W_upᵀ
     Shapes    x, y, dx, dy (..., C); hidden, active (..., F), F = 4 C
     Keeps     hidden, active, projected
     Raises    ConfigError if the activation is unknown; ShapeError if x.shape[-1] != n_embd (by ``up``)
@@ -46,4 +47,4 @@ class MLP(Layer):
         dprojected = cache.note("projected", self.dropout.backward(dy, cache.scope("dropout")))  # 1.
         dactive = cache.note("active", self.down.backward(dprojected, cache.scope("down")))  # 2.
         dhidden = cache.note("hidden", self.activation.backward(dactive, cache.scope("activation")))  # 3.
-        return self.up.backward(dhidden, cache.scope("up"))
+        return self.up.backward(dhidden, cache.scope("up"))  # 4.

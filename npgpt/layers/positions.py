@@ -154,7 +154,8 @@ class NoPositions(Layer):
     so the output of the first block depends on their number. The model can learn positions from that.
 
     Forward   y = x
-    Backward  1. dx = dy
+    Backward  given dy = ∂L/∂y:
+      1. y = x    ⇒ dx = dy
     Shapes    x, y, dx, dy any, all the same
     Keeps     nothing
     Source    Haviv et al. 2022, arXiv:2203.16634
