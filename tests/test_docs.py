@@ -25,7 +25,7 @@ DOCUMENTS = ["examples/README.md", "benchmarks/README.md", "CONTRIBUTING.md"]
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
-def test_links_lead_to_files(name: str) -> None:
+def test_links_point_to_files(name: str) -> None:
     document = ROOT / name
     text = document.read_text(encoding="utf-8")
     links = re.findall(r"\]\(([^)#:]+)\)", text)
@@ -62,7 +62,7 @@ def test_every_program_is_named() -> None:
     assert len(benchmarks) >= 9 and not [name for name in benchmarks if f"benchmarks/{name}`" not in measured]
 
 
-def test_the_table_of_layers_is_the_one_that_is_made() -> None:
+def test_the_table_of_layers_is_up_to_date() -> None:
     assert table() in ROAD
     kinds = [name for name, kind in vars(layers).items() if isinstance(kind, type) and issubclass(kind, Layer)]
     assert len(kinds) > 20 and not [name for name in kinds if f"`{name}`" not in table()]
@@ -84,7 +84,7 @@ def test_every_law_is_listed() -> None:
     assert laws[: laws.index(".")].count(";") + 1 == len(LAWS)
 
 
-def test_the_python_of_the_road_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_python_blocks_of_the_examples_readme_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     blocks = re.findall(r"^```python\n(.*?)^```", ROAD, re.MULTILINE | re.DOTALL)
     assert [name for name in ("train_run(", "trace(", "assert_obeys_laws(") if not any(name in b for b in blocks)] == []
     monkeypatch.chdir(tmp_path)
@@ -92,7 +92,7 @@ def test_the_python_of_the_road_runs(tmp_path: Path, monkeypatch: pytest.MonkeyP
     for block in blocks:
         names: dict[str, object] = {"__name__": "block"}
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "only .* merges")  # so short a book has few
+            warnings.filterwarnings("ignore", "only .* merges")  # a short text gives few merges
             exec(block.replace("steps=300", "steps=2"), names)
         if callable(test := names.get("test_gate")):
             test()
