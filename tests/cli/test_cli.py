@@ -190,10 +190,11 @@ def test_tokenize_commands(text: str, capsys: pytest.CaptureFixture[str], monkey
     assert f"vocab.json: {len(ids)} tokens for {len(sentence)} characters" in shown
     assert "\\xe6" in shown and "e6" in shown  # a byte of 東 that is no character by itself
     assert main(["tokenize", "show", "The cat", "--vocab", "vocab.json", "--vocab", "vocab.json"]) == 0
-    assert all(line.count("54 68 65") == 2 for line in capsys.readouterr().out.splitlines() if "54" in line)
+    both = [line.count("54 68 65") for line in capsys.readouterr().out.splitlines() if "54" in line]
+    assert both == [2]
     assert main(["tokenize", "merges", " cat", "--vocab", "vocab.json"]) == 0
     steps = capsys.readouterr().out.splitlines()
-    assert steps[0].endswith("its bytes")
+    assert len(steps) > 1 and steps[0].endswith("its bytes")
     assert all(", pair count " in step for step in steps[1:])
 
 

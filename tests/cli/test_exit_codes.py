@@ -45,48 +45,55 @@ def in_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "command"),
+    ("code", "command", "says"),
     [
-        (ExitCode.FINE, ""),
-        (ExitCode.FINE, "tokenize encode hello --vocab run"),
-        (ExitCode.FINE, "sample run --max-tokens 2"),
-        (ExitCode.FINE, "trace hello --plain --run run"),
-        (ExitCode.FINE, "vectors similar e --run run"),
-        (ExitCode.FINE, "gradcheck ReLU"),
-        (ExitCode.FINE, "exercise list"),
-        (ExitCode.WRONG, "exercise check wrong.py"),
-        (ExitCode.USAGE, "nope"),
-        (ExitCode.USAGE, "--nope"),
-        (ExitCode.USAGE, "tokenize"),
-        (ExitCode.USAGE, "vectors"),
-        (ExitCode.USAGE, "train --steps many"),
-        (ExitCode.USAGE, "train --n-head 3"),
-        (ExitCode.USAGE, "train --text nope.txt"),
-        (ExitCode.USAGE, "train --text binary"),
-        (ExitCode.USAGE, "train --text run"),
-        (ExitCode.USAGE, "train --text text.txt --out run"),
-        (ExitCode.USAGE, "train --text text.txt --n-head 1 --n-embd 2000000000"),
-        (ExitCode.USAGE, "sample nope"),
-        (ExitCode.USAGE, "sample damaged"),
-        (ExitCode.USAGE, "trace hello --run damaged"),
-        (ExitCode.USAGE, "trace hello --page nope/page.html"),
-        (ExitCode.USAGE, "gradcheck Liner"),
-        (ExitCode.USAGE, "gradcheck --mutants --generated -1"),
-        (ExitCode.USAGE, "train --record-every -1"),
-        (ExitCode.USAGE, "exercise check nope.py"),
-        (ExitCode.USAGE, "exercise check exits.py"),
-        (ExitCode.USAGE, "exercise start nope"),
-        (ExitCode.USAGE, "vectors similar e --vectors binary"),
-        (ExitCode.USAGE, "vectors similar e --run run --n 0"),
-        (ExitCode.USAGE, "vectors search run hello"),
-        (ExitCode.DIVERGED, "train --text text.txt --learning-rate 1e30 --eval-every 1 --steps 9 --n-layer 1"),
+        (ExitCode.FINE, "", ""),
+        (ExitCode.FINE, "tokenize encode hello --vocab run", ""),
+        (ExitCode.FINE, "sample run --max-tokens 2", ""),
+        (ExitCode.FINE, "trace hello --plain --run run", ""),
+        (ExitCode.FINE, "vectors similar e --run run", ""),
+        (ExitCode.FINE, "gradcheck ReLU", ""),
+        (ExitCode.FINE, "exercise list", ""),
+        (ExitCode.WRONG, "exercise check wrong.py", ""),
+        (ExitCode.USAGE, "nope", "invalid choice: 'nope'"),
+        (ExitCode.USAGE, "--nope", "unknown argument '--nope'"),
+        (ExitCode.USAGE, "tokenize", "arguments are required: ACTION"),
+        (ExitCode.USAGE, "vectors", "an action or --run DIR is missing"),
+        (ExitCode.USAGE, "train --steps many", "invalid int value: 'many'"),
+        (ExitCode.USAGE, "train --n-head 3", "n_embd 128 cannot be divided"),
+        (ExitCode.USAGE, "train --text nope.txt", "nope.txt: No such file"),
+        (ExitCode.USAGE, "train --text binary", "binary is not UTF-8 text"),
+        (ExitCode.USAGE, "train --text run", "run: Is a directory"),
+        (ExitCode.USAGE, "train --text text.txt --out run", "run already holds a run"),
+        (ExitCode.USAGE, "train --text text.txt --n-head 1 --n-embd 2000000000", "not enough memory"),
+        (ExitCode.USAGE, "sample nope", "nope is not a folder"),
+        (ExitCode.USAGE, "sample damaged", "damaged/run.json is damaged"),
+        (ExitCode.USAGE, "trace hello --run damaged", "damaged/run.json is damaged"),
+        (ExitCode.USAGE, "trace hello --page nope/page.html", "nope/page.html: No such file"),
+        (ExitCode.USAGE, "gradcheck Liner", "no layer 'Liner'"),
+        (ExitCode.USAGE, "gradcheck --mutants --generated -1", "--generated must be at least 0"),
+        (ExitCode.USAGE, "train --record-every -1", "--record-every must be at least 0"),
+        (ExitCode.USAGE, "exercise check nope.py", "nope.py is not a file"),
+        (ExitCode.USAGE, "exercise check exits.py", "exits.py ends Python"),
+        (ExitCode.USAGE, "exercise start nope", "no exercise 'nope'"),
+        (ExitCode.USAGE, "vectors similar e --vectors binary", "binary, line 1"),
+        (ExitCode.USAGE, "vectors similar e --run run --n 0", "--n must be at least 1"),
+        (ExitCode.USAGE, "vectors search run hello", "run is not a file"),
+        (
+            ExitCode.DIVERGED,
+            "train --text text.txt --learning-rate 1e30 --eval-every 1 --steps 9 --n-layer 1",
+            "training diverged",
+        ),
     ],
 )
-def test_every_command_ends_with_its_code(code: int, command: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_command_ends_with_its_code(
+    code: int, command: str, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(command.split()) == code
     error = capsys.readouterr().err
     assert "Traceback" not in error
     assert ("npgpt: error: " in error) == (code in (ExitCode.USAGE, ExitCode.DIVERGED))
+    assert says in error  # a typing mistake in the command would end with the same code
 
 
 def test_gradcheck_is_undecided_about_a_gradient_that_no_method_could_check(

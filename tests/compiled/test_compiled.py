@@ -1,6 +1,7 @@
 """Compiled layers, beyond the laws: memory, threads, non-finite values, precision, twins."""
 
 import math
+import os
 import subprocess
 import sys
 import tracemalloc
@@ -114,7 +115,7 @@ def test_micro_batch_gradients_add_up_to_the_batch_gradient() -> None:
         assert np.linalg.norm(grad - grads[0]) < 1e-6 * np.linalg.norm(grads[0])
 
 
-@pytest.mark.parametrize("factor", [1, 2])
+@pytest.mark.parametrize("factor", [2, 3])
 def test_later_steps_do_not_allocate_in_proportion_to_the_model(factor: int) -> None:
     config = GPTConfig(40 * factor, 24 * factor, n_layer=2, n_head=2, n_embd=32 * factor, dropout=0.1)
     model = make_gpt(config)
@@ -131,7 +132,7 @@ def test_later_steps_do_not_allocate_in_proportion_to_the_model(factor: int) -> 
     step()
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert peak < 30_000  # ids, targets and Python objects; one (B, T, C) has 24,000 or 98,000 bytes
+    assert peak < 20_000  # ids, targets and Python objects; one (B, T, C) has 24,000 or 55,000 bytes
 
 
 def test_nan_and_infinity_propagate() -> None:
@@ -241,7 +242,11 @@ def test_without_numba_jit_textbook_layers_are_used_with_a_warning() -> None:
         "from npgpt.build import *; from npgpt.config import *; print(type(make_gpt(GPTConfig(5)).lm_head).__module__)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], env={"NUMBA_DISABLE_JIT": "1"}, capture_output=True, text=True, check=True
+        [sys.executable, "-c", code],
+        env=os.environ | {"NUMBA_DISABLE_JIT": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert done.stdout.strip() == "npgpt.layers.head"
     assert "(NUMBA_DISABLE_JIT is set); the slower textbook layers are used" in done.stderr
