@@ -3,6 +3,7 @@
 import base64
 import gzip
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ def ranks(tokens: list[bytes], first: int = 256) -> bytes:
 @pytest.mark.parametrize("name", ["a.tiktoken", "a.tiktoken.gz"])
 def test_tiktoken(name: str, tmp_path: Path) -> None:
     TOKENIZER.to_tiktoken(tmp_path / name)
+    assert (tmp_path / name).read_bytes().startswith(b"\x1f\x8b") == name.endswith(".gz")  # a plain one is read too
     read = BPETokenizer.from_tiktoken(tmp_path / name, "gpt2", TOKENIZER.special_tokens)
     assert read.encode(TEXT) == TOKENIZER.encode(TEXT)
     assert read.special_tokens == TOKENIZER.special_tokens
@@ -150,12 +152,21 @@ def test_damaged_tokenizer_json(damage: Callable[[Any], None], message: str, tmp
 
 @pytest.mark.parametrize("content", [b"", b"[" * 100_000, b"\xff", b"[1]", b"null", b'{"model": null}'])
 def test_nonsense_for_json(content: bytes, tmp_path: Path) -> None:
-    (tmp_path / "x").write_bytes(content)
-    with pytest.raises(TokenizerError, match="x"):
-        BPETokenizer.from_huggingface(tmp_path / "x")
+    path = tmp_path / "encoder.json"
+    TOKENIZER.to_gpt2(path, tmp_path / "vocab.bpe")
+    path.write_bytes(content)
+    says = f"{re.escape(str(path))}( is not |: the vocabulary must be | holds no byte-pair model)"
+    with pytest.raises(TokenizerError, match=says):
+        BPETokenizer.from_huggingface(path)
+    with pytest.raises(TokenizerError, match=says):
+        BPETokenizer.from_gpt2(path, tmp_path / "vocab.bpe")
+
+
+def test_damaged_merges_of_gpt2(tmp_path: Path) -> None:
+    TOKENIZER.to_gpt2(tmp_path / "encoder.json", tmp_path / "vocab.bpe")
     (tmp_path / "vocab.bpe").write_bytes(b"#version: 0.2\na b c\n")
-    with pytest.raises(TokenizerError):
-        BPETokenizer.from_gpt2(tmp_path / "x", tmp_path / "vocab.bpe")
+    with pytest.raises(TokenizerError, match="merge 0 must be two tokens"):
+        BPETokenizer.from_gpt2(tmp_path / "encoder.json", tmp_path / "vocab.bpe")
 
 
 @given(st.binary(max_size=200), st.integers(0, 2000), st.integers(0, 2000))
