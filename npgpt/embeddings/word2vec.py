@@ -20,7 +20,7 @@ from npgpt.config import Options, option
 from npgpt.core import Array, Cache
 from npgpt.embeddings.negative_sampling import NegativeSampling
 from npgpt.embeddings.vectors import WordVectors
-from npgpt.errors import DataError
+from npgpt.errors import DataError, TrainingError
 from npgpt.rng import make_key, random_bits
 from npgpt.tokenizer.words import WORD
 
@@ -136,7 +136,8 @@ def train_word2vec(
     Args
         layers: "compiled", or "textbook": a step at a time in NumPy, some thousand times slower, to compare with.
     Raises
-        ConfigError if there are no such layers; DataError if too few words are frequent enough.
+        ConfigError if there are no such layers; DataError if too few words are frequent enough; TrainingError if a
+        vector is not finite after an epoch.
     """
     check_layers(layers)
     config = config or Word2VecConfig()
@@ -149,6 +150,10 @@ def train_word2vec(
     for epoch in range(config.epochs):
         train = _compiled_epoch if layers == "compiled" else textbook_epoch
         train(inputs, outputs, corpus, config, epoch)
+        if not np.isfinite(inputs).all():
+            raise TrainingError(
+                f"epoch {epoch + 1}: training diverged; a vector is not finite. Take a lower learning_rate"
+            )
     return WordVectors(corpus.words, np.ascontiguousarray(inputs[:, : config.n_embd]))
 
 
