@@ -38,4 +38,4 @@ if __name__ == "__main__":
         compile_part(" ".join(sys.argv[1:]))
     else:
         running = [subprocess.Popen([sys.executable, __file__, *part.split()]) for part in PARTS]
-        sys.exit(max(process.wait() for process in running))
+        sys.exit(any([process.wait() for process in running]))  # a process that a signal has ended returns less than 0
