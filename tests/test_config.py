@@ -1,5 +1,6 @@
 """Configurations: writing and reading are inverse, and errors name the invalid field."""
 
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from npgpt.config import LATER, DataConfig, GPTConfig, RunConfig, TrainConfig
+from npgpt.config import LATER, TABLES, DataConfig, GPTConfig, RunConfig, TrainConfig
 from npgpt.errors import ConfigError
 
 
@@ -72,12 +73,13 @@ def test_binary_file_is_rejected(tmp_path: Path) -> None:
 
 def test_a_complete_config_needs_every_field(tmp_path: Path) -> None:
     lines = RunConfig().dumps().splitlines()
-    for line in lines:
-        if " = " in line and line.split()[0] not in LATER:
-            (tmp_path / "config.toml").write_text("\n".join(other for other in lines if other != line))
-            RunConfig.load(tmp_path / "config.toml")
-            with pytest.raises(ConfigError, match=f"the field {line.split()[0]} is missing"):
-                RunConfig.load(tmp_path / "config.toml", complete=True)
+    of = {line.split()[0]: line for line in lines if " = " in line}
+    assert of.keys() == {item.name for table in TABLES.values() for item in fields(table)}
+    for name in of.keys() - LATER:
+        (tmp_path / "config.toml").write_text("\n".join(line for line in lines if line != of[name]))
+        RunConfig.load(tmp_path / "config.toml")
+        with pytest.raises(ConfigError, match=f"the field {name} is missing"):
+            RunConfig.load(tmp_path / "config.toml", complete=True)
 
 
 def test_unencodable_file_names_are_rejected() -> None:

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from npgpt.data import SlidingWindows, builtin_texts, encode_texts, split_text
@@ -10,6 +10,7 @@ from npgpt.errors import DataError
 from npgpt.tokenizer import CharTokenizer
 
 
+@example(n=40, T=3, stride=1, B=5, shuffle=True, drop_last=True)
 @given(
     n=st.integers(2, 60),
     T=st.integers(1, 10),
@@ -32,7 +33,8 @@ def test_windows_cover_the_ids(n: int, T: int, stride: int, B: int, shuffle: boo
     firsts = [int(row[0]) for x, _ in batches for row in x]
     if drop_last:
         assert all(len(x) == B for x, _ in batches)
-        assert set(firsts) <= set(starts)
+        assert len(batches) == len(starts) // B
+        assert len(firsts) == len(set(firsts)) and set(firsts) <= set(starts)
     else:
         assert sorted(firsts) == starts
     if not shuffle:

@@ -109,8 +109,8 @@ def test_no_exported_name_equals_a_submodule(package: str) -> None:
 
 @pytest.mark.parametrize("folder", ["npgpt", "tests", "benchmarks", "examples"])
 def test_no_file_has_more_than_400_lines(folder: str) -> None:
-    paths = (ROOT.parent / folder).rglob("*.py")
-    assert not [path for path in paths if len(path.read_text(encoding="utf-8").splitlines()) > 400]
+    paths = [*(ROOT.parent / folder).rglob("*.py")]
+    assert paths and not [path for path in paths if len(path.read_text(encoding="utf-8").splitlines()) > 400]
 
 
 def test_importing_needs_no_optional_package() -> None:

@@ -265,6 +265,7 @@ def test_killed_run_can_be_sampled(text: str) -> None:
             time.sleep(0.05)
         time.sleep(0.5)
         process.send_signal(signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL  # it was still under way
     assert main(["sample", "run", "--max-tokens", "3"]) == 0
 
 
