@@ -31,12 +31,9 @@ def test_windows_cover_the_ids(n: int, T: int, stride: int, B: int, shuffle: boo
     assert windows.n_examples == len(starts)
     assert all(np.array_equal(y, x + 1) and x.shape[1] == T for x, y in batches)
     firsts = [int(row[0]) for x, _ in batches for row in x]
-    if drop_last:
-        assert all(len(x) == B for x, _ in batches)
-        assert len(batches) == len(starts) // B
-        assert len(firsts) == len(set(firsts)) and set(firsts) <= set(starts)
-    else:
-        assert sorted(firsts) == starts
+    whole, rest = divmod(len(starts), B)
+    assert [len(x) for x, _ in batches] == [B] * whole + [rest] * (rest > 0 and not drop_last)
+    assert len(set(firsts)) == len(firsts) and set(firsts) <= set(starts)
     if not shuffle:
         assert firsts == starts[: len(firsts)]
 

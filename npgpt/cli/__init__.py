@@ -103,7 +103,7 @@ def _overview(commands: Sequence[ModuleType]) -> str:
     lines = ["npgpt: a GPT in NumPy with every gradient written by hand", ""]
     for command in commands:
         name = command.__name__.rpartition(".")[2]
-        lines += [f"  {name:<10} {command.SUMMARY}", f"  {'':<10} $ {command.EXAMPLE}"]
+        lines += [f"  {name:<10} {command.SUMMARY}", f"  {'':<10} {command.EXAMPLE}"]
     return "\n".join([*lines, "", "npgpt COMMAND --help lists the options; npgpt --help also lists the exit codes"])
 
 

@@ -101,6 +101,8 @@ def test_every_tokenizer_trains_and_samples(kind: str, text: str, capsys: pytest
     assert first.startswith("The cat")
     assert main(["sample", "run", "--prompt", "The cat", "--max-tokens", "5", "--seed", "3"]) == 0
     assert capsys.readouterr().out == first
+    assert main(["sample", "run", "--prompt", "The cat", "--max-tokens", "5", "--seed", "4"]) == 0
+    assert capsys.readouterr().out != first != "The cat\n"
     assert main(["sample", "run", "--max-tokens", "5", "--temperature", "0", "--top-k", "2"]) == 0
 
 

@@ -172,14 +172,6 @@ def test_a_signal_stops_training_and_leaves_whole_files(number: int, code: int, 
     assert main(["sample", str(out), "--max-tokens", "2"]) == 0
 
 
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
-def test_a_shell_sees_143_after_sigterm() -> None:
-    command = f"{sys.executable} -m npgpt train {' '.join(TINY)} --steps=100000 --out=in_shell"
-    wait = "for i in $(seq 600); do test -e in_shell/run.json && break; sleep 0.05; done"
-    with start_shell(f"{command} >/dev/null 2>&1 & {wait}; kill $!; wait $!; echo $?") as process:
-        assert process.communicate(timeout=60)[0].split() == ["143"]
-
-
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("command", ["--version", "train --help", "tokenize encode hello --vocab run"])
 def test_a_reader_that_closes_the_pipe(command: str, unbuffered: str) -> None:

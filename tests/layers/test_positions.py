@@ -166,6 +166,7 @@ def test_tied_weights_are_one_matrix_with_any_positions(name: str) -> None:
         assert model.lm_head.weight is model.embedding.weight
         assert model.embedding.weight.value.shape == (11, 8)
     shapes = deciding_shapes(model.config)
+    assert "embedding.weight" in shapes
     assert {key: model.lm_head.weight.value.shape if key == "lm_head.weight" else param.value.shape
             for key, param in model.parameters().items() if key in shapes} == shapes  # fmt: skip
 
