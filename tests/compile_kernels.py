@@ -38,4 +38,5 @@ if __name__ == "__main__":
         compile_part(" ".join(sys.argv[1:]))
     else:
         running = [subprocess.Popen([sys.executable, __file__, *part.split()]) for part in PARTS]
-        sys.exit(max(process.wait() for process in running))
+        codes = [process.wait() for process in running]  # below 0 where a signal has ended one
+        sys.exit(any(codes))

@@ -110,14 +110,50 @@ def test_invariants_hold(drawn: Sizes, seed: int) -> None:
         INVARIANTS["layer_norm_sends_nothing_along_ones_and_xhat"](norm, wide, dy)
 
 
-def test_invariant_rejects_a_broken_layer() -> None:
-    class Unseeing(layers.Softmax):
-        def backward(self, dw: Array, cache: Cache) -> Array:
-            return cache["weights"] * dw
+class OfSquares(layers.Softmax):
+    def forward(self, s: Array, cache: Cache) -> Array:
+        return super().forward(s * s, cache)
 
+
+def add_to_bias(attention: Any, dx: Array, cache: Cache) -> Array:
+    attention.qkv.bias.grad += 1
+    return dx
+
+
+BROKEN = [
+    ("rows_of_dlogits_sum_to_zero", layers.CrossEntropy(), lambda loss, d, cache: d + 1, "dlogits sums to"),
+    ("layer_norm_sends_nothing_along_ones_and_xhat", layers.LayerNorm(4, eps=0), lambda norm, d, cache: d + 1, "dx·1"),
+    (
+        "layer_norm_sends_nothing_along_ones_and_xhat",
+        layers.LayerNorm(4, eps=0),
+        lambda norm, d, cache: d + cache["xhat"],
+        "dx·x̂",
+    ),
+    ("key_bias_has_no_gradient", layers.Attention(4, 2), add_to_bias, "keys' bias"),
+    (
+        "nothing_reaches_the_future",
+        layers.Attention(4, 2).initialise(0),
+        lambda attention, d, cache: d + d.sum(1, keepdims=True),
+        "output 0 sends",
+    ),
+    ("softmax_does_not_see_a_shift", layers.Softmax(), lambda softmax, d, cache: d + 1, "does not sum to zero"),
+    ("softmax_does_not_see_a_shift", OfSquares(), lambda softmax, d, cache: d, "changes the weights"),
+]
+
+
+@pytest.mark.parametrize(("name", "layer", "spoil", "says"), BROKEN, ids=[says for *_, says in BROKEN])
+def test_invariant_rejects_a_broken_layer(
+    name: str, layer: Layer, spoil: Any, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backward = layer.backward
+    monkeypatch.setattr(layer, "backward", lambda dy, cache: spoil(layer, backward(dy, cache), cache))
     x, dy = np.random.default_rng(0).normal(size=(2, 2, 3, 4))
-    with pytest.raises(AssertionError, match="does not sum to zero"):
-        INVARIANTS["softmax_does_not_see_a_shift"](Unseeing(), x, dy)
+    with pytest.raises(AssertionError, match=says):
+        INVARIANTS[name](layer, x, np.array([[0, 1, 2], [3, 2, 1]]) if name.startswith("rows") else dy)
+
+
+def test_every_invariant_has_a_broken_layer() -> None:
+    assert {name for name, *_ in BROKEN} == INVARIANTS.keys()
 
 
 def test_jacobians_equal_textbook_formulas() -> None:

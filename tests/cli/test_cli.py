@@ -141,7 +141,9 @@ def test_bad_input_gets_one_clear_message(trained: str, text: str, capsys: pytes
     assert "unknown argument '\\x1b[31m'" in fails(capsys, "train", "\x1b[31m")
     assert "given twice" in fails(capsys, "train", "--text", text, text)
     assert "leaves no training text" in fails(capsys, "train", "--text", "short.txt", "--validation-fraction", "0.99")
-    assert "would replace it" in fails(capsys, "train", "--out", "run", "--overwrite", "--text", "run/metrics.jsonl")
+    assert "would replace the training text" in fails(
+        capsys, "train", "--out", "run", "--overwrite", "--text", "run/metrics.jsonl"
+    )
     assert "--out is empty" in fails(capsys, "train", "--out", "")
     assert "Is a directory" in fails(capsys, "train", "--text", "run")
     assert "unknown argument '--n-layers'; did you mean --n-layer?" in fails(capsys, "train", "--n-layers", "2")
@@ -163,9 +165,7 @@ def test_diverged_run_keeps_its_last_good_weights(text: str, capsys: pytest.Capt
     words = fails(
         capsys, "train", "--text", text, "--out", "run", *TINY, "--learning-rate=1e30", "--eval-every=1", code=4
     )
-    assert (
-        "step 1: training diverged; the validation loss is nan; the weights of step 0 are kept. Take a lower" in words
-    )
+    assert "step 1: training diverged; the validation loss is nan; the weights of step 0 are kept. Use a lower" in words
     assert main(["sample", "run", "--max-tokens", "2"]) == 0
 
 
@@ -267,6 +267,7 @@ def test_killed_run_can_be_sampled(text: str) -> None:
             time.sleep(0.05)
         time.sleep(0.5)
         process.send_signal(signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL  # it was still under way
     assert main(["sample", "run", "--max-tokens", "3"]) == 0
 
 

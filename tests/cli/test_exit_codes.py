@@ -1,17 +1,19 @@
 """Each command ends with the right exit code, also after signals, closed pipes and full disks."""
 
+import ctypes
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from npgpt.cli import gradcheck, main
+from npgpt.cli import exercise, gradcheck, main
 from npgpt.cli.exit_codes import MEANINGS, ExitCode
 from npgpt.study.check import Check, Report
 
@@ -56,6 +58,14 @@ def in_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (ExitCode.FINE, "exercise list", ""),
         (ExitCode.WRONG, "exercise check wrong.py", ""),
         (ExitCode.USAGE, "nope", "invalid choice: 'nope'"),
+        (ExitCode.USAGE, "tokenize train text.txt --out=", "--out is empty"),
+        pytest.param(
+            ExitCode.USAGE,
+            "train --config /dev/zero",
+            "bytes are too many",
+            marks=pytest.mark.skipif(not Path("/dev/zero").exists(), reason="this system has no /dev/zero"),
+        ),
+        (ExitCode.USAGE, "doctor extra", "known: --help, --json"),
         (ExitCode.USAGE, "--nope", "unknown argument '--nope'"),
         (ExitCode.USAGE, "tokenize", "arguments are required: ACTION"),
         (ExitCode.USAGE, "vectors", "an action or --run DIR is missing"),
@@ -83,6 +93,11 @@ def in_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             ExitCode.DIVERGED,
             "train --text text.txt --learning-rate 1e30 --eval-every 1 --steps 9 --n-layer 1",
             "training diverged",
+        ),
+        (
+            ExitCode.DIVERGED,
+            "vectors train text.txt --out vectors.npz --learning-rate 1e30",
+            "epoch 1: training diverged",
         ),
     ],
 )
@@ -207,3 +222,30 @@ def test_a_promise_that_is_broken(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     monkeypatch.setattr("npgpt.cli.doctor.hash_or_none", lambda: None)
     assert main(["doctor", "--json"]) == ExitCode.WRONG
     assert json.loads(capsys.readouterr().out)["holds"] is False
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+@pytest.mark.parametrize("fails", [False, True])
+def test_an_interrupt_that_a_callback_loses_comes_again(
+    number: signal.Signals, fails: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """ctypes drops an exception in a callback; LLVM's compiler has such callbacks."""
+
+    def stopped(_: object) -> int:
+        ctypes.CFUNCTYPE(None)(lambda: signal.raise_signal(number) or time.sleep(0))()
+        if fails:
+            raise RuntimeError("no compiled object yet")
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            time.sleep(0.01)
+        return 0
+
+    if threading.current_thread() is not threading.main_thread():
+        pytest.skip("signals reach the main thread only")
+    monkeypatch.setattr(exercise, "run_list", stopped)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert main(["exercise", "list"]) == (130 if number == signal.SIGINT else 143)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert capsys.readouterr().err.startswith("\nstopped by ")
