@@ -133,7 +133,7 @@ def short_key(text: Any, start: int, size: int) -> tuple[int, int]:
 
 @kernel
 def other_key(text: Any, start: int, size: int, state: Any) -> tuple[int, int]:
-    """Return the same key at the text's end, where no 16 bytes can be loaded; for a longer piece, a hash and its size."""
+    """Return the same key at the text's end, where 16 bytes are too many; for a longer piece, a hash and its size."""
     if size <= LONGEST_KEY:
         low = high = 0
         for i in range(size):
