@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -31,6 +32,7 @@ def test_tiktoken(name: str, tmp_path: Path) -> None:
     assert (tmp_path / name).read_bytes().startswith(b"\x1f\x8b") == name.endswith(".gz")  # a plain one is read too
     read = BPETokenizer.from_tiktoken(tmp_path / name, "gpt2", TOKENIZER.special_tokens)
     assert read.encode(TEXT) == TOKENIZER.encode(TEXT)
+    assert np.array_equal(read.merges, TOKENIZER.merges)
     assert read.special_tokens == TOKENIZER.special_tokens
 
 
@@ -41,12 +43,14 @@ def test_hugging_face(pattern: str, tmp_path: Path) -> None:
     read = BPETokenizer.from_huggingface(tmp_path / "tokenizer.json")
     assert (read.pattern, read.special_tokens) == (pattern, {"<|a|>": 300})
     assert read.encode(TEXT) == tokenizer.encode(TEXT)
+    assert np.array_equal(read.merges, TOKENIZER.merges)
 
 
 def test_gpt2(tmp_path: Path) -> None:
     TOKENIZER.to_gpt2(tmp_path / "encoder.json", tmp_path / "vocab.bpe")
     read = BPETokenizer.from_gpt2(tmp_path / "encoder.json", tmp_path / "vocab.bpe")
     assert read.encode(TEXT) == TOKENIZER.encode(TEXT)
+    assert np.array_equal(read.merges, TOKENIZER.merges)
     assert read.special_tokens == TOKENIZER.special_tokens
 
 

@@ -320,7 +320,7 @@ def test_gradcheck_command(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_public_names_of_study() -> None:
-    import npgpt.study
+    import npgpt.study.trace
 
     assert npgpt.study.gradcheck(layers.Softmax(), np.array([[0.0, 1.0]])).passed
     assert npgpt.study.jacobian(layers.Softmax(), np.array([0.0, 1.0])).shape == (2, 2)
