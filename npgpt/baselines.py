@@ -8,7 +8,7 @@ from npgpt.errors import DataError
 
 
 def unigram_loss(train_ids: Array, ids: Array, vocab_size: int) -> float:
-    """Mean cross-entropy, in nats, of ``ids[1:]`` under the frequencies of tokens in the training text.
+    """Return the mean cross-entropy, in nats, of ``ids[1:]`` under the frequencies of tokens in the training text.
 
     p(v) = (count(v) + 1)/(n + V): one is added so that a token that never occurred has a probability above zero.
 
@@ -20,10 +20,10 @@ def unigram_loss(train_ids: Array, ids: Array, vocab_size: int) -> float:
 
 
 def bigram_loss(train_ids: Array, ids: Array, vocab_size: int) -> float:
-    """Mean cross-entropy, in nats, of ``ids[1:]``, each given the previous id, under an interpolated bigram model.
+    """Return the mean cross-entropy, in nats, of ``ids[1:]`` under an interpolated bigram model.
 
-    p(v | u) = λ·count(u v)/count(u) + (1 − λ)·p(v), or p(v) if u never occurred. λ is the best of 0, 0.01, ..., 0.99 on
-    the last tenth of the training text, with counts from the rest. Then the counts are taken from all of it.
+    p(v | u) = λ·count(u v)/count(u) + (1 − λ)·p(v), or p(v) if u never occurred; u is the id before v. λ is the best of
+    0, 0.01, ..., 0.99 on the last tenth of the training text, with counts of the rest. Then all of it is counted.
 
     Raises
         DataError if there are fewer than two ids, or too few to train on to choose λ.
@@ -31,7 +31,7 @@ def bigram_loss(train_ids: Array, ids: Array, vocab_size: int) -> float:
     _check_enough(ids)
     cut = len(train_ids) * 9 // 10
     if cut < 2 or len(train_ids) - cut < 2:
-        raise DataError(f"{len(train_ids)} training tokens are too few; take a longer text")
+        raise DataError(f"{len(train_ids)} training tokens are too few, at least 11 are needed; use a longer text")
     pair, single = _bigram(train_ids[:cut], train_ids[cut:], vocab_size)
     weights = np.arange(100) / 100
     losses = [-np.log(weight * pair + (1 - weight) * single).mean() for weight in weights]
@@ -42,7 +42,10 @@ def bigram_loss(train_ids: Array, ids: Array, vocab_size: int) -> float:
 
 def _check_enough(ids: Array) -> None:
     if len(ids) < 2:
-        raise DataError(f"{len(ids)} validation tokens are too few; take a longer text or a larger validation_fraction")
+        raise DataError(
+            f"{len(ids)} validation tokens are too few, at least 2 are needed; "
+            "use a longer text or a larger validation_fraction"
+        )
 
 
 def _unigram(train_ids: Array, vocab_size: int) -> Array:
@@ -52,7 +55,7 @@ def _unigram(train_ids: Array, vocab_size: int) -> Array:
 
 
 def _bigram(train_ids: Array, ids: Array, vocab_size: int) -> tuple[Array, Array]:
-    """For each of ``ids[1:]``: count(u v)/count(u) (p(v) if u never occurred), and p(v)."""
+    """Return, for each of ``ids[1:]``, count(u v)/count(u) (p(v) if u never occurred), and p(v)."""
     train_ids, ids = train_ids.astype(np.int64), ids.astype(np.int64)  # products of narrow integers would overflow
     pairs, counts = np.unique(train_ids[:-1] * vocab_size + train_ids[1:], return_counts=True)
     firsts = np.bincount(train_ids[:-1], minlength=vocab_size)[ids[:-1]]

@@ -23,7 +23,7 @@ def make_gpt(config: GPTConfig, layers: str = "compiled", seed: int = 0) -> GPT:
             the same weights. Where Numba cannot compile, textbook layers are used, and a warning gives the reason.
         seed: of the initial weights.
     Warns
-        once, if attention has no kernel for these positions; a slower path is used.
+        once, if attention has no kernel for these positions: then a slower path is used.
     Raises
         ConfigError if ``layers`` is unknown.
     """
@@ -40,7 +40,7 @@ def make_gpt(config: GPTConfig, layers: str = "compiled", seed: int = 0) -> GPT:
 def twin(layer: AnyLayer, layers: str = "compiled") -> AnyLayer:
     """Return the compiled or the textbook layer over the same Param objects, so training one also trains the other.
 
-    A reader's own layer stays as it is, and so does a layer that cannot hand its work to it.
+    A user's own layer keeps its class. So does a composite if its compiled twin would do that layer's work itself.
 
     Args
         layers: "compiled" or "textbook".
@@ -59,11 +59,7 @@ def twin(layer: AnyLayer, layers: str = "compiled") -> AnyLayer:
 
 
 def check_layers(layers: str) -> None:
-    """Refuse a value of ``layers`` that is unknown.
-
-    Raises
-        ConfigError that names the known ones.
-    """
+    """Raise ConfigError if ``layers`` is unknown; the error names the known values."""
     if layers not in LAYERS:
         raise ConfigError(f"layers {layers!r} are unknown; {did_you_mean(layers, LAYERS)}")
 
@@ -88,7 +84,7 @@ def can_compile(stacklevel: int = 2) -> bool:
 
 
 def why_not_compiled() -> str:
-    """The reason why kernels cannot be compiled here; empty if they can."""
+    """Return the reason why kernels cannot be compiled here, or "" if they can."""
     try:
         from npgpt.machine.numba_internals import jit_disabled  # takes a while: only when it is needed
 
@@ -105,7 +101,7 @@ def why_not_compiled() -> str:
 def make_optimizer(
     layer: Layer, beta1: float = 0.9, beta2: float = 0.95, eps: float = 1e-8, weight_decay: float = 0.1
 ) -> AdamW:
-    """Make AdamW for all parameters of a model or of another packed layer; compiled if any part of it is compiled.
+    """Make AdamW for all parameters of a model or another packed layer. It is compiled if any part of the layer is.
 
     Raises
         ConfigError if the layer was not packed.

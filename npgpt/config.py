@@ -221,9 +221,10 @@ def read_toml(path: str | Path) -> dict[str, Any]:
     Raises
         ConfigError if the file is not TOML.
     """
-    data = Path(path).read_bytes()
+    with open(path, "rb") as file:
+        data = file.read(MAX_FILE_BYTES + 1)  # no more: the file may be endless, as /dev/zero
     if len(data) > MAX_FILE_BYTES:
-        raise ConfigError(f"{len(data):,} bytes are too many for a configuration; the limit is {MAX_FILE_BYTES:,}")
+        raise ConfigError(f"more than {MAX_FILE_BYTES:,} bytes are too many for a configuration")
     try:
         return tomllib.loads(data.decode("utf-8-sig"))
     except UnicodeDecodeError as error:

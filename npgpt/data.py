@@ -17,8 +17,8 @@ from npgpt.tokenizer import END_OF_TEXT, Tokenizer
 def builtin_texts() -> list[str]:
     """Return the topics of Python's own documentation, which every CPython includes: English, with some code.
 
-    A fifth of this text repeats paragraphs of earlier topics. Each paragraph is kept only where it comes first, so that
-    the validation text does not repeat training text.
+    A fifth of this text repeats paragraphs of earlier topics. Only the first copy of a paragraph is kept, so that the
+    validation text does not repeat training text.
     """
     from pydoc_data.topics import topics  # 0.5 MB, so it is imported only when it is needed
 
@@ -26,7 +26,7 @@ def builtin_texts() -> list[str]:
     for name in sorted(topics):
         paragraphs = []
         for paragraph in re.split(r"\n\s*\n", topics[name]):
-            words = " ".join(paragraph.split())  # paragraphs that differ in indentation are the same
+            words = " ".join(paragraph.split())  # paragraphs that differ only in white space are the same
             if words and words not in seen:
                 seen.add(words)
                 paragraphs.append(paragraph.strip("\n"))
@@ -42,11 +42,11 @@ def read_texts(paths: Sequence[str | Path]) -> list[str]:
         DataError if a file is empty or not UTF-8; ConfigError if a file is given twice.
     """
     if twice := next((path for path in paths if list(paths).count(path) > 1), None):
-        raise ConfigError(f"the text {twice} is given twice")
+        raise ConfigError(f"the text {twice} is given twice; give each text once")
     texts = [read_text(path) for path in paths]
     for path, text in zip(paths, texts, strict=True):
         if not text.strip():
-            raise DataError(f"{path} is empty or has white space only; give a text to train on")
+            raise DataError(f"{path} is empty or contains only white space; give a text to train on")
     return texts or builtin_texts()
 
 
@@ -57,15 +57,15 @@ def split_texts(texts: Sequence[str], validation_fraction: float) -> tuple[list[
         DataError if no training text is left.
     """
     if not "".join(texts).strip():
-        raise DataError("there is no text to train on: the given texts have white space only")
+        raise DataError("there is no text to train on: the given texts are empty or contain only white space")
     parts = [split_text(text, validation_fraction) for text in texts]
     if not "".join(train for train, _ in parts).strip():
-        raise DataError(f"a validation_fraction of {validation_fraction} leaves no training text; take a smaller one")
+        raise DataError(f"a validation_fraction of {validation_fraction} leaves no training text; use a smaller one")
     return [train for train, _ in parts], [validation for _, validation in parts if validation]
 
 
 def split_text(text: str, validation_fraction: float) -> tuple[str, str]:
-    """Split a text into its beginning, to train on, and its end, to validate on; at the end of a line if one is near.
+    """Split a text into training text (its beginning) and validation text (its end); after a line end if one is near.
 
     >>> split_text("one two\\nthree four\\nfive", 0.4)
     ('one two\\n', 'three four\\nfive')
@@ -82,7 +82,7 @@ def encode_texts(tokenizer: Tokenizer, texts: Sequence[str]) -> Array:
 
 
 class SlidingWindows:
-    """Batches of pairs (x, y) of T ids each, where y is x shifted by one id.
+    """Batches of pairs (x, y) of T ids each, where y[t] is the id that follows x[t].
 
     A window starts every ``stride`` ids. With stride 1 there is an example for each id (except the last T), and
     neighbouring examples share T − 1 ids. With stride T the windows are disjoint, and each id is a target once.
@@ -116,14 +116,14 @@ class SlidingWindows:
     ) -> None:
         ids = np.asarray(ids)
         if ids.ndim != 1 or ids.dtype.kind not in "iu":
-            raise DataError(f"ids must be one row of integers, not an array of {ids.dtype} with shape {ids.shape}")
+            raise DataError(f"ids must be an array (n,) of integers, not of {ids.dtype} with shape {ids.shape}")
         for name, value in (("context_length", context_length), ("stride", stride), ("batch_size", batch_size)):
             if value < 1:
                 raise DataError(f"{name} must be at least 1, not {value}")
         if len(ids) < context_length + 1:
             raise DataError(
                 f"the text has {len(ids)} tokens, but one example needs {context_length + 1}: context_length "
-                f"{context_length} and the next token; take a longer text or a shorter context"
+                f"{context_length} and the next token; use a longer text or a shorter context"
             )
         self.ids = ids
         self.context_length = context_length
@@ -134,7 +134,7 @@ class SlidingWindows:
         self.n_examples = (len(ids) - context_length - 1) // stride + 1
         self._n_batches = self.n_examples // batch_size if drop_last else -(-self.n_examples // batch_size)
         if self._n_batches == 0:
-            raise DataError(f"drop_last drops every example: {self.n_examples} examples are less than one batch")
+            raise DataError(f"drop_last drops every example: {self.n_examples} are fewer than batch_size {batch_size}")
         self._epoch = 0
         self._order: tuple[int, Array] = (-1, np.arange(0))  # of one epoch
 

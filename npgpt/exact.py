@@ -19,7 +19,7 @@ LN_2, LN_10000 = 0.6931471805599453, 9.210340371976184  # constants, since math.
 
 
 def cos_and_sin(T: int, D: int) -> tuple[Floats, Floats]:
-    """The cosines and sines of t·ω_c for t < T and each pair c of D channels, ω_c = 10000^(−2c/D): twice (T, ⌈D/2⌉).
+    """Return cos and sin (T, ⌈D/2⌉) of t·ω_c for t < T and each pair c of D channels, with ω_c = 10000^(−2c/D).
 
     The first pair rotates by one radian per position, the last by almost nothing.
 
@@ -45,7 +45,7 @@ def _cos_and_sin(T: int, D: int) -> tuple[Floats, Floats]:
 
 
 def exponential(x: float) -> float:
-    """e^x for −40 <= x <= 0, to 1e-13: (e^(x/64))^64, with the Taylor series of e^(x/64).
+    """Return e^x for −40 <= x <= 0, to 1e-13: (e^(x/64))^64, with the Taylor series of e^(x/64).
 
     >>> abs(exponential(-9.2) / math.exp(-9.2) - 1) < 1e-13
     True
@@ -60,7 +60,7 @@ def exponential(x: float) -> float:
 
 
 def cos_pi(t: float) -> float:
-    """cos πt for 0 <= t <= 1, to 1e-11: the Taylor series of sin z = cos(π/2 − z) at z = π(½ − t), up to z¹⁵.
+    """Return cos πt for 0 <= t <= 1, to 1e-11: the Taylor series of sin z = cos(π/2 − z) at z = π(½ − t), up to z¹⁵.
 
     >>> abs(cos_pi(0.3) - math.cos(math.pi * 0.3)) < 1e-11
     True
@@ -86,15 +86,15 @@ def mix(h: Any) -> Any:
 
 
 def mix_twice(counter: Any, low: Any, high: Any) -> Any:
-    """32 random bits for a counter: two rounds of ``mix``, each after an xor with half of a 64-bit key."""
+    """Return 32 random bits for a counter: two rounds of ``mix``, each after an xor with half of a 64-bit key."""
     return mix(mix(counter ^ low) ^ high)
 
 
 def fma(a: Floats32, b: Floats32, c: Floats32) -> Floats32:
-    """a·b + c, rounded once to float32, as a fused multiply-add does.
+    """Return a·b + c, rounded once to float32, like a fused multiply-add.
 
-    The product is exact in float64. The sum is rounded to odd in float64 (an inexact sum becomes the neighbour whose
-    last bit is 1). Rounding that to float32 gives the same as rounding the exact sum once.
+    The product is exact in float64. The sum is rounded to odd in float64: an inexact sum becomes the neighbour whose
+    last bit is 1. Rounding this to float32 gives the same number as rounding the exact sum once.
 
     Source    Boldo and Melquiond 2008, "Emulation of a FMA and correctly rounded sums"; the error: Knuth's TwoSum
 

@@ -28,10 +28,11 @@ class GPT(Layer):
     """A GPT: it predicts the next token at every position of a text.
 
     Forward   x = Dropout(Embedding(ids) + positions);  x = Block(x), n_layer times;  logits = VocabularyHead(norm(x))
-    Backward  given dlogits: the same steps in reverse, a chain without branches, except for
-      1. the tied matrix: the embedding and the head both add to its gradient
-    Shapes    ids (B, T) of integers, T <= context_length with learned positions, or vectors (B, T, C) of any kind in
-              place of the embeddings; logits, dlogits (B, T, V)
+    Backward  given dlogits: a chain, in reverse: head, norm, blocks from the last to the first, dropout, positions,
+      embedding. Each step's gradient is the input of the next. There is one branch:
+      1. with tied weights, the embedding and the head share one matrix, and both add to its gradient
+    Shapes    ids (B, T) of integers, T <= context_length with learned positions, or vectors (B, T, C) in place of
+              their embeddings; logits, dlogits (B, T, V)
     Keeps     embedded, positioned, stream (the output of the last block), normed, and (in loss) logits
     Raises    ShapeError if ids are of another shape or out of range
     Source    Radford et al. 2019 (GPT-2), with its initialisation: standard deviation 0.02 for every weight, except
@@ -44,8 +45,8 @@ class GPT(Layer):
     Attributes
         flat: all parameters in one vector, all gradients in another.
 
-    Positions enter in two places: after the embedding and in the scores of attention. ``config.positions`` chooses the
-    layers there; the rest of the model does not depend on it.
+    Positions enter after the embedding or in the scores of attention. ``config.positions`` chooses the layers for both
+    places; the rest of the model does not depend on it.
 
     Training calls ``loss`` and ``loss_backward``; ``forward`` and ``backward`` end at the logits.
     """
@@ -74,7 +75,7 @@ class GPT(Layer):
         self.initialise(seed)
 
     def forward(self, ids: Array, cache: Cache) -> Array:
-        """Compute the logits (B, T, V) of ids (B, T), or of vectors (B, T, C) in place of their embeddings."""
+        """Return the logits (B, T, V) of ids (B, T), or of vectors (B, T, C) in place of their embeddings."""
         return self.lm_head.forward(self._forward_to_head(ids, cache), cache.scope("lm_head"))
 
     def backward(self, dlogits: Array, cache: Cache) -> Array | None:
@@ -116,7 +117,7 @@ class GPT(Layer):
         return None
 
     def loss(self, ids: Array, targets: Array, cache: Cache, count: int | None = None) -> Array:
-        """Mean cross-entropy of the targets, in nats.
+        """Return the mean cross-entropy of the targets, in nats.
 
         Args
             targets: (B, T), the next token at each position, or ``IGNORE_INDEX`` for a position that does not count.
@@ -126,12 +127,12 @@ class GPT(Layer):
         return self.head_loss.forward(self._forward_to_head(ids, cache), targets, count, cache)
 
     def loss_backward(self, dloss: Array | float, cache: Cache) -> Array | None:
-        """Add to every parameter's gradient, given the gradient of the loss (1 if the loss itself is minimised)."""
+        """Like ``backward``, but given the gradient of the loss (1 if the loss itself is minimised)."""
         return self._backward_from_head(self.head_loss.backward(dloss, cache), cache)
 
 
 def _positions(config: GPTConfig) -> Layer:
-    """The layer after the embedding."""
+    """Make the layer after the embedding."""
     vectors, C = SCHEMES[config.positions].vectors, config.n_embd
     if vectors is None:
         return NoPositions()
@@ -143,7 +144,7 @@ def _positions(config: GPTConfig) -> Layer:
 
 
 def deciding_shapes(config: GPTConfig) -> dict[str, tuple[int, ...]]:
-    """Tensor -> shape, of the tensors that determine all sizes: to check a file before a model is made.
+    """Return name -> shape of the tensors that determine all sizes, to check a file before a model is made.
 
     >>> deciding_shapes(GPTConfig(vocab_size=65))
     {'embedding.weight': (65, 128), 'positions.weight': (64, 128)}

@@ -1,6 +1,6 @@
 """AdamW on the flat parameter vector, gradient clipping, and the learning-rate schedule.
 
-Rates and powers of β are computed with + − × ÷ and square roots only: these give the same bits on every machine, but
+Rates and powers of β are computed with + − × ÷ and square roots only. These give the same bits on every machine;
 powers, logarithms and cosines of the C library do not. (NumPy's sums, here and in all textbook layers, do not either.)
 """
 
@@ -18,7 +18,8 @@ class AdamW:
     With g the gradient of step t = 1, 2, ..., in this order, element by element:
       1. m ← β₁m + (1 − β₁)g         running mean of the gradient
       2. v ← β₂v + (1 − β₂)g²        running mean of its square
-      3. m̂ = m/(1 − β₁ᵗ), v̂ = v/(1 − β₂ᵗ)    bias correction, because m and v start at 0
+      3. m̂ = m/(1 − β₁ᵗ), v̂ = v/(1 − β₂ᵗ)    bias correction: m starts at 0, so the weights (1 − β₁)β₁ᵏ of the
+                                     t gradients in it sum to 1 − β₁ᵗ, not to 1; the same for v
       4. θ ← θ − ηλθ                 weight decay, applied to θ directly, not through g; not to gains and biases
       5. θ ← θ − η·m̂/(√v̂ + ε)
 
@@ -45,13 +46,11 @@ class AdamW:
         self.power1 = self.power2 = 1.0  # β₁ᵗ and β₂ᵗ, by repeated multiplication
 
     def grad_norm(self) -> float:
-        """The Euclidean norm of all gradients together."""
-        return math.sqrt(
-            np.square(self.flat.grads, dtype=np.float64).sum()
-        )  # in float32 the square of 1e20 is infinite
+        """Return the Euclidean norm of all gradients together."""
+        return math.sqrt(np.square(self.flat.grads, dtype=np.float64).sum())  # in float32, 1e20 squared is infinite
 
     def step(self, learning_rate: float, grad_scale: float = 1.0) -> None:
-        """Update the parameters with the present gradients, multiplied by ``grad_scale`` (see ``clip_scale``)."""
+        """Update the parameters with the current gradients times ``grad_scale`` (see ``clip_scale``)."""
         values, g = self.flat.values, self.flat.grads * grad_scale
         self.power1 *= self.beta1
         self.power2 *= self.beta2
@@ -66,7 +65,7 @@ class AdamW:
 
 
 def clip_scale(norm: float, max_norm: float) -> float:
-    """The factor that scales a gradient of this norm down to max_norm, or 1 if it is not longer.
+    """Return the factor that scales a gradient of this norm down to max_norm, or 1 if the norm is not larger.
 
     >>> clip_scale(5.0, 1.0), clip_scale(0.5, 1.0)
     (0.2, 1.0)
@@ -76,6 +75,8 @@ def clip_scale(norm: float, max_norm: float) -> float:
 
 class WarmupCosine:
     """The learning rate of each step: linear warm-up, then cosine decay.
+
+    After the warm-up, lowest + (highest − lowest)·(1 + cos πs)/2, where s increases from 0 to 1.
 
     Args
         highest: the rate of the last warm-up step and of the step after it.

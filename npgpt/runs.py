@@ -5,8 +5,8 @@ The folder is written so that a crash loses nothing, and every file is checked w
     run.json           the list of npgpt's files, and the version of this layout; written first
     config.toml        the resolved configuration
     tokenizer.json     the vocabulary
-    model.safetensors  the weights, one tensor a parameter; replaced as a whole at each checkpoint
-    metrics.jsonl      a line for each evaluation
+    model.safetensors  the weights, one tensor for each parameter; replaced as a whole at each evaluation
+    metrics.jsonl      one line for each evaluation
     loss.png           the loss over the steps, if matplotlib is installed
     record.jsonl       gradients and updates of each layer over the steps, with --record-every
 
@@ -74,10 +74,10 @@ class RunFolder:
 
     @staticmethod
     def check(path: Path, overwrite: bool) -> None:
-        """Refuse a path where a run must not be written.
+        """Raise RunError if a run must not be written to this path.
 
-        Raises
-            RunError if the folder holds a run and overwrite is False, or holds other files under the names of a run's.
+        A run in the folder is replaced only with overwrite. A file that has the name of a run's file, but that no run
+        wrote, is never replaced.
         """
         if not os.path.lexists(path):
             return
@@ -85,18 +85,18 @@ class RunFolder:
             raise RunError(f"{path} is not a folder; give a folder for the run")
         ours = read_manifest(path) if (path / MANIFEST).is_file() else []
         if ours and not overwrite:
-            raise RunError(f"{path} already holds a run; take another --out, or --overwrite to replace it")
+            raise RunError(f"{path} already holds a run; use another --out, or --overwrite to replace it")
         # Also with overwrite, which removes only files that the manifest lists.
         for name in FILES:
             there = os.path.lexists(path / name)
             if there and (name not in ours or not (path / name).is_file()):
-                raise RunError(f"{path / name} exists and is not a file of a run; take another --out")
+                raise RunError(f"{path / name} exists and is not a file of a run; use another --out")
 
     @classmethod
     def create(cls, path: Path, config: RunConfig, tokenizer: Tokenizer, overwrite: bool = False) -> Self:
         """Make the folder; with overwrite, first remove the files that its manifest lists."""
         cls.check(path, overwrite)
-        config_toml = config.dumps().encode()  # may fail, so before anything is removed
+        config_toml = config.dumps().encode()  # this may fail, so it comes before anything is removed
         old = read_manifest(path) if (path / MANIFEST).is_file() else []
         path.mkdir(parents=True, exist_ok=True)
         # The manifest is written first and stays: so after any crash the folder can still be overwritten.
@@ -140,7 +140,7 @@ class Run:
         """Write a run folder.
 
         Raises
-            RunError if the path must not be written to, as ``RunFolder.check`` says.
+            RunError in the cases of ``RunFolder.check``.
         """
         folder = RunFolder.create(Path(path), self.config, self.tokenizer, overwrite)
         for row in self.metrics:
@@ -219,11 +219,11 @@ def _check_out(out: Path, overwrite: bool, config: RunConfig) -> None:
     RunFolder.check(out, overwrite)
     for text in config.data.text:
         if Path(text).resolve() in [(out / name).resolve() for name in FILES]:
-            raise RunError(f"{text} is a file of the run in {out}, which would replace it")
+            raise RunError(f"the run in {out} would replace the training text {text}; use another --out")
 
 
 def _evaluate(run: Run, step: int, losses: list[float], tokens_per_s: float) -> dict[str, Any]:
-    """A new row of metrics.
+    """Evaluate, add a row to the metrics of the run, and return it.
 
     Raises
         TrainingError if the validation loss is not finite.
@@ -234,7 +234,7 @@ def _evaluate(run: Run, step: int, losses: list[float], tokens_per_s: float) -> 
         kept = f"; the weights of step {run.metrics[-1]['step']} are kept" if run.metrics else ""
         raise TrainingError(
             f"step {step}: training diverged; the validation loss is {val_loss}{kept}. "
-            "Take a lower learning_rate or a longer warm-up (warmup_steps)"
+            "Use a lower learning_rate or a longer warm-up (warmup_steps)"
         )
     row = {"step": step, "train_loss": sum(losses) / len(losses), "val_loss": val_loss, "tokens_per_s": tokens_per_s}
     run.metrics.append(row if step else row | run.baselines)
@@ -251,7 +251,7 @@ def load_run(path: str | Path) -> Run:
     """Read a run folder.
 
     Raises
-        RunError, ConfigError or TokenizerError that names the file and what is wrong with it.
+        RunError, ConfigError or TokenizerError that names the file and the mistake in it.
     """
     path = Path(path)
     if not path.is_dir():
@@ -261,15 +261,19 @@ def load_run(path: str | Path) -> Run:
     read_manifest(path)
     for name in (CONFIG, TOKENIZER, MODEL):
         if not (path / name).is_file():
-            raise RunError(f"{path / name} is missing: the run was stopped early, or the copy is incomplete")
+            raise RunError(
+                f"{path / name} is missing: the run was stopped early, or its copy is incomplete; copy or train again"
+            )
     config = RunConfig.load(path / CONFIG, complete=True)
     tokenizer = Tokenizer.load(path / TOKENIZER)
     if END_OF_TEXT not in tokenizer.special_tokens:
-        raise RunError(f"{path / TOKENIZER} has no {END_OF_TEXT}, which the vocabulary of a run needs")
+        raise RunError(
+            f"{path / TOKENIZER} has no token {END_OF_TEXT}, which every run needs; restore a copy, or train again"
+        )
     if tokenizer.vocab_size != config.model.vocab_size:
         raise RunError(
             f"{path}: {TOKENIZER} has {tokenizer.vocab_size} tokens, but vocab_size in {CONFIG} is "
-            f"{config.model.vocab_size}: the files are not of one run"
+            f"{config.model.vocab_size}: the files belong to different runs"
         )
     metrics = read_metrics(path / METRICS)
     baselines = {name: loss for name, loss in (metrics[0] if metrics else {}).items() if name in BASELINES}
@@ -277,7 +281,7 @@ def load_run(path: str | Path) -> Run:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Return the rows of a file of metrics, up to the first damaged one: a crash may have cut off the last one."""
+    """Return the rows of a metrics file before the first damaged one; a crash may have cut off the last row."""
     rows: list[dict[str, Any]] = []
     for line in path.read_bytes().splitlines() if path.is_file() else []:
         try:
@@ -294,13 +298,13 @@ def read_manifest(path: Path) -> list[str]:
     """Return the names of the files that the manifest of a run folder lists.
 
     Raises
-        RunError if the manifest is damaged, has another version, or lists other names than those of a run's files.
+        RunError if the manifest is damaged, has another version, or lists names that are not of a run's files.
     """
     file = path / MANIFEST
     try:
         manifest = json.loads(file.read_bytes())
     except (ValueError, RecursionError) as error:
-        raise RunError(f"{file} is damaged: {error}") from None
+        raise RunError(f"{file} is damaged: {error}; restore a copy, or train again") from None
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise RunError(f'{file} is not a manifest of npgpt: "format": "{FORMAT}" is missing')
     if type(manifest.get("version")) is not int or manifest["version"] != VERSION:
@@ -328,13 +332,18 @@ def load_model(path: Path, config: GPTConfig) -> GPT:
     try:
         tensors = safetensors.numpy.load_file(path)
     except (safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{path} is damaged, or not a safetensors file: {error}") from None
+        raise RunError(
+            f"{path} is damaged, or not a safetensors file: {error}; restore a copy, or train again"
+        ) from None
     # Checked before the model is made, so that a hostile configuration cannot make a huge one.
     n_layer = len({name.split(".")[1] for name in tensors if name.startswith("blocks.")})
     wanted = deciding_shapes(config)
     shape = {name: tensors[name].shape for name in wanted if name in tensors}
     if n_layer != config.n_layer or (shape and shape != wanted):
-        raise RunError(f"{path} does not fit {CONFIG}: it has {n_layer} blocks and {shape}")
+        raise RunError(
+            f"{path} does not fit {CONFIG}: it has {n_layer} blocks and the shapes {shape}, "
+            f"expected {config.n_layer} blocks and {wanted}"
+        )
     model = make_gpt(config)
     params = model.parameters()
     if missing := sorted(params.keys() - tensors.keys()):
@@ -349,6 +358,6 @@ def load_model(path: Path, config: GPTConfig) -> GPT:
                 f"{param.value.shape} by {CONFIG}"
             )
         if not np.isfinite(tensor).all():
-            raise RunError(f"{path}: the tensor {name} has infinite or NaN values")
+            raise RunError(f"{path}: the tensor {name} has infinite or NaN values; train the run again")
         param.value[...] = tensor
     return model

@@ -11,7 +11,7 @@ from npgpt.errors import ConfigError, DataError, TrainingError
 from npgpt.model import GPT
 from npgpt.rng import make_key, random_bits
 
-LONGEST = 4  # times the trained context; models rarely predict well at positions farther out
+LONGEST = 4  # times the trained context; at larger distances models rarely predict well
 
 
 def generate(
@@ -28,8 +28,8 @@ def generate(
 
     Args
         ids: the prompt, at least one id. The model sees the last ``context`` ids of prompt and answer.
-        temperature: the logits are divided by it. Below 1, likely ids become more likely; 0 always takes the likeliest.
-        top_k: draw only from the k likeliest ids (from more if several are exactly as likely as the k-th).
+        temperature: the logits are divided by it. Below 1, likely ids become more likely; 0 takes the most likely id.
+        top_k: draw only from the k most likely ids (and from those exactly as likely as the k-th).
         seed: the same seed gives the same text.
         stop: an id that ends the text; it is not yielded.
         context: the number of tokens that the model sees, by default context_length; up to four times that, unless its
@@ -39,7 +39,7 @@ def generate(
         finite.
     """
     for name, value, least in (("max_tokens", max_tokens, 0), ("temperature", temperature, 0), ("top_k", top_k, 1)):
-        if value is not None and not value >= least:  # NaN is not
+        if value is not None and not value >= least:  # true for NaN too
             raise ConfigError(f"{name} must be at least {least}, not {value}")
     if max_tokens > 2**32:
         raise ConfigError(f"max_tokens must be at most {2**32}, not {max_tokens}")
@@ -66,11 +66,7 @@ def generate(
 
 
 def check_context(config: GPTConfig, context: int) -> None:
-    """Refuse a context that is longer than the model allows.
-
-    Raises
-        ConfigError that gives the largest context.
-    """
+    """Raise ConfigError if a context is longer than the model allows; the error gives the largest context."""
     trained = config.context_length
     most, why = LONGEST * trained, f"the model was trained on {trained} tokens, and longer contexts are unreliable"
     if not config.any_length:
@@ -84,7 +80,7 @@ def check_context(config: GPTConfig, context: int) -> None:
 
 
 def _draw(logits: Array, top_k: int | None, draw: float) -> int:
-    """Return the first id at which the cumulative probability exceeds ``draw``, a random number from 0 to 1.
+    """Return the first id at which the cumulative probability exceeds ``draw``, a uniform random number in [0, 1).
 
     Args
         logits: (V,), with maximum 0.

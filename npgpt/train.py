@@ -23,8 +23,8 @@ class Step:
 
     Attributes
         number: 1 for the first step.
-        loss: of the batch, before the step, in nats per token.
-        grad_norm: before clipping.
+        loss: the loss of the batch before the step, in nats per token.
+        grad_norm: the norm of the gradient before clipping.
         n_tokens: the number of targets that count.
     """
 
@@ -76,8 +76,8 @@ def optimizer_steps(
     """The training loop of any model: one optimizer step after each pass.
 
     Args
-        passes: each sets the gradients of the optimizer's parameters, and yields the loss and the number of targets.
-        grad_clip: the largest norm of the gradient.
+        passes: each item is (loss, number of targets), after the gradients of the optimizer's parameters were set.
+        grad_clip: gradients of a larger norm are scaled down to this norm.
     Raises
         TrainingError, at a step, if the loss or the gradient is not finite.
     """
@@ -86,7 +86,7 @@ def optimizer_steps(
         if not (math.isfinite(loss) and math.isfinite(norm)):
             raise TrainingError(
                 f"step {number}: training diverged; the loss is {loss}, the norm of the gradient {norm}. "
-                "Take a lower learning_rate or a longer warm-up (warmup_steps)"
+                "Use a lower learning_rate or a longer warm-up (warmup_steps)"
             )
         learning_rate = schedule(number - 1)
         optimizer.step(learning_rate, clip_scale(norm, grad_clip))
@@ -96,19 +96,19 @@ def optimizer_steps(
 def accumulate(model: GPT, x: Array, y: Array, cache: Cache, micro_batches: int = 1, step: int = 0) -> float:
     """Set the gradients to those of the mean loss of a batch, computed in parts, and return the loss.
 
-    Every part is divided by the number of targets that count in the *whole* batch. So the parts add up to the gradient
-    of the whole batch, also if they ignore different numbers of targets. Dropout drops the same elements.
+    The loss of every part is divided by the number of targets that count in the *whole* batch. So the gradients add up
+    to that of the whole batch, also if the parts ignore different numbers of targets. Dropout drops the same elements.
 
     Args
         x, y: (B, T) ids and targets.
         micro_batches: the number of parts, of nearly equal size; at most B.
-        step: for dropout.
+        step: the number of the step; dropout depends on it.
     Raises
         DataError if every target is ignored.
     """
     count = int((y != IGNORE_INDEX).sum())
     if count == 0:
-        raise DataError("every target of the batch is ignored, so there is no loss")
+        raise DataError("every target of the batch is ignored, so there is no loss; at least one target must count")
     model.zero_grad(cache)
     loss, first = 0.0, 0
     try:
@@ -118,7 +118,7 @@ def accumulate(model: GPT, x: Array, y: Array, cache: Cache, micro_batches: int 
                 loss += float(model.loss(part_x, part_y, cache, count))
                 model.loss_backward(1.0, cache)
                 first += len(part_x)
-    finally:  # also after an interrupted pass, so that the next one adds to valid gradients
+    finally:  # also after an interrupted pass: the next one must add to valid gradients
         cache.clear_unwritten()
     return loss
 
@@ -126,14 +126,14 @@ def accumulate(model: GPT, x: Array, y: Array, cache: Cache, micro_batches: int 
 def evaluate(model: GPT, ids: Array, batch_size: int = 16) -> float:
     """Return the mean cross-entropy in nats of ``ids[1:]``; each of them is a target once.
 
-    The windows are disjoint, so a token at the start of a window has little context. The last window may be shorter.
+    The windows are disjoint, so tokens near the start of a window have little context. The last one may be shorter.
 
     Raises
         DataError if there are fewer than two ids.
     """
     n, T = len(ids) - 1, model.config.context_length
     if n < 1:
-        raise DataError(f"{len(ids)} tokens are too few to evaluate on; take a longer text")
+        raise DataError(f"{len(ids)} tokens are too few, evaluation needs at least 2; use a longer text")
     total, full = 0.0, n - n % T
     cache = Cache(record=False)
     x, y = ids[:full].reshape(-1, T), ids[1 : full + 1].reshape(-1, T)

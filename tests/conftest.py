@@ -9,6 +9,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,9 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("markers", f"{marker}: needs {', '.join(modules)}, of the extra '{extra}'")
     if getattr(config.option, "numprocesses", None):  # before pytest-xdist starts its workers
         os.environ["NPGPT_NUM_THREADS"] = "1"
+        started = time.monotonic()
         subprocess.run([sys.executable, Path(__file__).with_name("compile_kernels.py")], check=True)
+        print(f"kernels compiled, or found on disk, in {time.monotonic() - started:.0f} s", file=sys.stderr)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

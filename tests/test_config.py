@@ -1,4 +1,4 @@
-"""Configurations: what is read is what was written, and what makes no sense is named."""
+"""Configurations: writing and reading are inverse, and errors name the invalid field."""
 
 from dataclasses import fields
 from pathlib import Path
@@ -18,7 +18,7 @@ from npgpt.errors import ConfigError
     st.integers(0, 2**62),
     st.booleans(),
 )
-def test_what_is_written_is_read(texts: list[str], rate: float, seed: int, tie: bool) -> None:
+def test_config_round_trip(texts: list[str], rate: float, seed: int, tie: bool) -> None:
     config = RunConfig(
         DataConfig(text=texts), GPTConfig(tie_weights=tie), TrainConfig(learning_rate=2.0, eps=rate, seed=seed)
     )
@@ -57,7 +57,7 @@ def test_what_is_written_is_read(texts: list[str], rate: float, seed: int, tie: 
         ("\xff", "not TOML"),
     ],
 )
-def test_what_makes_no_sense_is_named_with_its_file(text: str, message: str, tmp_path: Path) -> None:
+def test_errors_name_the_field_and_the_file(text: str, message: str, tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(ConfigError, match=message) as caught:
@@ -65,13 +65,13 @@ def test_what_makes_no_sense_is_named_with_its_file(text: str, message: str, tmp
     assert str(path) in str(caught.value)
 
 
-def test_file_that_is_no_text(tmp_path: Path) -> None:
+def test_binary_file_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_bytes(b"\x80")
     with pytest.raises(ConfigError, match="not UTF-8 text: byte 0x80 at offset 0"):
         RunConfig.load(tmp_path / "config.toml")
 
 
-def test_a_run_needs_every_field(tmp_path: Path) -> None:
+def test_a_complete_config_needs_every_field(tmp_path: Path) -> None:
     lines = RunConfig().dumps().splitlines()
     of = {line.split()[0]: line for line in lines if " = " in line}
     assert of.keys() == {item.name for table in TABLES.values() for item in fields(table)}
@@ -82,17 +82,17 @@ def test_a_run_needs_every_field(tmp_path: Path) -> None:
             RunConfig.load(tmp_path / "config.toml", complete=True)
 
 
-def test_what_cannot_be_written_down_is_refused() -> None:
+def test_unencodable_file_names_are_rejected() -> None:
     for name in ("bad\udcff.txt", "bad\0.txt"):
         with pytest.raises(ConfigError, match="rename the file"):
             DataConfig(text=[name])
 
 
-def test_numbers_that_are_whole_may_stand_for_fractions() -> None:
+def test_integers_are_accepted_for_floats() -> None:
     assert RunConfig.from_tables({"train": {"learning_rate": 1}}).train.learning_rate == 1
 
 
-def test_a_file_of_npgpt_0_1_has_an_old_name_for_the_layers(tmp_path: Path) -> None:
+def test_version_0_1_name_of_the_layers_field_is_read(tmp_path: Path) -> None:
     file = tmp_path / "config.toml"
     file.write_text('[train]\nkernels = "textbook"\n')
     assert RunConfig.load(file).train.layers == "textbook"
@@ -104,7 +104,7 @@ def test_a_file_of_npgpt_0_1_has_an_old_name_for_the_layers(tmp_path: Path) -> N
         RunConfig.load(file)
 
 
-def test_numbers_of_numpy_are_numbers(tmp_path: Path) -> None:
+def test_numpy_scalars_are_accepted(tmp_path: Path) -> None:
     model = GPTConfig(n_embd=np.int64(64), tie_weights=np.bool_(False))  # type: ignore[arg-type]
     config = RunConfig(model=model, train=TrainConfig(learning_rate=np.logspace(-4, -2, 3)[1]))
     file = tmp_path / "config.toml"

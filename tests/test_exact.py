@@ -1,4 +1,4 @@
-"""Arithmetic with the same bits everywhere, against exact fractions."""
+"""Arithmetic with the same bits everywhere, compared with exact fractions."""
 
 from fractions import Fraction
 
@@ -12,7 +12,7 @@ FLOATS = st.floats(width=32, allow_nan=False, allow_infinity=False)
 
 
 def rounded(x: Fraction) -> np.float32:
-    """The float32 that is nearest to a fraction; of two, the one whose last bit is 0."""
+    """Return the nearest float32 of a fraction; ties go to the one whose last bit is 0."""
     near = np.float32(float(x)) if abs(x) < 2**127 else np.float32(np.sign(float(x / 2**10)) * 2.0**127)
     with np.errstate(over="ignore"):
         candidates = [near, np.nextafter(near, np.float32(-np.inf)), np.nextafter(near, np.float32(np.inf))]
@@ -21,7 +21,7 @@ def rounded(x: Fraction) -> np.float32:
 
 
 @given(FLOATS, FLOATS, FLOATS)
-def test_a_fused_multiply_add_is_rounded_once(a: float, b: float, c: float) -> None:
+def test_fma_rounds_once(a: float, b: float, c: float) -> None:
     exact = Fraction(a) * Fraction(b) + Fraction(c)
     with np.errstate(over="ignore"):
         ours = fma(*(np.float32([x]) for x in (a, b, c)))[0]
@@ -30,13 +30,13 @@ def test_a_fused_multiply_add_is_rounded_once(a: float, b: float, c: float) -> N
 
 
 @given(st.integers(-(2**24), 2**24), st.integers(-(2**24), 2**24), st.integers(-(2**24), 2**24), st.integers(-60, 60))
-def test_where_a_second_rounding_would_be_seen(a: int, b: int, c: int, exponent: int) -> None:
+def test_fma_rounds_once_near_ties(a: int, b: int, c: int, exponent: int) -> None:
     numbers = np.float32(a), np.float32(b), np.float32(np.ldexp(c, exponent))
     exact = Fraction(a) * Fraction(b) + Fraction(c) * Fraction(2) ** exponent
     assert fma(*(x.reshape(1) for x in numbers))[0] == rounded(exact)
 
 
-def test_what_is_not_finite_stays_so() -> None:
+def test_fma_of_infinity_and_nan() -> None:
     inf, nan = np.float32([np.inf]), np.float32([np.nan])
     one = np.float32([1])
     assert fma(inf, one, one)[0] == np.inf

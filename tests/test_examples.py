@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = sorted(Path(__file__).parents[1].joinpath("examples").glob("[0-9]*.py"))
-SLOW = {"03", "05", "11", "12", "13", "15", "16", "17", "19"}  # those that take seconds
+SLOW = {"03", "05", "11", "12", "13", "15", "16", "17", "19"}  # these take seconds
 
 
 def test_there_are_examples() -> None:
@@ -28,5 +28,5 @@ def test_example(path: Path, tmp_path: Path) -> None:
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr
     said = [line for line in ran.stderr.splitlines() if not line.startswith("npgpt: compiling kernels")]
-    assert said == []  # the note on compilation is allowed
+    assert said == []  # only the note on compilation is allowed
     assert path.read_text(encoding="utf-8").splitlines()[0].count("?"), "the first line asks the question"

@@ -1,4 +1,4 @@
-"""The front door: every name is there, by one import, and what a notebook types works."""
+"""The front door: one import gives every public name, and typical notebook code runs."""
 
 import ast
 import subprocess
@@ -23,14 +23,14 @@ print(npgpt.trace(again.model, np.array([[1, 2, 3]]), np.array([[2, 3, 4]])))
 
 
 def run_alone(code: str, folder: Path) -> str:
-    """What a fresh Python prints."""
+    """Return the output of a new Python process."""
     ran = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, encoding="utf-8")
     assert ran.returncode == 0, ran.stderr
     return ran.stdout
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_what_a_notebook_types_works(tmp_path: Path) -> None:
+def test_notebook_code_runs(tmp_path: Path) -> None:
     assert len(NOTEBOOK.strip().splitlines()) < 12
     (tmp_path / "book.txt").write_text("The cat sat on the mat. The dog sat on the log.\n" * 200)
     said = run_alone(NOTEBOOK, tmp_path)
@@ -39,8 +39,8 @@ def test_what_a_notebook_types_works(tmp_path: Path) -> None:
     assert (tmp_path / "runs/mine/model.safetensors").exists()
 
 
-def test_every_name_is_there_twice_in_any_order(tmp_path: Path) -> None:
-    """The second time a submodule of the same name may have taken its place, if there is one."""
+def test_every_name_is_stable_in_any_order(tmp_path: Path) -> None:
+    """The second access could return a submodule of the same name instead."""
     names = sorted(set(npgpt.__all__) - {"__version__"})
     code = """
 import sys, types, npgpt
@@ -59,7 +59,7 @@ from npgpt import *
         assert ran.returncode == 0, ran.stderr
 
 
-def test_an_import_starts_neither_numpy_nor_numba(tmp_path: Path) -> None:
+def test_import_loads_neither_numpy_nor_numba(tmp_path: Path) -> None:
     code = "import sys, npgpt; print({'numpy', 'numba', 'regex', 'safetensors', 'tqdm'} & set(sys.modules))"
     assert run_alone(code, tmp_path) == "set()\n"
     light = [
@@ -78,7 +78,7 @@ def test_an_import_starts_neither_numpy_nor_numba(tmp_path: Path) -> None:
     assert run_alone(code, tmp_path) == "False\n"
 
 
-def test_the_names_for_editors_are_those_that_python_finds() -> None:
+def test_names_for_type_checkers_equal_the_exported_names() -> None:
     tree = ast.parse(Path(npgpt.__file__).read_text(encoding="utf-8"))
     block = next(node for node in tree.body if isinstance(node, ast.If))
     typed: dict[str, str] = {}
@@ -93,6 +93,6 @@ def test_the_names_for_editors_are_those_that_python_finds() -> None:
     assert sorted(npgpt.__all__) == sorted([*" ".join(typed.values()).split(), *modules, "__version__"])
 
 
-def test_an_unknown_name_is_refused_with_the_names_that_there_are() -> None:
+def test_unknown_name_error_lists_the_names() -> None:
     with pytest.raises(AttributeError, match="npgpt has no 'GTP'; it has GPT, "):
         npgpt.GTP  # noqa: B018

@@ -1,4 +1,4 @@
-"""The plan of the house: who may import whom. Every import counts, those in functions and for type checkers too."""
+"""The import order of the packages. Imports in functions and for type checkers count too."""
 
 import ast
 import pkgutil
@@ -16,15 +16,15 @@ PATHS = {".".join(["npgpt", *path.relative_to(ROOT).with_suffix("").parts]): pat
 MODULES = {name.removesuffix(".__init__"): path for name, path in PATHS.items()}
 TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in MODULES.items()}
 
-# From the ground up; each room imports from those below it, and from itself without a circle.
+# From bottom to top; each package imports only from lower ones and, without cycles, from itself.
 FLOORS = """version errors exact rng core support layers config model machine kernels optim compiled build tokenizer
             data train sampling baselines runs embeddings study testing cli __main__""".split()  # noqa: SIM905
 FRONT_DOOR = "npgpt"
-FINDS_BY_NAME = (FRONT_DOOR, "npgpt.study.mutants.plant")  # lazily; and to plant a mistake in a module
+FINDS_BY_NAME = (FRONT_DOOR, "npgpt.study.mutants.plant")  # lazy imports; planted mistakes
 
 
 def imports(name: str) -> Iterator[str]:
-    """All that a module imports, anywhere: names of modules, ours in full."""
+    """Yield the names of all modules that a module imports, at any place; npgpt modules with full path."""
     for node in ast.walk(TREES[name]):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -42,7 +42,7 @@ def room(name: str) -> str:
     return name.split(".")[1]
 
 
-def test_there_is_no_circle() -> None:
+def test_there_is_no_import_cycle() -> None:
     done: set[str] = set()
 
     def visit(name: str, way: tuple[str, ...]) -> None:
@@ -56,7 +56,7 @@ def test_there_is_no_circle() -> None:
         visit(name, ())
 
 
-def test_imports_run_one_way() -> None:
+def test_imports_point_to_lower_packages() -> None:
     for name, others in GRAPH.items():
         for other in others if name != FRONT_DOOR else ():
             assert other != FRONT_DOOR, f"{name} imports from the front door"
@@ -64,7 +64,7 @@ def test_imports_run_one_way() -> None:
             assert below or room(other) == room(name), f"{name} imports {other}, which is above it"
 
 
-def test_nobody_looks_a_module_up_by_its_name() -> None:
+def test_no_module_is_looked_up_by_name() -> None:
     for name, tree in TREES.items():
         for node in ast.walk(tree):
             named = node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
@@ -73,25 +73,25 @@ def test_nobody_looks_a_module_up_by_its_name() -> None:
             assert named not in ("__import__", "import_module") or name in FINDS_BY_NAME, f"{name}: {named}"
 
 
-def test_layers_and_model_stand_on_numpy_alone() -> None:
+def test_layers_and_model_need_only_numpy() -> None:
     for name in MODULES:
         if name != FRONT_DOOR and room(name) in ("exact", "rng", "core", "layers", "config", "model"):
             foreign = {module.split(".")[0] for module in imports(name)} - {"npgpt", "numpy"}
             assert foreign <= set(sys.stdlib_module_names), f"{name} imports {foreign}"
 
 
-def test_only_machine_and_kernels_know_numba() -> None:
+def test_only_machine_and_kernels_import_numba() -> None:
     using = {name for name in MODULES for module in imports(name) if module.split(".")[0] in ("numba", "llvmlite")}
     assert not [name for name in using if room(name) != "machine" and "kernels" not in name.split(".")]
 
 
-def test_hypothesis_is_imported_by_the_testing_kit_alone() -> None:
+def test_only_the_testing_module_imports_hypothesis() -> None:
     assert [name for name in MODULES if "hypothesis" in set(imports(name))] == ["npgpt.testing"]
 
 
 @pytest.mark.parametrize("package", sorted(name for name in PATHS if name.endswith(".__init__")))
-def test_no_exported_name_is_that_of_a_submodule(package: str) -> None:
-    """Else ``package.name`` is one thing before the submodule is imported, and another afterwards."""
+def test_no_exported_name_equals_a_submodule(package: str) -> None:
+    """Otherwise importing the submodule would change the meaning of ``package.name``."""
     tree = TREES[package.removesuffix(".__init__")]
     exported: set[str] = set()
     for node in tree.body:
@@ -102,18 +102,18 @@ def test_no_exported_name_is_that_of_a_submodule(package: str) -> None:
         elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
             exported.add(node.targets[0].id)
             if node.targets[0].id == "__all__":
-                exported |= set(ast.literal_eval(node.value)) - {"layers", "compiled"}  # which are the modules
+                exported |= set(ast.literal_eval(node.value)) - {"layers", "compiled"}  # these are modules
     inside = {module.name for module in pkgutil.iter_modules([str(PATHS[package].parent)])}
     assert not exported & inside
 
 
 @pytest.mark.parametrize("folder", ["npgpt", "tests", "benchmarks", "examples"])
-def test_no_file_is_longer_than_it_should_be(folder: str) -> None:
+def test_no_file_has_more_than_400_lines(folder: str) -> None:
     paths = [*(ROOT.parent / folder).rglob("*.py")]
     assert paths and not [path for path in paths if len(path.read_text(encoding="utf-8").splitlines()) > 400]
 
 
-def test_importing_needs_no_extra() -> None:
+def test_importing_needs_no_optional_package() -> None:
     code = (
         "import sys, importlib, pkgutil, npgpt;"
         "[importlib.import_module(m.name) for m in pkgutil.walk_packages(npgpt.__path__, 'npgpt.')"

@@ -1,4 +1,4 @@
-"""AdamW against plain scalars that follow the paper, clipping, and the schedule."""
+"""AdamW compared with the paper's algorithm on scalars, clipping, and the schedule."""
 
 import math
 from itertools import pairwise
@@ -14,7 +14,7 @@ from npgpt.optim import AdamW, WarmupCosine, clip_scale
 
 
 def paper(theta: float, grads: list[float], lr: float, decay: float, b1: float, b2: float, eps: float) -> float:
-    """Algorithm 2 of Loshchilov and Hutter, one number."""
+    """Algorithm 2 of Loshchilov and Hutter, for one number."""
     m = v = 0.0
     for t, g in enumerate(grads, start=1):
         m = b1 * m + (1 - b1) * g
@@ -26,7 +26,7 @@ def paper(theta: float, grads: list[float], lr: float, decay: float, b1: float, 
 
 
 @given(st.lists(st.floats(-2, 2), min_size=1, max_size=5), st.floats(0, 0.5))
-def test_adamw_is_the_papers(grads: list[float], decay: float) -> None:
+def test_adamw_equals_the_papers_algorithm(grads: list[float], decay: float) -> None:
     flat = FlatParams([Param(np.array([0.7])), Param(np.array([[1.5]]))], np.float64)  # a vector and a matrix
     optimizer = AdamW(flat, 0.8, 0.95, 1e-3, decay)
     for g in grads:
@@ -37,7 +37,7 @@ def test_adamw_is_the_papers(grads: list[float], decay: float) -> None:
     assert vector == pytest.approx(paper(0.7, grads, 0.1, 0.0, 0.8, 0.95, 1e-3), rel=1e-12)  # no decay
 
 
-def test_clipping_scales_all_by_one_factor_or_not_at_all() -> None:
+def test_clipping_scales_the_whole_gradient() -> None:
     flat = FlatParams([Param(np.zeros((2, 2)))], np.float64)
     flat.grads[:] = [1, 2, 2, 4]
     norm = AdamW(flat).grad_norm()
@@ -55,7 +55,7 @@ def test_schedule_rises_then_falls() -> None:
     assert rates[99] == pytest.approx(1e-4)
     assert all(a > b for a, b in pairwise(rates[10:]))
     assert WarmupCosine(1.0, 0.0, warmup=0, steps=1)(0) == pytest.approx(1.0)
-    assert WarmupCosine(1.0, 0.0, warmup=5, steps=3)(2) == 0.6  # a run that ends while warming up
+    assert WarmupCosine(1.0, 0.0, warmup=5, steps=3)(2) == 0.6  # the run ends during the warm-up
 
 
 @given(st.floats(0, 1))

@@ -16,14 +16,14 @@ def test_readme_has_at_most_900_words_and_no_long_lines_of_code() -> None:
     assert len(code) > 20 and max(map(len, code)) < 80
 
 
-def test_links_and_commands_lead_to_files() -> None:
+def test_links_and_commands_point_to_files() -> None:
     links = re.findall(r"\]\(([^)#:]+)(?:#[\w-]+)?\)", README)
     assert len(links) >= 8 and not [link for link in links if not (ROOT / link).exists()]
     scripts = re.findall(r"^sh (\S+)", "".join(block for language, block in BLOCKS if language == "sh"), re.MULTILINE)
     assert len(scripts) == 2 and all((ROOT / script).exists() for script in scripts)
 
 
-def test_the_layer_is_found_wrong_and_right_without_the_minus(capsys: pytest.CaptureFixture[str]) -> None:
+def test_readme_layer_is_wrong_and_correct_without_the_minus(capsys: pytest.CaptureFixture[str]) -> None:
     (code,) = [block for language, block in BLOCKS if language == "python"]
     exec(code, {})
     printed = capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""The run folder: what was written is read, what is damaged is named, what is not ours is left alone."""
+"""The run folder: round trip, errors for damaged files, and no change to foreign files."""
 
 import dataclasses
 import json
@@ -30,7 +30,7 @@ def run(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("tie_weights", [True, False])
-def test_what_was_written_is_read(tie_weights: bool, tmp_path: Path) -> None:
+def test_run_folder_round_trip(tie_weights: bool, tmp_path: Path) -> None:
     config = dataclasses.replace(CONFIG, model=dataclasses.replace(CONFIG.model, tie_weights=tie_weights))
     model = make_gpt(config.model, seed=5)
     RunFolder.create(tmp_path / "run", config, TOKENIZER).save_model(model)
@@ -42,9 +42,9 @@ def test_what_was_written_is_read(tie_weights: bool, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["run.json", "config.toml", "tokenizer.json", "model.safetensors"])
-def test_missing_or_cut_file_is_named(name: str, run: Path) -> None:
+def test_missing_or_truncated_file_is_named(name: str, run: Path) -> None:
     data = (run / name).read_bytes()
-    for cut in (0, 1, len(data) // 2, *([] if name == "config.toml" else [len(data) - 2])):  # it ends in a comment
+    for cut in (0, 1, len(data) // 2, *([] if name == "config.toml" else [len(data) - 2])):  # it ends with a comment
         (run / name).write_bytes(data[:cut])
         with pytest.raises(NpgptError, match=name):
             load_run(run)
@@ -65,7 +65,7 @@ def test_missing_or_cut_file_is_named(name: str, run: Path) -> None:
         ("[" * 100_000, "damaged"),
     ],
 )
-def test_manifest_that_is_damaged_or_hostile(manifest: str, message: str, run: Path) -> None:
+def test_damaged_or_hostile_manifest_is_rejected(manifest: str, message: str, run: Path) -> None:
     (run.parent / "precious").write_text("x")
     (run / "run.json").write_text(manifest)
     with pytest.raises(RunError, match=message):
@@ -82,7 +82,7 @@ def change(run: Path, **tensors: np.ndarray | None) -> None:
     safetensors.numpy.save_file({name: x for name, x in changed.items() if x is not None}, path)
 
 
-def test_wrong_tensors_are_named(run: Path) -> None:
+def test_invalid_tensors_are_named(run: Path) -> None:
     good = (run / "model.safetensors").read_bytes()
     for tensors, message in (
         ({"norm__gain": None}, "the tensor norm.gain is missing"),
@@ -101,7 +101,7 @@ def test_wrong_tensors_are_named(run: Path) -> None:
         assert "model.safetensors" in str(caught.value)
 
 
-def test_parts_of_two_runs_do_not_fit(run: Path) -> None:
+def test_files_of_different_runs_are_rejected(run: Path) -> None:
     CharTokenizer.train("abcdef").save(run / "tokenizer.json")
     with pytest.raises(RunError, match="tokenizer.json has 8 tokens, but vocab_size in config.toml is 5"):
         load_run(run)
@@ -113,9 +113,9 @@ def test_parts_of_two_runs_do_not_fit(run: Path) -> None:
         load_run(run)
 
 
-def test_a_run_is_overwritten_only_if_said_and_only_its_own_files(run: Path) -> None:
+def test_overwrite_is_explicit_and_removes_only_files_of_the_run(run: Path) -> None:
     (run / "notes.txt").write_text("mine")
-    with pytest.raises(RunError, match="already holds a run; take another --out, or --overwrite"):
+    with pytest.raises(RunError, match="already holds a run; use another --out, or --overwrite"):
         RunFolder.create(run, CONFIG, TOKENIZER)
     assert (run / "model.safetensors").exists()
     RunFolder.create(run, CONFIG, TOKENIZER, overwrite=True)
@@ -132,7 +132,7 @@ def test_foreign_files_are_not_overwritten(name: str, overwrite: bool, tmp_path:
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_links_and_folders_in_the_way_are_not_followed(tmp_path: Path, run: Path) -> None:
+def test_symlinks_and_folders_are_not_overwritten(tmp_path: Path, run: Path) -> None:
     (tmp_path / "new").mkdir()
     (tmp_path / "new/metrics.jsonl").symlink_to(tmp_path / "victim")
     with pytest.raises(RunError, match=r"metrics.jsonl exists and is not a file of a run"):
@@ -148,7 +148,7 @@ def test_links_and_folders_in_the_way_are_not_followed(tmp_path: Path, run: Path
         RunFolder.check(tmp_path / "nowhere", overwrite=False)
 
 
-def test_a_crash_while_overwriting_can_be_overwritten(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_overwriting_works_after_a_crash_during_overwriting(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     unlink = Path.unlink
 
     def crash(path: Path, missing_ok: bool = False) -> None:
@@ -166,7 +166,7 @@ def test_a_crash_while_overwriting_can_be_overwritten(run: Path, monkeypatch: py
     assert not list(run.glob(".*"))
 
 
-def test_a_hostile_configuration_makes_no_huge_model(run: Path) -> None:
+def test_hostile_configuration_does_not_allocate_a_huge_model(run: Path) -> None:
     text = (run / "config.toml").read_text()
     for changed in (
         text.replace("n_layer = 1", "n_layer = 2000000000"),
@@ -177,13 +177,13 @@ def test_a_hostile_configuration_makes_no_huge_model(run: Path) -> None:
             load_run(run)
 
 
-def test_a_vocabulary_without_end_of_text_is_no_runs(run: Path) -> None:
+def test_vocabulary_without_end_of_text_is_rejected(run: Path) -> None:
     BPETokenizer([], special_tokens=["a", "b"]).save(run / "tokenizer.json")
-    with pytest.raises(RunError, match=r"has no <\|endoftext\|>"):
+    with pytest.raises(RunError, match=r"has no token <\|endoftext\|>"):
         load_run(run)
 
 
-def test_a_file_in_place_of_a_folder(tmp_path: Path) -> None:
+def test_file_instead_of_a_folder_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("x")
     with pytest.raises(RunError, match="is not a folder; give a folder for"):
         RunFolder.check(tmp_path / "run", overwrite=True)
@@ -199,7 +199,7 @@ def test_first_free_number(tmp_path: Path) -> None:
     assert RunFolder.next_free(tmp_path) == tmp_path / "2"
 
 
-def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "model.safetensors"
     save_model(path, GPT(CONFIG.model))
     before = path.read_bytes()
@@ -216,13 +216,13 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pyt
         monkeypatch.undo()
 
 
-def test_files_have_the_modes_that_open_would_give(tmp_path: Path) -> None:
+def test_files_have_the_same_mode_as_with_open(tmp_path: Path) -> None:
     write_atomically(tmp_path / "a", b"x")
     (tmp_path / "b").write_bytes(b"x")
     assert (tmp_path / "a").stat().st_mode == (tmp_path / "b").stat().st_mode
 
 
-def test_text_files(tmp_path: Path) -> None:
+def test_text_file_encodings(tmp_path: Path) -> None:
     path = tmp_path / "text"
     path.write_bytes("\ufeffé\r\nb\rc\n".encode())
     assert read_text(path) == "é\nb\nc\n"
@@ -230,7 +230,7 @@ def test_text_files(tmp_path: Path) -> None:
     with pytest.raises(NpgptError, match="iconv -f utf-16"):
         read_text(path)
     path.write_bytes(b"ab\0c")
-    with pytest.raises(NpgptError, match="character 2 is NUL"):
+    with pytest.raises(NpgptError, match="holds a NUL at character 2"):
         read_text(path)
     path.write_bytes(b"ab\xe9c")
     with pytest.raises(NpgptError, match="byte 0xe9 at offset 2; convert"):
@@ -251,7 +251,9 @@ def test_metrics_are_lines_of_json(run: Path) -> None:
         ({"positions": "sinusoidal", "combine": "concatenate"}, {"n_position": 2**30}),
     ],
 )
-def test_hostile_positions_make_no_huge_model(changed: dict[str, Any], large: dict[str, int], tmp_path: Path) -> None:
+def test_hostile_positions_do_not_allocate_a_huge_model(
+    changed: dict[str, Any], large: dict[str, int], tmp_path: Path
+) -> None:
     config = GPTConfig(11, 8, n_layer=1, n_head=2, n_embd=8, **changed)
     save_model(tmp_path / "model.safetensors", make_gpt(config, layers="textbook"))
     assert load_model(tmp_path / "model.safetensors", config).config == config
@@ -259,8 +261,8 @@ def test_hostile_positions_make_no_huge_model(changed: dict[str, Any], large: di
         load_model(tmp_path / "model.safetensors", dataclasses.replace(config, **large))
 
 
-def test_a_run_folder_of_0_1_is_read_and_replaced(run: Path) -> None:
-    """Its configuration says ``kernels``; its manifest lists ``ledger.jsonl``."""
+def test_run_folder_of_version_0_1_is_read_and_replaced(run: Path) -> None:
+    """Its configuration has ``kernels``; its manifest lists ``ledger.jsonl``."""
     config = run / "config.toml"
     config.write_text("\n".join(line.replace("layers = ", "kernels = ") for line in config.read_text().splitlines()))
     manifest = json.loads((run / "run.json").read_text())
@@ -280,7 +282,7 @@ SMALL = RunConfig(
 )
 
 
-def test_a_run_is_trained_saved_and_loaded_from_python(tmp_path: Path) -> None:
+def test_run_is_trained_saved_and_loaded(tmp_path: Path) -> None:
     seen: list[Any] = []
     run = train_run(
         SMALL,
@@ -302,14 +304,14 @@ def test_a_run_is_trained_saved_and_loaded_from_python(tmp_path: Path) -> None:
         run.save(tmp_path / "b")
 
 
-def test_a_text_is_a_document_and_none_at_all_is_refused() -> None:
+def test_one_string_is_one_document_and_empty_texts_are_rejected() -> None:
     assert train_run(SMALL, TEXTS[0]).train_ids.shape == train_run(SMALL, TEXTS[:1]).train_ids.shape  # type: ignore[union-attr, arg-type]
     for texts in ([], ["", " \n"]):
         with pytest.raises(DataError, match="no text to train on"):
             train_run(SMALL, texts)
 
 
-def test_metrics_that_a_crash_has_cut_off_are_read_up_to_there(run: Path) -> None:
+def test_truncated_metrics_are_read_up_to_the_damage(run: Path) -> None:
     with (run / "metrics.jsonl").open("a") as file:
         file.write('{"step": 5}\n{"step": 1')
     assert load_run(run).metrics == [{"step": 0}, {"step": 5}]

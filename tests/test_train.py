@@ -1,4 +1,4 @@
-"""Training: parts of a batch, dropout over parts, evaluation of every token, learning, and what goes wrong."""
+"""Training: micro-batches, dropout, evaluation, convergence, divergence; and sampling."""
 
 import dataclasses
 
@@ -24,11 +24,11 @@ def tiny_model(dtype: type = np.float64, **changes: object) -> GPT:
 
 
 @given(B=st.integers(1, 6), parts=st.integers(1, 6), seed=st.integers(0, 99))
-def test_parts_of_a_batch_give_the_gradient_of_the_whole(B: int, parts: int, seed: int) -> None:
+def test_micro_batch_gradients_add_up_to_the_batch_gradient(B: int, parts: int, seed: int) -> None:
     random = np.random.default_rng(seed)
     model = tiny_model()
     x, y = random.integers(0, 7, (2, B, 4))
-    y[random.random(y.shape) < 0.5] = IGNORE_INDEX  # unequal numbers in the parts, whole parts among them
+    y[random.random(y.shape) < 0.5] = IGNORE_INDEX  # unequal counts in the parts, also zero
     y[0, 0] = 1
     cache = Cache(training=True, seed=seed)
     whole = accumulate(model, x, y, cache, step=3)
@@ -38,7 +38,7 @@ def test_parts_of_a_batch_give_the_gradient_of_the_whole(B: int, parts: int, see
     assert np.abs(grads).max() > 1e-6
 
 
-def test_a_batch_without_targets_is_refused() -> None:
+def test_batch_without_targets_is_rejected() -> None:
     nothing = np.full((2, 4), IGNORE_INDEX)
     with pytest.raises(DataError, match="every target of the batch is ignored"):
         accumulate(tiny_model(), np.zeros((2, 4), int), nothing, Cache())
@@ -54,18 +54,18 @@ def test_evaluation_counts_every_token_once(n: int) -> None:
     assert evaluate(model, ids, batch_size=2) == pytest.approx(total / (n - 1), rel=1e-12)
 
 
-def test_evaluation_of_one_token_is_refused() -> None:
+def test_evaluation_of_one_token_is_rejected() -> None:
     with pytest.raises(DataError, match="1 tokens are too few"):
         evaluate(tiny_model(), np.array([1]))
 
 
-def test_untrained_model_is_as_surprised_as_a_die() -> None:
+def test_untrained_model_has_the_loss_of_a_uniform_distribution() -> None:
     model = make_gpt(dataclasses.replace(TINY, dropout=0.0))
     ids = np.random.default_rng(0).integers(0, 7, 200)
     assert evaluate(model, ids) == pytest.approx(np.log(7), abs=0.02)
 
 
-def test_it_learns_what_can_be_learned_and_a_seed_fixes_it() -> None:
+def test_periodic_text_is_learned_and_training_is_reproducible() -> None:
     ids = np.tile([1, 2, 3, 4, 5], 40)
     config = TrainConfig(steps=150, batch_size=4, learning_rate=1e-2, warmup_steps=5, seed=3)
 
@@ -92,7 +92,7 @@ def test_micro_batches_train_the_same_model() -> None:
     assert np.allclose(weights(1), weights(4), atol=1e-9)
 
 
-def test_training_that_goes_astray_says_so() -> None:
+def test_diverged_training_raises() -> None:
     model = make_gpt(TINY)
     model.flat.values[5] = np.nan
     with pytest.raises(TrainingError, match="step 1: training diverged; the loss is nan"):
@@ -111,7 +111,7 @@ def test_sampling_follows_the_probabilities() -> None:
     assert np.allclose(np.bincount(drawn, minlength=7) / 3000, p, atol=0.04)
 
 
-def test_temperature_0_and_top_1_take_the_likeliest() -> None:
+def test_temperature_0_and_top_1_take_the_most_likely_id() -> None:
     model = tiny_model()
     model.flat.values[:] = np.random.default_rng(1).normal(size=model.flat.values.size)
     greedy = list(generate(model, [1], 8, temperature=0))
@@ -121,7 +121,7 @@ def test_temperature_0_and_top_1_take_the_likeliest() -> None:
     assert few == set(np.argsort(model.forward(np.array([[1]]), Cache())[0, -1])[-3:].tolist())
 
 
-def test_sampling_goes_on_beyond_the_context_and_stops_at_stop() -> None:
+def test_sampling_continues_beyond_the_context_and_ends_at_stop() -> None:
     model = make_gpt(TINY)
     ids = list(generate(model, [1, 2, 3, 4, 5, 6], 20, seed=1))
     assert len(ids) == 20
@@ -139,18 +139,18 @@ def test_sampling_goes_on_beyond_the_context_and_stops_at_stop() -> None:
         ({"ids": []}, DataError, "the prompt is empty"),
     ],
 )
-def test_settings_that_make_no_sense(arguments: dict[str, object], kind: type, message: str) -> None:
+def test_invalid_sampling_settings_are_rejected(arguments: dict[str, object], kind: type, message: str) -> None:
     with pytest.raises(kind, match=message):
         list(generate(make_gpt(TINY), **{"ids": [1], "max_tokens": 1} | arguments))
 
 
-def test_damaged_weights_are_noticed() -> None:
+def test_sampling_from_damaged_weights_raises() -> None:
     model = make_gpt(TINY)
     model.flat.values[:] = np.nan
     with pytest.raises(TrainingError, match="weights are damaged"):
         list(generate(model, [1], 1))
 
 
-def test_unknown_kernels() -> None:
+def test_unknown_layers_are_rejected() -> None:
     with pytest.raises(ConfigError, match="did you mean textbook"):
         make_gpt(TINY, layers="text-book")

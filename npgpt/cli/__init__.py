@@ -3,6 +3,7 @@
 ``run`` returns an ``ExitCode``; None means ``ExitCode.FINE``.
 """
 
+import _thread
 import argparse
 import contextlib
 import os
@@ -12,6 +13,7 @@ import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from types import ModuleType
+from typing import Any
 
 from npgpt.cli.exit_codes import ExitCode, exit_code_table
 from npgpt.cli.parser import Parser
@@ -39,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _guarded(arguments: Sequence[str] | None) -> ExitCode:
     """Run a command; turn each expected exception into a message and an exit code."""
     try:
-        with _sigterm_raises(), warnings.catch_warnings():
+        with _sigterm_raises(), _lost_interrupts_return(), warnings.catch_warnings():
             warnings.simplefilter("always", UserWarning)
             warnings.showwarning = _show_warning  # type: ignore[assignment]
             code = _run(arguments)
@@ -86,7 +88,8 @@ def _run(arguments: Sequence[str] | None) -> ExitCode:
 
     options, unknown = parser.parse_known_args(arguments)
     if unknown:
-        flags = {f"--{name.replace('_', '-')}" for name in vars(options)} - {"--run-folder"} | {"--help"}
+        names = {"run" if name == "run_folder" else name for name in vars(options).keys() - {"run"}} | {"help"}
+        flags = {f"--{name.replace('_', '-')}" for name in names}
         raise ConfigError(f"unknown argument {unknown[0]!r}; {did_you_mean(unknown[0].split('=')[0], flags)}")
     if not hasattr(options, "run"):
         print(parser.description)
@@ -100,7 +103,7 @@ def _overview(commands: Sequence[ModuleType]) -> str:
     lines = ["npgpt: a GPT in NumPy with every gradient written by hand", ""]
     for command in commands:
         name = command.__name__.rpartition(".")[2]
-        lines += [f"  {name:<10} {command.SUMMARY}", f"  {'':<10} $ {command.EXAMPLE}"]
+        lines += [f"  {name:<10} {command.SUMMARY}", f"  {'':<10} {command.EXAMPLE}"]
     return "\n".join([*lines, "", "npgpt COMMAND --help lists the options; npgpt --help also lists the exit codes"])
 
 
@@ -130,6 +133,36 @@ def _sigterm_raises() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+@contextlib.contextmanager
+def _lost_interrupts_return() -> Iterator[None]:
+    """Send Ctrl-C or SIGTERM again if its exception was lost: ctypes drops it in the callbacks of LLVM's compiler."""
+    before = sys.unraisablehook
+    lost: list[type[KeyboardInterrupt]] = []
+    over = threading.Event()
+
+    def send_again() -> None:
+        if not over.wait(0.05):  # the callback has returned by then
+            _thread.interrupt_main(signal.SIGTERM if lost[-1] is Terminated else signal.SIGINT)
+
+    def hook(unraisable: Any) -> None:
+        if issubclass(unraisable.exc_type, KeyboardInterrupt):
+            lost.append(unraisable.exc_type)
+            _thread.start_new_thread(send_again, ())
+        else:
+            before(unraisable)
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    except Exception:  # Numba fails without the result of the callback
+        if lost:
+            raise lost[-1] from None
+        raise
+    finally:
+        over.set()
+        sys.unraisablehook = before
 
 
 def _show_warning(message: Warning | str, *_: object) -> None:

@@ -89,6 +89,8 @@ def check_out(path: str | Path, what: str, overwrite: bool, check: Callable[[Pat
         what: the kind of file, for the message.
         check: raises or returns False for a file of another kind; --overwrite replaces no such file.
     """
+    if path == "":
+        raise ConfigError("--out is empty; name a file")
     path = Path(path)
     if os.path.lexists(path):
         if not overwrite:

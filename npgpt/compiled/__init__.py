@@ -1,6 +1,6 @@
-"""The compiled twins of ``npgpt.layers``, with the same files and names: the same parameters, computed by kernels.
+"""The compiled twins of ``npgpt.layers``: the same files, class names and parameters, computed by kernels.
 
-Training and sampling use them by default. Tests hold each equal to its textbook twin: the output, the gradients of all
+Training and sampling use them by default. Tests compare each with its textbook twin: the output, the gradients of all
 inputs and parameters, and every array that both keep (``KEEPS``). With these layers, one seed gives the same weights to
 the last bit, for any number of threads and on any CPU.
 """

@@ -50,6 +50,6 @@ ACTIVATIONS = ReLU, TanhGELU, GELU
 
 
 def kind_of(activation: Layer) -> int:
-    """The number of an activation function in the kernels."""
+    """Return the number by which kernels select this activation function."""
     assert isinstance(activation, _Activation)
     return activation.kind

@@ -72,7 +72,7 @@ class Softmax(CompiledLayer, textbook.Softmax):
 
     def forward(self, s: Array, cache: Cache) -> Array:
         check_float32("Softmax", "s", s)
-        w = cache.keep("weights", output(cache, s.shape))  # first: a second forward must not write over it
+        w = cache.keep("weights", output(cache, s.shape))  # a second forward raises here, before it overwrites w
         softmax.forward(pool(), rows(s), rows(w))
         return w
 
@@ -86,7 +86,7 @@ class Softmax(CompiledLayer, textbook.Softmax):
 
 
 class Mixing(CompiledLayer, textbook.Mixing):
-    """The compiled twin of ``npgpt.layers.Mixing``. The memory of its output is in the order (B, T, H, D)."""
+    """The compiled twin of ``npgpt.layers.Mixing``. Its output is a view of memory in the order (B, T, H, D)."""
 
     KEEPS = ("weights", "v")
 
@@ -109,9 +109,9 @@ class Mixing(CompiledLayer, textbook.Mixing):
 class Attention(CompiledLayer, textbook.Attention):
     """The compiled twin of ``npgpt.layers.Attention``: scores, softmax and mixing are one tiled kernel.
 
-    The kernel makes no (T, T) array; backward computes the weights again. It computes scaled dot products only, also of
-    rotated queries and keys. For other scores the sub-layers are called one after the other, with (B, H, T, T) arrays
-    as in the textbook. That is slower, and ``make_gpt`` warns.
+    The kernel makes no (T, T) array; backward computes the weights again. It supports scaled dot products only, also of
+    rotated queries and keys. With other scores the sub-layers are called one after another, with (B, H, T, T) arrays as
+    in the textbook. This is slower, and ``make_gpt`` warns.
     """
 
     KEEPS = ("q", "k", "v", "mixed")
@@ -126,7 +126,7 @@ class Attention(CompiledLayer, textbook.Attention):
 
     @property
     def in_tiles(self) -> bool:
-        """Whether the tiled kernel can be used. It cannot for a reader's own score layer."""
+        """Whether the tiled kernel can be used. It cannot with a user's own score layer."""
         return type(self.score) in TWINS.values() and self.score.IN_TILES
 
     def forward(self, x: Array, cache: Cache, residual: Array | None = None) -> Array:
@@ -192,7 +192,7 @@ class Attention(CompiledLayer, textbook.Attention):
             part[...] = cache.note(name, d)
 
     def _kept_parts(self, q: Array, k: Array, v: Array) -> list[tuple[str, Array]]:
-        """The parts to keep here. Rotated queries and keys overwrite q and k, and the score layer keeps them."""
+        """Return the parts to keep here. If q and k are rotated in place, the score layer keeps them instead."""
         return [("v", v)] if self.score.TURNS else [("q", q), ("k", k), ("v", v)]
 
     def _parts(self, qkv: Array) -> list[Array]:
@@ -202,7 +202,7 @@ class Attention(CompiledLayer, textbook.Attention):
         return [parts[:, :, i].transpose(0, 2, 1, 3) for i in range(3)]
 
     def _dropping(self, B: int, cache: Cache) -> tuple[Array, int, float]:
-        """Return the random key of each example, the threshold, and the factor of what is kept; 1 without dropout."""
+        """Return the random key of each example, the threshold, and the factor 1/(1 − p); 0 and 1 without dropout."""
         if not self.dropout.drops(cache):
             return np.zeros(B, np.int64), 0, 1.0
         keys = self.dropout.keys(B, cache.scope("dropout")).view(np.int64)
@@ -210,5 +210,5 @@ class Attention(CompiledLayer, textbook.Attention):
 
 
 def _works(cache: Cache, size: int) -> Array:
-    """Memory for each thread."""
+    """Return work memory for each thread."""
     return cache.scratch("attention", (get_num_threads(), size), np.float32)

@@ -20,12 +20,12 @@ class CompiledLayer(Layer):
     Attributes
         KEEPS: the names that this layer keeps, a subset of those of its textbook twin. Other arrays for backward are in
             buffers.
-        FUSES: (sub-layer, classes): this class does the work of the sub-layer itself, or passes it more arguments than
-            usual, if the sub-layer is of one of the classes. Otherwise the textbook composite is used
+        FUSES: (sub-layer, classes) pairs. This class does the work of the sub-layer itself, or passes it additional
+            arguments, so the sub-layer must be of one of these classes. Otherwise the textbook composite is used
             (``compiled_class``).
 
     The output of forward is a buffer of the layer's cache. The output of backward is scratch memory that layers with
-    the same role share (``Cache.scope``). So after the first step nothing is allocated that grows with the model.
+    the same role share (``Cache.scope``). So after the first step, no allocation grows with the model.
     """
 
     COMPILED = True
@@ -52,12 +52,12 @@ class CompiledLayer(Layer):
 
 
 def compiled_class(layer: Layer) -> type[Layer]:
-    """Return the compiled class of a layer, or its own class if there is none, as for a reader's own layer.
+    """Return the compiled class of a layer, or its own class if there is none, as for a user's own layer.
 
     Args
         layer: its sub-layers already have their new classes.
     Raises
-        ShapeError if its parameters are not in float32.
+        ShapeError if a parameter is not in float32.
     """
     twin = TWINS.get(type(layer))
     if twin is None or not all(type(getattr(layer, name)) in known for name, known in twin.FUSES):
@@ -77,7 +77,7 @@ def output(cache: Cache, shape: tuple[int, ...], name: str = "y") -> Array:
 
 
 def gradient(cache: Cache, shape: tuple[int, ...], *alive: Array, name: str = "dx") -> Array:
-    """Return memory for the output of backward, other than that of the arrays ``alive``, which are still needed."""
+    """Return memory for the output of backward, other than that of ``alive``: arrays that are still needed."""
     memory = cache.scratch(f"{cache.role}.{name}", shape, np.float32)
     if any(memory.base is array.base for array in alive):
         memory = cache.scratch(f"{cache.role}.{name}'", shape, np.float32)
@@ -101,7 +101,7 @@ def flat(x: Array) -> Array:
 
 
 def check_float32(who: str, name: str, x: Array) -> None:
-    """Refuse an array that is not in float32."""
+    """Raise ShapeError if an array is not in float32."""
     check_array(who, name, x, (...,), like=x)
     if x.dtype != np.float32:
         raise ShapeError(

@@ -7,10 +7,10 @@ from npgpt.core import Array, Cache
 
 
 class Block(CompiledLayer, textbook.Block):
-    """The compiled twin of ``npgpt.layers.Block``: each branch adds the residual when it writes its output."""
+    """The compiled twin of ``npgpt.layers.Block``: each branch adds the residual while it writes its output."""
 
     KEEPS = ("x", "attention_input", "middle", "mlp_input")
-    FUSES = (("attention", (Attention,)), ("mlp", (MLP,)))  # both take what they add to
+    FUSES = (("attention", (Attention,)), ("mlp", (MLP,)))  # both accept a residual
     attention: Attention
     mlp: MLP
 

@@ -13,9 +13,9 @@ from npgpt.machine.pool import pool
 class HeadLoss(CompiledLayer, textbook.HeadLoss):
     """The compiled twin of ``npgpt.layers.HeadLoss``.
 
-    Forward turns the logits into their gradient (p − onehot)/N where they lie, and backward only reads that: there is
-    one array of the size of the vocabulary, not two or three. (Blocks of the vocabulary would need none, but compute
-    the logits twice: a third more work in the largest product of a small model.)
+    Forward overwrites the logits with their gradient (p − onehot)/N, and backward only reads it: there is one array
+    (..., V), not two or three. (Blocks of the vocabulary would need none, but compute the logits twice: a third more
+    work in the largest product of a small model.)
     """
 
     FUSES = (("lm_head", (VocabularyHead,)), ("cross_entropy", (CrossEntropy,)))
@@ -31,8 +31,8 @@ class HeadLoss(CompiledLayer, textbook.HeadLoss):
     def backward(self, dloss: Array | float, cache: Cache) -> Array:
         weight, of_head = self.lm_head.weight.value, cache.scope("lm_head")
         x = of_head["x"]
-        dlogits, scale = rows(self._dlogits(x, of_head)), float(dloss)  # 1. but for the factor dloss, which is left for
-        scaled = gradient(of_head, x.shape, name="scaled")  # what is smaller than dlogits
+        dlogits, scale = rows(self._dlogits(x, of_head)), float(dloss)  # 1. without the factor dloss, which multiplies
+        scaled = gradient(of_head, x.shape, name="scaled")  # x and dx instead: they are smaller than dlogits
         elementwise.scale(pool(), flat(x), scale, flat(scaled))
         matmul(dlogits.T, rows(scaled), *cache.grad_to_fill(self.lm_head.weight))  # 2.
         dx = gradient(of_head, x.shape)

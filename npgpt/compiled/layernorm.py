@@ -29,7 +29,7 @@ class LayerNorm(CompiledLayer, textbook.LayerNorm):
         dx = gradient(cache, x.shape, dy)
         partial = cache.scratch("norm_sums", (2 * layernorm.groups(len(mean)), len(gain)), np.float32)
         (dgain, add), (dbias, add_bias) = cache.grad_to_fill(self.gain), cache.grad_to_fill(self.bias)
-        if add != add_bias:  # one of the two is another layer's as well, which has written to it
+        if add != add_bias:  # another layer shares one of the two, and has already written its gradient
             (dbias if add else dgain)[...] = 0
             add = True
         layernorm.backward(pool(), rows(dy), rows(x), gain, mean, rstd, rows(dx), partial, dgain, dbias, add)

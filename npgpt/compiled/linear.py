@@ -11,9 +11,9 @@ from npgpt.machine.pool import pool
 
 
 class Linear(CompiledLayer, textbook.Linear):
-    """The compiled twin of ``npgpt.layers.Linear``: the bias is added while the product is in the cache.
+    """The compiled twin of ``npgpt.layers.Linear``: the bias is added while the product is in the CPU's cache.
 
-    So is ``residual``, if a block hands in what the result is to be added to: that spares it a pass over three arrays.
+    A block can pass ``residual``, which is added in the same way. This saves a pass over three arrays.
     """
 
     KEEPS = ("x",)

@@ -29,12 +29,12 @@ class CrossEntropy(CompiledLayer, textbook.CrossEntropy):
 
 
 def _width(cache: Cache) -> Array:
-    """Memory for the size of the vocabulary, for backward."""
+    """Return memory that passes the size of the vocabulary to backward."""
     return cache.buffer("width", (1,), np.int64)
 
 
 def turn_logits(logits: Array, targets: Array, count: int | None, out: Array, cache: Cache) -> Array:
-    """Return the loss, and write its gradient by the logits into ``out``, which may be the memory of the logits."""
+    """Return the loss, and write dlogits for dloss = 1 into ``out``, which may be the memory of the logits."""
     count = keep_targets(targets, count, logits.shape, cache)
     losses = cache.scratch("losses", (targets.size,), np.float32)
     of_row = np.ascontiguousarray(targets, np.int64).reshape(-1)

@@ -12,8 +12,8 @@ from npgpt.kernels.matmul import ACTIVATION, SLOPE, matmul
 class MLP(CompiledLayer, textbook.MLP):
     """The compiled twin of ``npgpt.layers.MLP``.
 
-    It keeps only ``hidden`` of the block's largest arrays, which saves a third of the model's memory. Backward computes
-    the activation and its slope again while the product that gives dactive is in the CPU's cache.
+    Of the arrays (..., F) it keeps only ``hidden``, which saves a third of the model's memory. Backward computes the
+    activation and its slope again, while the product dactive is in the CPU's cache.
     """
 
     KEEPS = ("hidden",)
@@ -47,9 +47,9 @@ class MLP(CompiledLayer, textbook.MLP):
         matmul(rows(x).T, rows(dhidden), *cache.grad_to_fill(self.up.weight))
         add_column_sums(rows(dhidden), *cache.grad_to_fill(self.up.bias), cache)
         dx = gradient(of_up, x.shape, dy)
-        matmul(rows(dhidden), self.up.weight.value.T, rows(dx))
+        matmul(rows(dhidden), self.up.weight.value.T, rows(dx))  # 4.
         return of_up.note("x", dx)
 
     def _active(self, hidden: Array, cache: Cache) -> Array:
-        """Memory for the activations (n, F), shared by all blocks."""
+        """Return memory for the activations (n, F), shared by all blocks."""
         return gradient(cache, rows(hidden).shape, name="active")

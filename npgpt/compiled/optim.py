@@ -9,7 +9,7 @@ from npgpt.machine.pool import pool
 
 
 class AdamW(textbook.AdamW):
-    """The compiled twin of ``npgpt.optim.AdamW``: clipping and update in one pass over the memory."""
+    """The compiled twin of ``npgpt.optim.AdamW``: clipping and update in one pass over memory."""
 
     def __init__(
         self, flat: FlatParams, beta1: float = 0.9, beta2: float = 0.95, eps: float = 1e-8, weight_decay: float = 0.1

@@ -67,7 +67,7 @@ class NoPositions(CompiledLayer, textbook.NoPositions):
 
 
 def _add_to_each(x: Array, vectors: Array, cache: Cache) -> Array:
-    """Compute x (B, T, C) + vectors (T, C), with each example as one row of T·C numbers."""
+    """Return x (B, T, C) + vectors (T, C). Kernels treat each example as one row of T·C numbers."""
     B, T, C = x.shape
     y = output(cache, x.shape)
     columns.add_to_rows(pool(), flat(x).reshape(B, T * C), flat(vectors), y.reshape(B, T * C))

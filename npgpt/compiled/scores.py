@@ -36,7 +36,7 @@ class RelativeBiasScores(Scores, textbook.RelativeBiasScores):
         seen = np.tril_indices(T)  # 1.
         n = distances(T, N)[seen]
         grad = cache.grad_to_add_to(self.weight)
-        for h in range(H):  # 2. bincount adds one number after the other, in float64
+        for h in range(H):  # 2. bincount adds in a fixed order, in float64
             grad[h] += np.bincount(n, sums[h][seen], N).astype(np.float32)
         return Scores.backward(self, ds, cache)  # 3.
 
@@ -44,7 +44,7 @@ class RelativeBiasScores(Scores, textbook.RelativeBiasScores):
 class RelativeKeyScores(Scores, textbook.RelativeKeyScores):
     """The compiled twin of ``npgpt.layers.RelativeKeyScores``, without a tiled kernel.
 
-    One product gives q_i·a_n for all n. Its column n is then added to diagonal n of the scores.
+    One product gives p_in = q_i·a_n for all n. Column n of p is then added to diagonal n of the scores.
     """
 
     IN_TILES = False
@@ -144,7 +144,7 @@ def diagonal(s: Array, n: int) -> Array:
 
 
 def _turn(x: Array, cache: Cache, back: bool) -> None:
-    """Rotate (B, H, T, D) in place, by element-wise products and sums of NumPy, which are the same on every machine."""
+    """Rotate x (B, H, T, D) in place by NumPy's element-wise × and +, which give the same bits on every machine."""
     _, _, T, D = x.shape
     own, partners = _turning(T, D, back)
     pairs = D // 2 * 2

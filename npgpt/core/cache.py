@@ -81,14 +81,14 @@ class Cache:
         """Return the child cache of a sub-layer; the same name gives the same child.
 
         Args
-            role: the sub-layer's name, by default. Compiled layers with equal paths of roles share memory for
-                gradients. A parent may give two sub-layers one role only if it no longer needs the gradient that one
-                returned when it calls the other's backward, as a model does with its blocks.
+            role: by default the sub-layer's name. Compiled layers whose paths of roles are equal share memory for
+                gradients: each backward overwrites the gradient that the last one returned. So two sub-layers may have
+                one role only if the parent no longer needs that gradient, as in a model's chain of blocks.
         """
         if name not in self._children:
             if name in self._values:
                 raise KeyError(f"{self._full(name)} is a kept array; a sub-layer cannot have its name")
-            # an emptied copy of self: so the children of a subclass are of that subclass too
+            # An emptied copy of self, so that the children of a subclass are of that subclass too.
             of_role = f"{self.role}.{role or name}"
             self._children[name] = copy.copy(self)._open(self._shared, self._full(name), of_role)
         return self._children[name]
@@ -111,19 +111,19 @@ class Cache:
         return value
 
     def note(self, name: str, grad: Array) -> Array:
-        """State the gradient of a kept array, summed over every use of it, and return it. A trace stores a copy."""
+        """Report the gradient of a kept array, summed over all its uses, and return it. A trace stores a copy."""
         value = self[name]
         if grad.shape != value.shape:
             raise ShapeError(
-                f"the gradient of {self._full(name)} has shape {grad.shape}, the array {value.shape}: "
-                "did dy have the shape that forward returned?"
+                f"the gradient of {self._full(name)} has shape {grad.shape}, the array {value.shape}; "
+                "dy must have the shape of forward's output"
             )
         if self._shared.trace:
             self._grads[name] = grad.copy()
         return grad
 
     def buffer(self, name: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
-        """Return uninitialised memory for what only backward reads: the same for a name, also after ``reset()``."""
+        """Return uninitialised memory that only backward reads. A name keeps its memory, also after ``reset()``."""
         return _reuse(self._buffers, name, shape, dtype)
 
     def scratch(self, name: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
@@ -139,7 +139,7 @@ class Cache:
         self._shared.unwritten = {id(param): param for param in params}
 
     def grad_to_fill(self, param: Param) -> tuple[Array, bool]:
-        """Return the gradient of a Param for a kernel that fills all of it, and whether the kernel must add to it."""
+        """Return the gradient of a Param for a kernel that writes all of it, and whether the kernel must add to it."""
         return param.grad, self._shared.unwritten.pop(id(param), None) is None
 
     def grad_to_add_to(self, param: Param) -> Array:
@@ -155,9 +155,9 @@ class Cache:
             self.grad_to_add_to(param)
 
     def reset(self, *, training: bool | None = None, step: int | None = None, first_example: int | None = None) -> Self:
-        """Forget the pass in every scope, but keep children and memory. Settings that are not given do not change."""
+        """Forget the arrays of the pass in every scope. Children, memory, and settings that are not given stay."""
         if self.path:
-            raise ValueError(f"reset the whole cache, not its scope {self.path!r}")
+            raise ValueError(f"scope {self.path!r} cannot be reset alone; reset the whole cache")
         for scope in self._scopes():
             scope._values.clear()
             scope._grads.clear()

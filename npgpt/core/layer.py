@@ -19,11 +19,11 @@ class Layer:
     returns the gradients of the float inputs: one array, a tuple if there are several, None if there are none.
     Neither method writes to its arguments.
 
-    Params, sub-layers and lists of sub-layers are found by the attributes that hold them.
+    Every attribute that is a Param, a layer or a list of layers is a part of the layer.
 
     Attributes
         flat: the vector that holds this layer's parameters, once ``pack`` has been called.
-        COMPILED: whether kernels compute this layer. They ask the cache whether to add to a gradient or to write it.
+        COMPILED: whether kernels compute this layer. The cache tells them whether to write a gradient or to add to it.
     """
 
     COMPILED: ClassVar[bool] = False
@@ -33,7 +33,7 @@ class Layer:
     flat: FlatParams | None = None
 
     def children(self) -> dict[str, "Layer"]:
-        """Name -> sub-layer; the items of a list ``blocks`` are named ``blocks.0``, ``blocks.1``, ..."""
+        """Return name -> sub-layer; the items of a list ``blocks`` are named ``blocks.0``, ``blocks.1``, ..."""
         found: dict[str, Layer] = {}
         for name, value in vars(self).items():
             items = {f"{name}.{i}": item for i, item in enumerate(value)} if isinstance(value, list) else {name: value}
@@ -41,7 +41,7 @@ class Layer:
         return found
 
     def slots(self, prefix: str = "") -> Iterator[tuple[str, "Layer", str]]:
-        """Yield (path, layer, attribute) for each attribute that holds a Param; a shared Param comes several times."""
+        """Yield (path, layer, attribute) of each attribute that is a Param. A shared Param has several paths."""
         for name, value in vars(self).items():
             if isinstance(value, Param):
                 yield prefix + name, self, name
@@ -49,7 +49,7 @@ class Layer:
             yield from child.slots(f"{prefix}{name}.")
 
     def parameters(self) -> dict[str, Param]:
-        """Path -> Param. A shared Param is listed once, under its first path."""
+        """Return path -> Param. A shared Param is listed once, under its first path."""
         found: dict[str, Param] = {}
         seen: set[int] = set()
         for path, owner, name in self.slots():
@@ -60,7 +60,7 @@ class Layer:
         return found
 
     def initialise(self, seed: int) -> Self:
-        """Draw every Param that has a ``std``. Its values depend on the seed and its path alone."""
+        """Draw random values for every Param that has a ``std``. They depend only on the seed and its path."""
         for path, param in self.parameters().items():
             if param.std:
                 param.value[...] = param.std * normal(make_key("initialise", seed, path), param.value.shape)
@@ -92,7 +92,7 @@ class Layer:
         return self.flat
 
     def _forget_flat(self) -> None:
-        self.flat = None  # the Params of a sub-layer that was packed before have moved
+        self.flat = None  # if a sub-layer was packed before, its Params now move to the new vector
         for child in self.children().values():
             child._forget_flat()
 
@@ -109,7 +109,7 @@ class Layer:
 
     @classmethod
     def textbook_class(cls) -> "type[Layer]":
-        """The class that computes the same in plain NumPy. For a textbook layer that is its own class."""
+        """Return the class that computes the same in plain NumPy. For a textbook layer it is the layer's own class."""
         return cls
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
@@ -117,13 +117,13 @@ class Layer:
         memo[id(self)] = other
         for name, value in vars(self).items():
             if name != "flat":
-                setattr(other, name, copy.deepcopy(value, memo))  # Params that are shared here are shared in the copy
+                setattr(other, name, copy.deepcopy(value, memo))  # memo: shared Params stay shared in the copy
         if self.flat is not None:  # the copies are no longer views into one vector; pack makes them views again
             other.pack(self.flat.values.dtype)
         return other
 
     def recast(self, choose: "Callable[[Layer], type[Layer]]") -> Self:
-        """Return the same layer with other classes over the same Param objects, so training one also trains the other.
+        """Return this layer with other classes over the same Param objects, so training one also trains the other.
 
         Args
             choose: layer -> its new class. It is called for sub-layers first.

@@ -16,8 +16,8 @@ class Param:
         std: the standard deviation for ``Layer.initialise``; 0 leaves the value as it is (gains, biases).
     Attributes
         value, grad: arrays of one shape. A backward pass adds to grad and never sets it, so shared weights, repeated
-            use and accumulated batches need no extra code. grad stays the same array until ``move``: a reference to it
-            shows what later passes add, and zeros after ``zero_grad``. An assignment to grad copies into this array.
+            use and accumulated batches need no extra code. grad stays the same array until ``move``, so a reference to
+            it is never out of date. An assignment to grad copies into this array.
     """
 
     def __init__(self, value: Array, std: float = 0.0) -> None:
@@ -44,7 +44,7 @@ class Param:
 class FlatParams:
     """All parameters of a model in one vector, and all gradients in another: matrices first, then vectors.
 
-    Each Param becomes a view into them. So weight decay is one slice; an optimizer step, a norm, a file are one call.
+    Each Param becomes a view into them. So an optimizer step or a norm is one call, and weight decay is one slice.
 
     Args
         params: distinct Params, whose values are copied into the new vector.
@@ -71,7 +71,7 @@ class FlatParams:
 def aligned_empty(n: int, dtype: npt.DTypeLike) -> Array:
     """Return an uninitialised array (n,) that starts at the beginning of a cache line.
 
-    NumPy's own arrays may start anywhere. Then each load of 64 bytes touches two cache lines, and kernels that are
+    NumPy's own arrays may start in the middle of one. Then each load of 64 bytes touches two cache lines, and kernels
     limited by memory take up to a third longer.
     """
     size = np.dtype(dtype).itemsize

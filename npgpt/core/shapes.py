@@ -12,7 +12,7 @@ Array = npt.NDArray[Any]
 
 
 def check_array(who: str, name: str, array: Array, shape: tuple[int | str | EllipsisType, ...], like: Array) -> None:
-    """Refuse an array of the wrong shape or precision.
+    """Raise ShapeError if an array has the wrong shape or precision.
 
     Args
         shape: a number is an exact size, a letter any size, a leading ``...`` any number of axes.
@@ -40,12 +40,12 @@ def check_array(who: str, name: str, array: Array, shape: tuple[int | str | Elli
 
 
 def _real(array: Array) -> np.dtype[Any]:
-    """float64 for float64 and complex128, and so on."""
+    """Return the precision of a float or complex array: float64 for float64 and complex128."""
     return np.finfo(array.dtype).dtype if array.dtype.kind in "fc" else array.dtype
 
 
 def check_ids(who: str, name: str, ids: Array, size: int, what: str, ignore: int | None = None) -> None:
-    """Refuse ids that are not integers from 0 to size - 1, or equal to ``ignore``. The error names the first one.
+    """Raise ShapeError unless all ids are integers from 0 to size - 1, or ``ignore``; it names the first wrong id.
 
     >>> check_ids("Embedding", "ids", np.array([[1, 70]]), 65, "vocabulary")
     Traceback (most recent call last):

@@ -1,4 +1,4 @@
-"""Vectors of words and documents: word2vec, analogies, maps, search. Importing it does not start Numba."""
+"""Vectors of words and documents: word2vec, analogies, maps, search. The import does not start Numba."""
 
 from npgpt.embeddings.documents import BagOfWords, Encoder, gpt_vectors, mean, sif, tf_idf
 from npgpt.embeddings.evaluate import evaluate_analogies, evaluate_pairs, read_analogies, read_pairs, spearman

@@ -1,18 +1,18 @@
 # D documents, V vocabulary, C channels
-"""Whole documents as vectors: sums over their words, or what a GPT makes of them.
+"""Vectors of whole documents: sums over their words, or means of a GPT's hidden states.
 
-Three of them are one sum, in which n_dw says how often word w stands in document d, and n_d how many words that are::
+Three kinds are one sum, where n_dw is the count of word w in document d, and n_d the number of its words::
 
     x_d = (1/n_d)·Σ_w n_dw·α_w·e_w
 
-    TF-IDF   α_w = log((1 + D)/D_w), D_w of the D documents have the word;  e_w = one-hot: every word has its own place
+    TF-IDF   α_w = log((1 + D)/D_w), D_w of the D documents have the word;  e_w = one-hot: an axis for each word
     mean     α_w = 1;                                                       e_w = the vector of the word
-    SIF      α_w = a/(a + p_w), p_w its share of all words;                 e_w = the vector of the word; and then the
-             direction that all documents have in common is taken away: x ← x − (x·u)u
+    SIF      α_w = a/(a + p_w), p_w its share of all words;                 e_w = the vector of the word; then the
+             common direction u of all documents is removed: x ← x − (x·u)u
 
-Vectors of words are near each other if the words are: so a question may find what says the same in other words, which
-TF-IDF cannot. And they run together in a mean, which TF-IDF's places do not: in a long document little is left of any
-one word. ``benchmarks/retrieval.py`` measures which of the two weighs more.
+Similar words have similar vectors, so a question may find a document that says the same in other words; TF-IDF cannot.
+But in a mean over many words each single word has little weight. ``benchmarks/retrieval.py`` measures which effect is
+larger.
 
 Source    SIF: Arora, Liang, Ma 2017, "A simple but tough-to-beat baseline for sentence embeddings", ICLR
 """
@@ -30,21 +30,21 @@ from npgpt.model import GPT
 from npgpt.tokenizer import Tokenizer
 from npgpt.tokenizer.words import WORD
 
-State = tuple[dict[str, Any], dict[str, Array]]  # what JSON can hold, and arrays
+State = tuple[dict[str, Any], dict[str, Array]]  # JSON values, and arrays
 
 
 class Encoder(Protocol):
-    """What makes vectors of texts, and can be kept in a file beside them."""
+    """Makes vectors of texts, and can be saved with them."""
 
     def encode(self, texts: Sequence[str]) -> Array:
-        """(D, C), a row for each text; zeros for a text in which nothing is known."""
+        """Return (D, C), a row for each text; zeros for a text without known words."""
         ...
 
     def state(self) -> State: ...
 
 
 def words_of(text: str) -> Iterator[str]:
-    """The words of a text as they stand there, without marks of punctuation.
+    """Yield the words of a text, without punctuation.
 
     >>> list(words_of("Don't panic: it's 1790!"))
     ["Don't", 'panic', "it's", '1790']
@@ -53,7 +53,7 @@ def words_of(text: str) -> Iterator[str]:
 
 
 def numbers_of(text: str, index: Mapping[str, int]) -> Array:
-    """The rows of a text's words, as they stand or else in small letters; words that are in neither way are left out.
+    """Return the rows of a text's words, as written or else in lower case; unknown words are left out.
 
     >>> numbers_of("The king, THE unknown", {"the": 0, "king": 1}).tolist()
     [0, 1, 0]
@@ -63,15 +63,15 @@ def numbers_of(text: str, index: Mapping[str, int]) -> Array:
 
 
 class BagOfWords:
-    """x_d = (1/n_d)·Σ_w n_dw·α_w·e_w, less what all have in common. ``tf_idf``, ``mean`` and ``sif`` make one.
+    """x_d = (1/n_d)·Σ_w n_dw·α_w·e_w, without a common direction. ``tf_idf``, ``mean`` and ``sif`` make one.
 
     Args
-        words: V of them, all different.
+        words: V different words.
         weights: (V,), the α.
-        vectors: (V, C), the e; None: one-hot, so that C = V.
-        direction: (C,), the unit vector u that is taken away; None: nothing is.
+        vectors: (V, C), the e; None for one-hot vectors, C = V.
+        direction: (C,), the unit vector u to remove, or None.
     Raises
-        ShapeError or DataError if they do not fit each other.
+        ShapeError or DataError if they do not match.
 
     >>> king_and_queen = BagOfWords(["king", "queen"], np.array([1., 3.]))
     >>> king_and_queen.encode(["The king and the king of the queen", "the page"])
@@ -86,7 +86,7 @@ class BagOfWords:
         self.index = {word: row for row, word in enumerate(self.words)}
         V = len(self.words)
         if len(self.index) != V:
-            raise DataError("BagOfWords: a word stands twice; each has one row")
+            raise DataError("BagOfWords: a word is repeated; each word has one row")
         C = V if vectors is None else vectors.shape[-1] if vectors.ndim else 0
         arrays = {"weights": (weights, (V,)), "vectors": (vectors, (V, C)), "direction": (direction, (C,))}
         for name, (array, shape) in arrays.items():
@@ -99,7 +99,7 @@ class BagOfWords:
         self.weights, self.vectors, self.direction = weights, vectors, direction
 
     def encode(self, texts: Sequence[str]) -> Array:
-        """(D, C) in float32."""
+        """Return (D, C) in float32."""
         C = len(self.words) if self.vectors is None else self.vectors.shape[1]
         x = np.zeros((len(texts), C), np.float32)
         for d, text in enumerate(texts):
@@ -117,24 +117,24 @@ class BagOfWords:
 
     @classmethod
     def from_state(cls, settings: Mapping[str, Any], arrays: Mapping[str, Array]) -> Self:
-        """The inverse of ``state``; KeyError if something is missing."""
+        """The inverse of ``state``; KeyError if a field is missing."""
         return cls(settings["words"], arrays["weights"], arrays.get("vectors"), arrays.get("direction"))
 
 
 def tf_idf(texts: Sequence[str], max_words: int | None = None) -> BagOfWords:
-    """Words in small letters, weighed by how few of the texts have them.
+    """TF-IDF: lower-case words, with more weight for words that few texts have.
 
-    A vector has a number for each word of all texts: D·V of them, which suits some thousands of documents.
+    A vector has a number for each word of all texts. The D·V numbers suit some thousands of documents.
 
     Args
-        max_words: keep those that most texts have.
+        max_words: keep only the words that most texts have.
     Raises
         DataError if the texts have no words.
     """
     having = Counter(word for text in texts for word in {word.lower() for word in words_of(text)})
     words = sorted(having, key=lambda word: (-having[word], word))[:max_words]
     if not words:
-        raise DataError("there are no words in the texts; is this the right file?")
+        raise DataError("the texts have no words; give other texts")
     weights = np.log((1 + len(texts)) / np.array([having[word] for word in words]))
     return BagOfWords(words, weights.astype(np.float32))
 
@@ -145,11 +145,11 @@ def mean(table: WordVectors) -> BagOfWords:
 
 
 def sif(table: WordVectors, texts: Sequence[str], a: float = 1e-3) -> BagOfWords:
-    """Smooth inverse frequency: a mean in which frequent words count less, without what all texts have in common.
+    """Smooth inverse frequency: a mean with less weight for frequent words, without the common direction of all texts.
 
     Args
-        texts: where frequencies and the common direction are learned; mostly those that will be searched.
-        a: a word whose share of all words is a counts half.
+        texts: to learn the frequencies and the common direction from; usually those that will be searched.
+        a: a word whose share of all words is a has half the weight.
     """
     counts = np.zeros(len(table.words))
     for text in texts:
@@ -161,10 +161,10 @@ def sif(table: WordVectors, texts: Sequence[str], a: float = 1e-3) -> BagOfWords
 
 
 def gpt_vectors(model: GPT, tokenizer: Tokenizer, texts: Sequence[str], batch_size: int = 32) -> Array:
-    """The mean of a GPT's last vectors, as they go into the vocabulary head, over all tokens of a text.
+    """Return the mean of a GPT's final hidden states, the input of the vocabulary head, over all tokens of each text.
 
-    A long text is cut into windows of context_length, which do not see each other. A short one is filled up at its end:
-    no token sees what comes after it, so the vectors that count are the same.
+    A long text is split into separate windows of context_length. A short one is padded at its end, which changes
+    nothing: no token attends to later ones.
 
     Returns
         (D, C) in float32.
@@ -190,10 +190,10 @@ def gpt_vectors(model: GPT, tokenizer: Tokenizer, texts: Sequence[str], batch_si
 
 
 def common_direction(x: Array) -> Array:
-    """The unit vector along which the rows of x (D, C) are longest together: it has the largest Σ_d (x_d·u)².
+    """Return the unit vector u (C,) with the largest Σ_d (x_d·u)² over the rows of x (D, C).
 
-    That is the eigenvector of xᵀ·x with the largest eigenvalue, or x's first right singular vector. The mean is not
-    taken away first: it is most of what the rows have in common, and is to go. float32 gives float32.
+    It is the eigenvector of xᵀ·x with the largest eigenvalue, x's first right singular vector. The mean is not
+    subtracted first: it is most of what the rows have in common. float32 gives float32.
 
     >>> common_direction(np.array([[3., 4.], [6., 8.]])).round(6)
     array([0.6, 0.8])
@@ -204,7 +204,7 @@ def common_direction(x: Array) -> Array:
 
 
 def without(x: Array, direction: Array) -> Array:
-    """Each row less its share along a unit vector: x − (x·u)u.
+    """Remove from each row its component along a unit vector: x − (x·u)u.
 
     >>> without(np.array([[1., 2.]]), np.array([0., 1.]))
     array([[1., 0.]])

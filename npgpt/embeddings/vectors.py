@@ -1,8 +1,8 @@
 # V vocabulary, C channels, the width of a vector
-"""Words as vectors: which are near each other, and what a difference of two says.
+"""Word vectors: nearest words and analogies.
 
 A word is a row of a table. Two words are compared by the angle between their rows, not by their distance: the length of
-a row has more to do with how often a word stands in a text than with what it means.
+a row depends more on the frequency of a word than on its meaning.
 """
 
 import difflib
@@ -15,24 +15,24 @@ import numpy as np
 from npgpt.core import Array
 from npgpt.errors import DataError, ShapeError
 
-SIMILAR_SPELLINGS = 3  # offered for a word that is not there
-LONGEST_SPELLING = 60  # letters of a word for which like spellings are looked for
-CANDIDATES = 300  # words that are compared letter by letter with one that is not there
+SIMILAR_SPELLINGS = 3  # suggested for an unknown word
+LONGEST_SPELLING = 60  # letters; there are no suggestions for longer words
+CANDIDATES = 300  # words that are compared letter by letter with an unknown one
 
 
 class WordVectors:
     """A vector for each word.
 
-    cosine(u, v) = u·v / (|u|·|v|): 1 for the same direction, 0 for a right angle, −1 for the opposite one. A vector of
-    zeros has no direction; its cosine with anything is taken as 0.
+    cosine(u, v) = u·v / (|u|·|v|): 1 for the same direction, 0 for a right angle, −1 for opposite directions. A vector
+    of zeros has no direction; its cosine with any vector counts as 0.
 
     Args
-        words: all different; those of others come with the most frequent word first.
-        vectors: (V, C), kept as float32.
+        words: all different; by convention the most frequent word comes first.
+        vectors: (V, C), stored in float32.
     Attributes
         index: word -> its row.
     Raises
-        ShapeError if there is not one row a word; DataError if a word stands twice, or a number is infinite or NaN.
+        ShapeError if the numbers of words and rows differ; DataError if a word is repeated, or a number not finite.
 
     >>> vectors = WordVectors(["man", "woman", "king", "queen"], [[1, 0], [1, 1], [4, 0], [4, 1]])
     >>> round(vectors.similarity("man", "woman"), 3)
@@ -42,7 +42,7 @@ class WordVectors:
     """
 
     def __init__(self, words: Sequence[str], vectors: Array | Sequence[Sequence[float]]) -> None:
-        with np.errstate(over="ignore"):  # too large for float32 becomes infinite, and is refused below
+        with np.errstate(over="ignore"):  # a number too large for float32 becomes infinite, and is refused below
             table = np.ascontiguousarray(vectors, np.float32)
         if table.ndim != 2 or len(table) != len(words) or table.size == 0:
             raise ShapeError(
@@ -53,12 +53,12 @@ class WordVectors:
         self.index = {word: row for row, word in enumerate(self.words)}
         if len(self.index) != len(self.words):
             twice = next(word for row, word in enumerate(self.words) if self.index[word] != row)
-            raise DataError(f"the word {twice!r} stands more than once; each word has one vector")
+            raise DataError(f"the word {twice!r} occurs more than once; each word has one vector")
         with np.errstate(invalid="ignore"):
-            total = table.sum(dtype=np.float64)  # finite if all are, and needs no array of V·C truths
+            total = table.sum(dtype=np.float64)  # finite if all are; no array of V·C booleans is needed
         if not np.isfinite(total):
             row = int(np.argmin(np.isfinite(table).all(1)))
-            raise DataError(f"the vector of {self.words[row]!r} holds a number that is infinite or NaN (row {row})")
+            raise DataError(f"the vector of {self.words[row]!r} has a number that is infinite or NaN (row {row})")
 
     def __len__(self) -> int:
         return len(self.words)
@@ -67,41 +67,41 @@ class WordVectors:
         return word in self.index
 
     def __getitem__(self, word: str) -> Array:
-        """The vector of a word, (C,).
+        """Return the vector of a word (C,).
 
         Raises
-            DataError, with words of like spelling, if it is not there.
+            DataError, with words of similar spelling, if the word is unknown.
         """
         vector: Array = self.vectors[self._row(word)]
         return vector
 
     @property
     def width(self) -> int:
-        """C, how many numbers a vector has."""
+        """C, the number of channels of a vector."""
         return int(self.vectors.shape[1])
 
     @functools.cached_property
     def units(self) -> Array:
-        """(V, C): each vector divided by its length, so that a product with another one is the cosine."""
+        """The unit vectors (V, C): the product of two is their cosine."""
         return unit(self.vectors)
 
     def unit(self, word: str) -> Array:
-        """The vector of a word divided by its length, (C,) in float64."""
+        """Return the unit vector of a word (C,) in float64."""
         vector: Array = self.units[self._row(word)].astype(np.float64)
         return vector
 
     def similarity(self, a: str, b: str) -> float:
-        """The cosine of two words."""
+        """Return the cosine of two words."""
         return cosine(self[a], self[b])
 
     def most_similar(self, word: str | Array, n: int = 10, exclude: Iterable[str] = ()) -> list[tuple[str, float]]:
-        """The n nearest words and their cosines, the nearest first; of equal ones the first in the table.
+        """Return the n nearest words and their cosines, nearest first; equal ones in the order of the table.
 
         Args
-            word: a word, which is itself left out, or any vector (C,), for which nothing is.
+            word: a word, which is left out itself, or a vector (C,).
             exclude: more words to leave out.
         Raises
-            DataError if a word is not there, or a number is not finite; ShapeError if a vector is of another width.
+            DataError if a word is unknown, or a number is not finite; ShapeError if a vector has another width.
         """
         left_out = {self._row(other) for other in exclude}
         if isinstance(word, str):
@@ -110,21 +110,21 @@ class WordVectors:
         vector = np.asarray(word)
         if vector.shape != (self.width,):
             raise ShapeError(
-                f"the vector is {vector.shape}; the words here have ({self.width},): compare vectors of one table"
+                f"the vector has shape {vector.shape}, expected ({self.width},); compare vectors of one table"
             )
         if not np.isfinite(vector).all():
-            raise DataError("the vector holds a number that is infinite or NaN; nothing is near to that")
+            raise DataError("the vector has a number that is infinite or NaN")
         return self._nearest(vector, n, left_out)
 
     def analogy(self, a: str, b: str, c: str, n: int = 10, exclude_inputs: bool = True) -> list[tuple[str, float]]:
-        """ "a is to b as c is to ?": the words nearest to b − a + c, the nearest first.
+        """ "a is to b as c is to ?": return the words nearest to b − a + c, nearest first.
 
-        If a difference of vectors stands for a relation, d − c = b − a, and d = b − a + c: the fourth corner of a
-        parallelogram. The three are taken as unit vectors, so that a frequent word does not outweigh the others.
+        If a difference of vectors represents a relation, d − c = b − a, so d = b − a + c: the fourth corner of a
+        parallelogram. Unit vectors are used, so that a frequent word does not dominate.
 
         Args
-            exclude_inputs: leave out a, b and c, as nearly everyone does without saying so. Kept, c itself comes first
-                wherever b − a is short beside the way to the next word.
+            exclude_inputs: leave out a, b and c, as is usual. If they are kept, c itself is often the first: b − a is
+                short compared with the distance to the next word.
         Source
             Mikolov, Yih, Zweig 2013, aclanthology.org/N13-1090; on leaving out: Linzen 2016, arXiv:1606.07736.
         """
@@ -137,7 +137,7 @@ class WordVectors:
         n = min(max(n, 0), len(self) - len(left_out))
         if n == 0:
             return []
-        # All that are as near as the n-th, and only those, are put in order.
+        # Only the words that are at least as near as the n-th are sorted.
         last = np.partition(cosines, len(self) - n)[len(self) - n]
         rows = np.flatnonzero(cosines >= last)
         rows = rows[np.lexsort((rows, -cosines[rows]))][:n]

@@ -20,7 +20,7 @@ from npgpt.config import Options, option
 from npgpt.core import Array, Cache
 from npgpt.embeddings.negative_sampling import NegativeSampling
 from npgpt.embeddings.vectors import WordVectors
-from npgpt.errors import DataError
+from npgpt.errors import DataError, TrainingError
 from npgpt.rng import make_key, random_bits
 from npgpt.tokenizer.words import WORD
 
@@ -30,10 +30,10 @@ MOST_NOISE = LANES - 1
 
 @dataclass(frozen=True)
 class Word2VecConfig(Options):
-    """How vectors are learned; the defaults are those of word2vec and gensim.
+    """The settings of word2vec, with the defaults of word2vec and gensim.
 
     Raises
-        ConfigError if a value is out of its limits.
+        ConfigError if a value is out of range.
     """
 
     n_embd: int = option(100, "number of channels of each vector", at_least=1)
@@ -55,13 +55,13 @@ class Word2VecConfig(Options):
 
 
 class Corpus:
-    """Sentences as numbers, and what is drawn with.
+    """Sentences as ids, with the distributions for sub-sampling and noise.
 
     Attributes
-        words, counts: (V,) the vocabulary: the most frequent word first, equally frequent ones by their letters.
-        ids, starts: all sentences one after another, and where each begins (and the last one ends).
+        words, counts: (V,), the vocabulary: the most frequent word first, equally frequent words in sorted order.
+        ids, starts: the ids of all sentences, and the start of each sentence (and the end of the last).
     Raises
-        DataError if fewer than two words stand there min_count times.
+        DataError if fewer than two words occur min_count times.
     """
 
     def __init__(self, sentences: Iterable[Sequence[str]], config: Word2VecConfig) -> None:
@@ -70,8 +70,8 @@ class Corpus:
         enough = [word for word, n in counter.items() if n >= config.min_count]
         if len(enough) < 2:
             raise DataError(
-                f"only {len(enough)} of {len(counter)} different words stand there {config.min_count} times or more "
-                "(min_count); give a longer text, or lower it"
+                f"only {len(enough)} of {len(counter)} different words occur at least {config.min_count} times "
+                "(min_count); give a longer text, or a smaller min_count"
             )
         self.words = sorted(enough, key=lambda word: (-counter[word], word))
         self.counts = np.array([counter[word] for word in self.words], np.int64)
@@ -81,7 +81,7 @@ class Corpus:
         self.starts = np.cumsum([0, *map(len, numbered)]).astype(np.int64)
 
     def shares_kept(self, sample: float) -> Array:
-        """The share of each word that sub-sampling keeps: √(t/f) + t/f, at most 1, for a share f of the text."""
+        """Return the share of each word that sub-sampling keeps: √(t/f) + t/f, at most 1, for a share f of the text."""
         if not sample:
             return np.ones(len(self.words))
         ratio = sample * self.counts.sum() / self.counts
@@ -89,13 +89,13 @@ class Corpus:
         return shares
 
     def keep_thresholds(self, sample: float) -> Array:
-        """Word -> of 2³² equally likely numbers, the largest that keeps it."""
+        """Return for each word (V,) the largest random number, of 2³², that keeps it."""
         return np.minimum(self.shares_kept(sample) * 2.0**32, 2**32 - 1).astype(np.uint32)
 
     def alias_table(self) -> tuple[Array, Array]:
-        """The noise, count^0.75, as (threshold, other word): draw a word, and keep it or take the other one.
+        """Return the noise, count^0.75, as (threshold, other word): draw a word; keep it or take the other one.
 
-        Source    Vose 1991: each place is filled up to 1/V with the surplus of one that has more.
+        Source    Vose 1991: each place is filled up to 1/V with the surplus of another one.
         """
         # count^¾ as √(count·√count): square roots are the same on every machine, powers are not
         share = np.sqrt(self.counts * np.sqrt(self.counts.astype(float)))
@@ -136,7 +136,8 @@ def train_word2vec(
     Args
         layers: "compiled", or "textbook": a step at a time in NumPy, some thousand times slower, to compare with.
     Raises
-        ConfigError if there are no such layers; DataError if too few words are frequent enough.
+        ConfigError if there are no such layers; DataError if too few words are frequent enough; TrainingError if a
+        vector is not finite after an epoch.
     """
     check_layers(layers)
     config = config or Word2VecConfig()
@@ -149,6 +150,10 @@ def train_word2vec(
     for epoch in range(config.epochs):
         train = _compiled_epoch if layers == "compiled" else textbook_epoch
         train(inputs, outputs, corpus, config, epoch)
+        if not np.isfinite(inputs).all():
+            raise TrainingError(
+                f"epoch {epoch + 1}: training diverged; a vector is not finite. Take a lower learning_rate"
+            )
     return WordVectors(corpus.words, np.ascontiguousarray(inputs[:, : config.n_embd]))
 
 

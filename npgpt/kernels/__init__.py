@@ -1,5 +1,5 @@
-"""The model's loops, compiled by Numba: they take arrays, write into arrays and know nothing of the rest.
+"""The model's loops, compiled by Numba. A kernel reads arrays and writes arrays; it does not depend on the layers.
 
-Every kernel is declared with ``@kernel`` (``machine/compile.py``), which keeps the machine code on disk. An import
-compiles nothing but the few lines that find out which register tile suits the CPU (``machine/tile.py``).
+Every kernel is declared with ``@kernel`` (``machine/compile.py``), which caches the machine code on disk. An import
+compiles only the few lines that choose the register tile for the CPU (``machine/tile.py``).
 """

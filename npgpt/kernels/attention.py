@@ -1,12 +1,12 @@
 """Causal attention of all heads, without a (T, T) array; ``attention_backward.py`` has the backward pass.
 
-``plain_forward`` is the loop for one head of one example. Here QUERIES queries go together over blocks of KEYS keys,
-and stay in the lanes of the registers all the way: scores (keys, QUERIES) are a product of packed keys with packed
-queries; softmax runs down the keys, in every lane by itself; what it leaves is already the packed operand of the next
-product, with the values, which gives the output transposed. A later block may bring a larger score: then what the
-earlier ones gave is scaled down ("online softmax"). Blocks that lie in the future altogether are not computed. Queries,
-keys and values are read where the fused projection has written them, (B, T, 3, H, D), and each head's output is written
-where the next projection reads it. For backward one number a query is kept, the logarithm of its sum.
+``plain_forward`` is the loop for one head of one example. Here a block of QUERIES queries visits blocks of KEYS keys,
+with the queries in the lanes of the registers. The scores (keys, QUERIES) are a product of packed keys and packed
+queries. Softmax runs over the keys, separately in each lane. Its weights are already packed for the product with the
+values, which gives the transposed output. If a later block has a larger score, the earlier results are scaled down
+("online softmax"). Blocks entirely in the future are not computed. Queries, keys and values are read from the output of
+the fused projection, (B, T, 3, H, D), and each head's output is written where the next projection reads it. Backward
+needs one number for each query, the logarithm of its sum.
 
 Source    Milakov and Gimelshein 2018, arXiv:1805.02867 (online softmax); Dao et al. 2022, arXiv:2205.14135 (tiles)
 """
@@ -28,15 +28,15 @@ from npgpt.machine.tile import TILE_COLUMNS, TILE_LANES, TILE_ROWS, copy_number,
 from npgpt.machine.vector import LANES, lane_numbers, load, maximum, random_lanes, select_less, splat, store, store_some
 
 QUERIES = 32  # two registers of lanes
-KEYS = 96  # a multiple of the rows of every tile, so that blocks, and with them the bits, do not depend on the tile
+KEYS = 96  # a multiple of every tile's rows, so neither the blocks nor the bits depend on the tile
 INFINITY = np.float32(np.inf)
 
 
 def plain_forward(q: Any, k: Any, v: Any, dropped: Any) -> Any:
-    """mixed (T, D) of the queries, keys and values (T, D) of one head of one example.
+    """Return mixed (T, D) for the queries, keys and values (T, D) of one head of one example.
 
     Args
-        dropped: (T, T), what dropout multiplies each weight by.
+        dropped: (T, T), the factors by which dropout multiplies the weights.
     """
     mixed = np.empty_like(v)
     for i in range(len(q)):
@@ -45,17 +45,17 @@ def plain_forward(q: Any, k: Any, v: Any, dropped: Any) -> Any:
 
 
 def plain_weights(q: Any, k: Any, i: int) -> Any:
-    """The weights (i + 1,) of query i, which sees key 0 to key i."""
+    """Return the weights (i + 1,) of query i, which sees keys 0 to i."""
     s = k[: i + 1] @ q[i] / math.sqrt(q.shape[1])
     e = np.exp(s - max(s))
     return e / sum(e)
 
 
 def layout(T: int, D: int) -> tuple[int, int, int, int, int, int, int, int]:
-    """What lies where in a thread's memory, in numbers, and where it ends. All but keys and values fit the first cache.
+    """Return the offsets of the arrays in a thread's memory, and its size, in numbers.
 
-    The best score and the total of each query so far; queries (D, QUERIES); scores, later weights, (KEYS, QUERIES);
-    output (D, QUERIES); keys and values as panels.
+    The largest score and the total of each query so far; queries (D, QUERIES); scores, later weights, (KEYS, QUERIES);
+    output (D, QUERIES); keys and values as panels. All but keys and values fit into the L1 cache.
     """
     best, total, q = 0, QUERIES, 2 * QUERIES
     s = q + D * QUERIES
@@ -67,19 +67,19 @@ def layout(T: int, D: int) -> tuple[int, int, int, int, int, int, int, int]:
 
 @kernel
 def panels_size(n: int, depth: int) -> int:
-    """Numbers that ``n`` rows take as packed panels, each ``depth`` deep."""
+    """Return the size, in numbers, of ``n`` rows packed as panels of depth ``depth``."""
     return (n + TILE_ROWS - 1) // TILE_ROWS * (depth * TILE_ROWS + GAP)
 
 
 @kernel
 def pack_rows(source: Any, at: int, row: int, n: int, depth: int, work: Any, to: int) -> None:
-    """Pack n rows of ``depth`` numbers so that the product runs along them: panels of rows."""
+    """Pack n rows of ``depth`` numbers as panels of rows, for a product that sums along the rows."""
     pack_panels(source, at, 1, row, depth, n, n, TILE_ROWS, GAP, work, to)
 
 
 @kernel
 def pack_columns(source: Any, at: int, row: int, n: int, depth: int, work: Any, to: int) -> None:
-    """Pack n rows of ``depth`` numbers so that the product runs over the rows: panels of columns."""
+    """Pack n rows of ``depth`` numbers as panels of columns, for a product that sums over the rows."""
     pack_panels(source, at, row, 1, n, depth, depth, TILE_ROWS, GAP, work, to)
 
 
@@ -96,7 +96,7 @@ def pack_lanes(source: Any, at: int, row: int, n: int, depth: int, width: int, w
 def multiply_packed(
     work: Any, a: int, panel: int, b: int, width: int, n_k: int, c: Any, to: int, c_row: int, n: int, m: int, add: bool
 ) -> None:
-    """``c[n, m] = a·b`` or ``+=``: a as panels, ``panel`` numbers apart; b (n_k, width), one row after another."""
+    """``c[n, m] = a·b`` or ``+=``; a is packed as panels ``panel`` numbers apart, b (n_k, width) row by row."""
     for i in range(0, n, TILE_ROWS):
         of_a = a + i // TILE_ROWS * panel
         for j in range(0, m, TILE_COLUMNS):
@@ -121,10 +121,10 @@ def write_transposed(work: Any, at: int, width: int, n: int, m: int, out: Any, t
 def _softmax_block(
     work: Any, s: int, best: int, total: int, mixed: int, n: int, D: int, future: int, scale: float, first: bool
 ) -> None:
-    """Scores (n keys, QUERIES) into weights that do not yet sum to 1, best and total score brought up to date.
+    """Turn scores (n keys, QUERIES) into weights that do not yet sum to 1; update the largest scores and the totals.
 
     Args
-        future: number of the first key, less that of the first query: key ``i`` is to come for lanes below future + i.
+        future: the first key's position minus the first query's. Lanes below future + i do not see key ``i``.
     """
     for half in range(0, QUERIES, LANES):
         highest = splat(-INFINITY) if first else load(work, best + half)
@@ -154,7 +154,7 @@ def _softmax_block(
 def _drop_block(
     work: Any, s: int, n: int, query: int, key: int, T: int, head: int, random: int, threshold: int, kept: float
 ) -> None:
-    """Drop weights as ``Dropout`` would in the (H, T, T) of an example; the lanes are T numbers apart there."""
+    """Drop weights like ``Dropout`` on the (H, T, T) array of an example, where the lanes are T numbers apart."""
     low, high = random & 0xFFFFFFFF, shift_right(random, 32)
     for half in range(0, QUERIES, LANES):
         for j in range(n):
@@ -170,7 +170,7 @@ def _forward(
     thread: int, chunk: int, qkv: Any, H: int, T: int, mixed: Any, sums: Any, keys: Any, threshold: int, kept: Any,
     works: Any,
 ) -> None:  # fmt: skip
-    """One head of one example."""
+    """Compute one head of one example."""
     b, head, C = chunk // H, chunk % H, mixed.shape[1]
     D, row, work = C // H, 3 * C, works[thread]
     of_q = b * T * row + head * D
@@ -203,7 +203,7 @@ def _forward(
 
 
 def forward_size(T: int, D: int) -> int:
-    """Numbers that a thread works in: they grow with T, not with T²."""
+    """Return the size of a thread's memory, in numbers: it grows with T, not with T²."""
     return -(-layout(T, D)[-1] // LANES) * LANES
 
 
@@ -211,10 +211,10 @@ def forward_size(T: int, D: int) -> int:
 def forward(
     pool: Any, qkv: Any, H: int, T: int, mixed: Any, sums: Any, keys: Any, threshold: int, kept: float, works: Any
 ) -> None:
-    """mixed (B·T, C) from qkv (B·T, 3·C); the logarithms of the sums (B·H·T,) for backward.
+    """Compute mixed (B·T, C) from qkv (B·T, 3·C), and the logarithms of the sums (B·H·T,) for backward.
 
     Args
-        keys, threshold, kept: of the dropout, as in ``dropout.py``; with kept = 1 nothing is dropped.
+        keys, threshold, kept: dropout, as in ``dropout.py``; kept = 1 drops no weight.
         works: (threads, forward_size(T, D)).
     """
     n = len(qkv) // T * H

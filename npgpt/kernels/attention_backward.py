@@ -1,9 +1,8 @@
-"""Attention's backward pass: the weights are computed again, a block at a time, from the logarithms of their sums.
+"""Attention's backward pass. It recomputes the weights, a block at a time, from the logarithms of their sums.
 
-``plain_backward`` is the loop for one head of one example. Here the lanes are KEYS keys, and the queries from them on
-go by in blocks. Weights and ds (queries, KEYS) are then the packed operand of the products that give dv and dk,
-transposed, which stay in the cache until the keys are done. Only for dq must ds be transposed, and dq is added up in
-memory.
+``plain_backward`` is the loop for one head of one example. Here the lanes are KEYS keys, and the queries that see them
+follow in blocks. Weights and ds (queries, KEYS) are then packed for the products that give the transposed dv and dk,
+which stay in the cache for all queries. Only dq needs a transposed ds, and is accumulated in memory.
 """
 
 import math
@@ -41,16 +40,16 @@ from npgpt.machine.vector import (
     sum_lanes,
 )
 
-KEYS = 32  # in the lanes of two registers
-QUERIES = 96  # a multiple of the rows of every tile
-START = 24  # queries begin at a multiple of it: a multiple of the rows of every tile, too
+KEYS = 32  # the lanes of two registers
+QUERIES = 96  # a multiple of every tile's rows
+START = 24  # the first query is a multiple of it; it is a multiple of every tile's rows
 
 
 def plain_backward(dm: Any, q: Any, k: Any, v: Any, mixed: Any, dropped: Any) -> Any:
-    """dq, dk and dv of dm, the gradient of mixed; all (T, D), of one head of one example.
+    """Return dq, dk and dv for dm, the gradient of mixed; all are (T, D), for one head of one example.
 
     Args
-        dropped: (T, T), what dropout multiplies each weight by.
+        dropped: (T, T), the factors by which dropout multiplies the weights.
     """
     dq, dk, dv = np.zeros_like(q), np.zeros_like(k), np.zeros_like(v)
     for i in range(len(q)):
@@ -66,10 +65,10 @@ def plain_backward(dm: Any, q: Any, k: Any, v: Any, mixed: Any, dropped: Any) ->
 
 
 def layout(T: int, D: int) -> tuple[int, int, int, int, int, int, int, int, int, int, int, int, int, int]:
-    """What lies where in a thread's memory, in numbers, and where it ends: small things first.
+    """Return the offsets of the arrays in a thread's memory, and its size, in numbers; small arrays come first.
 
     scores or weights, and ds (QUERIES, KEYS); ds as panels of queries; keys and values (D, KEYS); keys as rows; dk and
-    dv (D, KEYS); q and dm of all queries, as panels along their rows, then across; ``_along`` of each query.
+    dv (D, KEYS); q and dm of all queries, as panels of rows, then of columns; ``_along`` of each query.
     """
     s = 0
     ds = s + QUERIES * KEYS
@@ -89,7 +88,7 @@ def layout(T: int, D: int) -> tuple[int, int, int, int, int, int, int, int, int,
 
 @kernel
 def whole_tiles(D: int) -> int:
-    """D columns and as many more as the last tile has."""
+    """Round D up to whole tiles."""
     return (D + TILE_COLUMNS - 1) // TILE_COLUMNS * TILE_COLUMNS
 
 
@@ -98,7 +97,7 @@ _layout = kernel(layout)
 
 @kernel
 def _along(dmixed: Any, mixed: Any, at: int, C: int, n: int, D: int, work: Any, to: int) -> None:
-    """For each query, the product of its output with the output's gradient."""
+    """Compute the inner product of each query's output with the output's gradient."""
     whole = D - D % LANES
     for i in range(n):
         here = at + i * C
@@ -113,7 +112,7 @@ def _softmax_block(
     work: Any, s: int, dw: int, n: int, query: int, key: int, T: int, sums: Any, of_sums: int, along: int, scale: float,
     head: int, random: int, threshold: int, kept: float,
 ) -> None:  # fmt: skip
-    """Scores (n queries, KEYS) into (dropped) weights, and their gradients in ``dw`` into those of the scores."""
+    """Turn scores (n queries, KEYS) into (dropped) weights, and ``dw``, the weights' gradients, into the scores'."""
     low, high = random & 0xFFFFFFFF, shift_right(random, 32)
     for i in range(n):
         log_sum, of_query = sums[of_sums + query + i], work[along + query + i]
@@ -134,7 +133,7 @@ def _softmax_block(
 
 @kernel
 def _pack_block(work: Any, at: int, n: int, n_keys: int, to: int) -> None:
-    """ds (n queries, KEYS) as panels of queries."""
+    """Pack ds (n queries, KEYS) as panels of queries."""
     pack_rows(work, at, KEYS, n, n_keys, work, to)
 
 
@@ -143,7 +142,7 @@ def _backward(
     thread: int, chunk: int, dmixed: Any, qkv: Any, mixed: Any, sums: Any, H: int, T: int, dqkv: Any, keys: Any,
     threshold: int, kept: Any, works: Any,
 ) -> None:  # fmt: skip
-    """One head of one example."""
+    """Compute one head of one example."""
     b, head, C = chunk // H, chunk % H, mixed.shape[1]
     D, row, work = C // H, 3 * C, works[thread]
     of_q, of_mixed = b * T * row + head * D, b * T * C + head * D
@@ -182,7 +181,7 @@ def _backward(
 
 
 def backward_size(T: int, D: int) -> int:
-    """Numbers that a thread works in: they grow with T, not with T²."""
+    """Return the size of a thread's memory, in numbers: it grows with T, not with T²."""
     return -(-layout(T, D)[-1] // LANES) * LANES
 
 
@@ -191,7 +190,7 @@ def backward(
     pool: Any, dmixed: Any, qkv: Any, mixed: Any, sums: Any, H: int, T: int, dqkv: Any, keys: Any, threshold: int,
     kept: float, works: Any,
 ) -> None:  # fmt: skip
-    """dqkv (B·T, 3·C) from dmixed (B·T, C) and what forward read and wrote.
+    """Compute dqkv (B·T, 3·C) from dmixed (B·T, C) and the arrays that forward read and wrote.
 
     Args
         works: (threads, backward_size(T, D)).

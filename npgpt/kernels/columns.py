@@ -1,8 +1,8 @@
-"""What biases need: one row added to every row of a matrix, and, in the backward pass, the sum of every column.
+"""The loops for biases: add a row to every row of a matrix, and, in the backward pass, sum every column.
 
-In ``plain_column_sums`` all rows add into one row, which only one thread may do, and each sum goes through memory at
-each addition. Here each GROUP of rows is summed by itself, sixteen columns at a time in a register. The sums of the
-groups are then added in their order, whichever thread made them.
+``plain_column_sums`` adds all rows into one row, which only one thread may write. Here each GROUP of rows is summed
+separately, sixteen columns at a time. The sums of the groups are then added in their order, so the bits do not depend
+on the threads.
 """
 
 from typing import Any
@@ -14,8 +14,8 @@ from npgpt.machine.pool import launch
 from npgpt.machine.vector import LANES, load, load_some, store, store_some
 
 GROUP = 32  # rows
-WIDTH = 256  # columns of a chunk where groups are added up
-CHUNK = 8192  # numbers of a chunk, or one row if that is longer
+WIDTH = 256  # columns of a chunk when groups are added
+CHUNK = 8192  # numbers of a chunk, which has at least one row
 
 
 def plain_add_to_rows(x: Any, row: Any, y: Any) -> None:
@@ -25,19 +25,19 @@ def plain_add_to_rows(x: Any, row: Any, y: Any) -> None:
 
 
 def plain_column_sums(x: Any, out: Any) -> None:
-    """The sums of the columns of x (n, C), added to ``out`` (C,)."""
+    """Add the sums of the columns of x (n, C) to ``out`` (C,)."""
     for row in x:
         out += row
 
 
 def groups(n: int) -> int:
-    """How many groups n rows are."""
+    """Return the number of groups of n rows."""
     return -(-n // GROUP)
 
 
 @kernel
 def _sum_rows(x: Any, first: int, last: int, column: int, out: Any, add: bool) -> None:
-    """The rows ``first`` to ``last`` of x added up, from a column on as many as ``out`` has."""
+    """Sum rows ``first`` to ``last`` of x over ``len(out)`` columns from ``column`` on."""
     C = x.shape[1]
     whole = len(out) - len(out) % LANES
     rest = len(out) - whole
@@ -64,16 +64,16 @@ def _add_groups(thread: int, chunk: int, partial: Any, out: Any, add: bool) -> N
 
 @kernel
 def add_groups(pool: Any, partial: Any, out: Any, add: bool) -> None:
-    """``out = partial.sum(0)``, or ``out += ...`` if ``add``, one row after the other."""
+    """``out = partial.sum(0)``, or ``+=`` if ``add``, one row after the other."""
     launch(pool, (len(out) + WIDTH - 1) // WIDTH, *job(_add_groups, (partial, out, add)))
 
 
 @entry(POOL, ROWS, ROWS_OUT, FLOATS_OUT, FLAG)
 def column_sums(pool: Any, x: Any, partial: Any, out: Any, add: bool) -> None:
-    """The sums of the columns of x (n, C) into ``out`` (C,), added to what is there if ``add``, else written.
+    """Sum the columns of x (n, C); add the sums to ``out`` (C,) if ``add``, else write them there.
 
     Args
-        partial: (groups(n), C), to work in.
+        partial: (groups(n), C), working memory.
     """
     launch(pool, len(partial), *job(_sum_group, (x, partial)))
     add_groups(pool, partial, out, add)
@@ -95,6 +95,6 @@ def _add_to_rows(thread: int, chunk: int, rows: int, x: Any, row: Any, y: Any) -
 
 @entry(POOL, ROWS, FLOATS, ROWS_OUT)
 def add_to_rows(pool: Any, x: Any, row: Any, y: Any) -> None:
-    """y (n, C) = x (n, C) + row (C,), row by row. y may be the memory of x."""
+    """y (n, C) = x (n, C) + row (C,), row by row. y may be x."""
     rows = max(1, CHUNK // max(1, x.shape[1]))
     launch(pool, (len(x) + rows - 1) // rows, *job(_add_to_rows, (rows, x, row, y)))

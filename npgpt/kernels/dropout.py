@@ -1,7 +1,7 @@
-"""Dropout: which numbers are kept is computed where it is needed, in forward and in backward, and never stored.
+"""Dropout. Forward and backward both compute the mask; it is never stored.
 
-``plain_dropout`` is the loop; ``npgpt.rng.random_bits``, which it calls, takes five passes over memory. A dozen integer
-operations on sixteen lanes take less time than a stored mask takes to be fetched.
+``plain_dropout`` is the loop; its call of ``npgpt.rng.random_bits`` takes five passes over memory. A dozen integer
+operations on sixteen lanes take less time than reading a stored mask.
 """
 
 from typing import Any
@@ -20,7 +20,7 @@ CHUNK = 4096  # numbers of one example
 
 
 def plain_dropout(x: Any, keys: Any, threshold: int, kept: float, y: Any) -> None:
-    """y (B, n) from x (B, n), as ``dropout``."""
+    """Compute y (B, n) from x (B, n), like ``dropout``."""
     for b in range(len(x)):
         bits = random_bits(int(keys[b]) % 2**64, np.arange(x.shape[1], dtype=np.uint32))
         y[b] = x[b] * np.where(bits >= np.uint32(threshold), np.float32(kept), np.float32(0))
@@ -28,7 +28,7 @@ def plain_dropout(x: Any, keys: Any, threshold: int, kept: float, y: Any) -> Non
 
 @kernel
 def _dropout(thread: int, chunk: int, parts: int, x: Any, keys: Any, threshold: int, kept: Any, y: Any) -> None:
-    """One of the parts of an example."""
+    """Compute one part of an example."""
     n = x.shape[1]
     b, part = chunk // parts, chunk % parts
     low, high = keys[b] & 0xFFFFFFFF, shift_right(keys[b], 32)
@@ -44,7 +44,7 @@ def _dropout(thread: int, chunk: int, parts: int, x: Any, keys: Any, threshold: 
 
 @entry(POOL, ROWS, INTS, INT, FLOAT, ROWS_OUT)
 def dropout(pool: Any, x: Any, keys: Any, threshold: int, kept: float, y: Any) -> None:
-    """y (B, n) from x (B, n): x·kept where the random bits reach the threshold, else x·0. y may be the memory of x.
+    """y (B, n) = x·kept where the random bits reach the threshold, else x·0; x (B, n). y may be x.
 
     Args
         keys: (B,), the 64-bit key of each example.

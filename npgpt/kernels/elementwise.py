@@ -1,10 +1,10 @@
-"""Number by number: the activations with their slopes, sums, products and multiples.
+"""Elementwise operations: activation functions with their slopes, sums, products and multiples.
 
-``plain_activate`` is the loop. The slope is found together with the value, from the same exponential, so that backward
-is one product: the slope is stored where backward reads it, in place of x.
+``plain_activate`` is the loop. One exponential gives both the value and the slope. The slope is stored in place of x,
+so the backward pass is one product.
 
-Each of these loops takes sixteen numbers at a time, the last few under a mask. That works in place too, where a
-compiler would not use vectors, because it cannot know that two arrays do not overlap.
+Each loop takes sixteen numbers at a time, the last few with a mask. This works in place too. A compiler would not
+vectorise such a loop, since it cannot know that two arrays do not overlap.
 """
 
 from typing import Any
@@ -24,7 +24,7 @@ CHUNK = 8192  # numbers
 
 
 def plain_activate(kind: int, x: Any, y: Any, slope: Any) -> None:
-    """y and dy/dx of every x; ``kind`` is TANH_GELU, GELU or RELU."""
+    """Compute y and dy/dx of every x; ``kind`` is TANH_GELU, GELU or RELU."""
     activation_of_number = PLAIN[("tanh_gelu", "gelu", "relu")[kind]]
     for i in range(len(x)):
         y[i], slope[i] = activation_of_number(float(x[i]))
@@ -42,7 +42,7 @@ def activation(kind: int, x: Any) -> Any:
 
 @inline_kernel
 def chunks(n: int) -> int:
-    """How many chunks n numbers are."""
+    """Return the number of chunks of n numbers."""
     return (n + CHUNK - 1) // CHUNK
 
 
@@ -58,7 +58,7 @@ def _activate(thread: int, chunk: int, kind: int, x: Any, y: Any, slope: Any) ->
 
 @entry(POOL, INT, FLOATS, FLOATS_OUT, FLOATS_OUT)
 def activate(pool: Any, kind: int, x: Any, y: Any, slope: Any) -> None:
-    """y and dy/dx of every x; ``kind`` is TANH_GELU, GELU or RELU. One of them may be the memory of x."""
+    """Compute y and dy/dx of every x; ``kind`` is TANH_GELU, GELU or RELU. y or slope may be x."""
     launch(pool, chunks(len(x)), *job(_activate, (kind, x, y, slope)))
 
 
@@ -90,17 +90,17 @@ def _combine_all(pool: Any, what: int, a: Any, b: Any, factor: float, out: Any) 
 
 @entry(POOL, FLOATS, FLOATS, FLOATS_OUT)
 def add(pool: Any, a: Any, b: Any, out: Any) -> None:
-    """out = a + b; out may be the memory of a or b."""
+    """out = a + b; out may be a or b."""
     _combine_all(pool, _ADD, a, b, 1.0, out)
 
 
 @entry(POOL, FLOATS, FLOATS, FLOATS_OUT)
 def multiply(pool: Any, a: Any, b: Any, out: Any) -> None:
-    """out = a·b, number by number; out may be the memory of a or b."""
+    """out = a·b, elementwise; out may be a or b."""
     _combine_all(pool, _MULTIPLY, a, b, 1.0, out)
 
 
 @entry(POOL, FLOATS, FLOAT, FLOATS_OUT)
 def scale(pool: Any, a: Any, factor: float, out: Any) -> None:
-    """out = a·factor, the factor rounded to float32; out may be the memory of a."""
+    """out = a·factor, with the factor rounded to float32; out may be a."""
     _combine_all(pool, _SCALE, a, a, factor, out)

@@ -1,8 +1,8 @@
-"""Rows of a table, fetched by number, and in the backward pass added to the rows that they came from.
+"""Look up rows of a table by id; in the backward pass, add gradients to these rows.
 
-An id that stands several times adds to one row several times, so ``plain_scatter_add`` cannot be cut by i. It is cut by
-columns: each chunk goes through all ids in their order, and no other chunk touches its columns. A large table takes
-longer to be set to zero than to be added to, so that is cut into chunks too.
+A repeated id adds to one row several times, so ``plain_scatter_add`` cannot be cut into ranges of i. The chunks are
+ranges of columns: each chunk visits all ids in their order, and no other chunk touches its columns. Setting a large
+table to zero takes longer than adding to it, so that is cut into chunks too.
 """
 
 from typing import Any
@@ -13,19 +13,19 @@ from npgpt.machine.kinds import FLAG, INTS, POOL, ROWS, ROWS_OUT
 from npgpt.machine.pool import launch
 from npgpt.machine.vector import LANES, load, load_some, store, store_some
 
-CHUNK = 8192  # numbers of a chunk where rows are copied, or one row if that is longer
-WIDTH = 64  # columns of a chunk where rows are added
-ZEROS = 65536  # numbers of a chunk where a table is set to zero
+CHUNK = 8192  # numbers of a chunk when rows are copied; it has at least one row
+WIDTH = 64  # columns of a chunk when rows are added
+ZEROS = 65536  # numbers of a chunk when a table is set to zero
 
 
 def plain_gather(table: Any, ids: Any, out: Any) -> None:
-    """out (n, C) = table[ids], of a table (V, C)."""
+    """out (n, C) = table[ids] for a table (V, C)."""
     for i in range(len(ids)):
         out[i] = table[ids[i]]
 
 
 def plain_scatter_add(dy: Any, ids: Any, dtable: Any) -> None:
-    """dy (n, C) added to the rows of dtable (V, C)."""
+    """Add dy (n, C) to the rows of dtable (V, C)."""
     for i in range(len(ids)):
         dtable[ids[i]] += dy[i]
 
@@ -45,7 +45,7 @@ def _gather(thread: int, chunk: int, rows: int, table: Any, ids: Any, out: Any) 
 
 @entry(POOL, ROWS, INTS, ROWS_OUT)
 def gather(pool: Any, table: Any, ids: Any, out: Any) -> None:
-    """out (n, C) = table[ids]. The ids are not checked here."""
+    """out (n, C) = table[ids]. The ids are not checked."""
     rows = max(1, CHUNK // max(1, table.shape[1]))
     launch(pool, (len(ids) + rows - 1) // rows, *job(_gather, (rows, table, ids, out)))
 
@@ -72,7 +72,7 @@ def _scatter_add(thread: int, chunk: int, dy: Any, ids: Any, dtable: Any) -> Non
 
 @entry(POOL, ROWS, INTS, ROWS_OUT, FLAG)
 def scatter_add(pool: Any, dy: Any, ids: Any, dtable: Any, add: bool) -> None:
-    """dtable[ids[i]] += dy[i], in the order of i, to what is in dtable (V, C) if ``add``, else to zeros."""
+    """dtable[ids[i]] += dy[i], in the order of i; dtable (V, C) is set to zero first unless ``add``."""
     if not add:
         launch(pool, (dtable.size + ZEROS - 1) // ZEROS, *job(_zero, (dtable.reshape(dtable.size),)))
     launch(pool, (dtable.shape[1] + WIDTH - 1) // WIDTH, *job(_scatter_add, (dy, ids, dtable)))

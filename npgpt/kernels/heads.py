@@ -1,6 +1,6 @@
-"""What the twins of Scores and Mixing do in each head of each example; attention itself needs neither.
+"""The loops of the compiled Scores and Mixing, over the heads of each example. Compiled attention uses neither.
 
-``plain_mask_scores`` is the loop of one head.
+``plain_mask_scores`` is the loop for one head.
 """
 
 from typing import Any
@@ -18,7 +18,7 @@ Floats = NDArray[np.float32]
 
 
 def plain_mask_scores(s: Any, factor: float, hidden: float, out: Any) -> None:
-    """One (T, T) of scores, as ``mask_scores``."""
+    """Mask the scores (T, T) of one head, like ``mask_scores``."""
     for i in range(len(s)):
         for j in range(len(s)):
             out[i, j] = s[i, j] * factor if j <= i else hidden
@@ -45,5 +45,5 @@ def _mask(thread: int, chunk: int, s: Any, factor: float, hidden: float, out: An
 
 @entry(POOL, ROWS, FLOAT, FLOAT, ROWS_OUT)
 def mask_scores(pool: Any, s: Any, factor: float, hidden: float, out: Any) -> None:
-    """Times ``factor`` up to the diagonal, ``hidden`` beyond it, in each of the (T, T) that s (n·T, T) is made of."""
+    """In each (T, T) block of s (n·T, T): multiply by ``factor`` up to the diagonal, write ``hidden`` above it."""
     launch(pool, len(s) // max(1, s.shape[1]), *job(_mask, (s, factor, hidden, out)))

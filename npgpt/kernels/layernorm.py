@@ -1,10 +1,10 @@
 """Layer normalisation, row by row, forward and backward.
 
-``plain_forward`` and ``plain_backward`` are the loops. Here each row takes three passes, all but the first from the
-nearest cache. In two of them the numbers go by turns to two sums, because an addition has to wait for the one before
-it. xhat is not kept but computed again: that takes two operations, and to keep it would take as much memory as the
-whole output. The gradients of gain and bias are summed for each GROUP of rows by itself (``columns.py``), and then over
-the groups in their order, whichever thread made them.
+``plain_forward`` and ``plain_backward`` are the loops. Here the forward pass reads each row three times, first from
+memory, then from the L1 cache. Two of these passes alternate between two sums, since each addition waits for the one
+before it. Backward recomputes xhat with two operations; a stored xhat would need as much memory as the output. The
+gradients of gain and bias are summed separately for each GROUP of rows (``columns.py``), then over the groups in their
+order, so the bits do not depend on the threads.
 """
 
 import math
@@ -23,7 +23,7 @@ __all__ = ["backward", "forward", "groups"]
 
 
 def plain_forward(x: Any, gain: Any, bias: Any, eps: float) -> Any:
-    """y (n, C), and mean and rstd (n,), of x (n, C)."""
+    """Return y (n, C), and mean and rstd (n,), for x (n, C)."""
     y, mean, rstd = np.empty_like(x), np.empty(len(x)), np.empty(len(x))
     for i in range(len(x)):
         mean[i] = sum(x[i]) / len(x[i])
@@ -33,7 +33,7 @@ def plain_forward(x: Any, gain: Any, bias: Any, eps: float) -> Any:
 
 
 def plain_backward(dy: Any, x: Any, gain: Any, mean: Any, rstd: Any) -> Any:
-    """dx (n, C), dgain and dbias (C,), of dy and x (n, C)."""
+    """Return dx (n, C), dgain and dbias (C,), for dy and x (n, C)."""
     C = x.shape[1]
     dx, dgain, dbias = np.empty_like(x), np.zeros_like(gain), np.zeros_like(gain)
     for i in range(len(x)):
@@ -81,7 +81,7 @@ def _forward(thread: int, chunk: int, x: Any, gain: Any, bias: Any, eps: float, 
 
 @entry(POOL, ROWS, FLOATS, FLOATS, FLOAT, ROWS_OUT, FLOATS_OUT, FLOATS_OUT)
 def forward(pool: Any, x: Any, gain: Any, bias: Any, eps: float, y: Any, mean: Any, rstd: Any) -> None:
-    """y (n, C) from x (n, C); mean and rstd (n,) for backward."""
+    """Compute y (n, C) from x (n, C), and mean and rstd (n,) for backward."""
     launch(pool, (len(x) + GROUP - 1) // GROUP, *job(_forward, (x, gain, bias, eps, y, mean, rstd)))
 
 
@@ -124,10 +124,10 @@ def backward(
     pool: Any, dy: Any, x: Any, gain: Any, mean: Any, rstd: Any, dx: Any, partial: Any, dgain: Any, dbias: Any,
     add: bool,
 ) -> None:  # fmt: skip
-    """dx (n, C), and dgain and dbias (C,), which are added to what is there if ``add``, else written.
+    """Compute dx (n, C), dgain and dbias (C,); add to dgain and dbias if ``add``, else write them.
 
     Args
-        partial: (2·groups(n), C), to work in: what each group gives to the gain, then the same for the bias.
+        partial: (2·groups(n), C), working memory: the sums of each group for the gain, then for the bias.
     """
     n_groups = len(partial) // 2
     launch(pool, n_groups, *job(_backward, (dy, x, gain, mean, rstd, dx, partial)))

@@ -1,11 +1,11 @@
-"""Cross-entropy and its gradient in one go, over rows as wide as the vocabulary.
+"""Cross-entropy and its gradient in one pass, over rows as wide as the vocabulary.
 
-``plain_forward`` is the loop. The probabilities, which backward needs, are at hand when the loss is found, and depend
-on nothing that comes later. So the gradient replaces the logits at once, a row at a time, in the nearest caches. No
-log-probabilities are kept, and the largest array of the whole model exists once.
+``plain_forward`` is the loop. Forward computes the probabilities, and the gradient depends on nothing later. So the
+gradient replaces the logits at once, a row at a time, while the row is in the cache. No log-probabilities are stored,
+and the largest array of the model exists only once.
 
-A power e^(x - max) below 2**-64 counts as 0. Beside 1 it is nothing; and in backward it would be multiplied by
-probabilities, 1/count and weights, and become subnormal, which takes some CPUs a hundred times as long.
+An exponential e^(x - max) below 2**-64 becomes 0. Its share of the sum, which is at least 1, is negligible. In backward
+its products with 1/count and weights could be subnormal, which makes some CPUs a hundred times slower.
 """
 
 import math
@@ -25,7 +25,7 @@ LOWEST = np.float32(-44.3)  # just above -64·ln 2
 
 
 def plain_forward(logits: Any, targets: Any, ignore: int, count: int) -> Any:
-    """The loss of logits (n, V), its gradient (n, V), and the loss of each row (n,)."""
+    """Return the loss of logits (n, V), its gradient (n, V), and the loss of each row (n,)."""
     gradient, losses = np.zeros_like(logits), np.zeros(len(logits))
     for i in range(len(logits)):
         if targets[i] != ignore:
@@ -47,7 +47,7 @@ def _forward(
             out[row] = 0
             losses[row] = 0
         else:
-            logit = logits[row, target]  # before it is written over
+            logit = logits[row, target]  # before it is overwritten
             largest, total = exp_row(logits, row * V, V, LOWEST, out)
             scale_row(out, row * V, V, share / total)
             out[row, target] -= share
@@ -56,13 +56,13 @@ def _forward(
 
 @entry(POOL, ROWS, INTS, INT, INT, ROWS_OUT, FLOATS_OUT)
 def forward(pool: Any, logits: Any, targets: Any, ignore: int, count: int, out: Any, losses: Any) -> float:
-    """The sum of the losses of all rows, divided by ``count``.
+    """Return the sum of the losses of all rows, divided by ``count``; write its gradient.
 
     Args
         logits: (n, V).
-        targets: (n,), each 0 to V - 1, or ``ignore``: such a row counts as 0, whatever it holds.
-        out: (n, V), the gradient of what is returned; may be the memory of the logits.
-        losses: (n,), the loss of each row, not divided.
+        targets: (n,), each 0 to V - 1, or ``ignore``: the loss and the gradient of such a row are 0.
+        out: (n, V), the gradient of the returned loss; may be the logits.
+        losses: (n,), the loss of each row, not divided by ``count``.
     """
     rows = rows_of_chunk(logits.shape[1])
     share = np.float32(1 / count)

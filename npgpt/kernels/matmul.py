@@ -1,12 +1,11 @@
-"""The product of two matrices, and what is done with it while it is in the cache.
+"""The product of two matrices, and the operations on it while it is in the cache.
 
-A loop over i, j and k reads two numbers for one multiplication, from memory that is far away. Here both matrices are
-cut into blocks that stay in the caches while they are used, and copied ("packed") in the very order in which the
-register tile (``machine/tile.py``) reads them: a block of b, DEPTH x WIDTH, into the second cache, and beside it a few
-panels of a, each ROWS rows, of which the one in use is in the first. Transposed and sliced matrices differ only in how
-they are packed. Each number of the result is still the chain of ``plain_matmul``, to the last bit: a later block of k
-goes on from what the earlier ones have written. So it depends neither on the tile nor on the blocks nor on who computes
-it.
+A loop over i, j and k reads two numbers from main memory for one multiplication. Here both matrices are cut into blocks
+that stay in the caches while they are used. The blocks are copied ("packed") in the order in which the register tile
+(``machine/tile.py``) reads them. A block of b, DEPTH x WIDTH, is in the L2 cache, together with a few panels of a, each
+TILE_ROWS rows; the current panel is in the L1 cache. Transposed and sliced matrices differ only in their packing. Each
+number of the result is the chain of ``plain_matmul``, to the last bit: a later block of k continues the chain of the
+earlier ones. So the result depends neither on the tile, nor on the blocks, nor on the thread.
 """
 
 from typing import Any
@@ -35,20 +34,20 @@ from npgpt.machine.vector import LANES, load, load_some, store, store_some
 
 Floats = NDArray[np.float32]
 
-# A block of b fills three quarters of the second cache: 1 MiB, where there is AVX-512, else 512 KiB.
+# The size of a block of b: 1 MiB with AVX-512, else 512 KiB, three quarters of the L2 cache.
 DEPTH = 512 if TILE is WIDE else 256
 WIDTH = 512
-PANELS = 8 * TILE_ROWS  # rows of a that are packed at once, so that a cache line of its transpose is read once
-GAP = TILE_LANES  # between panels of a: rows of TILE_ROWS numbers are stored in whole registers, over the next row
-PACK = DEPTH * (WIDTH + PANELS) + 8 * GAP  # float32 of one thread
-SMALL = 500_000  # multiplications: less of them, 10 µs, are not handed to another thread
+PANELS = 8 * TILE_ROWS  # rows of a that are packed together: each cache line of a transposed a is read once
+GAP = TILE_LANES  # between panels of a: a row of TILE_ROWS numbers is stored in whole registers, past its end
+PACK = DEPTH * (WIDTH + PANELS) + 8 * GAP  # float32 numbers for one thread
+SMALL = 500_000  # multiplications, about 10 µs: a smaller product runs on one thread
 
-# What is done with the result; ACTIVATION + kind, SLOPE + kind: see elementwise.py.
+# The operation on the result; for the kinds of ACTIVATION + kind and SLOPE + kind see elementwise.py.
 NOTHING, BIAS, RESIDUAL, ACTIVATION, SLOPE = 0, 1, 2, 3, 6
 
 
 def plain_matmul(a: Floats, b: Floats, c: Floats, add: bool) -> None:
-    """``c = a @ b``, or ``+=`` if ``add``: each number one chain of fused multiply-adds in the order of k."""
+    """``c = a @ b``, or ``+=`` if ``add``. Each number is one chain of fused multiply-adds in the order of k."""
     if not add:
         c[:] = 0
     for k in range(a.shape[1]):
@@ -59,12 +58,12 @@ def plain_matmul(a: Floats, b: Floats, c: Floats, add: bool) -> None:
 def _pack(
     source: Any, at: int, k_stride: int, stride: int, n_k: int, n: int, room: int, width: int, packed: Any, to: int
 ) -> None:
-    """``packed[to + k·width + i] = source[at + k·k_stride + i·stride]`` for i < n <= width; what is beyond is not said.
+    """``packed[to + k·width + i] = source[at + k·k_stride + i·stride]`` for i < n <= width; the rest is undefined.
 
-    One of the strides is 1, so that whole registers are copied, or transposed.
+    One of the strides is 1, so whole registers are copied or transposed.
 
     Args
-        room: how many numbers there are to read from ``at`` on along i.
+        room: the readable numbers from ``at`` on along i.
     """
     if k_stride == 1:
         whole = n_k - n_k % TILE_LANES
@@ -91,7 +90,7 @@ def pack_panels(
 ) -> None:  # fmt: skip
     """Pack ``n`` rows of a (or columns of b) as panels of ``width``, ``gap`` numbers apart, each n_k deep.
 
-    Eight k at a time across all panels, so that memory is read along its rows, and what lies in a cache line at once.
+    Eight k are packed across all panels before the next eight, so memory is read along its rows.
     """
     step = max(1, n_k) if k_stride == 1 else 8
     for k in range(0, n_k, step):
@@ -114,7 +113,7 @@ def pack_panels(
 def _finish(
     how: int, c: Any, at: int, row: int, first: int, n: int, width: int, bias: Any, other: Any, second: Any
 ) -> None:
-    """What comes after the product, for n numbers of a row, which are still in the first cache."""
+    """Apply the operation ``how`` to n numbers of a row, which are still in the L1 cache."""
     beside = row * width + first
     for j in range(0, n, LANES):
         left = min(LANES, n - j)
@@ -148,7 +147,7 @@ def multiply_block(
     a: Any, b: Any, c: Any, rows: Any, columns: Any, add: bool, how: int, bias: Any, other: Any, second: Any,
     packed: Any,
 ) -> None:  # fmt: skip
-    """Some rows and columns (each: from, to) of ``c = a·b``, by one thread; ``matmul`` says what the rest is."""
+    """Compute some rows and columns (each: from, to) of ``c = a·b`` in one thread; the rest as in ``matmul``."""
     (M, K), N, c_row = a.shape, b.shape[1], c.strides[0] // 4
     a_row, a_k, b_k, b_column = a.strides[0] // 4, a.strides[1] // 4, b.strides[0] // 4, b.strides[1] // 4
     of_a = DEPTH * WIDTH
@@ -189,9 +188,9 @@ def _chunk(
 def _multiply(
     pool: Any, a: Any, b: Any, c: Any, add: bool, how: int, bias: Any, other: Any, second: Any, packs: Any
 ) -> None:
-    """Cut the longer side of c into two parts for each thread: each packs what it needs, and none waits.
+    """Cut the longer side of c into two parts for each thread; each thread packs its own operands and never waits.
 
-    Two, so that a thread that the system has put aside leaves its second part to the others.
+    With two parts, other threads take the second part of a suspended thread.
     """
     (M, K), N = a.shape, b.shape[1]
     by_rows = M >= N
@@ -209,13 +208,13 @@ def matmul(
     a: Floats, b: Floats, out: Floats, add: bool = False, how: int = NOTHING, bias: Floats = NO_NUMBERS,
     other: Floats = NO_ROWS, second: Floats = NO_ROWS,
 ) -> Floats:  # fmt: skip
-    """``out = a @ b``, or ``+=``; on the way out it is made into what ``how`` says, which spares passes over memory.
+    """``out = a @ b``, or ``+=``, then the operation ``how``, without another pass over memory.
 
     Args
         a, b, out: (M, K), (K, N), (M, N) of float32, of any strides; out does not overlap the others.
-        add: go on from what is in ``out``.
+        add: add to ``out``.
         how: NOTHING. BIAS: out = z = a·b + bias. RESIDUAL: out = z + other. ACTIVATION + kind: out = f(z), second = z.
-            SLOPE + kind, in the backward pass: out = a·b ⊙ f′(other), second = f(other), where other is that z.
+            SLOPE + kind, in the backward pass: out = a·b ⊙ f′(other), second = f(other); other is the forward pass's z.
         bias: (N,). other, second: (M, N), contiguous.
     """
     across, along = out.strides
@@ -229,7 +228,7 @@ def matmul(
 
 
 def packable(x: Floats) -> Floats:
-    """Matrices, or a copy of them, whose numbers lie side by side along one of the last two axes, as packing wants."""
+    """Return x, or a copy of it, that is contiguous along one of its last two axes, as packing requires."""
     across, along = x.strides[-2:]
     return x if (along == 4 or across == 4) and not (across | along) & 3 else np.ascontiguousarray(x)
 
@@ -238,11 +237,11 @@ _workspace = NO_ROWS
 
 
 def workspace() -> Floats:
-    """(threads, PACK), in which each thread packs."""
+    """Return the memory (threads, PACK) for packing, one row for each thread."""
     global _workspace
     n = get_num_threads()
     if len(_workspace) < n:
         memory = np.empty(n * PACK + 16, np.float32)
-        first = -memory.ctypes.data // 4 % 16  # to begin with a cache line, as each panel then does
+        first = -memory.ctypes.data // 4 % 16  # align the start, and so each panel, with a cache line
         _workspace = memory[first : first + n * PACK].reshape(n, PACK)
     return _workspace

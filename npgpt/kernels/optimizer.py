@@ -1,8 +1,8 @@
 """AdamW and the norm of the gradient, on the flat vectors of all parameters.
 
-In NumPy (``plain_adamw``) each operation is a pass over memory, some twenty of them. Here there is one pass, at the
-speed at which memory delivers four numbers and takes back three. mean and square below 2**-126 become 0, not subnormal:
-those of a row that is not used any more would stay subnormal, and make some CPUs a hundred times slower.
+In NumPy (``plain_adamw``) each operation is a pass over memory, about twenty passes. Here one pass reads four numbers
+and writes three, at the speed of memory. A mean or square below 2**-126 becomes 0, not subnormal: those of an unused
+row would stay subnormal, and make some CPUs a hundred times slower.
 """
 
 from typing import Any
@@ -29,14 +29,14 @@ from npgpt.machine.vector import (
 )
 
 CHUNK = 8192  # numbers
-_SMALLEST = np.float32(2.0**-126)  # that is normal
+_SMALLEST = np.float32(2.0**-126)  # the smallest normal number
 
 
 def plain_adamw(
     values: Any, grads: Any, mean: Any, square: Any, n_matrix: int, grad_scale: float, beta1: float, beta2: float,
     correction1: float, correction2: float, learning_rate: float, decay: float, eps: float,
 ) -> None:  # fmt: skip
-    """One step, as ``adamw``."""
+    """Take one step, like ``adamw``."""
     g = grads * grad_scale
     mean[:] = beta1 * mean + (1 - beta1) * g
     square[:] = beta2 * square + (1 - beta2) * g**2
@@ -45,7 +45,7 @@ def plain_adamw(
 
 
 def chunks(n: int) -> int:
-    """How many chunks n numbers are."""
+    """Return the number of chunks of n numbers."""
     return -(-n // CHUNK)
 
 
@@ -53,7 +53,7 @@ def chunks(n: int) -> int:
 def _squared_norm(thread: int, chunk: int, g: Any, partial: Any) -> None:
     first, last = chunk * CHUNK, min(len(g), (chunk + 1) * CHUNK)
     whole = last - (last - first) % (2 * LANES)
-    even = odd = no_squares()  # two sums, since an addition has to wait for the one before it
+    even = odd = no_squares()  # two sums, since each addition waits for the one before it
     for i in range(first, whole, 2 * LANES):
         even = add_squares(even, load(g, i))
         odd = add_squares(odd, load(g, i + LANES))
@@ -64,10 +64,10 @@ def _squared_norm(thread: int, chunk: int, g: Any, partial: Any) -> None:
 
 @entry(POOL, FLOATS, DOUBLES_OUT)
 def squared_norm(pool: Any, g: Any, partial: Any) -> float:
-    """The sum of the squares of all numbers, in float64.
+    """Return the sum of the squares of all numbers, in float64.
 
     Args
-        partial: (chunks(n),), to work in.
+        partial: (chunks(n),), working memory.
     """
     launch(pool, len(partial), *job(_squared_norm, (g, partial)))
     total = 0.0
@@ -78,7 +78,7 @@ def squared_norm(pool: Any, g: Any, partial: Any) -> float:
 
 @inline_kernel
 def _normal(x: Any) -> Any:
-    """x, but 0 where it is subnormal."""
+    """x, or 0 where x is subnormal."""
     return select_less(absolute(x), splat(_SMALLEST), splat(0.0), x)
 
 
@@ -106,13 +106,13 @@ def adamw(
     pool: Any, values: Any, grads: Any, mean: Any, square: Any, n_matrix: int, grad_scale: float, beta1: float,
     beta2: float, correction1: float, correction2: float, learning_rate: float, decay: float, eps: float,
 ) -> None:  # fmt: skip
-    """One step: values, mean and square are updated; the first ``n_matrix`` values decay.
+    """Take one step: update values, mean and square. The first ``n_matrix`` values have weight decay.
 
     Args
-        grad_scale: what the gradients are multiplied by first.
+        grad_scale: the factor of the gradients.
         correction1: 1 - beta1**t in step t.
         correction2: 1 - beta2**t.
-        decay: learning rate times weight decay.
+        decay: the learning rate times the weight decay.
     """
     numbers = (
         np.float32(grad_scale),

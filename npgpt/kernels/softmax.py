@@ -1,8 +1,8 @@
 """Softmax of each row, forward and backward.
 
-``plain_forward`` and ``plain_backward`` are the loops. Each row is read once from memory and then, for the sum and for
-the division, from the nearest cache. Sixteen powers of e are found at a time. A power below 2**-100 counts as 0: it
-would change no sum, and a later product with it could be subnormal, which takes some CPUs a hundred times as long.
+``plain_forward`` and ``plain_backward`` are the loops. Here each row is read once from memory and then, for the sum and
+the division, from the L1 cache. Sixteen exponentials are computed at a time. An exponential below 2**-100 becomes 0: it
+would change no sum, and a product with it could be subnormal, which makes some CPUs a hundred times slower.
 """
 
 from typing import Any
@@ -29,7 +29,7 @@ from npgpt.machine.vector import (
     sum_lanes,
 )
 
-CHUNK = 8192  # numbers of a chunk, or one row if that is longer
+CHUNK = 8192  # numbers of a chunk, which has at least one row
 LOWEST = np.float32(-69.3)  # just above -100·ln 2
 _INF = np.float32(np.inf)
 
@@ -42,20 +42,20 @@ def plain_forward(s: Any, w: Any) -> None:
 
 
 def plain_backward(dw: Any, w: Any, ds: Any) -> None:
-    """ds (n, C) of dw and w (n, C)."""
+    """ds (n, C) for dw and w (n, C)."""
     for i in range(len(w)):
         ds[i] = w[i] * (dw[i] - sum(dw[i] * w[i]))
 
 
 @inline_kernel
 def rows_of_chunk(C: int) -> int:
-    """How many rows of C numbers are a chunk."""
+    """Return the number of rows of C numbers in a chunk."""
     return max(1, CHUNK // max(1, C))
 
 
 @inline_kernel
 def exp_or_zero(x: Any, lowest: Any) -> Any:
-    """e^x for x <= 0, but 0 where x < ``lowest``, which is at least -87: no result is subnormal. NaN gives NaN."""
+    """e^x for x <= 0, or 0 where x < ``lowest``; ``lowest`` >= -87, so no result is subnormal. NaN gives NaN."""
     r, n = _reduce(maximum(splat(lowest), x))
     scale = power_of_two(n)
     return select_less(x, splat(lowest), splat(0.0), fma(scale, _expm1_reduced(r), scale))
@@ -63,8 +63,8 @@ def exp_or_zero(x: Any, lowest: Any) -> Any:
 
 @inline_kernel
 def largest_of_row(x: Any, at: int, whole: int, rest: int) -> Any:
-    """The largest of the ``whole + rest`` numbers from ``x[at]`` on that is not NaN, else -inf."""
-    largest = maximum(load_some(x, at + whole, rest, -_INF), splat(-_INF))  # the second where the first is NaN
+    """Return the largest of the ``whole + rest`` numbers from ``x[at]`` on that is not NaN, else -inf."""
+    largest = maximum(load_some(x, at + whole, rest, -_INF), splat(-_INF))  # -inf in place of NaN
     for c in range(0, whole, LANES):
         largest = maximum(load(x, at + c), largest)
     return max_lanes(largest)
@@ -72,9 +72,9 @@ def largest_of_row(x: Any, at: int, whole: int, rest: int) -> Any:
 
 @kernel
 def exp_row(x: Any, at: int, C: int, lowest: Any, out: Any) -> Any:
-    """Of the C numbers from ``x[at]`` on, e^(x - max) into the same place of ``out``; returns (max, sum).
+    """Write e^(x - max) of the C numbers from ``x[at]`` on to ``out[at]`` on; return (max, sum).
 
-    The sum is NaN if one of the numbers is NaN or inf, or all are -inf. ``out`` may be x.
+    The sum is NaN if a number is NaN or inf, or if all are -inf. ``out`` may be x.
     """
     whole = C - C % LANES
     rest = C - whole
@@ -91,7 +91,7 @@ def exp_row(x: Any, at: int, C: int, lowest: Any, out: Any) -> Any:
 
 @kernel
 def scale_row(x: Any, at: int, C: int, factor: Any) -> None:
-    """The C numbers from ``x[at]`` on times a factor, in place."""
+    """Multiply the C numbers from ``x[at]`` on by a factor, in place."""
     whole = C - C % LANES
     for c in range(0, whole, LANES):
         store(x, at + c, load(x, at + c) * factor)
@@ -108,9 +108,9 @@ def _forward(thread: int, chunk: int, rows: int, s: Any, w: Any) -> None:
 
 @entry(POOL, ROWS, ROWS_OUT)
 def forward(pool: Any, s: Any, w: Any) -> None:
-    """w (n, C) = softmax of each row of s (n, C); w may be the memory of s.
+    """w (n, C) = softmax of each row of s (n, C); w may be s.
 
-    -inf gives exactly 0; a row that has NaN or inf, or nothing but -inf, gives NaN.
+    -inf gives exactly 0. A row that contains NaN or inf, or only -inf, gives NaN.
     """
     rows = rows_of_chunk(s.shape[1])
     launch(pool, (len(s) + rows - 1) // rows, *job(_forward, (rows, s, w)))
@@ -135,6 +135,6 @@ def _backward(thread: int, chunk: int, rows: int, dw: Any, w: Any, ds: Any) -> N
 
 @entry(POOL, ROWS, ROWS, ROWS_OUT)
 def backward(pool: Any, dw: Any, w: Any, ds: Any) -> None:
-    """ds (n, C) from dw (n, C) and what ``forward`` has made, w (n, C); ds may be the memory of dw or of w."""
+    """Compute ds (n, C) from dw (n, C) and w (n, C), the output of ``forward``; ds may be dw or w."""
     rows = rows_of_chunk(w.shape[1])
     launch(pool, (len(w) + rows - 1) // rows, *job(_backward, (rows, dw, w, ds)))

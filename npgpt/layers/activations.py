@@ -38,10 +38,10 @@ class TanhGELU(Layer):
 
     Forward   u = √(2/π)·(x + 0.044715 x³),  t = tanh u,  y = x·(1 + t)/2
     Backward  given dy = ∂L/∂y:
-      1. t is in y with the factor x/2             ⇒ dt = dy·x/2
+      1. y = x·(1 + t)/2: t has the factor x/2     ⇒ dt = dy·x/2
       2. t = tanh u, and tanh′ = 1 − tanh²         ⇒ du = dt·(1 − t²)
       3. x is in y directly, with the factor (1 + t)/2, and through u, where ∂u/∂x = √(2/π)·(1 + 3·0.044715 x²)
-                                                   ⇒ dx = dy·(1 + t)/2 + du·√(2/π)·(1 + 0.134145 x²)
+                                                   ⇒ dx = dy·(1 + t)/2 + du·√(2/π)·(1 + 3·0.044715 x²)
     Shapes    x, y, dx, dy any, all the same
     Keeps     x, tanh (that is t)
     Source    Hendrycks and Gimpel 2016, arXiv:1606.08415, section 2
@@ -71,7 +71,7 @@ class GELU(Layer):
 
     Forward   Φ(x) = (1 + erf(x/√2))/2,  y = x·Φ(x)
     Backward  given dy = ∂L/∂y:
-      1. Φ is in y with the factor x                                   ⇒ dΦ = dy·x
+      1. y = x·Φ: Φ has the factor x                                   ⇒ dΦ = dy·x
       2. x is in y directly, with the factor Φ, and through Φ. With erf′(z) = 2/√π·e^(−z²) and z = x/√2 the slope of Φ
          is ½·2/√π·e^(−x²/2)/√2 = e^(−x²/2)/√(2π) = φ, the density    ⇒ dx = dy·Φ + dΦ·φ
     Shapes    x, y, dx, dy any, all the same
@@ -98,10 +98,10 @@ class GELU(Layer):
 
 
 def erf(x: Array) -> Array:
-    """The error function, for real, complex and taped numbers, by a series whose terms have one sign.
+    """The error function, for real, complex and taped numbers, by a series without cancellation.
 
-    erf x = 2/√π · e^(−x²) · Σ_n 2ⁿ x^(2n+1) / (1·3·5···(2n+1)). For |x| <= 6, 150 terms are right to 2e-15; beyond,
-    erf x is ±1 to the last bit of float64. The code is written for clarity: it makes 150 passes over memory.
+    erf x = 2/√π · e^(−x²) · Σ_n 2ⁿ x^(2n+1) / (1·3·5···(2n+1)). All terms have the sign of x. For |x| <= 6, 150 terms
+    are right to 2e-15. For larger |x|, erf x is ±1 to the last bit of float64. The code is clear, but slow.
 
     Source    Abramowitz and Stegun, 7.1.6
 

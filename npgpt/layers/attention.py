@@ -49,7 +49,8 @@ class Softmax(Layer):
 
     Forward   w_j = e^(s_j)/Σ_k e^(s_k). The row's maximum is subtracted from s first: it cancels, and avoids overflow.
     Backward  given dw = ∂L/∂w:
-      1. s_j is in the numerator of w_j and in the denominator of every w_k: ∂w_k/∂s_j = w_k·([k = j] − w_j)
+      1. s_j is in the numerator of w_j and in the denominator Z = Σ_k e^(s_k) of every w_k. By the quotient rule
+         ∂w_k/∂s_j = [k = j]·e^(s_k)/Z − e^(s_k)·e^(s_j)/Z² = w_k·([k = j] − w_j), where [k = j] is 1 if k = j, else 0
                                                    ⇒ ds_j = Σ_k dw_k w_k ([k = j] − w_j) = w_j·(dw_j − Σ_k dw_k w_k)
     Shapes    s, w, ds, dw any, all the same; each row needs at least one finite score
     Keeps     weights (that is w)
@@ -66,7 +67,7 @@ class Softmax(Layer):
         return cache.keep("weights", e / e.sum(-1, keepdims=True))
 
     def backward(self, dw: Array, cache: Cache) -> Array:
-        # forward was w = softmax(s); s reaches w[j] directly and through the sum
+        # forward was w = softmax(s); s[j] is in w[j] directly, and in all of w through the sum
         w = cache["weights"]
         cache.note("weights", dw)
         ds: Array = w * (dw - (dw * w).sum(-1, keepdims=True))  # 1.
@@ -108,16 +109,16 @@ class Attention(Layer):
     """Causal multi-head self-attention: each token attends to itself and to the tokens before it.
 
     Forward   (q, k, v) = x·W_qkv + b_qkv, split into three, and each into H heads of D channels;
-              scores = Score(q, k),  weights = Softmax(scores),  mixed = Mixing(Dropout(weights), v);
-              y = Dropout(merged heads · W_p + b_p)
-    Backward  given dy = ∂L/∂y: the same steps in reverse. Splitting and merging heads only move numbers, and are each
-      other's inverse:
-      1. dprojected from the residual dropout; dmixed is the gradient of the projection's input, split into heads
-      2. ddropped and dv from mixing, dweights from the dropout, dscores from softmax, dq and dk from the scores
-      3. dq, dk and dv, with merged heads, are the three parts of d(qkv); x is the input of all three, and the product
-         with W_qkvᵀ sums their contributions
-      Without dropout, step 2 is, with S the scores, W the weights and M the mixed values:
-      dV = Wᵀ·dM,  dW = dM·Vᵀ,  dS = W ⊙ (dW − rowsum(dW ⊙ W)),  dQ = dS·K/√D,  dK = dSᵀ·Q/√D
+              scores = Score(q, k), weights = Softmax(scores), dropped = Dropout(weights), mixed = Mixing(dropped, v);
+              projected = (mixed, heads merged)·W_p + b_p, y = Dropout(projected)
+    Backward  given dy = ∂L/∂y: the same steps in reverse. Splitting and merging heads are each other's inverse.
+      1. y = Dropout(projected)                         ⇒ dprojected = Dropout.backward(dy)
+         projected = (mixed, heads merged)·W_p + b_p    ⇒ dmixed = dprojected·W_pᵀ, split into heads
+      2. mixed = Mixing(dropped, v), ..., scores = Score(q, k)  ⇒ ddropped and dv, then dweights, dscores, dq and dk
+         Without dropout this is, with S the scores, W the weights and M the mixed values (where W is 0, so is dS):
+         dV = Wᵀ·dM,  dW = dM·Vᵀ,  dS = W ⊙ (dW − rowsum(dW ⊙ W)),  dQ = dS·K/√D,  dK = dSᵀ·Q/√D
+      3. (q, k, v) = x·W_qkv + b_qkv                    ⇒ dx = (dq, dk, dv, heads merged)·W_qkvᵀ; x is in all three,
+         and the product sums their contributions
     Shapes    x, y, dx, dy (B, T, C); q, k, v, mixed (B, H, T, D); scores, weights, dropped (B, H, T, T)
     Keeps     q, k, v, scores, weights, dropped, mixed, projected
     Raises    ConfigError if n_head does not divide n_embd; ShapeError if x is not (B, T, n_embd)
@@ -128,15 +129,17 @@ class Attention(Layer):
         residual_std: standard deviation of the projection's initial weight.
         score: by default the scaled dot product, ``Scores``; ``scores.py`` has score layers that depend on positions.
 
-    The gradient of the keys' bias is exactly zero: the bias adds the same number to every score of a row. (Not so for
-    rotated keys, as in ``RotaryScores``.)
+    The gradient of the keys' bias b is exactly zero: b adds q_i·b/√D to every score of row i, and softmax does not
+    depend on a constant added to a row. (This does not hold for rotated keys, as in ``RotaryScores``.)
     """
 
     def __init__(
         self, n_embd: int, n_head: int, dropout: float = 0.0, residual_std: float = 0.02, score: Scores | None = None
     ) -> None:
         if n_head < 1 or n_embd % n_head:
-            raise ConfigError(f"Attention: n_embd {n_embd} cannot be divided among {n_head} heads (n_head)")
+            raise ConfigError(
+                f"Attention: n_embd {n_embd} cannot be divided among {n_head} heads; n_head must be a divisor of n_embd"
+            )
         self.n_head = n_head
         self.qkv = Linear(n_embd, 3 * n_embd)
         self.score = score or Scores()

@@ -10,8 +10,8 @@ class Block(Layer):
 
     Forward   middle = x + Attention(norm₁(x)),  y = middle + MLP(norm₂(middle))
     Backward  given dy = ∂L/∂y:
-      1. middle is in y directly and through the MLP branch         ⇒ dmiddle = dy + the gradient from the branch
-      2. x is in middle directly and through the attention branch   ⇒ dx = dmiddle + the gradient from the branch
+      1. middle is in y directly and through the MLP     ⇒ dmiddle = dy + norm₂.backward(MLP.backward(dy))
+      2. x is in middle directly and through attention   ⇒ dx = dmiddle + norm₁.backward(Attention.backward(dmiddle))
     Shapes    x, y, dx, dy and all kept arrays (B, T, C)
     Keeps     x, attention_input, attended, middle, mlp_input, transformed
     Raises    ShapeError if x.shape[-1] != n_embd

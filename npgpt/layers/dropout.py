@@ -13,7 +13,7 @@ class Dropout(Layer):
 
     Forward   y = x ⊙ m/(1 − p),  m = 1 with probability 1 − p, else 0; so the expectation of y is x
     Backward  given dy = ∂L/∂y:
-      1. m does not depend on x    ⇒ dx = dy ⊙ m/(1 − p), with the same m
+      1. y is x times a number that does not depend on x    ⇒ dx = dy ⊙ m/(1 − p), with the same m
     Shapes    x, y, dx, dy (B, ...), all the same
     Keeps     mask (booleans), in training with p > 0
     Raises    ConfigError if p is not in 0 <= p < 1
@@ -57,7 +57,7 @@ class Dropout(Layer):
 
     @property
     def threshold(self) -> int:
-        """Random integers in 0 to 2³² − 1 that are below this number drop their element."""
+        """An element is dropped if its random integer, from 0 to 2³² − 1, is below this number."""
         return min(round(self.p * 2.0**32), 2**32 - 1)
 
     def keys(self, B: int, cache: Cache) -> Array:

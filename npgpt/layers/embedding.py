@@ -10,8 +10,8 @@ class Embedding(Layer):
 
     Forward   y_bt = W[ids_bt] = onehot(ids_bt)·W
     Backward  given dy = ∂L/∂y:
-      1. row v is copied to every place with the id v    ⇒ dW_v = Σ dy_bt over the places with ids_bt = v = onehotᵀ·dy
-         A repeated id must add each time; ``dW[ids] += dy`` would keep only the last.
+      1. row v is copied to all b, t with ids_bt = v     ⇒ dW_v = Σ dy_bt over these b, t,  that is dW = onehot(ids)ᵀ·dy
+         Each occurrence of an id must add; ``dW[ids] += dy`` would keep only the last.
       2. ids are integers                                ⇒ they have no gradient
     Shapes    ids any shape of integers; y, dy (*ids.shape, n_embd); weight (vocab_size, n_embd)
     Keeps     ids

@@ -11,8 +11,8 @@ class VocabularyHead(Layer):
 
     Forward   logits = x·Wᵀ, in numbers logits_btv = Σ_c x_btc W_vc
     Backward  given dy = ∂L/∂logits:
-      1. row W_v is used with every x_bt    ⇒ dW_v = Σ_bt dy_btv x_bt,  that is dyᵀ·x over all rows
-      2. x_bt is used with every row        ⇒ dx_bt = Σ_v dy_btv W_v,   that is dx = dy·W
+      1. W_v is in logits_btv for every b, t    ⇒ dW_v = Σ_bt dy_btv x_bt,  that is dW = dyᵀ·x over all rows
+      2. x_bt is in logits_btv for every v      ⇒ dx_bt = Σ_v dy_btv W_v,   that is dx = dy·W
     Shapes    x, dx (..., C); logits, dy (..., V); weight (V, C), as in Embedding
     Keeps     x
     Raises    ShapeError if x.shape[-1] != C, or if x and the weight differ in precision

@@ -7,12 +7,12 @@ from npgpt.layers.loss import CrossEntropy
 class HeadLoss(Layer):
     """The vocabulary head followed by cross-entropy, as one layer.
 
-    It is one layer so that its compiled twin need not store the logits and their gradient together. Both are large.
+    One layer, because its compiled twin then need not store both the logits and their gradient, which are large.
 
     Forward   logits = VocabularyHead(x),  L = CrossEntropy(logits, targets)
-    Backward  given dloss, the gradient of L (1 if L is minimised itself): a chain without branches
-      1. dlogits from the cross-entropy
-      2. dx from the head, which adds to its weight's gradient
+    Backward  given dloss, the gradient of L (1 if L itself is minimised): a chain without branches
+      1. L = CrossEntropy(logits, targets)    ⇒ dlogits = CrossEntropy.backward(dloss)
+      2. logits = VocabularyHead(x)           ⇒ dx = VocabularyHead.backward(dlogits), which also adds to dW
     Shapes    x, dx (..., C); targets (...) of integers; L a scalar
     Keeps     logits
     Raises    as the two layers do

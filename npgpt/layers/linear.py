@@ -10,9 +10,9 @@ class Linear(Layer):
 
     Forward   y = x·W + b, in numbers y_btf = Σ_c x_btc W_cf + b_f
     Backward  given dy = ∂L/∂y:
-      1. W_cf is used in every row: its factor in y_btf is x_btc     ⇒ dW = Σ_bt x_btᵀ·dy_bt = xᵀ·dy over all rows
-      2. b_f is added once in every row                              ⇒ db = Σ_bt dy_bt
-      3. x_btc is in every y_btf, with the factor W_cf               ⇒ dx = dy·Wᵀ
+      1. W_cf is in y_btf for every b, t, with the factor x_btc    ⇒ dW_cf = Σ_bt x_btc dy_btf,  that is dW = xᵀ·dy
+      2. b_f is in y_btf for every b, t, with the factor 1         ⇒ db_f = Σ_bt dy_btf
+      3. x_btc is in y_btf for every f, with the factor W_cf       ⇒ dx_btc = Σ_f dy_btf W_cf,  that is dx = dy·Wᵀ
     Shapes    x, dx (..., n_in); y, dy (..., n_out); weight (n_in, n_out); bias (n_out,)
     Keeps     x
     Raises    ShapeError if x.shape[-1] != n_in, or if x and the weight differ in precision

@@ -5,18 +5,19 @@ from npgpt.core import Array, Cache, Layer
 from npgpt.core.shapes import check_array, check_ids
 from npgpt.errors import DataError, ShapeError
 
-IGNORE_INDEX = -100  # the target of a place that does not count
+IGNORE_INDEX = -100  # a target that does not count
 
 
 class CrossEntropy(Layer):
     """Mean cross-entropy in nats, over the targets that count.
 
     Forward   ℓ = logits − log Σ_v e^(logits_v), the log-probabilities (the maximum is subtracted first: it cancels);
-              L = −(1/N) Σ ℓ_bt[target_bt] over the N places whose target is not IGNORE_INDEX
-    Backward  given dloss, the gradient of L (1 if L is minimised itself):
-      1. only the ℓ of targets that count are in L                  ⇒ dℓ_btv = −dloss/N·[v = target_bt], else 0
-      2. a logit is in its own ℓ directly, and in every ℓ of its row through the log-sum, whose slope is p = e^ℓ:
-         ∂ℓ_u/∂logits_v = [u = v] − p_v                             ⇒ dlogits_v = dℓ_v − p_v·Σ_u dℓ_u
+              L = −(1/N) Σ ℓ_bt[target_bt] over the N targets that are not IGNORE_INDEX
+    Backward  given dloss, the gradient of L (1 if L itself is minimised):
+      1. L contains only the ℓ of targets that count                ⇒ dℓ_btv = −dloss/N if v = target_bt, else 0
+      2. logits_v is in ℓ_v directly, and in every ℓ_u of its row through the log-sum, where ∂log-sum/∂logits_v
+         = e^(logits_v)/Σ_u e^(logits_u) = e^(ℓ_v) = p_v, the probability:
+         ∂ℓ_u/∂logits_v = (1 if u = v, else 0) − p_v                ⇒ dlogits_v = dℓ_v − p_v·Σ_u dℓ_u
          Both together: (p − onehot(target))·dloss/N where the target counts, else 0; each row sums to zero.
     Shapes    logits, dlogits (..., V); targets (...) of integers; L a scalar
     Keeps     log_probabilities (that is ℓ), targets, count
@@ -51,9 +52,8 @@ class CrossEntropy(Layer):
         share = -(dloss / count) * counted[..., None]
         np.put_along_axis(dlog_probabilities, _column(targets, counted), share, axis=-1)  # 1.
         cache.note("log_probabilities", dlog_probabilities)
-        dlogits: Array = dlog_probabilities - np.exp(log_probabilities) * dlog_probabilities.sum(
-            -1, keepdims=True
-        )  # 2.
+        # 2.
+        dlogits: Array = dlog_probabilities - np.exp(log_probabilities) * dlog_probabilities.sum(-1, keepdims=True)
         return dlogits
 
 
@@ -71,5 +71,5 @@ def keep_targets(targets: Array, count: int | None, logits: tuple[int, ...], cac
 
 
 def _column(targets: Array, counted: Array) -> Array:
-    """Targets as indices along the last axis (..., 1); 0 in place of those that do not count."""
+    """Return the targets as indices along the last axis (..., 1), with 0 for those that do not count."""
     return np.where(counted, targets, 0)[..., None]

@@ -9,11 +9,13 @@ from npgpt.layers.linear import Linear
 class MLP(Layer):
     """Two linear maps with an activation function between them, applied to each token separately.
 
-    Forward   hidden = x·W_up + b_up,  active = activation(hidden),  y = Dropout(active·W_down + b_down)
-    Backward  given dy = ∂L/∂y: a chain without branches, so each gradient is the input of the next step:
-      1. dprojected from the dropout
-      2. dactive from ``down``
-      3. dhidden from the activation, and dx from ``up``
+    Forward   hidden = x·W_up + b_up,  active = a(hidden), a the activation function,
+              projected = active·W_down + b_down,  y = Dropout(projected)
+    Backward  given dy = ∂L/∂y: a chain without branches; the gradient from each step is the input of the next:
+      1. y = Dropout(projected)                ⇒ dprojected = Dropout.backward(dy)
+      2. projected = active·W_down + b_down    ⇒ dactive = dprojected·W_downᵀ
+      3. active = a(hidden)                    ⇒ dhidden = dactive ⊙ a′(hidden)
+      4. hidden = x·W_up + b_up                ⇒ dx = dhidden·W_upᵀ
     Shapes    x, y, dx, dy (..., C); hidden, active (..., F), F = 4 C
     Keeps     hidden, active, projected
     Raises    ConfigError if the activation is unknown; ShapeError if x.shape[-1] != n_embd (by ``up``)
@@ -45,4 +47,4 @@ class MLP(Layer):
         dprojected = cache.note("projected", self.dropout.backward(dy, cache.scope("dropout")))  # 1.
         dactive = cache.note("active", self.down.backward(dprojected, cache.scope("down")))  # 2.
         dhidden = cache.note("hidden", self.activation.backward(dactive, cache.scope("activation")))  # 3.
-        return self.up.backward(dhidden, cache.scope("up"))
+        return self.up.backward(dhidden, cache.scope("up"))  # 4.

@@ -15,7 +15,7 @@ from npgpt.layers.linear import Linear
 class LearnedPositions(Layer):
     """A learned vector for each position, added to the token's vector.
 
-    Attention without positions does not depend on the order of the tokens it attends to.
+    Without positions, attention does not depend on the order of the tokens that it attends to.
 
     Forward   y_bt = x_bt + P_t
     Backward  given dy = ∂L/∂y:
@@ -55,8 +55,7 @@ class SinusoidalPositions(Layer):
     """A fixed vector for each position, added to the token's vector: sines and cosines from high to low frequency.
 
     Forward   y_bt = x_bt + σ·P_t,  P_t,2c = sin(t·ω_c),  P_t,2c+1 = cos(t·ω_c),  ω_c = 10000^(−2c/C)
-      P_t+n is P_t with each pair rotated by n·ω_c: for a given distance n that is the same matrix at every t. There is
-      a vector for every position.
+      P_(t+n) is P_t with each pair rotated by the angle n·ω_c: the same matrix for every t. P_t exists for every t.
     Backward  given dy = ∂L/∂y:
       1. P is a constant, x is added with the factor 1   ⇒ dx = dy
     Shapes    x, y, dx, dy (B, T, C); if C is odd, the last channel is a sine
@@ -84,7 +83,7 @@ class SinusoidalPositions(Layer):
         return dy  # 1.
 
     def table(self, x: Array) -> Array:
-        """(T, C), in the precision of x."""
+        """Return σ·P (T, C) in the precision of x."""
         cos, sin = cos_and_sin(x.shape[1], self.n_embd)
         pairs = np.stack([sin, cos], axis=-1).reshape(x.shape[1], -1)[:, : self.n_embd]
         return as_real(self.scale * pairs, x)
@@ -97,8 +96,8 @@ class ConcatenatedPositions(Layer):
     """A vector for each position, concatenated with the token's vector, and a linear map back to C channels.
 
     Forward   c_bt = concatenate(x_bt, P_t),  y_bt = c_bt·W + b
-      The rows of W for x are W_x, those for P are W_p. So y_bt = x_bt·W_x + P_t·W_p + b: concatenation and a linear map
-      *are* an addition, of two vectors with a matrix each. P_t may be short; it costs P·C more weights.
+      With W_x the rows of W for x and W_p those for P_t, y_bt = x_bt·W_x + P_t·W_p + b. So concatenation and a linear
+      map *are* an addition, with a matrix for each vector. P_t may be short; W_p has P·C more weights.
     Backward  given dy = ∂L/∂y:
       1. y = c·W + b                         ⇒ dc = dy·Wᵀ, and Linear's backward adds dW and db; without W, dc = dy
       2. x and P are slices of c             ⇒ dx_bt and the gradient of P_t in each example are slices of dc
@@ -110,7 +109,7 @@ class ConcatenatedPositions(Layer):
     Args
         vectors: learned or sinusoidal positions of P channels.
         n_position: P.
-        projected: whether there is a W. Without W, y has P channels more than x.
+        projected: whether there is a W. Without W, y = c has P more channels than x.
         std: standard deviation of the initial W; by default 1/√(C + P), so that the output is as large as the input.
     """
 
@@ -155,7 +154,8 @@ class NoPositions(Layer):
     so the output of the first block depends on their number. The model can learn positions from that.
 
     Forward   y = x
-    Backward  1. dx = dy
+    Backward  given dy = ∂L/∂y:
+      1. y = x    ⇒ dx = dy
     Shapes    x, y, dx, dy any, all the same
     Keeps     nothing
     Source    Haviv et al. 2022, arXiv:2203.16634

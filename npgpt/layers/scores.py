@@ -1,11 +1,11 @@
 # B batch, T time, H heads, D head size, N distances
 """Positions in the attention scores: the score of a query and a key also depends on the distance between them.
 
-Each class here extends ``Scores`` and can replace it in attention. All of them depend on the distance i − j only, so
-they work at every position. With s° the scaled dot product of ``Scores``:
+Each class here extends ``Scores`` and can replace it in attention. Positions enter as the distance i − j only, so every
+position can be used. With s° the scaled dot product of ``Scores``:
 
-    RelativeBiasScores     s_ij = s°_ij + b_h,i−j              a trained number for each head and distance
-    RelativeKeyScores      s_ij = s°_ij + q_i·a_i−j/√D         a trained key for each distance
+    RelativeBiasScores     s_ij = s°_ij + b_h,(i−j)            a trained number for each head and distance
+    RelativeKeyScores      s_ij = s°_ij + q_i·a_(i−j)/√D       a trained key for each distance
     RotaryScores           s_ij = (R_i q_i)·(R_j k_j)/√D       queries and keys are rotated by angles ∝ position
     AlibiScores            s_ij = s°_ij − m_h·(i − j)          a fixed slope for each head
 """
@@ -29,8 +29,8 @@ class RelativeBiasScores(Scores):
     Forward   s_ij = (q_i · k_j)/√D + b_hn with n = min(i − j, N − 1), for j <= i, else −∞
     Backward  given ds = ∂L/∂s:
       1. for j > i, s is −∞ and does not depend on q, k or b    ⇒ ds counts as 0 there
-      2. b_hn is added at every pair of distance n, in every example
-                                                             ⇒ db_hn = Σ_b Σ_{min(i−j, N−1) = n} ds_bhij
+      2. b_hn is in s_ij for every i, j of distance n, in every example of the batch
+                                                             ⇒ db_hn = Σ_batch Σ_{min(i−j, N−1) = n} ds_hij
       3. the rest is the scaled dot product                  ⇒ dq and dk as in Scores
     Shapes    q, k, dq, dk (B, H, T, D); s, ds (B, H, T, T); weight (b) (H, N)
     Keeps     q, k
@@ -72,11 +72,11 @@ class RelativeKeyScores(Scores):
     """Scores with a trained key for each distance, which is added to the key of the token.
 
     Forward   s_ij = q_i · (k_j + a_n)/√D with n = min(i − j, N − 1), for j <= i, else −∞
-      The products p_in = q_i·a_n are computed once for all n; each s_ij uses the one of its distance.
+      p_in = q_i·a_n is computed once for all n; then s_ij = (q_i·k_j + p_in)/√D with its own n.
     Backward  given ds = ∂L/∂s:
       1. for j > i, s is −∞ and does not depend on q, k or a    ⇒ ds counts as 0 there
       2. p_in is in s_ij for every key j of distance n       ⇒ dp_in = Σ_{min(i−j, N−1) = n} ds_ij/√D
-      3. p_in = q_i·a_n                                      ⇒ da_n = Σ_bhi dp_in q_i;  dq_i gets Σ_n dp_in a_n
+      3. p_in = q_i·a_n, in all heads and examples           ⇒ da_n = Σ_bhi dp_in q_i;  dq_i gets Σ_n dp_in a_n
       4. the rest is the scaled dot product                  ⇒ dk as in Scores; dq_i is the sum of both contributions
     Shapes    q, k, dq, dk (B, H, T, D); p (B, H, T, N); s, ds (B, H, T, T); weight (a) (N, D), one for all heads
     Keeps     q, k, products (p)
@@ -117,8 +117,8 @@ class RotaryScores(Scores):
 
     Forward   q̃_i = R_i q_i,  k̃_j = R_j k_j,  s_ij = (q̃_i · k̃_j)/√D for j <= i, else −∞
       R_t rotates the channels 2c and 2c + 1, as a point of a plane, by the angle t·ω_c, ω_c = 10000^(−2c/D):
-      (x, x') becomes (x cos − x' sin, x' cos + x sin). Since R_iᵀR_j = R_j−i, s_ij = q_iᵀ R_j−i k_j/√D: the score
-      depends on the distance of the two positions only.
+      (x, x') becomes (x cos − x' sin, x' cos + x sin). Since R_iᵀR_j = R_(j−i), s_ij = q_iᵀ R_(j−i) k_j/√D: only the
+      distance of the two positions matters.
     Backward  given ds = ∂L/∂s:
       1. for j > i, s is −∞ and does not depend on q or k    ⇒ ds counts as 0 there
       2. s is the scaled dot product of q̃ and k̃             ⇒ dq̃ = ds·k̃/√D,  dk̃ = dsᵀ·q̃/√D
@@ -184,7 +184,7 @@ class AlibiScores(Scores):
 
 @functools.lru_cache(maxsize=8)
 def distances(T: int, N: int) -> Array:
-    """The distance (T, T) of each query (row) to each key (column), at most N − 1; 0 for keys at later positions.
+    """Return the distance (T, T) of each query (row) to each key (column), at most N − 1; 0 for later keys.
 
     >>> distances(3, 2)
     array([[0, 0, 0],
@@ -196,12 +196,12 @@ def distances(T: int, N: int) -> Array:
 
 
 def own_product(T: int, N: int) -> Any:
-    """The index that takes, for each of the scores (..., T, T), its product from the products (..., T, N)."""
+    """Return the index into the products (..., T, N) that selects the product of each score (..., T, T)."""
     return ..., np.arange(T)[:, None], distances(T, N)
 
 
 def slopes(H: int) -> Array:
-    """2^(−8h/H) for h = 1 ... H.
+    """Return m_h = 2^(−8h/H) for h = 1 ... H.
 
     >>> slopes(4).tolist()
     [0.25, 0.0625, 0.015625, 0.00390625]
@@ -223,7 +223,7 @@ def turn(x: Array, back: bool = False) -> Array:
 
 
 def turning(T: int, D: int, back: bool = False) -> tuple[Array, Array]:
-    """The factors of each channel (T, D) and of its partner (T, D) in ``turn``. For odd D the last factor is 1."""
+    """Return the factors, in ``turn``, of each channel and of its partner: two arrays (T, D)."""
     cos, sin = cos_and_sin(T, D)
     own, partners = np.ones((T, D)), np.zeros((T, D))
     for first, sign in ((0, -1.0), (1, 1.0)):  # x cos − x' sin, x' cos + x sin
@@ -234,6 +234,6 @@ def turning(T: int, D: int, back: bool = False) -> tuple[Array, Array]:
 
 
 def check_queries_and_keys(who: str, q: Array, k: Array, like: Array, H: int | str = "H", D: int | str = "D") -> None:
-    """Refuse queries that are not (B, H, T, D), and keys whose shape differs from that of the queries."""
+    """Raise ShapeError if the queries are not (B, H, T, D), or the keys have another shape than the queries."""
     check_array(who, "q", q, ("B", H, "T", D), like=like)
     check_array(who, "k", k, q.shape, like=like)

@@ -1,7 +1,7 @@
-"""What threads need and Numba has no words for: atomic reads and writes, a pause, a way to round, calls by address.
+"""Operations for threads that Numba lacks: atomic reads and writes, a pause, a rounding mode, calls by address.
 
-An atomic operation here is sequentially consistent: all threads see all of them in one order, and what was written
-before one of them is seen by whoever sees it.
+The atomic operations are sequentially consistent: all threads see them in one order. A thread that sees one also sees
+all writes before it.
 """
 
 from typing import Any
@@ -23,7 +23,7 @@ from npgpt.machine.numba_internals import (
     slot,
 )
 
-# What tells a CPU that a loop only waits, where there is such an instruction.
+# The instruction that tells a CPU that a loop only waits, for architectures that have one.
 _ARM_HINT = "llvm.aarch64.hint", I32(1)
 _PAUSE = {"x86_64": ("llvm.x86.sse2.pause",), "aarch64": _ARM_HINT, "arm64": _ARM_HINT}
 _ORDER = "seq_cst"
@@ -31,7 +31,7 @@ _ORDER = "seq_cst"
 
 @emits(INT, ARRAY, INT)
 def atomic_load(builder: Any, array: Any, index: Any) -> Any:
-    """``array[index]``, of int64."""
+    """Return ``array[index]``, an int64."""
     return builder.load_atomic(pointer_to(builder, array, index, I64), _ORDER, 8)
 
 
@@ -43,19 +43,19 @@ def atomic_store(builder: Any, array: Any, index: Any, value: Any) -> None:
 
 @emits(INT, ARRAY, INT, INT)
 def atomic_add(builder: Any, array: Any, index: Any, value: Any) -> Any:
-    """``array[index] += value``; returns what was there before."""
+    """``array[index] += value``; return the old value."""
     return builder.atomic_rmw("add", pointer_to(builder, array, index, I64), value, _ORDER)
 
 
 @emits(INT, ARRAY, INT, INT)
 def exchange(builder: Any, array: Any, index: Any, value: Any) -> Any:
-    """``array[index] = value``; returns what was there before."""
+    """``array[index] = value``; return the old value."""
     return builder.atomic_rmw("xchg", pointer_to(builder, array, index, I64), value, _ORDER)
 
 
 @emits(types.boolean, ARRAY, INT, INT, INT)
 def compare_and_swap(builder: Any, array: Any, index: Any, expected: Any, value: Any) -> Any:
-    """``array[index] = value`` if ``expected`` is there; returns whether it was."""
+    """``array[index] = value`` if the old value is ``expected``; return whether it was."""
     pointer = pointer_to(builder, array, index, I64)
     return builder.extract_value(builder.cmpxchg(pointer, expected, value, _ORDER), 1)
 
@@ -67,14 +67,14 @@ def pause(builder: Any) -> None:
         call_llvm(builder, hint[0], VOID, *hint[1:])
 
 
-_FLOAT_MODES = {"x86_64": 0x1F80, "aarch64": 0, "arm64": 0}  # round to nearest, subnormal numbers as they are
+_FLOAT_MODES = {"x86_64": 0x1F80, "aarch64": 0, "arm64": 0}  # round to nearest; keep subnormal numbers
 
 
 @emits(INT)
 def standard_floats(builder: Any) -> Any:
-    """Let this thread compute as IEEE 754 says; returns how it did before, for ``restore_floats``.
+    """Set this thread's floats to IEEE 754's defaults; return the old mode, for ``restore_floats``.
 
-    Libraries set a thread to take subnormal numbers for zero: workers and caller would then give different bits.
+    Some libraries set a thread to flush subnormal numbers to zero. Workers and caller would then give different bits.
     """
     before = I64(0)
     if machine() == "x86_64":
@@ -89,7 +89,7 @@ def standard_floats(builder: Any) -> Any:
 
 @emits(types.void, INT)
 def restore_floats(builder: Any, mode: Any) -> None:
-    """Compute again as before ``standard_floats``."""
+    """Restore the mode that ``standard_floats`` returned."""
     _set_float_mode(builder, mode)
 
 
@@ -111,17 +111,17 @@ def call_c(builder: Any, address: Any, number: Any, one: Any, other: Any) -> Any
 
 @emits(INT, INT, INT, INT, INT)
 def call_chunk(builder: Any, body: Any, arguments: Any, thread: Any, chunk: Any) -> Any:
-    """Call the function that ``job`` made, with the address of its arguments; returns whether it raised."""
+    """Call the function made by ``job``, with the address of its arguments; return whether it raised."""
     memory = builder.inttoptr(arguments, I8.as_pointer())
     return builder.zext(call_address(builder, body, I32, memory, thread, chunk), I64)
 
 
 @intrinsic
 def job(typing_context: Any, body: Any, arguments: Any) -> Any:
-    """Two addresses: of a C function that calls the kernel ``body(thread, chunk, *arguments)``, and of the arguments.
+    """Return two addresses: of a C function that calls ``body(thread, chunk, *arguments)``, and of the arguments.
 
-    The arguments lie on the stack of the kernel that says this, and last as long as its call. Numba cannot hand a
-    kernel to another one as a value, and keep it on disk; an address that is made anew in each process it can.
+    The arguments are on the stack of the calling kernel and valid during its call. Numba cannot cache a kernel that
+    takes another kernel as a value. It can cache one that computes the address anew in each process.
     """
     inner = call_type(body, typing_context, (INT, INT, *arguments.types))
 

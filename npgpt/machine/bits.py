@@ -1,9 +1,9 @@
-"""What Numba has no words for: unaligned loads and stores, masks of 64 bytes at a time, a 128-bit product.
+"""Operations on bytes that Numba lacks: unaligned loads and stores, masks of 64 bytes, a 128-bit product.
 
-The only file with raw addresses. Its functions check nothing: the caller sees to it that the bytes are there, and that
-the array lives on (Numba frees an array after its last visible use, so the array must be used after its address).
-Everything is int64, with logical shifts where bits are meant: Numba turns uint64 mixed with an int into float64.
-The code is LLVM's portable vector code, not one CPU's instructions: AVX-512, AVX2, SSE2 and others each get their own.
+The functions use raw addresses and check no bounds. The caller ensures that the bytes exist and that the array stays
+alive: Numba frees an array after its last visible use, so the array must be used after its address. All integers are
+int64, with logical shifts for bits, since Numba turns uint64 mixed with an int into float64. The code is LLVM's
+portable vector code; LLVM chooses the instructions of each CPU (AVX-512, AVX2, SSE2 or others).
 """
 
 import functools
@@ -16,16 +16,16 @@ from npgpt.exact import mix_twice
 from npgpt.machine.kinds import INT
 from npgpt.machine.numba_internals import I1, I8, I32, I64, I128, VOID, call_llvm, repeat, vector_of
 
-intrinsic: Any = extending.intrinsic  # what it makes is called with fewer arguments than mypy can know
-ARRAY = types.Array  # a parameter of ``emits``: whatever array the caller has
+intrinsic: Any = extending.intrinsic  # mypy cannot know that its results take fewer arguments
+ARRAY = types.Array  # a parameter of ``emits``: any array
 _BYTES64 = vector_of(I8, 64)
 
 
 def emits(result: Any, *parameters: Any) -> Callable[[Callable[..., Any]], Any]:
-    """A decorator that makes a function for kernels of one that emits its code; the arguments are types of Numba.
+    """A decorator for functions that emit code: it makes an intrinsic of these Numba types, which kernels can call.
 
-    The decorated function gets a builder and the arguments as values of LLVM, an array as the address of its first
-    item. It returns the value of the result: a list of them for a tuple, None for ``types.void``.
+    The decorated function gets a builder and the arguments as LLVM values; an array is the address of its first item.
+    It returns the result's LLVM value: a list for a tuple, None for ``types.void``.
     """
 
     def decorate(function: Callable[..., Any]) -> Any:
@@ -51,25 +51,25 @@ def emits(result: Any, *parameters: Any) -> Callable[[Callable[..., Any]], Any]:
 
 
 def pointer_to(builder: Any, array: Any, offset: Any, kind: Any) -> Any:
-    """The address of the item ``offset`` of an array that begins at the address ``array``, as a pointer to ``kind``."""
+    """Return a pointer to ``kind`` at item ``offset`` of the array that begins at the address ``array``."""
     return builder.bitcast(builder.gep(array, [offset]), kind.as_pointer())
 
 
 @emits(INT, ARRAY, INT)
 def load64(builder: Any, array: Any, offset: Any) -> Any:
-    """The 8 items (bytes) from ``array[offset]`` on as one int64, the first byte lowest."""
+    """Load the 8 bytes from ``array[offset]`` on as one int64, the first byte lowest."""
     return builder.load(pointer_to(builder, array, offset, I64), align=1)
 
 
 @emits(INT, ARRAY, INT)
 def load32(builder: Any, array: Any, offset: Any) -> Any:
-    """The 4 bytes from ``array[offset]`` on as an int64 without sign."""
+    """Load the 4 bytes from ``array[offset]`` on as a non-negative int64."""
     return builder.zext(builder.load(pointer_to(builder, array, offset, I32), align=1), I64)
 
 
 @emits(types.void, ARRAY, INT, INT, INT)
 def store128(builder: Any, array: Any, offset: Any, low: Any, high: Any) -> None:
-    """Write two int64 over the 16 bytes from ``array[offset]`` on."""
+    """Store two int64 in the 16 bytes from ``array[offset]`` on."""
     pointer = pointer_to(builder, array, offset, I64)
     builder.store(low, pointer, align=1)
     builder.store(high, builder.gep(pointer, [I32(1)]), align=1)
@@ -77,43 +77,43 @@ def store128(builder: Any, array: Any, offset: Any, low: Any, high: Any) -> None
 
 @emits(types.void, ARRAY, INT)
 def prefetch(builder: Any, array: Any, offset: Any) -> None:
-    """Ask for the cache line of ``array[offset]``, which is soon to be read."""
+    """Prefetch the cache line of ``array[offset]``."""
     prefetch_address(builder, pointer_to(builder, array, offset, I8))
 
 
 def prefetch_address(builder: Any, pointer: Any) -> None:
-    """Ask for a cache line: to be read, to be kept in all caches, of data."""
+    """Prefetch a cache line of data for reading, into all caches."""
     byte = builder.bitcast(pointer, I8.as_pointer())
     call_llvm(builder, "llvm.prefetch.p0", VOID, byte, I32(0), I32(3), I32(1))
 
 
 @emits(INT, INT, INT)
 def shift_right(builder: Any, value: Any, count: Any) -> Any:
-    """``value >> count`` with zeros from the left; 0 <= count < 64."""
+    """``value >> count``, filled with zeros; 0 <= count < 64."""
     return builder.lshr(value, count)
 
 
 @emits(INT, INT)
 def lowest_bit(builder: Any, value: Any) -> Any:
-    """The index of the lowest bit that is set; 64 if none is."""
+    """The index of the lowest set bit; 64 if there is none."""
     return builder.cttz(value, I1(0))
 
 
 @emits(INT, INT)
 def highest_bit(builder: Any, value: Any) -> Any:
-    """The index of the highest bit that is set; -1 if none is."""
+    """The index of the highest set bit; -1 if there is none."""
     return builder.sub(I64(63), builder.ctlz(value, I1(0)))
 
 
 @emits(INT, INT, INT)
 def fold_multiply(builder: Any, a: Any, b: Any) -> Any:
-    """The two halves of the 128-bit product of ``a`` and ``b`` (unsigned), xored: one multiplication mixes all bits."""
+    """The xor of the two halves of the unsigned 128-bit product ``a * b``: one multiplication mixes all bits."""
     product = builder.mul(builder.zext(a, I128), builder.zext(b, I128))
     return builder.xor(builder.trunc(product, I64), builder.trunc(builder.lshr(product, I128(64)), I64))
 
 
 class Unsigned:
-    """An integer of LLVM, or a register of them, with the operators of ``exact.mix``: they emit code."""
+    """An LLVM integer, or a vector of them; its operators, those of ``exact.mix``, emit code."""
 
     def __init__(self, builder: Any, value: Any) -> None:
         self.builder, self.value = builder, value
@@ -134,14 +134,14 @@ def random_word(builder: Any, low: Any, high: Any, counter: Any) -> Any:
 
 
 def _between(builder: Any, values: Any, low: int, high: int) -> Any:
-    """Lane by lane, whether low <= value <= high (unsigned): one subtraction and one comparison."""
+    """In each lane, whether low <= value <= high (unsigned), by one subtraction and one comparison."""
     shifted = builder.sub(values, _BYTES64(low))
     return builder.icmp_unsigned("<=", shifted, _BYTES64(high - low))
 
 
 @emits(types.UniTuple(INT, 7), ARRAY, INT)
 def classify64(builder: Any, array: Any, offset: Any) -> Any:
-    """Which of the 64 bytes from ``array[offset]`` on are what: seven int64, bit i for byte i.
+    """Classify the 64 bytes from ``array[offset]`` on, as seven int64 masks: bit i is for byte i.
 
     Returns
         lower-case letters, upper-case letters, digits, white space (space and 9 to 13), line ends (\\r, \\n),
@@ -166,7 +166,7 @@ def classify64(builder: Any, array: Any, offset: Any) -> Any:
 
 @emits(INT, ARRAY, INT, INT)
 def equal64(builder: Any, array: Any, offset: Any, byte: Any) -> Any:
-    """Which of the 64 bytes from ``array[offset]`` on are ``byte``: bit i for byte i."""
+    """The mask of the 64 bytes from ``array[offset]`` on that equal ``byte``: bit i is for byte i."""
     text = builder.load(pointer_to(builder, array, offset, _BYTES64), align=1)
     repeated = repeat(builder, builder.trunc(byte, I8), 64)
     return builder.bitcast(builder.icmp_unsigned("==", text, repeated), I64)

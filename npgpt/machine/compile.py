@@ -1,9 +1,9 @@
-"""``@kernel``: compile once for this machine, keep the machine code on disk, find it there at the next start.
+"""``@kernel``: compile once for this machine and cache the machine code on disk for the next start.
 
-Numba's own cache notices a change of the function's file, but not of another file that the function calls into; and
-its index is a pickle, so it must lie where nobody else can write. So ours is a folder of its own, named by a hash of
-the sources of all kernels and of what they stand on: within this package's folder, or else the user's own cache folder
-(0700). Where neither can be written, kernels are compiled at each start.
+Numba's own cache notices a change in a function's file, but not in the files of its callees. Its index is a pickle, so
+only the user may be able to write it. So npgpt's cache is a separate folder, named by a hash of the sources of all
+kernels and of the modules that they use. It is in this package's folder, or else in the user's cache folder (0700). If
+neither is writeable, kernels are compiled at each start.
 """
 
 import functools
@@ -23,13 +23,13 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def kernel(function: Function, inline: bool = False) -> Function:
-    """``numba.njit`` that releases the GIL and caches in npgpt's folder; other users of Numba keep theirs.
+    """``numba.njit`` that releases the GIL and caches in npgpt's folder; Numba's setting stays as it is elsewhere.
 
-    Division by zero gives inf or nan, as in NumPy: a branch that raises would keep a loop from being vectorised.
+    Division by zero gives inf or nan, as in NumPy: a branch that raises would prevent vectorisation.
 
     Args
-        inline: put the code in place of each call, for what is small and called in inner loops: a call that passes
-            arrays, each seven words, takes longer than a look-up in them.
+        inline: replace each call by the code, for small functions in inner loops. A call passes seven words for each
+            array, which takes longer than a look-up in the array.
     """
     _announce_compilation()
     folder = cache_folder()
@@ -39,13 +39,13 @@ def kernel(function: Function, inline: bool = False) -> Function:
 
 inline_kernel = functools.partial(kernel, inline=True)
 
-ENTRIES: list[Any] = []  # what Python calls: every kernel that ``entry`` has made, with ``compile_form()``
+ENTRIES: list[Any] = []  # every kernel that Python calls, made by ``entry``; each has ``compile_form()``
 
 
 def entry(*kinds: Any) -> Callable[[Function], Any]:
-    """A kernel that Python calls, compiled once, at its first call, for these types of arguments alone.
+    """Decorate a kernel that Python calls; it is compiled once, at its first call, for these argument types only.
 
-    Without them Numba would compile one form for each combination of contiguous, strided and read-only arrays.
+    Without the types, Numba would compile one form for each combination of contiguous, strided and read-only arrays.
     """
 
     def decorate(function: Function) -> Any:
@@ -57,24 +57,24 @@ def entry(*kinds: Any) -> Callable[[Function], Any]:
     return decorate
 
 
-# Who shows a progress line is told here what is being compiled; "" if nothing.
+# Functions that show a progress line. Each is called with the current compilation, or "" if there is none.
 PROGRESS: list[Callable[[str], Any]] = []
 
 PACKAGE = Path(__file__).parents[1]
 
 
 def sources() -> list[Path]:
-    """The files that machine code is made of: an edit in one of them, and in no other, makes the kept code useless."""
+    """Return the source files of all machine code: an edit in one of them, and in no other, invalidates the cache."""
     return sorted([PACKAGE / "exact.py", *PACKAGE.glob("machine/*.py"), *PACKAGE.glob("**/kernels/*.py")])
 
 
 @functools.cache
 def cache_folder() -> Path | None:
-    """The folder of the machine code, created; None if there is nowhere to write."""
+    """Create and return the folder for machine code; None if no folder is writeable."""
     code = hashlib.sha256()
     for source in sources():
         code.update(source.relative_to(PACKAGE).as_posix().encode() + b"\0" + source.read_bytes() + b"\0")
-    # With bounds checks it is other machine code, which Numba does not tell apart.
+    # Bounds checks change the machine code, but not Numba's key for it.
     name = f"npgpt-{code.hexdigest()[:16]}{'-checked' if bounds_checked() else ''}"
     user = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     for parent in (PACKAGE / "__pycache__", user):
@@ -90,7 +90,7 @@ def cache_folder() -> Path | None:
 
 def _is_ours_alone(folder: Path) -> bool:
     about = folder.lstat()
-    if not hasattr(os, "getuid"):  # Windows: the user's folders are the user's
+    if not hasattr(os, "getuid"):  # Windows: other users cannot write in the user's folders
         return True
     return about.st_uid == os.getuid() and stat.S_ISDIR(about.st_mode) and not about.st_mode & 0o022
 
@@ -102,18 +102,18 @@ def _announce_compilation() -> None:
 
 
 class _Announcement:
-    """A word on the screen when kernels of ours are compiled, not found on disk: on a progress line, or once."""
+    """Report when npgpt's kernels are compiled: on the progress lines, or once on stderr."""
 
     said = False
 
     def __init__(self) -> None:
-        self.names: list[str] = []  # of what is being compiled, and within it, and so on
+        self.names: list[str] = []  # the stack of current compilations, the outermost first
 
     def started(self, module: str) -> None:
         self.names.append(f"compiling {module.rpartition('.')[2]}" if module.startswith("npgpt.") else "")
         if self.names[-1] and not PROGRESS and not self.said:
             self.said = True
-            print("npgpt: compiling kernels for this machine; the next start finds them ready ...", file=sys.stderr)
+            print("npgpt: compiling kernels for this machine; later starts load them from disk ...", file=sys.stderr)
         self._show()
 
     def ended(self) -> None:
@@ -122,4 +122,4 @@ class _Announcement:
 
     def _show(self) -> None:
         for show in PROGRESS:
-            show(next(filter(None, self.names), ""))  # the outermost of ours
+            show(next(filter(None, self.names), ""))  # npgpt's outermost one

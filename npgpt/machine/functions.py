@@ -1,16 +1,16 @@
 """Exponential, logarithm and activations of sixteen float32 numbers at once.
 
-``PLAIN`` says what is computed, number by number in float64. The C library's ``exp`` would be a call for each number,
-and not the same bits on each CPU; what follows it here is a polynomial, its products fused with its sums by ``fma``.
+``PLAIN`` defines each function for one number in float64. The C library's ``exp`` would need a call for each number,
+and its bits depend on the CPU. Here polynomials replace it; their products are fused with their sums by ``fma``.
 
-Where the polynomials come from: fitted for this file, by least squares at 1500 Chebyshev nodes (3000 for the quotient),
-whose weights were raised where the relative error was largest until it was level (Lawson's method); then one
-coefficient after the other, the lowest first, was rounded to float32 and the rest fitted again. The error of each is
-given beside it. That of a whole function was measured at every 61st bit pattern of float32, in ulp: the distance from
-one float32 to the next at the right result, 2**-149 where that is subnormal.
+The polynomials were fitted for this file by least squares at 1500 Chebyshev nodes (3000 for the quotient). The weights
+were raised where the relative error was largest, until the error was level (Lawson's method). Then the coefficients
+were rounded to float32 one after the other, the lowest first, and the rest were fitted again. The error of each
+polynomial is given beside it. The error of each function was measured at every 61st bit pattern of float32, in ulp: the
+distance between neighbouring float32 numbers at the exact result, 2**-149 where that is subnormal.
 
-NaN gives NaN (which of them is not promised, as by no CPU); 0, -0, inf and subnormal numbers give the right result or
-limit, except where a docstring says otherwise.
+NaN gives NaN (with unspecified bits). 0, -0, inf and subnormal numbers give the right result or limit, unless a
+docstring says otherwise.
 """
 
 import math
@@ -48,7 +48,7 @@ def _plain_gelu(x: float) -> tuple[float, float]:
     return x * cdf, cdf + x * density
 
 
-# Name of a function -> the same for one finite number, and for ``log`` above 0.
+# Name of a function -> its definition for one finite number, which is above 0 for ``log``.
 PLAIN: dict[str, Any] = {
     "exp": lambda x: math.exp(min(x, 100.0)),  # Python raises where float64 overflows
     "log": math.log,
@@ -59,7 +59,7 @@ PLAIN: dict[str, Any] = {
     "relu": lambda x: (x, 1.0) if x > 0 else (0.0, 0.0),
 }
 
-# ln 2 in two parts: a whole number with up to 8 bits times the first, which has 16, is exact in float32's 24.
+# ln 2 in two parts. The first has 16 bits, so its product with an integer of 8 bits is exact in float32's 24.
 _LN2_HIGH = np.float32(round(math.log(2) * 2**16) / 2**16)
 _LN2_LOW = np.float32(math.log(2) - float(_LN2_HIGH))
 _LOG2_E = np.float32(1 / math.log(2))
@@ -75,7 +75,7 @@ _LOG = (
     -0.1662331074476242, 0.2000124603509903, -0.250008225440979, 0.3333333134651184,
 )  # fmt: skip
 # Φ(-a)·e^(a²/2) for 0 <= a <= 14.6 as a quotient, fitted by repeated linear fits, each weighted by the last divisor;
-# 0.25·2**-24. All are above 0, so that nothing cancels.
+# 0.25·2**-24. All coefficients are positive, so no digits cancel.
 _TAIL = (0.0040905470959842205, 0.04048033431172371, 0.18281270563602448, 0.43777400255203247, 0.5)
 _TAIL_DIVISOR = (
     0.01025336142629385, 0.10147561877965927, 0.4683462977409363, 1.2008278369903564, 1.6734328269958496, 1.0,
@@ -97,7 +97,7 @@ def _polynomial(x: Any, coefficients: Any) -> Any:
 
 @inline_kernel
 def _clamp(x: Any, low: float, high: float) -> Any:
-    """x where it is between the two, and NaN where it is NaN, which both comparisons let through."""
+    """Clamp x to low..high. NaN stays NaN, since each comparison with it is false."""
     above = maximum(splat(low), x)
     bound = splat(high)
     return select_less(bound, above, bound, above)
@@ -105,7 +105,7 @@ def _clamp(x: Any, low: float, high: float) -> Any:
 
 @inline_kernel
 def _reduce(x: Any) -> Any:
-    """(r, n) with x = r + n·ln 2 and n whole (Cody and Waite), so |r| <= ln(2)/2; for |x| up to 150."""
+    """Return (r, n) with x = r + n·ln 2, n an integer and |r| <= ln(2)/2 (Cody and Waite), for |x| up to 150."""
     n = round_to_integer(x * _LOG2_E)
     return fma(n, -_LN2_LOW, fma(n, -_LN2_HIGH, x)), n
 
@@ -118,14 +118,14 @@ def _expm1_reduced(r: Any) -> Any:
 
 @inline_kernel
 def _exp_scaled(r: Any, n: Any) -> Any:
-    """e^r·2**n for n from -157 to 95, rounded once also where it is subnormal: a last factor is taken out."""
+    """e^r·2**n for n from -157 to 95, rounded once even if subnormal: the last factor is 2**-32."""
     scale = power_of_two(n + 32.0)
     return fma(scale, _expm1_reduced(r), scale) * np.float32(2.0**-32)
 
 
 @inline_kernel
 def exp(x: Any) -> Any:
-    """e^x = e^r·2**n; 2**n in two factors, since n reaches from -150 to 128 and an exponent only from -126 to 127.
+    """e^x = e^r·2**n. 2**n is two factors: n is between -150 and 128, but an exponent between -126 and 127.
 
     Within 1.01 ulp.
     """
@@ -137,7 +137,7 @@ def exp(x: Any) -> Any:
 
 @inline_kernel
 def log(x: Any) -> Any:
-    """ln x = n·ln 2 + ln m for x = m·2**n, √½ <= m < √2. ln 0 = -inf; of a negative number NaN. Within 0.93 ulp."""
+    """ln x = n·ln 2 + ln m for x = m·2**n, √½ <= m < √2. ln 0 = -inf; a negative x gives NaN. Within 0.93 ulp."""
     tiny = splat(_TINY)
     m, n = split_exponent(select_less(x, tiny, x * np.float32(2.0**32), x))
     n = select_less(x, tiny, n - 32.0, n)
@@ -151,7 +151,7 @@ def log(x: Any) -> Any:
 
 @inline_kernel
 def sigmoid(x: Any) -> Any:
-    """σ(x) = 1/(1 + e^-x) = e^x/(1 + e^x), whichever has a power that cannot overflow. Within 2.4 ulp."""
+    """σ(x) = 1/(1 + e^-x) for x >= 0, else e^x/(1 + e^x), so no power overflows. Within 2.4 ulp."""
     r, n = _reduce(maximum(splat(-104.0), absolute(x) * -1.0))  # e^-104 is 0 in float32
     e = _exp_scaled(r, n)
     return select_less(x, splat(0.0), e, splat(1.0)) / (e + 1.0)
@@ -159,8 +159,8 @@ def sigmoid(x: Any) -> Any:
 
 @inline_kernel
 def tanh(x: Any) -> Any:
-    """tanh|x| = -d/(d + 2) for d = e^(-2|x|) - 1, of which d is found as (e^r - 1)·2**n + (2**n - 1): where n is 0,
-    the second is, and for smaller n it outweighs the first, so that d is accurate for every x. Within 2.5 ulp.
+    """tanh|x| = -d/(d + 2) with d = e^(-2|x|) - 1 = (e^r - 1)·2**n + (2**n - 1). For n = 0 the second term is 0; for
+    smaller n it is larger than the first. So d is accurate for every x. Within 2.5 ulp.
     """
     r, n = _reduce(maximum(splat(-20.0), absolute(x) * -2.0))  # tanh 10 is 1 in float32
     scale = power_of_two(n)
@@ -173,14 +173,14 @@ def tanh_gelu(x: Any) -> Any:
     """(y, slope) of GELU in the tanh form, y = x·(1 + tanh u)/2 with u = √(2/π)·(x + 0.044715 x³).
 
     (1 + tanh u)/2 = σ(2u), so y = x·σ(2u) and dy/dx = σ + x·σ′·2u′, where with e = e^(-2|u|) σ is 1/(1 + e) or
-    e/(1 + e), and σ′ = σ·(1 - σ) = e/(1 + e)² on both sides. What 2u is rounded by, e has 2|u| times: y is within
-    3 + 4|u| ulp (and 11·2**-149), so within 2.5 for x > 0, and the slope within 4 + 5|u|, but for -2 < x < 0, where it
-    crosses 0, within 8e-8.
+    e/(1 + e), and σ′ = σ·(1 - σ) = e/(1 + e)² on both sides. e multiplies the rounding error of 2u by 2|u|: y is
+    within 3 + 4|u| ulp (and 11·2**-149), and for x > 0 within 2.5. The slope is within 4 + 5|u| ulp. For -2 < x < 0,
+    where the slope crosses 0, it is within 8e-8.
 
-    Below -10.7 y is -0 and the slope 0, also at -inf (where the textbook has NaN), and at inf it is inf and 1.
+    Below -10.7, and at -inf, y is -0 and the slope 0 (the textbook has NaN at -inf). At inf they are inf and 1.
     """
     above = maximum(splat(-10.7), x)
-    inside = _clamp(x, -10.7, 10.7)  # so that no power of x overflows; e is 0 at the ends
+    inside = _clamp(x, -10.7, 10.7)  # no power of x overflows; e is 0 at the ends
     square = inside * inside
     twice_u = absolute(inside) * fma(square, _GELU_3, _GELU_1)
     r, n = _reduce(twice_u * -1.0)
@@ -195,11 +195,11 @@ def tanh_gelu(x: Any) -> Any:
 def gelu(x: Any) -> Any:
     """(y, slope) of the exact GELU, y = x·Φ(x), dy/dx = Φ + x·φ, for the standard normal Φ and its density φ.
 
-    Φ(-a) = e^(-a²/2)·R(a) with R between 1/2 and 1/(a·√(2π)), a quotient of polynomials; Φ(a) = 1 - Φ(-a). A rounding
-    error of a²/2 would be multiplied by a²/2 in the exponential, so an fma finds it and r takes it up. y is within
-    6 ulp, or 10 below -13, where Φ is subnormal; the slope within 6, but for -2 < x < 0, where it crosses 0, 1.2e-7.
+    Φ(-a) = e^(-a²/2)·R(a) with R between 1/2 and 1/(a·√(2π)), a quotient of polynomials; Φ(a) = 1 - Φ(-a). The
+    exponential would multiply a rounding error of a²/2 by a²/2, so an fma computes the error and r includes it. y is
+    within 6 ulp, or 10 below -13, where Φ is subnormal. The slope is within 6 ulp, for -2 < x < 0 within 1.2e-7.
 
-    Below -14.5 y is -0 and the slope 0, also at -inf (where the textbook has NaN), and at inf it is inf and 1.
+    Below -14.5, and at -inf, y is -0 and the slope 0 (the textbook has NaN at -inf). At inf they are inf and 1.
     """
     above = maximum(splat(-14.5), x)
     inside = _clamp(x, -14.5, 14.5)
@@ -215,6 +215,6 @@ def gelu(x: Any) -> Any:
 
 @inline_kernel
 def relu(x: Any) -> Any:
-    """(y, slope) of max(x, 0): y = x·slope, slope 1 above 0, else 0. At -inf y is NaN, as in the textbook."""
+    """(y, slope) of max(x, 0): y = x·slope; the slope is 1 for x > 0, else 0. At -inf y is NaN, as in the textbook."""
     slope = select_less(splat(0.0), x, splat(1.0), splat(0.0))
     return x * slope, slope

@@ -1,4 +1,4 @@
-"""The types of what Python hands to a kernel: what is read is taken as it is, what is written must be writeable."""
+"""The types of arguments that Python passes to a kernel. Inputs may be read-only; outputs must be writeable."""
 
 from typing import Any
 

@@ -1,7 +1,7 @@
-"""What npgpt asks of Numba and llvmlite by names that they keep to themselves, and may change in any version.
+"""All uses of private names of Numba and llvmlite, which may change in any version.
 
-The other files of this folder use these functions, and of Numba only what it documents for those who extend it. So a
-version that has changed is met here. An import of this file raises ImportError where a name has gone.
+The other files of this folder use these functions, and otherwise only Numba's documented extension API. So a change in
+Numba affects this file alone. Its import raises ImportError if a name is missing.
 """
 
 import threading
@@ -28,21 +28,21 @@ for _owner, _names in {
     if _gone := [name for name in _names if not hasattr(_owner, name)]:
         raise ImportError(f"this version of Numba has no {_owner.__name__}.{_gone[0]}")
 
-_config: Any = numba_config  # its names are made from the environment when it is imported
+_config: Any = numba_config  # its names are set from the environment at import
 
-# Types and values of LLVM: I64(3) is a constant, vector_of(I32, 4)(3) one with four lanes.
+# LLVM's types and values: I64(3) is a constant, vector_of(I32, 4)(3) a constant with four lanes.
 
 I1, I8, I32, I64, I128 = (ir.IntType(bits) for bits in (1, 8, 32, 64, 128))
 FLOAT, DOUBLE, VOID = ir.FloatType(), ir.DoubleType(), ir.VoidType()
 
 
 def vector_of(kind: Any, n: int) -> Any:
-    """The type of ``n`` numbers in one register, or in a few."""
+    """The type of a vector of ``n`` numbers, in one or several registers."""
     return ir.VectorType(kind, n)
 
 
 def repeat(builder: Any, value: Any, n: int) -> Any:
-    """One number in each of ``n`` lanes."""
+    """Broadcast a number to ``n`` lanes."""
     nothing = ir.Constant(vector_of(value.type, n), ir.Undefined)
     first = builder.insert_element(nothing, value, I32(0))
     return builder.shuffle_vector(first, nothing, vector_of(I32, n)(0))
@@ -55,25 +55,25 @@ def call_llvm(builder: Any, name: str, result: Any, *args: Any) -> Any:
 
 
 def call_address(builder: Any, address: Any, result: Any, *args: Any) -> Any:
-    """Call a C function by its address, a number."""
+    """Call a C function by its address, which is an integer."""
     kind = ir.FunctionType(result, [arg.type for arg in args])
     return builder.call(builder.inttoptr(address, kind.as_pointer()), args)
 
 
 def slot(builder: Any, kind: Any) -> Any:
-    """The address of memory for one value, which LLVM keeps in a register if it can."""
+    """Allocate memory for one value, which LLVM keeps in a register if possible; return its address."""
     return alloca_once(builder, kind)
 
 
 @contextmanager
 def counting(builder: Any, n: Any) -> Iterator[Any]:
-    """``with counting(builder, n) as k``: what is emitted inside runs for k = 0, 1, ..., n - 1."""
+    """Emit a loop: code emitted inside ``with counting(builder, n) as k`` runs for k = 0, 1, ..., n - 1."""
     with for_range(builder, n) as loop:
         yield loop.index
 
 
 def define_operator(symbol: Any, cases: Any, generate: Callable[..., Any]) -> None:
-    """Give an operator of Python a meaning in kernels: for these signatures, the code that ``generate`` emits."""
+    """Define a Python operator in kernels: for these signatures, ``generate`` emits its code."""
     infer_global(symbol)(type("Cases", (ConcreteTemplate,), {"cases": tuple(cases)}))
     for case in cases:
         lower_builtin(symbol, *case.args)(generate)
@@ -83,32 +83,32 @@ _compiling = threading.RLock()
 
 
 def compile_once(dispatcher: Any, kinds: tuple[Any, ...]) -> None:
-    """Let a jitted function have one form, for these types: made at its first call, or by its ``compile_form()``."""
+    """Restrict a jitted function to one form, for these types, compiled at its first call or by ``compile_form()``."""
 
     def compile_form(*arguments: Any, **_: Any) -> Any:
         with _compiling:
-            if not dispatcher.overloads:  # no other thread was first
+            if not dispatcher.overloads:  # no other thread has compiled it
                 dispatcher.compile(kinds)
                 dispatcher.disable_compile()
-        return dispatcher.overloads[kinds].entry_point  # which is then called with the arguments
+        return dispatcher.overloads[kinds].entry_point  # Numba then calls it with the arguments
 
     dispatcher._compile_for_args = dispatcher.compile_form = compile_form  # Numba calls it when no form fits
 
 
 def call_type(kernel: Any, typing_context: Any, kinds: tuple[Any, ...]) -> Any:
-    """The signature of a kernel, given as the type of an argument, when another one calls it with these types."""
+    """Return the signature of a kernel, given as an argument's type, for a call with these types."""
     return kernel.get_call_type(typing_context, kinds, {})
 
 
 def c_function(
     context: Any, builder: Any, kernel: Any, signature: Any, kinds: list[Any], unpack: Callable[..., list[Any]]
 ) -> Any:
-    """A C function that calls a kernel, and returns whether it raised.
+    """Emit a C function that calls a kernel and returns whether it raised.
 
     Args
-        signature: what ``call_type`` said.
-        kinds: the types of the parameters of the C function.
-        unpack: emits, with ``unpack(builder, *parameters)``, what the kernel is called with.
+        signature: the result of ``call_type``.
+        kinds: the types of the C function's parameters.
+        unpack: ``unpack(builder, *parameters)`` emits code and returns the arguments for the kernel.
     """
     compiled = kernel.dispatcher.get_compile_result(signature)
     context.active_code_library.add_linking_library(compiled.library)
@@ -123,7 +123,7 @@ def c_function(
 
 
 def watch_compilation(started: Callable[[str], None], ended: Callable[[], None]) -> None:
-    """Call ``started`` with the name of a function's module when Numba compiles it, and ``ended`` afterwards."""
+    """Call ``started`` with a function's module name before Numba compiles the function, and ``ended`` afterwards."""
 
     class Watcher(Listener):
         def on_start(self, event: Any) -> None:
@@ -138,7 +138,7 @@ def watch_compilation(started: Callable[[str], None], ended: Callable[[], None])
 
 @contextmanager
 def caching_in(folder: Path | None) -> Iterator[None]:
-    """Let functions that are jitted inside keep their machine code in a folder."""
+    """Cache the machine code of functions that are jitted inside in a folder."""
     theirs, _config.CACHE_DIR = _config.CACHE_DIR, str(folder or "")
     try:
         yield
@@ -147,40 +147,40 @@ def caching_in(folder: Path | None) -> Iterator[None]:
 
 
 def jit_disabled() -> bool:
-    """Whether NUMBA_DISABLE_JIT is set: functions stay Python's."""
+    """Return whether NUMBA_DISABLE_JIT is set, so that functions run in Python."""
     return bool(_config.DISABLE_JIT)
 
 
 def bounds_checked() -> bool:
-    """Whether NUMBA_BOUNDSCHECK is set: an index out of bounds raises."""
+    """Return whether NUMBA_BOUNDSCHECK is set, so that an index out of bounds raises."""
     return bool(_config.BOUNDSCHECK)
 
 
 def cpu_asked_for() -> dict[str, str | None]:
-    """What NUMBA_CPU_NAME and NUMBA_CPU_FEATURES say, by these names."""
+    """Return the values of NUMBA_CPU_NAME and NUMBA_CPU_FEATURES, by these names."""
     return {"NUMBA_CPU_NAME": _config.CPU_NAME, "NUMBA_CPU_FEATURES": _config.CPU_FEATURES}
 
 
 def host_cpu() -> str:
-    """LLVM's name of this machine's CPU."""
+    """Return LLVM's name of this machine's CPU."""
     return str(binding.get_host_cpu_name())
 
 
 def machine() -> str:
-    """What this process runs on: "x86_64", "aarch64", ..."""
+    """Return the architecture of this process: "x86_64", "aarch64", ..."""
     return str(binding.get_process_triple().split("-")[0])
 
 
 def llvm_version() -> str:
-    """The version of the LLVM within llvmlite."""
+    """Return the version of the LLVM within llvmlite."""
     return ".".join(map(str, binding.llvm_version_info))
 
 
 def assembly(code: str) -> str:
-    """The machine instructions that LLVM makes of code in its own language, for the CPU that Numba compiles for."""
+    """Compile LLVM code to assembly, for the CPU that Numba compiles for."""
     name, features = _config.CPU_NAME, _config.CPU_FEATURES
     if features is None:
-        # Numba adds this machine's features to another CPU's name; a name that was asked for is taken at its word here.
+        # Numba adds this machine's features to a given CPU name; here a given name has only its own features.
         features = "" if name else binding.get_host_cpu_features().flatten()
     binding.initialize_native_target()
     binding.initialize_native_asmprinter()

@@ -1,21 +1,20 @@
-"""One pool of threads for all kernels: chunks of a job are handed to whoever is free.
+"""One thread pool for all kernels: free threads claim the chunks of a job.
 
-``plain_launch`` says what is done. Each chunk writes what no other one touches, or its own partial sum, which one
-thread then adds up in chunk order. So the bits do not depend on the number of threads, nor on which thread did which
-chunk, and a thread that comes late, or that the system has put aside, costs nothing but its share.
+``plain_launch`` defines the result. A chunk writes memory that no other chunk touches, or its own partial sum; one
+thread then adds the partial sums in chunk order. So the bits do not depend on the number of threads, nor on which
+thread ran which chunk. A late or suspended thread costs only its own share of the work.
 
-Why not ``prange``? Its pools differ from platform to platform: OpenMP's aborts the process after a fork, the one that
-every platform has aborts it when two Python threads call at once and takes 100 µs a call, and both wait for every
-thread, however late, on a machine that has other work. Here a call costs about 1 µs, the workers are Python threads
-that run one kernel (``_work``) for as long as they live, and each kernel is compiled once, in one form.
+Why not ``prange``? Its pools depend on the platform. OpenMP's pool aborts the process after a fork. The workqueue pool,
+which every platform has, aborts when two Python threads call at once, and takes 100 µs a call. Both wait for all
+threads, even late ones, on a busy machine. Here a call takes about 1 µs, each worker is a Python thread that runs one
+kernel (``_work``) until the pool stops, and each kernel is compiled once, in one form.
 
-The protocol, on words of one array, each on a cache line of its own: the caller takes LOCK, writes what is to be
-called, and sets LEFT to the number of chunks. Whoever subtracts 1 from LEFT and finds that it was above 0 has claimed a
-chunk, and until it has added 1 to FINISHED the job cannot end: so what it reads of the job is right, however late it
-comes. A worker that has found nothing for a while adds 1 to SLEEPING and waits for a token; a caller that finds
-sleepers writes as many tokens. (They go through an eventfd where there is one: Linux starts who waits for a pipe on the
-core of the one who writes to it.) A worker that finds itself on the caller's core moves away: a system may leave two
-threads that never sleep on one core for seconds, beside one that is idle.
+The protocol uses the words of one array, each on a separate cache line. The caller takes LOCK, writes the job, and sets
+LEFT to the number of chunks. A thread claims a chunk by subtracting 1 from LEFT while it is above 0. The job cannot end
+before this thread adds 1 to FINISHED, so a late thread still reads the right job. A worker without work for some time
+adds 1 to SLEEPING and waits for a token. A caller that finds sleepers writes one token for each. (Tokens go through an
+eventfd if there is one: Linux starts a pipe's reader on the writer's core.) A worker on the caller's core moves to
+another one: a system may leave two threads that never sleep on one core for seconds, while another core is idle.
 """
 
 import atexit
@@ -44,34 +43,34 @@ from npgpt.machine.atomics import (
 from npgpt.machine.compile import entry, kernel
 from npgpt.machine.kinds import INT, POOL
 
-LINE = 8  # int64 on a cache line
+LINE = 8  # int64 words in a cache line
 LOCK, LEFT, FINISHED, SLEEPING, BODY, ARGUMENTS, CHUNKS, RAISED, THREADS = (LINE * i for i in range(9))
 READ, WRITE, YIELD, TAKE_FROM, GIVE_TO, TOKEN, CORE, GET_CORE, SET_CORES = (LINE * i for i in range(9, 18))
-SELF = LINE * 18  # the address of the words
-TOKENS = LINE * 19  # where tokens are written from, and on the next line read to
-CORES, OTHERS = LINE * 21, LINE * 23  # sets of cores, a bit each: all that this process may use, and but the caller's
+SELF = LINE * 18  # the address of this array
+TOKENS = LINE * 19  # the tokens to write; the next line receives the tokens read
+CORES, OTHERS = LINE * 21, LINE * 23  # bit sets: all cores that this process may use; those without the caller's
 WORDS = LINE * 25
-SPINS = 20_000  # looks at LEFT before a worker sleeps, about 0.5 ms: longer than Python takes between kernels
-PATIENCE = 2000  # looks at a word before a waiting thread offers its core to others, again and again
+SPINS = 20_000  # polls of LEFT before a worker sleeps, about 0.5 ms: longer than Python takes between kernels
+PATIENCE = 2000  # polls between two offers of the core to other threads
 MAX_THREADS = 64
-SET_WORDS = 16  # of a set of cores: 1,024 of them
+SET_WORDS = 16  # words of a bit set of 1,024 cores
 
 
 def plain_launch(n_chunks: int, body: Any, *arguments: Any) -> None:
-    """Do all chunks of a job, one after the other, as thread 0."""
+    """Run all chunks of a job, one after the other, as thread 0."""
     for chunk in range(n_chunks):
         body(0, chunk, *arguments)
 
 
 @kernel
 def launch(pool: Any, n_chunks: int, body: int, arguments: int) -> None:
-    """Do all chunks of a job, with the workers' help if there are several: ``launch(pool, n, *job(body, arguments))``.
+    """Run all chunks of a job on all threads: ``launch(pool, n, *job(body, arguments))``.
 
     Raises
-        IndexError if a chunk raised, as a bounds check does (NUMBA_BOUNDSCHECK=1).
+        IndexError if a chunk raised, for example by a bounds check (NUMBA_BOUNDSCHECK=1).
     """
     looks = 0
-    while not compare_and_swap(pool, LOCK, 0, 1):  # another Python thread has a job under way
+    while not compare_and_swap(pool, LOCK, 0, 1):  # a job of another Python thread is running
         looks += 1
         _wait(pool, looks)
     raised, mode = 0, standard_floats()
@@ -85,7 +84,7 @@ def launch(pool: Any, n_chunks: int, body: int, arguments: int) -> None:
         atomic_store(pool, LEFT, n_chunks)
         if atomic_load(pool, SLEEPING) > 0:
             n = exchange(pool, SLEEPING, 0)
-            pool[TOKENS] = n  # what an eventfd takes: a number of 8 bytes; a pipe takes any n bytes
+            pool[TOKENS] = n  # an eventfd takes a number of 8 bytes, a pipe takes any n bytes
             call_c(pool[WRITE], pool[GIVE_TO], pool[SELF] + 8 * TOKENS, 8 if pool[TOKEN] == 8 else n)
         _do_chunks(pool, 0)
         looks = 0
@@ -101,7 +100,7 @@ def launch(pool: Any, n_chunks: int, body: int, arguments: int) -> None:
 
 @kernel
 def _do_chunks(pool: Any, thread: int) -> int:
-    """Claim chunks and do them until none is left; returns how many that were."""
+    """Claim and run chunks until none is left; return their number."""
     done = 0
     while atomic_load(pool, LEFT) > 0:
         left = atomic_add(pool, LEFT, -1)
@@ -116,7 +115,7 @@ def _do_chunks(pool: Any, thread: int) -> int:
 
 @kernel
 def _retire(pool: Any) -> None:
-    """Let the workers end. Under the lock: nobody may write a token afterwards, to a file that is closed by then."""
+    """Let the workers end. The lock ensures that no caller writes a token to a closed file afterwards."""
     looks = 0
     while not compare_and_swap(pool, LOCK, 0, 1):
         looks += 1
@@ -134,7 +133,7 @@ def _wait(pool: Any, looks: int) -> None:
 
 @entry(POOL, INT)
 def _work(pool: Any, thread: int) -> None:
-    """A worker's life: until the pool has fewer threads than its number."""
+    """Run a worker until the pool has no more than ``thread`` threads."""
     standard_floats()
     looks = 0
     while atomic_load(pool, THREADS) > thread:
@@ -151,13 +150,13 @@ def _work(pool: Any, thread: int) -> None:
 
 @kernel
 def _core(pool: Any) -> int:
-    """The number of the core that this thread runs on; -1 where the system does not tell."""
+    """Return the number of this thread's core; -1 if the system has no such call."""
     return call_c(pool[GET_CORE], 0, 0, 0) if pool[GET_CORE] else -1
 
 
 @kernel
 def _move_away(pool: Any, core: int) -> None:
-    """Leave a core to the caller, if there are others."""
+    """Move this thread away from the caller's core, if there are other cores."""
     left = 0
     for word in range(SET_WORDS):
         cores = pool[CORES + word]
@@ -171,7 +170,7 @@ def _move_away(pool: Any, core: int) -> None:
 
 @kernel
 def _sleep(pool: Any, thread: int) -> None:
-    """Wait for a token, unless there is work after all. Who was counted as a sleeper must take what is meant for it."""
+    """Wait for a token, unless work has arrived. A thread that a caller counted as a sleeper must take its token."""
     atomic_add(pool, SLEEPING, 1)
     while atomic_load(pool, LEFT) > 0 or atomic_load(pool, THREADS) <= thread:
         sleeping = atomic_load(pool, SLEEPING)
@@ -183,7 +182,7 @@ def _sleep(pool: Any, thread: int) -> None:
 
 
 class Pool:
-    """The threads of this process: the one that calls, and workers, which are started when they are first needed."""
+    """The threads of this process: the calling one and the workers, which ``start`` creates."""
 
     def __init__(self, n_threads: int) -> None:
         self.n_threads = n_threads
@@ -209,14 +208,14 @@ class Pool:
         else:
             self.ends, self.words[TOKEN] = os.pipe(), 1
         self.words[[TAKE_FROM, GIVE_TO]] = self.ends
-        _work.compile_form()  # by one thread, before several ask for it
+        _work.compile_form()  # here, before several threads need it
         for number in range(1, self.n_threads):
             worker = threading.Thread(target=_work, args=(self.words, number), name=f"npgpt-{number}", daemon=True)
             worker.start()
             self.workers.append(worker)
 
     def stop(self) -> None:
-        """End the workers. A kernel that another Python thread calls meanwhile is done by that thread alone."""
+        """End the workers. Kernels that other Python threads call meanwhile run without workers."""
         _retire(self.words)
         if self.workers:
             n = len(self.workers)
@@ -229,7 +228,7 @@ class Pool:
 
 
 def _addresses() -> list[int]:
-    """Where the C library has the functions that the kernels call; 0 for what it does not have."""
+    """Return the addresses of the C functions that the kernels call; 0 for a missing one."""
     if sys.platform == "win32":
         library = ctypes.CDLL("ucrtbase")
         functions = [library._read, library._write, ctypes.windll.kernel32.SwitchToThread]
@@ -248,7 +247,7 @@ _starting = threading.Lock()
 
 
 def pool() -> NDArray[np.int64]:
-    """The words that a kernel with chunks takes first. Starts the workers at the first call, and after a fork."""
+    """Return the words that a kernel with chunks takes first. The first call, also after a fork, starts workers."""
     if _pool is None:
         set_num_threads(get_num_threads())
         assert _pool is not None
@@ -256,7 +255,7 @@ def pool() -> NDArray[np.int64]:
 
 
 def default_num_threads() -> int:
-    """What NPGPT_NUM_THREADS says, else the number of cores that this process may use."""
+    """Return NPGPT_NUM_THREADS if it is set, else the number of cores that this process may use."""
     said = os.environ.get("NPGPT_NUM_THREADS", "")
     if said:
         if not said.isdecimal():
@@ -267,7 +266,7 @@ def default_num_threads() -> int:
 
 
 def set_num_threads(n: int) -> None:
-    """Let kernels use ``n`` threads, the calling one among them. Results do not depend on it, to the last bit.
+    """Set the number of threads for kernels, the calling one included. Results are the same to the last bit.
 
     Raises
         ConfigError if n is not in 1 to 64.
@@ -286,12 +285,12 @@ def set_num_threads(n: int) -> None:
 
 
 def get_num_threads() -> int:
-    """The number of threads that kernels use."""
+    """Return the number of threads that kernels use."""
     return _pool.n_threads if _pool else _after_fork or default_num_threads()
 
 
 def _forget_after_fork() -> None:
-    """A child process has none of the workers; it starts its own when it needs them."""
+    """Forget the pool in a child process, which has no workers yet."""
     global _pool, _after_fork, _starting
     _after_fork = _pool.n_threads if _pool else _after_fork
     _pool, _starting = None, threading.Lock()

@@ -1,10 +1,10 @@
-"""The register tile of the matrix product, and the packing that feeds it: emitted as LLVM's portable vector code.
+"""The register tile of the matrix product and the packing of its operands, emitted as LLVM's portable vector code.
 
-A tile is R rows and W columns of the product, ``plain_matmul`` in ``kernels/matmul.py``; its operands lie packed, as
-``a[k, R]`` and ``b[k, W]``. All of its ``c`` stays in registers for the whole loop over k. With 12 x 32 numbers in 24
+A tile is R rows and W columns of the product (``plain_matmul`` in ``kernels/matmul.py``). Its operands are packed as
+``a[k, R]`` and ``b[k, W]``. The tile of ``c`` stays in registers for the whole loop over k. With 12 x 32 numbers in 24
 registers of 16 lanes, each step takes 2 loads and 12 broadcasts for 24 fused multiply-adds; a plain loop takes 2 loads
-and a store for each. Which tile is best depends on how many vector registers a CPU has, and how wide they are; the
-numbers do not: each c[r, w] is one chain of fused multiply-adds in the order of k, whatever the tile.
+and a store for each. The best tile depends on the number and the width of a CPU's vector registers. The results do not:
+with every tile, each c[r, w] is one chain of fused multiply-adds in the order of k.
 """
 
 import functools
@@ -34,12 +34,12 @@ class Tile:
 WIDE = Tile("AVX-512: 12 x 32", 12, 16)  # 24 of 32 registers for c
 MIDDLE = Tile("AVX2: 6 x 16", 6, 8)  # 12 of 16
 NEON = Tile("NEON: 8 x 8", 8, 4)  # 16 of 32
-NARROW = Tile("plain: 4 x 8", 4, 4)  # 8 of 16; and where there is no vector unit, less code
+NARROW = Tile("plain: 4 x 8", 4, 4)  # 8 of 16; less code for a CPU without a vector unit
 
 
 @functools.cache
 def chosen_tile() -> Tile:
-    """The tile for the CPU that Numba compiles for, by what LLVM makes of a fused multiply-add of 16 numbers there."""
+    """Return the tile for the CPU that Numba compiles for, by the instructions that LLVM gives a vector fma there."""
     vector = "<16 x float>"
     code = (
         f"declare {vector} @llvm.fma.v16f32({vector}, {vector}, {vector})\n"
@@ -59,19 +59,19 @@ _VECTOR, _INDEX = vector_of(FLOAT, TILE_LANES), vector_of(I32, TILE_LANES)
 
 
 def _move(builder: Any, pointer: Any, items: Any, kind: Any = FLOAT) -> Any:
-    """A pointer to what lies ``items`` numbers further on."""
+    """Move a pointer by ``items`` numbers."""
     return pointer_to(builder, pointer, I64(items) if isinstance(items, int) else items, kind)
 
 
 def _row(builder: Any, pointer: Any, stride: Any, row: int, n_rows: Any) -> Any:
-    """A pointer to row ``row``, or to the last row that there is: rows beyond are read and written in its place."""
+    """Return a pointer to row ``row``, or to the last row if ``row`` is beyond it."""
     last = builder.sub(n_rows, I64(1))
     inside = builder.icmp_signed("<", I64(row), n_rows)
     return _move(builder, pointer, builder.mul(builder.select(inside, I64(row), last), stride))
 
 
 def _masks(builder: Any, n_columns: Any) -> list[Any]:
-    """For both registers of a row, which lanes are columns that there are."""
+    """Return the mask of each of a row's two registers: which lanes are existing columns."""
     masks = []
     for v in range(2):
         left = builder.trunc(builder.sub(n_columns, I64(v * TILE_LANES)), I32)
@@ -84,14 +84,14 @@ def multiply_tile(
     builder: Any, packed: Any, a: Any, b: Any, b_row: Any, n_k: Any,
     c: Any, at: Any, stride: Any, n_rows: Any, n_columns: Any, add: Any,
 ) -> None:  # fmt: skip
-    """``c[r, w] = Σ_k a[k, r]·b[k, w]``, or ``+=`` (the chain goes on from what is there) if ``add`` is not 0.
+    """``c[r, w] = Σ_k a[k, r]·b[k, w]``, or ``+=`` (the chain continues from c) if ``add`` is not 0.
 
     Args
-        packed: the memory in which the panels of a and b begin at the items ``a`` and ``b``.
+        packed: the memory with the panels of a and b, which begin at the items ``a`` and ``b``.
         b_row: items from one k to the next in b, at least TILE_COLUMNS; in a it is TILE_ROWS.
-        c, at, stride: the array of the output, the item of its first number, items from row to row.
-        n_rows, n_columns: how many there are; at least 1, at most TILE_ROWS and TILE_COLUMNS. A tile that is cut off
-            below is computed whole; its rows from n_rows on land on the last row before that is written itself.
+        c, at, stride: the output array, the item of the first output, items from row to row.
+        n_rows, n_columns: the size of the output, at least 1 each, at most TILE_ROWS and TILE_COLUMNS. All TILE_ROWS
+            rows are computed; the surplus ones are stored at the last row, which is stored after them.
     """
     a, b = _move(builder, packed, a), _move(builder, packed, b)
     c = _move(builder, c, at)
@@ -105,7 +105,7 @@ def _tile(
     builder: Any, vectors: int, a: Any, b: Any, b_row: Any, n_k: Any,
     c: Any, stride: Any, n_rows: Any, n_columns: Any, add: Any,
 ) -> None:  # fmt: skip
-    """The tile with one or two registers a row: one, where the matrix ends within the first."""
+    """Emit the tile with one or two registers a row; one suffices if the matrix ends within it."""
     whole = builder.icmp_signed("==", n_columns, I64(vectors * TILE_LANES))
     masks = _masks(builder, n_columns)
     cells = [(row, v) for row in range(TILE_ROWS) for v in range(vectors)]
@@ -115,7 +115,7 @@ def _tile(
         rows = [_row(builder, c, stride, row, n_rows) for row in range(TILE_ROWS)]
         return {(row, v): _move(builder, rows[row], v * TILE_LANES, _VECTOR) for row, v in cells}
 
-    for place in places().values():  # the rows of c, which are needed at the end: 2 % of a product with a wide c
+    for place in places().values():  # the end needs the rows of c; this saves 2 % of a product with a wide c
         prefetch_address(builder, place)
     zero = _VECTOR(0.0)
     with builder.if_else(builder.icmp_signed("!=", add, I64(0))) as (continued, fresh):
@@ -144,7 +144,7 @@ def _tile(
 
     with builder.if_else(whole) as (all_columns, some):
         with all_columns:
-            for cell, place in reversed(places().items()):  # the last row that there is is written last
+            for cell, place in reversed(places().items()):  # the last existing row is stored last
                 builder.store(builder.load(sums[cell]), place, align=4)
         with some:
             for cell, place in reversed(places().items()):
@@ -158,15 +158,15 @@ def transpose_block(
 ) -> None:
     """``target[to + k·step + r] = source[at + r·stride + k]`` for r and k below the lanes of a register.
 
-    Rows from ``n_rows`` on are copies of the last one. In registers: in round i, every register is joined with the one
-    2**i further, in log₂ lanes rounds, where lane by lane one would take lanes² loads and stores.
+    Rows from ``n_rows`` on are copies of the last one. The transpose stays in registers: round i shuffles each register
+    with the one 2**i further. It takes log₂ lanes rounds; lane by lane it would take lanes² loads and stores.
     """
     origin, target = _move(builder, source, at), _move(builder, target, to)
     places = [_row(builder, origin, stride, row, n_rows) for row in range(TILE_LANES)]
     rows = [builder.load(_move(builder, place, 0, _VECTOR), align=4) for place in places]
     width = 1
     while width < TILE_LANES:
-        # Of two rows `width` apart: blocks of `width` lanes change places across the diagonal.
+        # Two rows `width` apart swap blocks of `width` lanes across the diagonal.
         upper, lower = [], []
         for lane in range(TILE_LANES):
             block, inside = divmod(lane, width)

@@ -1,12 +1,12 @@
-"""Sixteen float32 numbers at a time: a type for kernels, with operators, and what else the hot loops need.
+"""A vector type of sixteen float32 numbers for kernels, with operators and functions for the hot loops.
 
-Why not leave it to the compiler? A sum that it may not reorder is not vectorised, and one that it may reorder has other
-bits on every CPU. Here the sixteen lanes are part of the program: a CPU with AVX-512 does them in one instruction, one
-with AVX2 in two, an old one in four or sixteen, and each of them gives the same bits. Products are only ever fused with
-sums where ``fma`` says so, for the same reason (where there is no such instruction, the C library computes it).
+Why not leave this to the compiler? The compiler does not vectorise a sum whose order is fixed; a reordered sum has
+different bits on each CPU. Here the sixteen lanes are part of the program. A CPU with AVX-512 needs one instruction,
+one with AVX2 two, an old one four or sixteen, and all give the same bits. For the same reason a product is fused with a
+sum only by ``fma`` (on a CPU without that instruction, the C library computes it).
 
-``load`` and ``store`` check nothing, as all in ``bits.py``. A number mixed with lanes is rounded to float32, and
-repeated.
+``load`` and ``store`` check no bounds, like all functions of ``bits.py``. A number mixed with lanes is rounded to
+float32 and broadcast.
 """
 
 import operator
@@ -25,11 +25,11 @@ _NUMBERS = list(range(LANES))
 
 
 class Lanes(types.Type):
-    """The type of sixteen numbers in a kernel."""
+    """The Numba type of sixteen numbers."""
 
 
 lanes = Lanes("float32x16")
-double_lanes = Lanes("float64x16")  # for sums that float32 could not hold
+double_lanes = Lanes("float64x16")  # for sums of squares, which may overflow float32
 
 
 @extending.register_model(Lanes)
@@ -39,12 +39,12 @@ class _LanesModel(extending.models.PrimitiveModel):
 
 
 def _repeat(builder: Any, value: Any) -> Any:
-    """A number in every lane; what is lanes stays."""
+    """Broadcast a number to all lanes; return lanes unchanged."""
     return value if value.type == _VECTOR else repeat(builder, value, LANES)
 
 
 def _define(instruction: str, *symbols: Any) -> None:
-    """``a + b`` and ``a += b``, say, for lanes, and for lanes and a number."""
+    """Define operators, such as + and +=, for lanes with lanes and for lanes with a number."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return getattr(builder, instruction)(*(_repeat(builder, arg) for arg in args))
@@ -62,13 +62,13 @@ _define("fdiv", operator.truediv, operator.itruediv)
 
 @emits(lanes, types.float32)
 def splat(builder: Any, value: Any) -> Any:
-    """A number in every lane."""
+    """Broadcast a number to all lanes."""
     return _repeat(builder, value)
 
 
 @emits(lanes, ARRAY, INT)
 def load(builder: Any, array: Any, offset: Any) -> Any:
-    """The 16 numbers from ``array[offset]`` on."""
+    """Load the 16 numbers from ``array[offset]`` on."""
     return builder.load(pointer_to(builder, array, offset, _VECTOR), align=4)
 
 
@@ -79,14 +79,14 @@ def store(builder: Any, array: Any, offset: Any, value: Any) -> None:
 
 
 def _first(builder: Any, count: Any) -> Any:
-    """Which lanes are below a count."""
+    """Return the mask of the lanes below a count."""
     count = _repeat(builder, builder.trunc(count, I32))
     return builder.icmp_signed("<", _INTS(_NUMBERS), count)
 
 
 @emits(lanes, ARRAY, INT, INT, types.float32)
 def load_some(builder: Any, array: Any, offset: Any, count: Any, fill: Any) -> Any:
-    """The ``count`` numbers (0 to 16) from ``array[offset]`` on; ``fill`` in the lanes behind them."""
+    """Load ``count`` numbers (0 to 16) from ``array[offset]`` on; the other lanes are ``fill``."""
     pointer = pointer_to(builder, array, offset, _VECTOR)
     fill = _repeat(builder, fill)
     return call_llvm(builder, "llvm.masked.load.v16f32.p0", _VECTOR, pointer, I32(4), _first(builder, count), fill)
@@ -101,7 +101,7 @@ def store_some(builder: Any, array: Any, offset: Any, count: Any, value: Any) ->
 
 @intrinsic
 def fma(typing_context: Any, a: Any, b: Any, c: Any) -> Any:
-    """a·b + c, rounded once; each of them lanes or a number."""
+    """a·b + c, rounded once; each argument is lanes or a number."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return call_llvm(builder, "llvm.fma.v16f32", _VECTOR, *(_repeat(builder, arg) for arg in args))
@@ -111,43 +111,43 @@ def fma(typing_context: Any, a: Any, b: Any, c: Any) -> Any:
 
 @emits(lanes, lanes)
 def sqrt(builder: Any, value: Any) -> Any:
-    """The square root, rounded as IEEE 754 says."""
+    """The square root, correctly rounded (IEEE 754)."""
     return call_llvm(builder, "llvm.sqrt.v16f32", _VECTOR, value)
 
 
 @emits(lanes, lanes)
 def absolute(builder: Any, value: Any) -> Any:
-    """Without the sign."""
+    """The absolute value."""
     return call_llvm(builder, "llvm.fabs.v16f32", _VECTOR, value)
 
 
 @emits(lanes, lanes, lanes)
 def copysign(builder: Any, value: Any, sign: Any) -> Any:
-    """The first, with the sign of the second."""
+    """``value`` with the sign of ``sign``."""
     return call_llvm(builder, "llvm.copysign.v16f32", _VECTOR, value, sign)
 
 
 @emits(lanes, lanes, lanes, lanes, lanes)
 def select_less(builder: Any, a: Any, b: Any, then: Any, otherwise: Any) -> Any:
-    """Lane by lane, ``then`` where a < b, else ``otherwise`` (also where a or b is NaN)."""
+    """In each lane, ``then`` if a < b, else ``otherwise`` (also if a or b is NaN)."""
     return builder.select(builder.fcmp_ordered("<", a, b), then, otherwise)
 
 
 @emits(lanes, lanes, lanes)
 def maximum(builder: Any, a: Any, b: Any) -> Any:
-    """The larger; ``b`` where one of them is NaN."""
+    """The larger number; ``b`` if a or b is NaN."""
     return builder.select(builder.fcmp_ordered(">", a, b), a, b)
 
 
 @emits(lanes, lanes)
 def round_to_integer(builder: Any, value: Any) -> Any:
-    """The nearest whole number, halves to the even one."""
+    """The nearest integer, with halves to the even one."""
     return call_llvm(builder, "llvm.rint.v16f32", _VECTOR, value)
 
 
 @emits(lanes, lanes)
 def power_of_two(builder: Any, exponent: Any) -> Any:
-    """2**n for a whole number n from -126 to 127, as its bits: n + 127 in the place of the exponent."""
+    """2**n for an integer n from -126 to 127, made from its bits: n + 127 in the exponent field."""
     n = builder.add(builder.fptosi(exponent, _INTS), _INTS(127))
     return builder.bitcast(builder.shl(n, _INTS(23)), _VECTOR)
 
@@ -156,14 +156,14 @@ def power_of_two(builder: Any, exponent: Any) -> Any:
 def split_exponent(builder: Any, value: Any) -> Any:
     """(m, n) with value = m·2**n and √½ <= m < √2, for a normal number above 0."""
     bits = builder.bitcast(value, _INTS)
-    above = builder.sub(bits, _INTS(0x3F3504F3))  # the bits of √½: what is above it, in steps of 2**23, is n
+    above = builder.sub(bits, _INTS(0x3F3504F3))  # the bits of √½; n is the number of steps of 2**23 above it
     n = builder.ashr(above, _INTS(23))
     m = builder.sub(bits, builder.shl(n, _INTS(23)))
     return [builder.bitcast(m, _VECTOR), builder.sitofp(n, _VECTOR)]
 
 
 def _reduce(builder: Any, value: Any, join: Any) -> Any:
-    """Halves joined until one number is left: the same tree on every CPU."""
+    """Join halves until one number is left: the same tree on every CPU."""
     width = LANES // 2
     while width:
         mask = [(lane + width) % LANES for lane in range(LANES)]
@@ -174,26 +174,26 @@ def _reduce(builder: Any, value: Any, join: Any) -> Any:
 
 @emits(types.float32, lanes)
 def sum_lanes(builder: Any, value: Any) -> Any:
-    """The sum of the lanes: lane i with lane i + 8, then i + 4, i + 2, i + 1."""
+    """The sum of the lanes: lane i plus lane i + 8, then i + 4, i + 2, i + 1."""
     return _reduce(builder, value, builder.fadd)
 
 
 @emits(double_lanes)
 def no_squares(builder: Any) -> Any:
-    """What ``add_squares`` starts from."""
+    """The zero that ``add_squares`` starts from."""
     return _DOUBLES(0.0)
 
 
 @emits(double_lanes, double_lanes, lanes)
 def add_squares(builder: Any, totals: Any, value: Any) -> Any:
-    """``totals + value**2`` in float64, where the square of a float32 is exact: so fused or not, it is the same."""
+    """``totals + value**2`` in float64. The square of a float32 is exact there, so fusing changes no bit."""
     wide = builder.fpext(value, _DOUBLES)
     return builder.fadd(totals, builder.fmul(wide, wide))
 
 
 @emits(types.float64, double_lanes)
 def sum_squares(builder: Any, totals: Any) -> Any:
-    """The sum of what ``add_squares`` has made, as ``sum_lanes``."""
+    """The sum of the totals of ``add_squares``, in the order of ``sum_lanes``."""
     return _reduce(builder, totals, builder.fadd)
 
 

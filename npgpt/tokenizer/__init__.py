@@ -1,4 +1,4 @@
-"""Text to ids and back: by words, by characters, by byte pairs. All three share one protocol (``base.Tokenizer``)."""
+"""Tokenizers: words, characters and byte pairs, with one protocol (``base.Tokenizer``)."""
 
 from npgpt.errors import TokenizerError
 from npgpt.tokenizer.base import END_OF_TEXT, Tokenizer

@@ -1,19 +1,19 @@
-"""Byte-pair encoding, byte level: start from the 256 bytes and keep joining the commonest pair of neighbours.
+"""Byte-pair encoding on bytes: start with the 256 bytes, and merge the most frequent pair of neighbours repeatedly.
 
-Any string is some sequence of bytes, so there is no unknown word; frequent words end up as one token.
+Every string is a sequence of bytes, so no word is unknown. Frequent words become one token.
 
-Training  1. Cut the text into pieces (``patterns.py``) and count each distinct piece once.
-          2. Count every pair of neighbouring tokens, each piece weighed by its count.
-          3. Join the pair with the highest count into a new token, in every piece that has it; between equal counts the
-             pair with the smaller ids wins (left first, then right). Only those pieces change, so only their pairs are
-             counted anew.
-          4. Repeat from 3. until the vocabulary is full or no pair is left.
-Encoding  Cut; in each piece, join the pair that was learned earliest, again and again, until none is left.
-Numbers   0-255 the bytes, then the merges in the order learned: so a token's number is also its rank. Our ids are the
-          numbers, then the special tokens; other vocabularies give the same tokens other ids.
+Training  1. Split the text into pieces (``patterns.py``) and count the distinct pieces.
+          2. Count every pair of neighbouring tokens, weighted by the count of its piece.
+          3. Merge the pair with the highest count into a new token, in every piece that has it. Of equal counts, the
+             pair with the smaller ids wins (left first, then right). Only these pieces change, so only their pairs
+             are counted again.
+          4. Repeat step 3 until the vocabulary is full or no pair is left.
+Encoding  Split the text. In each piece, merge the pair that was learned first, until no learned pair is left.
+Numbers   0-255 are the bytes, then the merges in the order of learning: a token's number is also its rank. npgpt's ids
+          are these numbers, then the special tokens. Other vocabularies give the same tokens other ids.
 
-This file is the textbook. ``bpe_compiled.py`` does the same by compiled kernels and is what ``BPETokenizer`` runs on;
-the tests hold the two equal.
+This file is the textbook. ``BPETokenizer`` uses ``bpe_compiled.py``, which does the same by compiled kernels; tests
+hold the two equal.
 Source    Sennrich et al. 2016, arXiv:1508.07909; on bytes: Radford et al. 2019 (GPT-2)
 """
 
@@ -30,17 +30,17 @@ Pair = tuple[int, int]
 
 
 def learn_merges(counts: Counter[str], n_merges: int) -> list[Pair]:
-    """The first ``n_merges`` merges over pieces of text with their counts (fewer if no pair is left).
+    """Learn the first ``n_merges`` merges from pieces of text and their counts (fewer if no pair is left).
 
-    A lazy heap finds the best pair: an entry may be out of date, which is noticed when it comes up.
+    A lazy heap finds the best pair: outdated entries are skipped when they come up.
 
-    >>> learn_merges(Counter({"aab": 2, "ab": 1}), 2)     # a+b is seen 3 times, a+a twice; then a + ab
+    >>> learn_merges(Counter({"aab": 2, "ab": 1}), 2)     # a+b occurs 3 times, a+a twice; then a + ab
     [(97, 98), (97, 256)]
     """
     pieces = [list(encode_utf8(piece)) for piece in counts]
     weights = list(counts.values())
     pair_counts: Counter[Pair] = Counter()
-    found_in: defaultdict[Pair, set[int]] = defaultdict(set)  # pair -> pieces that have, or had, it
+    found_in: defaultdict[Pair, set[int]] = defaultdict(set)  # pair -> pieces that have it, or had it
     for k, piece in enumerate(pieces):  # 2.
         for pair in pairwise(piece):
             pair_counts[pair] += weights[k]
@@ -50,7 +50,7 @@ def learn_merges(counts: Counter[str], n_merges: int) -> list[Pair]:
     merges: list[Pair] = []
     while heap and len(merges) < n_merges:
         count, best = heapq.heappop(heap)
-        if -count != pair_counts[best]:  # out of date; what changed was pushed anew when it changed
+        if -count != pair_counts[best]:  # outdated: a changed pair has been pushed again
             continue
         new = 256 + len(merges)
         merges.append(best)
@@ -71,10 +71,10 @@ def learn_merges(counts: Counter[str], n_merges: int) -> list[Pair]:
 
 
 def encode(text: str, ranks: Mapping[Pair, int], pattern: str = "gpt2") -> list[int]:
-    """The numbers of the tokens of a text.
+    """Return the numbers of the tokens of a text.
 
     Args
-        ranks: pair -> number of the token that it makes; smaller: learned earlier.
+        ranks: pair -> number of the merged token; a smaller number was learned earlier.
 
     >>> encode("hi hi", {(104, 105): 256})     # h + i
     [256, 32, 256]
@@ -85,7 +85,7 @@ def encode(text: str, ranks: Mapping[Pair, int], pattern: str = "gpt2") -> list[
 
 
 def encode_piece(piece: bytes, ranks: Mapping[Pair, int]) -> list[int]:
-    """Join the pair learned earliest, wherever it stands, until no pair is left that was learned."""
+    """Merge the pair that was learned first, at all its places, until no learned pair is left."""
     tokens = list(piece)
     while pairs := [pair for pair in pairwise(tokens) if pair in ranks]:
         earliest = min(pairs, key=lambda pair: ranks[pair])
@@ -99,8 +99,8 @@ class Step:
 
     Attributes
         tokens: the bytes of each token.
-        rank: number of the merge that led here, 0 the earliest; None before the first.
-        count: how often its pair stood in the training text when it was learned, if known.
+        rank: the number of the last merge, 0 for the first learned; None before any merge.
+        count: the count of its pair in the training text when it was learned, if known.
     """
 
     tokens: list[bytes]
@@ -129,7 +129,7 @@ def merge_steps(piece: bytes, ranks: Mapping[Pair, int], counts: Sequence[int] |
 
 
 def join(tokens: list[int], pair: Pair, new: int) -> list[int]:
-    """Replace ``pair`` by ``new`` wherever it stands, from the left, without overlap.
+    """Replace each occurrence of ``pair`` by ``new``, from the left, without overlap.
 
     >>> join([1, 1, 1, 2], (1, 1), 9)
     [9, 1, 2]
@@ -147,7 +147,7 @@ def join(tokens: list[int], pair: Pair, new: int) -> list[int]:
 
 
 def encode_utf8(text: str) -> bytes:
-    """UTF-8; half a surrogate pair, no character but possible in a Python string, becomes its three bytes."""
+    """Encode as UTF-8. A lone surrogate, which a Python string may contain, becomes its three bytes."""
     return text.encode("utf-8", "surrogatepass")
 
 
@@ -158,6 +158,6 @@ def _surrogate_or_replacement(error: UnicodeError) -> tuple[str | bytes, int]:
         return codecs.lookup_error("replace")(error)
 
 
-# Decoding undoes encode_utf8; bytes that are no UTF-8 (a model may well produce such) become U+FFFD.
+# Decoding is the inverse of encode_utf8. Invalid UTF-8, which a model may produce, becomes U+FFFD.
 UTF8_ERRORS = "npgpt.surrogate_or_replacement"
 codecs.register_error(UTF8_ERRORS, _surrogate_or_replacement)

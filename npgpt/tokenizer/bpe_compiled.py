@@ -1,6 +1,6 @@
-"""The compiled twin of ``bpe.py``: arrays for the kernels, and the memory that they work in.
+"""The compiled twin of ``bpe.py``: the arrays and the working memory of the kernels.
 
-``Encoder`` encodes and decodes for one vocabulary; ``learn_merges`` learns one. Results are equal to the textbook's.
+``Encoder`` encodes and decodes with one vocabulary; ``learn_merges`` learns one. The results equal the textbook's.
 """
 
 import ctypes
@@ -20,13 +20,13 @@ from npgpt.tokenizer.patterns import class_table
 
 Ids = NDArray[np.uint32]
 
-kernels.started = True  # from now on nothing is gained by leaving short texts to the textbook
+kernels.started = True  # Numba is imported now, so the textbook no longer encodes short texts
 
-# The memory of pieces grows from the first to the second of these, one for each thread; then it is emptied. More would
-# help little: what does not fit into the processor's last cache takes as long to look up as to merge.
+# The smallest and the largest size of each thread's memory of pieces; when the largest is full, it is emptied. A larger
+# one would help little: if it does not fit into the last CPU cache, a look-up takes as long as merging.
 TABLE_ENTRIES = 1 << 14, 1 << 20
 SPILLED_WORDS = 1 << 17, 1 << 24
-SHORT_TEXT = 8192  # bytes; up to here ids go to an array that is kept
+SHORT_TEXT = 8192  # bytes; the ids of shorter texts are written to an array that is reused
 
 
 class Encoder:
@@ -36,7 +36,7 @@ class Encoder:
         merges: (n, 2), pairs of numbers as in ``bpe.py``.
         ids: number -> id, for the 256 bytes and the merges.
         pattern: name of the split pattern.
-        token_bytes: id -> bytes, for decoding; b"" where no token has the id.
+        token_bytes: id -> bytes, for decoding; b"" if no token has the id.
     """
 
     def __init__(
@@ -48,10 +48,10 @@ class Encoder:
         self._vocabulary = class_table(), pairs, byte_pairs, np.ascontiguousarray(ids, np.uint32)
         self._starts = np.cumsum([0, *map(len, token_bytes)])
         self._tokens = np.frombuffer(b"".join([*token_bytes, bytes(decode.MOST_AT_ONCE)]), np.uint8)
-        self._local = threading.local()  # kernels release the GIL: each thread has a memory of its own
+        self._local = threading.local()  # kernels release the GIL, so each thread needs its own memory
 
     def encode(self, string: str) -> Ids:
-        """The ids of a text. What is returned may be a view that the next call in this thread overwrites."""
+        """Return the ids of a text: possibly a view, which the next call in this thread overwrites."""
         memory: Memory | None = getattr(self._local, "memory", None)
         if memory is None:
             memory = self._local.memory = Memory()
@@ -64,7 +64,7 @@ class Encoder:
                 at, n = encode.encode(text, at, self._pattern, self._vocabulary, memory.arrays, memory.block, out, n)
             except OverflowError:
                 limit = merge.LONGEST_PIECE >> 20
-                raise TokenizerError(f"the text has a piece of more than {limit} MiB that no pattern cuts") from None
+                raise TokenizerError(f"the text has a piece of more than {limit} MiB that no pattern splits") from None
             if at == size:
                 break
             if not memory.grow():
@@ -75,7 +75,7 @@ class Encoder:
         return out
 
     def decode(self, ids: Ids) -> bytes | None:
-        """The bytes of some ids; None if there is one that no token has."""
+        """Return the bytes of some ids; None if an id has no token."""
         size = decode.decoded_size(ids, self._starts)
         if size < 0:
             return None
@@ -85,10 +85,10 @@ class Encoder:
 
 
 def utf8_array(string: str) -> NDArray[np.uint8]:
-    """The UTF-8 bytes of a text, read-only; valid as long as the string.
+    """Return the UTF-8 bytes of a text, read-only; they are valid as long as the string.
 
-    CPython keeps the UTF-8 form of a string once it was asked for (of an ASCII one it is the string itself). For a long
-    text that spares a copy, a third of the time it takes to encode prose. Half surrogate pairs need a copy.
+    CPython stores the UTF-8 form of a string when it is first requested (for ASCII it is the string itself). For a long
+    text this avoids a copy, which takes a third of the time of encoding prose. Lone surrogates need a copy.
     """
     if len(string) > SHORT_TEXT:
         size = ctypes.c_ssize_t()
@@ -108,7 +108,7 @@ _as_utf8.restype, _as_utf8.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes
 
 
 class Memory:
-    """The pieces that one thread has met, with their ids, as ``kernels/encode.py`` lays them out."""
+    """The pieces that one thread has encoded, with their ids, in the layout of ``kernels/encode.py``."""
 
     def __init__(self) -> None:
         self.arrays = empty_table(TABLE_ENTRIES[0]), np.empty(SPILLED_WORDS[0], np.uint32), new_state()
@@ -116,7 +116,7 @@ class Memory:
         self.short = np.empty(SHORT_TEXT + 4, np.uint32)
 
     def grow(self) -> bool:
-        """Make room if the kernel stopped for want of it, by growing or by forgetting; False if it did not."""
+        """If the kernel stopped because the memory is full, enlarge or empty it. Return False if it is not full."""
         table, spilled, state = self.arrays
         n_entries = len(table) // 4
         table_full = 2 * (int(state[encode.ENTRIES]) + encode.BLOCK) > n_entries
@@ -134,44 +134,44 @@ class Memory:
 
 
 def new_state() -> NDArray[np.int64]:
-    """Nothing taken, and the two secret numbers of the hash."""
+    """Return the state of an empty table, with two secret random numbers for the hash."""
     state = np.zeros(4, np.int64)
     state[encode.SECRET_1 :] = np.frombuffer(os.urandom(16), np.int64)
     return state
 
 
 def empty_table(entries: int) -> NDArray[np.int64]:
-    """A hash table of entries of four int64, none of which lies across two cache lines of 64 bytes."""
+    """Return a hash table with entries of four int64, each within one cache line of 64 bytes."""
     words = np.zeros(4 * entries + 8, np.int64)
     first = -words.ctypes.data // 8 % 8
     return words[first : first + 4 * entries]
 
 
 def empty_pair_tables(n_merges: int) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    """The hash table of pairs and the direct table of byte pairs, as ``kernels/merge.py`` reads them."""
+    """Return the empty hash table of pairs and the table of byte pairs for ``kernels/merge.py``."""
     pairs = np.full(1 << max(4, (2 * n_merges).bit_length()), -1, np.int64)
     return pairs, np.full(1 << 16, merge.NEVER, np.int32)
 
 
 def merges_of(tokens: Sequence[bytes]) -> NDArray[np.int64]:
-    """The pair that makes each of these tokens of two bytes and more, which are given in the order of their ranks.
+    """Return the pair (n, 2) that makes each token of two or more bytes. The tokens are in the order of their ranks.
 
-    Joining the bytes of a token by what was learned before it must leave exactly two parts.
+    Merging the bytes of a token by the merges before it must leave exactly two parts.
 
     Raises
-        TokenizerError if it does not, for then the token could never be reached.
+        TokenizerError if it does not: no merge could make this token.
     """
     sizes = np.array([len(token) for token in tokens], np.int64)
     text = np.frombuffer(b"".join(tokens), np.uint8)
     merges = np.empty((len(tokens), 2), np.int64)
     stuck = merge.find_merges(text, sizes, merges, *empty_pair_tables(len(tokens)))
     if stuck >= 0:
-        raise TokenizerError(f"token {tokens[stuck]!r} cannot be made by joining two earlier ones")
+        raise TokenizerError(f"token {tokens[stuck]!r} cannot be made by merging two earlier tokens")
     return merges
 
 
 def count_pieces(texts: Iterable[str], pattern: str) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]:
-    """The distinct pieces of texts: the bytes of all, where each begins (and the last ends), and the count of each."""
+    """Return the distinct pieces of texts: all their bytes, the start of each (and the end of the last), the counts."""
     table, counts, starts = empty_table(1 << 14), np.empty(1 << 13, np.int64), np.zeros(1 + (1 << 13), np.int64)
     kept, state, block = np.empty(1 << 17, np.uint8), new_state(), np.empty((6, encode.BLOCK), np.int64)
     for string in texts:
@@ -197,19 +197,19 @@ def count_pieces(texts: Iterable[str], pattern: str) -> tuple[NDArray[np.uint8],
 def learn_merges(
     texts: Iterable[str], pattern: str, n_merges: int, min_count: int, report: Callable[[int], None]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The first ``n_merges`` merges and the count that won each; fewer if no pair is left that is seen often enough.
+    """Learn the first ``n_merges`` merges, with their counts; fewer if no pair with ``min_count`` is left.
 
     Args
-        texts: no merge joins one to the next.
-        report: called now and then with the number of merges done.
+        texts: no merge crosses from one text into the next.
+        report: called from time to time with the number of merges done.
     Raises
         TokenizerError if there is no text.
     """
     kept, starts, counts = count_pieces(texts, pattern)
     size = len(kept)
     if size == 0:
-        raise TokenizerError("there is nothing to learn from: the text is empty")
-    # Each join takes a position away and brings two pairs at most. Memory that is not needed is not touched.
+        raise TokenizerError("the text is empty; give a text to learn a vocabulary from")
+    # Each merge removes a position and adds at most two pairs. Memory that is not needed is not touched.
     max_pairs = (1 << 16) + 2 * size
     positions = np.empty((size, 4), np.int32), np.empty(size, np.int64), np.empty(3 * size, np.int32)
     pairs = np.empty(max_pairs, np.int64), np.empty(max_pairs, np.int64), np.empty((max_pairs, 2), np.int64)

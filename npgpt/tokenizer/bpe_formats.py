@@ -1,10 +1,10 @@
-"""Vocabularies of others, read and written: tiktoken's ranks, GPT-2's two files, Hugging Face's ``tokenizer.json``.
+"""Read and write other formats: tiktoken's ranks, GPT-2's two files, Hugging Face's ``tokenizer.json``.
 
-A reader returns the arguments of ``BPETokenizer``. A file is checked when it is read: 256 bytes, tokens that earlier
-ones can be joined to, ids in range. A split pattern in a file is compared with those known, never run.
+A reader returns the arguments of ``BPETokenizer``. It checks the file: all 256 bytes are there, each other token can be
+made from earlier ones, ids are in range. A split pattern in a file is compared with the known ones and never executed.
 
-What is the same in all three: tokens are byte strings. tiktoken writes them in base64; the other two as text in which
-each byte is a printable character (``BYTE_TO_CHARACTER``).
+In all formats a token is a byte string. tiktoken writes it in base64, the other two as text with a printable character
+for each byte (``BYTE_TO_CHARACTER``).
 """
 
 import base64
@@ -27,7 +27,7 @@ from npgpt.tokenizer.patterns import SOURCES
 
 MAX_FILE = 1 << 28  # bytes, also after decompression
 
-# Vocabularies that are known by name: their special tokens. Each has the split pattern of its own name.
+# The special tokens of known vocabularies. Each uses the split pattern of the same name.
 KNOWN = {
     "gpt2": {END_OF_TEXT: 50256},
     "cl100k_base": {
@@ -40,7 +40,7 @@ KNOWN = {
     "o200k_base": {END_OF_TEXT: 199999, "<|endofprompt|>": 200018},
 }
 
-# How tokenizer.json states each pattern. Only these texts are recognised; the first is the one written.
+# The texts of each pattern in tokenizer.json. Only these are recognised; the first one is written.
 _CONTRACTION = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 _WORD = r"[^\r\n\p{L}\p{N}]?"
 _CAPITALS, _SMALL = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
@@ -61,7 +61,7 @@ HUGGING_FACE_PATTERNS = {
 
 
 def _byte_to_character() -> dict[int, str]:
-    """A printable character for each byte: itself in Latin-1 where that is visible, the others from U+0100 on.
+    """Return a printable character for each byte: its Latin-1 character if that is visible, else one from U+0100 on.
 
     >>> _byte_to_character()[ord(" ")], _byte_to_character()[ord("A")]
     ('Ġ', 'A')
@@ -75,19 +75,19 @@ BYTE_TO_CHARACTER = _byte_to_character()
 
 
 def read_tiktoken(path: str | Path, pattern: str | None, special_tokens: Mapping[str, int] | None) -> dict[str, Any]:
-    """Ranks as tiktoken has them: lines of a token in base64 and its rank, which is also its id; may be gzipped.
+    """Read tiktoken's ranks: each line has a token in base64 and its rank, which is also its id. It may be gzipped.
 
     Args
-        pattern: the split pattern, which the file does not have. By default the one whose name the file name has.
-        special_tokens: text -> id. By default those of the vocabulary whose name the file name has, or none.
+        pattern: the split pattern, which is not in the file. The default follows from the file's name.
+        special_tokens: text -> id. The default follows from the file's name; without a known name there are none.
     Raises
-        TokenizerError if a line is damaged, a token or rank stands twice, a byte is missing, or a token cannot be made
-        by joining two earlier ones.
+        TokenizerError if a line is damaged, a token or rank is repeated, a byte is missing, or a token cannot be made
+        by merging two earlier ones.
     """
     path = Path(path)
     name = path.name.split(".")[0]
     if pattern is None and name not in SOURCES:
-        raise TokenizerError(f"{path}: say which pattern splits the text: pattern={' or '.join(map(repr, SOURCES))}")
+        raise TokenizerError(f"{path}: the split pattern is unknown; give pattern={' or '.join(map(repr, SOURCES))}")
     ranks: dict[bytes, int] = {}
     for number, line in enumerate(_read_bytes(path).splitlines(), 1):
         if not line:
@@ -101,7 +101,7 @@ def read_tiktoken(path: str | Path, pattern: str | None, special_tokens: Mapping
         if not token or value < 0:
             raise TokenizerError(f"{path}, line {number}: expected a token in base64 and a rank, found {line[:60]!r}")
         if token in ranks:
-            raise TokenizerError(f"{path}, line {number}: token {token[:60]!r} stands twice")
+            raise TokenizerError(f"{path}, line {number}: token {token[:60]!r} is repeated")
         ranks[token] = value
     return _from_ranks(path, ranks) | {
         "pattern": name if pattern is None else pattern,
@@ -110,18 +110,20 @@ def read_tiktoken(path: str | Path, pattern: str | None, special_tokens: Mapping
 
 
 def write_tiktoken(tokenizer: Vocabulary, path: str | Path) -> None:
-    """Write what ``read_tiktoken`` reads. The pattern and the special tokens are for the reader to know.
+    """Write a file for ``read_tiktoken``. It does not contain the pattern and the special tokens.
 
     Raises
-        TokenizerError if the ids do not rise with the order of the merges, or two tokens have the same bytes: then
-        ranks cannot say what this vocabulary does.
+        TokenizerError if the ids do not increase in the order of the merges, or if two tokens have the same bytes:
+        ranks cannot represent this vocabulary.
     """
     learned = tokenizer.ids[256:]
     tokens = _ordinary_tokens(tokenizer)
     if (np.diff(learned) <= 0).any():
-        raise TokenizerError("tiktoken's ranks are its ids: the ids of this vocabulary are not in the order of merges")
+        raise TokenizerError("tiktoken's ranks are ids, but the ids of this vocabulary are not in the order of merges")
     if not np.array_equal(_from_ranks(path, tokens)["merges"], tokenizer.merges):
-        raise TokenizerError("two ways of joining make the same token here, which tiktoken's ranks cannot tell apart")
+        raise TokenizerError(
+            "two merges of this vocabulary make the same token; tiktoken's ranks cannot represent that"
+        )
     lines = [base64.b64encode(token) + b" %d\n" % rank for token, rank in sorted(tokens.items(), key=lambda t: t[1])]
     data = b"".join(lines)
     write_atomically(path, gzip.compress(data, mtime=0) if Path(path).suffix == ".gz" else data)
@@ -148,15 +150,17 @@ def _merges_of(path: str | Path, tokens: Sequence[bytes]) -> NDArray[np.int64]:
 def _ordinary_tokens(tokenizer: Vocabulary) -> dict[bytes, int]:
     tokens = {tokenizer.token_bytes[token]: token for token in tokenizer.ids.tolist()}
     if len(tokens) < len(tokenizer.ids):
-        raise TokenizerError("two tokens of this vocabulary have the same bytes: only npgpt's own format can hold them")
+        raise TokenizerError(
+            "two tokens of this vocabulary have the same bytes; only npgpt's own format can store them"
+        )
     return tokens
 
 
 def read_gpt2(encoder_json: str | Path, vocab_bpe: str | Path) -> dict[str, Any]:
-    """GPT-2's files: the ids of all tokens, and the merges in their order, one a line.
+    """Read GPT-2's files: the ids of all tokens, and the merges in order, one in each line.
 
     Raises
-        TokenizerError if a file is damaged, or the two do not fit together.
+        TokenizerError if a file is damaged, or if the two do not match.
     """
     vocab = _read_json(Path(encoder_json))
     lines = _decode_utf8(Path(vocab_bpe), _read_bytes(Path(vocab_bpe))).split("\n")
@@ -168,30 +172,30 @@ def read_gpt2(encoder_json: str | Path, vocab_bpe: str | Path) -> dict[str, Any]
 
 
 def write_gpt2(tokenizer: Vocabulary, encoder_json: str | Path, vocab_bpe: str | Path) -> None:
-    """Write what ``read_gpt2`` reads. Special tokens but ``<|endoftext|>`` cannot be told from others there."""
+    """Write files for ``read_gpt2``, which can have no special token except ``<|endoftext|>``."""
     if tokenizer.pattern != "gpt2" or tokenizer.special_tokens.keys() - {END_OF_TEXT}:
-        raise TokenizerError(f"GPT-2's files know its own pattern and {END_OF_TEXT} only; use to_huggingface")
+        raise TokenizerError(f"GPT-2's files allow the pattern gpt2 and {END_OF_TEXT} only; use to_huggingface")
     vocab, merges = _vocab_and_merges(tokenizer)
     write_atomically(encoder_json, json.dumps(vocab | tokenizer.special_tokens).encode())
     write_atomically(vocab_bpe, "".join(["#version: 0.2\n", *(f"{left} {right}\n" for left, right in merges)]).encode())
 
 
 def read_huggingface(path: str | Path) -> dict[str, Any]:
-    """Hugging Face's ``tokenizer.json``, if it is byte-level BPE with one of the split patterns known here.
+    """Read Hugging Face's ``tokenizer.json`` with byte-level BPE and a known split pattern.
 
     Raises
-        TokenizerError if the file is damaged, or asks for something else: a normalizer, an unknown pattern, a prefix.
+        TokenizerError if the file is damaged, or needs something else: a normalizer, an unknown pattern, a prefix.
     """
     path = Path(path)
     data = _read_json(path)
     model = data.get("model") if isinstance(data, dict) else None
     if not isinstance(model, dict) or model.get("type", "BPE") != "BPE":
-        raise TokenizerError(f"{path} holds no byte-pair model of Hugging Face's tokenizers")
+        raise TokenizerError(f"{path} is not a byte-pair model of Hugging Face's tokenizers")
     for field in ("dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback"):
         if model.get(field):
-            raise TokenizerError(f"{path}: the model's {field} is {model[field]!r}, which npgpt does not do")
+            raise TokenizerError(f"{path}: the model's {field} is {model[field]!r}, which npgpt does not support")
     if data.get("normalizer"):
-        raise TokenizerError(f"{path} has a normalizer, which npgpt does not do: it would change the text")
+        raise TokenizerError(f"{path} has a normalizer, which npgpt does not support: it changes the text")
     merges = model.get("merges")
     if not isinstance(merges, list):
         raise TokenizerError(f"{path}: model.merges must be a list")
@@ -200,22 +204,22 @@ def read_huggingface(path: str | Path) -> dict[str, Any]:
     added = data.get("added_tokens") or []
     for token in added if isinstance(added, list) else [None]:
         if not isinstance(token, dict) or not isinstance(token.get("content"), str) or type(token.get("id")) is not int:
-            raise TokenizerError(f"{path}: added token {token!r} has no content and id")
+            raise TokenizerError(f"{path}: added token {token!r} must have a content and an id")
         for field in ("lstrip", "rstrip", "single_word"):
             if token.get(field):
-                raise TokenizerError(f"{path}: added token {token['content']!r} has {field}, which npgpt does not do")
+                raise TokenizerError(f"{path}: added token {token['content']!r} has unsupported {field}")
         specials[token["content"]] = token["id"]
     vocab = model.get("vocab")
     known = _from_vocab_and_merges(path, (vocab | specials) if isinstance(vocab, dict) else vocab, pairs, specials)
-    if model.get("ignore_merges"):  # a piece that is a token becomes it at once: the same only if merging leads there
+    if model.get("ignore_merges"):  # a piece that is a token becomes it directly: the same if merging also makes it
         learned = bytes_by_number(checked_merges(known["merges"]))[256:]
         if not np.array_equal(_merges_of(path, learned), known["merges"]):
-            raise TokenizerError(f"{path} asks for ignore_merges, and its merges do not lead to its tokens")
+            raise TokenizerError(f"{path} sets ignore_merges, but its merges do not make all its tokens")
     return known | {"pattern": _pattern_of(path, data.get("pre_tokenizer"))}
 
 
 def _pattern_of(path: Path, pre_tokenizer: Any) -> str:
-    """The name of the pattern that a pre-tokenizer stands for."""
+    """Return the name of the pattern of a pre-tokenizer."""
     inner = pre_tokenizer.get("pretokenizers") if _type(pre_tokenizer) == "Sequence" else [pre_tokenizer]
     steps: list[Any] = inner if isinstance(inner, list) and inner else [None]
     byte_level = steps[-1]
@@ -230,7 +234,7 @@ def _pattern_of(path: Path, pre_tokenizer: Any) -> str:
             if byte_level.get("use_regex", True):
                 break
             return name
-    raise TokenizerError(f"{path}: the split pattern is none of {', '.join(SOURCES)}: {str(source)[:200]!r}")
+    raise TokenizerError(f"{path}: the split pattern {str(source)[:200]!r} is unknown; known: {', '.join(SOURCES)}")
 
 
 def _type(step: Any) -> Any:
@@ -238,12 +242,12 @@ def _type(step: Any) -> Any:
 
 
 def write_huggingface(tokenizer: Vocabulary, path: str | Path) -> None:
-    """Write a ``tokenizer.json`` that ``tokenizers.Tokenizer.from_file`` and ``read_huggingface`` read.
+    """Write a ``tokenizer.json`` for ``tokenizers.Tokenizer.from_file`` and ``read_huggingface``.
 
-    Special tokens stand in the model's vocabulary too: else ``tokenizers`` gives them the next free ids, not theirs.
+    The model's vocabulary includes the special tokens; otherwise ``tokenizers`` would give them other ids.
     """
     vocab, merges = _vocab_and_merges(tokenizer)
-    gpt2 = tokenizer.pattern == "gpt2"  # which ByteLevel knows by itself
+    gpt2 = tokenizer.pattern == "gpt2"  # the pattern that ByteLevel includes
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": gpt2}
     pattern = {"Regex": HUGGING_FACE_PATTERNS[tokenizer.pattern][0]}
     split = {"type": "Split", "pattern": pattern, "behavior": "Isolated", "invert": False}
@@ -274,19 +278,19 @@ def write_huggingface(tokenizer: Vocabulary, path: str | Path) -> None:
 
 
 def _vocab_and_merges(tokenizer: Vocabulary) -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """Tokens as printable text -> id, and the pairs that are joined."""
+    """Return tokens as printable text -> id, and the merged pairs."""
     tokens = _ordinary_tokens(tokenizer)
     names = ["".join(map(BYTE_TO_CHARACTER.__getitem__, token)) for token in tokens]  # in the order of numbers
     merges = [(names[left], names[right]) for left, right in tokenizer.merges.tolist()]
     for name in tokenizer.special_tokens.keys() & set(names):
-        raise TokenizerError(f"{name!r} is a special token and an ordinary one, which these files cannot tell apart")
+        raise TokenizerError(f"{name!r} is both a special token and an ordinary one; these files cannot represent that")
     return dict(zip(names, tokens.values(), strict=True)), merges
 
 
 def _from_vocab_and_merges(
     path: str | Path, vocab: Any, pairs: Sequence[Any], specials: Sequence[str] | Mapping[str, int]
 ) -> dict[str, Any]:
-    """Merges as numbers, ids and special tokens, out of tokens as printable text."""
+    """Return merges as numbers, ids and special tokens, from tokens as printable text."""
     if not isinstance(vocab, dict) or not all(type(token) is int for token in vocab.values()):
         raise TokenizerError(f"{path}: the vocabulary must be an object of tokens and their ids")
     names = [BYTE_TO_CHARACTER[byte] for byte in range(256)]
@@ -298,9 +302,11 @@ def _from_vocab_and_merges(
         left, right = pair
         for name in pair:
             if name not in number_of:
-                raise TokenizerError(f"{path}: merge {k} joins {left!r} and {right!r}, but {name!r} is not made before")
+                raise TokenizerError(
+                    f"{path}: merge {k} has {left!r} and {right!r}, but no earlier merge makes {name!r}"
+                )
         if left + right in number_of:
-            raise TokenizerError(f"{path}: merge {k} makes {left + right!r}, which is there already")
+            raise TokenizerError(f"{path}: merge {k} makes {left + right!r}, which exists already")
         merges.append((number_of[left], number_of[right]))
         number_of[left + right] = len(names)
         names.append(left + right)
@@ -320,13 +326,13 @@ def _read_bytes(path: Path) -> bytes:
             data = file.read(MAX_FILE + 1)
         if data[:2] == b"\x1f\x8b":
             unpack = zlib.decompressobj(wbits=31)
-            data = unpack.decompress(data, MAX_FILE + 1)  # no more, however much a small file would give
+            data = unpack.decompress(data, MAX_FILE + 1)  # not more: a small file may decompress to a huge one
             if not unpack.eof and len(data) <= MAX_FILE:
-                raise TokenizerError(f"{path} is cut off: the compressed data does not end")
+                raise TokenizerError(f"{path} is cut off: its compressed data is incomplete")
     except zlib.error as error:
         raise TokenizerError(f"{path} cannot be decompressed: {error}") from None
     if len(data) > MAX_FILE:
-        raise TokenizerError(f"{path} has more than {MAX_FILE >> 20} MiB: no vocabulary is that large")
+        raise TokenizerError(f"{path} has more than {MAX_FILE >> 20} MiB, too large for a vocabulary")
     return data
 
 

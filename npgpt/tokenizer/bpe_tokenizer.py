@@ -1,4 +1,4 @@
-"""``BPETokenizer``: byte-pair encoding to work with. ``bpe.py`` explains it; this runs the same on compiled kernels."""
+"""``BPETokenizer``: byte-pair encoding by compiled kernels. ``bpe.py`` explains the algorithm."""
 
 import codecs
 import functools
@@ -28,15 +28,15 @@ class BPETokenizer(Tokenizer):
     """A byte-pair vocabulary.
 
     Args
-        merges: the pairs that are joined, earliest first, as numbers of tokens: 0 to 255 the bytes, 256 + k what merge
-            number k makes.
-        special_tokens: texts that get the ids after the others, in this order; or text -> id.
-        pattern: name of the pattern that cuts a text into pieces (``patterns.SOURCES``).
+        merges: the merged pairs in the order of learning, as numbers of tokens: 0 to 255 are the bytes, 256 + k is the
+            result of merge k.
+        special_tokens: texts, which get the ids after the other tokens, in this order; or text -> id.
+        pattern: the name of the pattern that splits a text into pieces (``patterns.SOURCES``).
         ids: number -> id, if the ids are not the numbers themselves.
-        counts: how often each merge's pair stood in the training text, if known.
+        counts: the count of each merge's pair in the training text, if known.
     Raises
-        TokenizerError if a merge uses a token that is not yet made, a pair stands twice, a special token is empty or
-        begins with another one, an id is given twice or is too large, or the pattern is not one of ours.
+        TokenizerError if a merge uses a token that does not exist yet, a pair is repeated, a special token is empty or
+        starts with another one, an id is repeated or too large, or the pattern is unknown.
 
     >>> tokenizer = BPETokenizer([(104, 105)])     # h + i
     >>> tokenizer.encode("hi hi")
@@ -70,7 +70,7 @@ class BPETokenizer(Tokenizer):
         self.counts = None if counts is None else list(counts)
         self._left_to_textbook = 1000  # characters
         last = max(int(self.ids.max()), *self.special_tokens.values(), 0)
-        self.token_bytes = [b""] * (last + 1)  # id -> the bytes that it stands for; b"" where no token has the id
+        self.token_bytes = [b""] * (last + 1)  # id -> the bytes of its token; b"" if no token has the id
         for token, text in zip(self.ids.tolist(), bytes_by_number(self.merges), strict=True):
             self.token_bytes[token] = text
         for name, token in self.special_tokens.items():
@@ -78,22 +78,22 @@ class BPETokenizer(Tokenizer):
 
     @property
     def vocab_size(self) -> int:
-        """One more than the largest id. Vocabularies of others may have gaps, ids that no token has."""
+        """The largest id plus one. Other vocabularies may have gaps: ids without a token."""
         return len(self.token_bytes)
 
     @functools.cached_property
     def ranks(self) -> dict[Pair, int]:
-        """Pair of numbers -> number of the token that it makes; smaller: learned earlier."""
+        """Pair of numbers -> number of the merged token; a smaller number was learned earlier."""
         return {(left, right): 256 + k for k, (left, right) in enumerate(self.merges.tolist())}
 
     @functools.cached_property
     def _encoder(self) -> "Encoder":
-        from npgpt.tokenizer.bpe_compiled import Encoder  # Numba takes a while to import: only when it is needed
+        from npgpt.tokenizer.bpe_compiled import Encoder  # importing Numba takes time, so only when it is needed
 
         return Encoder(self.merges, self.ids.astype(np.uint32), self.pattern, self.token_bytes)
 
     def __getstate__(self) -> dict[str, Any]:
-        # A copy, or a pickle, is without the encoder, which holds the memory of threads.
+        # Copies and pickles leave out the encoder, which has memory for each thread.
         return {name: value for name, value in self.__dict__.items() if name != "_encoder"}
 
     @classmethod
@@ -106,21 +106,21 @@ class BPETokenizer(Tokenizer):
         min_frequency: int = 1,
         progress: bool = False,
     ) -> Self:
-        """Learn a vocabulary from a text, or from several, none of which is joined to the next.
+        """Learn a vocabulary from one or several texts. No merge crosses from one text into the next.
 
-        Between pairs that are seen equally often, the one with the smaller ids is joined first (left, then right). The
-        texts are taken one after another and need not fit into memory together (``files.read_parts`` cuts large files).
+        Of pairs with equal counts, the one with the smaller ids is merged first (left, then right). The texts are read
+        one after another; together they may be larger than memory (``files.read_parts`` splits large files).
 
         Args
-            vocab_size: bytes, merges and special tokens together. If the pairs run out before, there are fewer, and a
-                warning says so.
-            special_tokens: where one stands in the text, it is left out, and nothing is joined across it.
-            min_frequency: stop when no pair is seen this often.
-            progress: show a bar on stderr.
+            vocab_size: the number of bytes, merges and special tokens. A text with too few pairs gives fewer tokens,
+                and a warning.
+            special_tokens: left out of the text; no merge crosses one.
+            min_frequency: stop when no pair has this count.
+            progress: show a progress bar on stderr.
         Raises
-            TokenizerError if vocab_size leaves no room for the bytes and the special tokens, or the text is empty.
+            TokenizerError if vocab_size is too small for the bytes and the special tokens, or if the text is empty.
         """
-        from tqdm import tqdm  # here, because encoding the first word should not wait for it
+        from tqdm import tqdm  # imported here, so that encoding does not wait for it
 
         from npgpt.tokenizer.bpe_compiled import learn_merges
 
@@ -142,7 +142,7 @@ class BPETokenizer(Tokenizer):
 
             merges, counts = learn_merges(parts, pattern, n_merges, min_frequency, report)
         if len(merges) < n_merges:
-            seen = "" if min_frequency == 1 else f" whose pairs are seen {min_frequency} times"
+            seen = "" if min_frequency == 1 else f" whose pairs occur {min_frequency} times"
             warnings.warn(
                 f"only {len(merges)} merges{seen} could be learned from this text; the vocabulary has "
                 f"{tokenizer.vocab_size + len(merges)} tokens, not {vocab_size}",
@@ -153,11 +153,11 @@ class BPETokenizer(Tokenizer):
     def encode_array(
         self, text: str, allowed_special: AllowedSpecial = (), disallowed_special: AllowedSpecial = ()
     ) -> Ids:
-        """As ``encode``, into an array, without a list in between."""
+        """Return the ids of a text as uint32 (n,), without making a list. Otherwise as ``encode``."""
         ids = []
         for k, part in enumerate(self._parts(text, allowed_special, disallowed_special)):
             found = np.array([self.special_tokens[part]], np.uint32) if k % 2 else self._encoded(part)
-            ids.append(found if found.base is None else found.copy())  # a view would be overwritten by the next call
+            ids.append(found if found.base is None else found.copy())  # the next call would overwrite a view
         return ids[0] if len(ids) == 1 else np.concatenate(ids)
 
     def encode_ordinary(self, text: str) -> list[int]:
@@ -165,7 +165,7 @@ class BPETokenizer(Tokenizer):
         return ids
 
     def _encoded(self, text: str) -> Ids:
-        # Numba takes most of a second to start. Until something has started it, the textbook does the first few words.
+        # Numba takes most of a second to start. Until it is needed anyway, the textbook encodes short texts.
         if not kernels.started and len(text) < min(self._left_to_textbook, 256):
             self._left_to_textbook -= len(text) + 1
             numbers = np.array(encode(text, self.ranks, self.pattern), np.int64)
@@ -179,7 +179,7 @@ class BPETokenizer(Tokenizer):
         disallowed_special: AllowedSpecial = (),
         n_threads: int = 1,
     ) -> list[Ids]:
-        """``encode_array`` of several texts, on several threads."""
+        """Call ``encode_array`` for several texts, on several threads."""
 
         def array_of(text: str) -> Ids:
             return self.encode_array(text, allowed_special, disallowed_special)
@@ -190,21 +190,23 @@ class BPETokenizer(Tokenizer):
             return list(pool.map(array_of, texts))
 
     def merge_steps(self, word: str) -> list[Step]:
-        """How a word comes together, merge by merge, each with its rank and the count that won when it was learned.
+        """Return the merges of a word, step by step, with the rank and the training count of each.
 
         Raises
-            TokenizerError if the split pattern cuts the text into more than one piece: nothing joins across a cut.
+            TokenizerError if the split pattern splits the text into several pieces: no merge crosses a split.
         """
         pieces = compiled(self.pattern).findall(word)
         if len(pieces) != 1:
-            raise TokenizerError(f"give one word: this is {len(pieces)} pieces: {', '.join(map(repr, pieces[:5]))}")
+            raise TokenizerError(
+                f"give one word; this text has {len(pieces)} pieces: {', '.join(map(repr, pieces[:5]))}"
+            )
         return merge_steps(encode_utf8(word), self.ranks, self.counts)
 
     def decode_bytes(self, ids: Iterable[int] | NDArray[Any]) -> bytes:
-        """The bytes of some ids, as they are: they need not be UTF-8.
+        """Return the bytes of some ids, which may be invalid UTF-8.
 
         Raises
-            TokenizerError if an id is out of range, or no token has it.
+            TokenizerError if an id is out of range, or if no token has it.
         """
         array = np.asarray(ids if isinstance(ids, np.ndarray | list | tuple) else list(ids)).reshape(-1)
         if array.size and array.dtype.kind not in "iu":
@@ -212,18 +214,18 @@ class BPETokenizer(Tokenizer):
         fits = array.dtype == np.uint32 or bool(((array >= 0) & (array < self.vocab_size)).all())
         if fits and (data := self._encoder.decode(np.ascontiguousarray(array, np.uint32))) is not None:
             return data
-        return b"".join(self.token_bytes[token] for token in self._checked(array))  # raises at the first that is none
+        return b"".join(self.token_bytes[token] for token in self._checked(array))  # raises at the first invalid id
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of some ids; what is no UTF-8 becomes U+FFFD.
+        """Return the text of some ids; invalid UTF-8 becomes U+FFFD.
 
         Raises
-            TokenizerError if an id is out of range, or no token has it.
+            TokenizerError if an id is out of range, or if no token has it.
         """
         return self.decode_bytes(ids).decode("utf-8", UTF8_ERRORS)
 
     def decode_with_offsets(self, ids: Iterable[int]) -> tuple[str, list[int]]:
-        """The text, and for each id the index of the first character that has a byte of its token.
+        """Return the text, and for each id the index of the first character with a byte of its token.
 
         >>> BPETokenizer([]).decode_with_offsets([97, 0xC3, 0xA9, 98])     # é is two bytes
         ('aéb', [0, 1, 1, 2])
@@ -240,7 +242,7 @@ class BPETokenizer(Tokenizer):
         return "".join(text), offsets
 
     def stream(self, ids: Iterable[int]) -> Iterator[str]:
-        # A character of several bytes may be spread over several tokens: the decoder keeps what is unfinished.
+        # The bytes of one character may be in several tokens: the decoder keeps an unfinished character.
         decoder = codecs.getincrementaldecoder("utf-8")(UTF8_ERRORS)
         for token in self._checked(ids):
             yield decoder.decode(self.token_bytes[token])
@@ -249,7 +251,7 @@ class BPETokenizer(Tokenizer):
     def _checked(self, ids: Iterable[int]) -> Iterator[int]:
         for position, token in enumerate(super()._checked(ids)):
             if not self.token_bytes[token]:
-                raise TokenizerError(f"id {token} at position {position} is a gap in this vocabulary: no token has it")
+                raise TokenizerError(f"id {token} at position {position} has no token: it is a gap in this vocabulary")
             yield token
 
     def _state(self) -> dict[str, Any]:
@@ -285,7 +287,7 @@ class BPETokenizer(Tokenizer):
     def from_tiktoken(
         cls, path: str | Path, pattern: str | None = None, special_tokens: Mapping[str, int] | None = None
     ) -> Self:
-        """Read ranks as tiktoken has them, ``.tiktoken``, also gzipped. See ``bpe_formats.read_tiktoken``."""
+        """Read tiktoken's ranks, a ``.tiktoken`` file, also gzipped. See ``bpe_formats.read_tiktoken``."""
         return cls(**bpe_formats.read_tiktoken(path, pattern, special_tokens))
 
     @classmethod
@@ -295,7 +297,7 @@ class BPETokenizer(Tokenizer):
 
     @classmethod
     def from_huggingface(cls, path: str | Path) -> Self:
-        """Read a ``tokenizer.json`` of Hugging Face that holds byte-level BPE. See ``bpe_formats.read_huggingface``."""
+        """Read Hugging Face's ``tokenizer.json`` with byte-level BPE. See ``bpe_formats.read_huggingface``."""
         return cls(**bpe_formats.read_huggingface(path))
 
     def to_tiktoken(self, path: str | Path) -> None:

@@ -1,4 +1,4 @@
-"""What makes a byte-pair vocabulary, checked; whatever file it came from."""
+"""The parts of a byte-pair vocabulary, and their checks."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
@@ -11,14 +11,14 @@ from npgpt.errors import TokenizerError
 from npgpt.tokenizer.bpe import Pair
 from npgpt.tokenizer.kernels.numbers import TOKEN_BITS
 
-# What a vocabulary may have at most. Ids index arrays.
+# The limits of a vocabulary. Ids index arrays.
 MAX_TOKENS = 1 << TOKEN_BITS
 MAX_ID = 1 << 24
-MAX_BYTES = 1 << 28  # of all tokens together: a few merges that double each time would fill any memory
+MAX_BYTES = 1 << 28  # of all tokens together: a few merges that double the length would fill any memory
 
 
 class Vocabulary(Protocol):
-    """What a byte-pair vocabulary is made of; a ``BPETokenizer`` is one, which says what each of these is."""
+    """The parts of a byte-pair vocabulary; ``BPETokenizer`` documents them."""
 
     pattern: str
     merges: NDArray[np.int64]
@@ -28,17 +28,17 @@ class Vocabulary(Protocol):
 
 
 def checked_merges(merges: Sequence[Pair] | NDArray[np.int64]) -> NDArray[np.int64]:
-    """The merges as an array (n, 2), if each joins two tokens that exist by then and none stands twice."""
+    """Return the merges as an array (n, 2). Each must merge two tokens that exist by then, and none may be repeated."""
     try:
         pairs = np.array(merges, np.int64).reshape(-1, 2)
     except OverflowError:
-        raise TokenizerError(f"a merge joins an id beyond 64 bits; ids are below {MAX_TOKENS}") from None
+        raise TokenizerError(f"a merge has an id beyond 64 bits; ids must be below {MAX_TOKENS}") from None
     if 256 + len(pairs) > MAX_TOKENS:
-        raise TokenizerError(f"{len(pairs)} merges are too many: there may be {MAX_TOKENS} tokens")
+        raise TokenizerError(f"{len(pairs)} merges are too many: at most {MAX_TOKENS} tokens are allowed")
     exist = 256 + np.arange(len(pairs))
     for k in np.flatnonzero((pairs.min(1, initial=0) < 0) | (pairs.max(1, initial=0) >= exist))[:1].tolist():
         left, right = pairs[k].tolist()
-        raise TokenizerError(f"merge {k} joins {left} and {right}, but only ids 0 to {255 + k} exist then")
+        raise TokenizerError(f"merge {k} has the ids {left} and {right}, but only ids 0 to {255 + k} exist before it")
     codes, first = np.unique(pairs[:, 0] * MAX_TOKENS + pairs[:, 1], return_index=True)
     if len(codes) < len(pairs):
         k = int(np.setdiff1d(np.arange(len(pairs)), first)[0])
@@ -49,7 +49,7 @@ def checked_merges(merges: Sequence[Pair] | NDArray[np.int64]) -> NDArray[np.int
 
 
 def bytes_by_number(merges: NDArray[np.int64]) -> list[bytes]:
-    """What each token stands for."""
+    """Return the bytes of each token."""
     texts = [bytes([byte]) for byte in range(256)]
     total = 256
     for k, (left, right) in enumerate(merges.tolist()):
@@ -61,7 +61,7 @@ def bytes_by_number(merges: NDArray[np.int64]) -> list[bytes]:
 
 
 def numbered(special_tokens: Iterable[str], first: int) -> dict[str, int]:
-    """Special tokens with ids one after another."""
+    """Give special tokens consecutive ids."""
     ids: dict[str, int] = {}
     for text in special_tokens:
         if text in ids:
@@ -71,7 +71,7 @@ def numbered(special_tokens: Iterable[str], first: int) -> dict[str, int]:
 
 
 def check_ids(ids: NDArray[np.int64], n_tokens: int, special_tokens: Mapping[str, int]) -> None:
-    """Raise TokenizerError if these ids and special tokens make no vocabulary."""
+    """Raise TokenizerError if these ids and special tokens are not a valid vocabulary."""
     if ids.shape != (n_tokens,):
         raise TokenizerError(f"256 bytes and {n_tokens - 256} merges need {n_tokens} ids, not {ids.size}")
     everything = np.concatenate([ids, np.array(list(special_tokens.values()), np.int64)])
@@ -83,5 +83,5 @@ def check_ids(ids: NDArray[np.int64], n_tokens: int, special_tokens: Mapping[str
     if "" in special_tokens:
         raise TokenizerError("special token '' is empty")
     for shorter, longer in pairwise(sorted(special_tokens)):
-        if longer.startswith(shorter):  # which of the two stands in a text would be a matter of taste
+        if longer.startswith(shorter):  # a text could be read as either of the two
             raise TokenizerError(f"special tokens overlap: {longer!r} begins with {shorter!r}")

@@ -1,4 +1,4 @@
-"""One id a character: the smallest vocabulary, the longest sequences."""
+"""The character tokenizer: one id for each character. It has the smallest vocabulary and the longest sequences."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -13,9 +13,9 @@ class CharTokenizer(Tokenizer):
     """A vocabulary of characters (code points) in sorted order, then ``<|unk|>`` and ``<|endoftext|>``.
 
     Args
-        characters: strings of one character each; their order does not matter.
+        characters: strings of one character each, in any order.
 
-    A character that it does not know becomes ``<|unk|>``, which decodes to U+FFFD.
+    An unknown character becomes ``<|unk|>``, which decodes to U+FFFD.
 
     >>> tokenizer = CharTokenizer.train("abba")
     >>> tokenizer.encode("abc")
@@ -41,10 +41,10 @@ class CharTokenizer(Tokenizer):
 
     @classmethod
     def train(cls, text: str | Iterable[str], vocab_size: int | None = None) -> Self:
-        """Take the characters of a text, or of several: all of them, or the most frequent ones that fit.
+        """Make a vocabulary of all characters of one or several texts, or of the most frequent ones.
 
         Raises
-            TokenizerError if the text is empty, or vocab_size leaves no room beside the two special tokens.
+            TokenizerError if the text is empty, or if vocab_size is not larger than the two special tokens.
         """
         texts = [text] if isinstance(text, str) else text
         counts = Counter(character for part in texts for character in part)

@@ -1,4 +1,4 @@
-"""A vocabulary from a file or a folder, of whichever kind it is."""
+"""Read a vocabulary of any kind from a file or a folder."""
 
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
         path: a run folder; a file that ``Tokenizer.save`` wrote; a folder with GPT-2's encoder.json and vocab.bpe;
             NAME.tiktoken, also gzipped; or Hugging Face's tokenizer.json, or a folder with it.
     Raises
-        TokenizerError that names the file and what is wrong with it; OSError if there is none.
+        TokenizerError that names the file and the fault; OSError if the file does not exist.
     """
     inside = Path(path, "tokenizer.json")
     path = inside if inside.is_file() else Path(path)
@@ -26,6 +26,6 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
         return BPETokenizer.from_gpt2(path / "encoder.json", path / "vocab.bpe")
     if ".tiktoken" in path.suffixes:
         return BPETokenizer.from_tiktoken(path)
-    with path.open("rb") as file:  # ours begins with its format
+    with path.open("rb") as file:  # npgpt's own files start with their format
         ours = b"npgpt-tokenizer" in file.read(100)
     return Tokenizer.load(path) if ours else BPETokenizer.from_huggingface(path)

@@ -1,12 +1,12 @@
-r"""Patterns that cut a text into pieces before byte-pair encoding; no merge ever joins across a cut.
+r"""Patterns that split a text into pieces before byte-pair encoding; no merge crosses a split.
 
-Without a cut, ``dog.``, ``dog!`` and ``dog?`` would each be learned as a token of their own. Every character matches
-one of the alternatives, so the pieces put together are the text again.
+Without a split, ``dog.``, ``dog!`` and ``dog?`` could each become one token. Every character matches one of the
+alternatives, so the pieces together are the whole text.
 
-Whether a character is a letter, a number or white space is read from ``unicode_classes.txt`` (Unicode 16.0), so that
-the pieces are tiktoken's whatever version of Unicode Python and the package ``regex`` have. ``regex`` of November 2026
-has a newer one and differs in 17,560 code points: U+0295, a small letter here and one without case there, and others
-that 16.0 has not assigned, most of them ideographs. ``python -m npgpt.tokenizer.patterns`` lists them.
+The file ``unicode_classes.txt`` (Unicode 16.0) decides whether a character is a letter, a number or white space. So the
+pieces equal tiktoken's with any version of Python and ``regex``. ``regex`` of November 2026 has a newer Unicode and
+differs in 17,560 code points: U+0295, which is a lower-case letter in 16.0, and code points that 16.0 does not assign,
+mostly ideographs. ``python -m npgpt.tokenizer.patterns`` lists them.
 """
 
 import functools
@@ -19,28 +19,28 @@ from numpy.typing import NDArray
 
 from npgpt.tokenizer.kernels.numbers import BLOCKS, CL100K, CLASSES, GPT2, O200K, PATTERNS
 
-# Tried in this order at each position; the first that matches takes the piece.
+# The alternatives are tried in this order at each position; the first match is the piece.
 SOURCES = {
     PATTERNS[GPT2]: (
-        r"'(?:[sdmt]|ll|ve|re)",  # English endings after an apostrophe, lower case: it's, don't, we'll, I've, they're
-        r" ?\p{L}+",  # a word, with the one space before it
+        r"'(?:[sdmt]|ll|ve|re)",  # lower-case English endings after an apostrophe: it's, don't, we'll, I've, they're
+        r" ?\p{L}+",  # a word, with one space before it
         r" ?\p{N}+",  # a number
         r" ?[^\s\p{L}\p{N}]+",  # punctuation and symbols
-        r"\s+(?!\S)",  # white space, but for the last one before a word, which goes with the word
-        r"\s+",  # white space that is left
+        r"\s+(?!\S)",  # white space, except the last character before a word, which belongs to the word
+        r"\s+",  # remaining white space
     ),
     PATTERNS[CL100K]: (
-        r"'(?:[sdmtSDMTſ]|[lL][lL]|[vV][eE]|[rR][eE])",  # in either case (ſ is an s)
-        r"[^\r\n\p{L}\p{N}]?\p{L}+",  # a word, with any one character before it that ends no line
-        r"\p{N}{1,3}",  # numbers, three digits at a time
-        r" ?[^\s\p{L}\p{N}]+[\r\n]*",  # symbols, with the line ends behind them
+        r"'(?:[sdmtSDMTſ]|[lL][lL]|[vV][eE]|[rR][eE])",  # in lower or upper case (ſ is an s)
+        r"[^\r\n\p{L}\p{N}]?\p{L}+",  # a word, with one character before it that is not a line end
+        r"\p{N}{1,3}",  # numbers, up to three digits
+        r" ?[^\s\p{L}\p{N}]+[\r\n]*",  # symbols, with the line ends after them
         r"\s+\Z",  # all white space at the end of the text
         r"\s*[\r\n]+",  # empty lines
         r"\s+(?!\S)",
         r"\s+",
     ),
     PATTERNS[O200K]: (
-        # A word: capitals, then small letters, so that camelCase is two; an English ending goes with it.
+        # A word: upper case, then lower case, so that camelCase is two words; with its English ending.
         r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+"
         r"(?:'(?:[sdmtSDMTſ]|[lL][lL]|[vV][eE]|[rR][eE]))?",
         r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*"
@@ -56,7 +56,7 @@ SOURCES = {
 
 @functools.cache
 def unicode_classes() -> dict[str, list[tuple[int, int]]]:
-    """Name of each class -> its ranges of code points, first and last. What is in no range is "other"."""
+    """Name of each class -> its ranges of code points, first and last. Code points in no range are "other"."""
     ranges: dict[str, list[tuple[int, int]]] = {name: [] for name in CLASSES}
     for line in files(__package__).joinpath("unicode_classes.txt").read_text("ascii").splitlines():
         if not line.startswith("#"):
@@ -69,9 +69,9 @@ def unicode_classes() -> dict[str, list[tuple[int, int]]]:
 
 @functools.cache
 def class_table() -> NDArray[np.uint8]:
-    """The same as an array: the class of code point c is ``table[BLOCKS + 256 * table[c >> 8] + (c & 255)]``.
+    """The classes as an array: the class of code point c is ``table[BLOCKS + 256 * table[c >> 8] + (c & 255)]``.
 
-    Most blocks of 256 code points are alike and stored once, which leaves 44 of 1,114 kilobytes.
+    Equal blocks of 256 code points are stored once; this leaves 44 of 1,114 kilobytes.
     """
     table = np.zeros(256 * BLOCKS, np.uint8)
     for name, ranges in unicode_classes().items():
@@ -84,7 +84,7 @@ def class_table() -> NDArray[np.uint8]:
 
 @functools.cache
 def compiled(pattern: str) -> regex.Pattern[str]:
-    r"""One of the patterns as a regular expression with the classes of ``unicode_classes.txt`` for ``\p{L}`` and so on.
+    r"""Compile a pattern, with the classes of ``unicode_classes.txt`` for ``\p{L}`` and so on.
 
     >>> compiled("gpt2").findall("I'll say: don't!")
     ['I', "'ll", ' say', ':', ' don', "'t", '!']
@@ -110,7 +110,7 @@ def compiled(pattern: str) -> regex.Pattern[str]:
 
 
 def disagreements_with_regex() -> Iterator[tuple[str, str]]:
-    """Each class of characters in which the installed ``regex`` differs from the table, and its code points."""
+    """Yield each class of characters, and the code points in which the installed ``regex`` differs from the table."""
     in_regex = {"mark": r"\p{M}", "number": r"\p{N}", "space": r"\s"}
     in_regex |= {"lower": r"\p{Ll}", "upper": r"[\p{Lu}\p{Lt}]", "letter": r"[\p{Lm}\p{Lo}]"}
     for name, source in in_regex.items():

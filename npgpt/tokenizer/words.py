@@ -1,7 +1,7 @@
-"""One id a word: the tokenizer that comes to mind first, and the reason why byte-pair encoding was invented.
+"""The word tokenizer: one id for each word. Its weaknesses are why byte-pair encoding is used.
 
-A word that the training text did not have becomes ``<|unk|>``, and is lost; so is white space, which decoding can only
-guess. What is written together is cut apart: ``Hello, world!`` gives ``Hello`` ``,`` ``world`` ``!``.
+A word that is not in the training text becomes ``<|unk|>`` and is lost. White space is lost as well, and decoding
+guesses it. Punctuation is split from words: ``Hello, world!`` gives ``Hello`` ``,`` ``world`` ``!``.
 """
 
 from collections import Counter
@@ -15,19 +15,19 @@ from npgpt.tokenizer.base import END_OF_TEXT, Tokenizer, vocabulary_from
 
 UNKNOWN = "<|unk|>"
 
-# A word may hold hyphens and apostrophes (well-known, don't); any other visible character stands alone.
+# A word may contain hyphens and apostrophes (well-known, don't); any other visible character is a token.
 WORD = regex.compile(r"\w+(?:[-'’]\w+)*|[^\w\s]")
 
 _NO_SPACE_BEFORE = frozenset(".,;:?!)]}%…”’")
 _NO_SPACE_AFTER = frozenset("([{$#@“‘")
-_QUOTES = frozenset("\"'")  # opening and closing look alike: every second one closes
+_QUOTES = frozenset("\"'")  # opening and closing ones are the same character: every second one closes
 
 
 class WordTokenizer(Tokenizer):
     """A vocabulary of words and punctuation marks, then ``<|unk|>`` and ``<|endoftext|>``.
 
     Args
-        words: the vocabulary; ids are given in sorted order.
+        words: the vocabulary; ids follow the sorted order.
 
     >>> tokenizer = WordTokenizer.train("the king, the queen")
     >>> tokenizer.encode("the king, the page")
@@ -42,7 +42,7 @@ class WordTokenizer(Tokenizer):
         self.tokens = [*sorted(set(words)), UNKNOWN, END_OF_TEXT]
         self.ids = {word: token for token, word in enumerate(self.tokens)}
         if len(self.ids) != len(self.tokens):
-            raise TokenizerError(f"a word must not be {UNKNOWN} or {END_OF_TEXT}: those two are added by themselves")
+            raise TokenizerError(f"a word must not be {UNKNOWN} or {END_OF_TEXT}, which are always added")
         self.special_tokens = {name: self.ids[name] for name in (UNKNOWN, END_OF_TEXT)}
 
     @property
@@ -51,10 +51,10 @@ class WordTokenizer(Tokenizer):
 
     @classmethod
     def train(cls, text: str | Iterable[str], vocab_size: int | None = None) -> Self:
-        """Take the words of a text, or of several: all of them, or the most frequent ones that fit into vocab_size.
+        """Make a vocabulary of all words of one or several texts, or of the most frequent ones if vocab_size is given.
 
         Raises
-            TokenizerError if the text has no word, or vocab_size leaves no room for one beside the two special tokens.
+            TokenizerError if the text has no word, or if vocab_size is not larger than the two special tokens.
         """
         texts = [text] if isinstance(text, str) else text
         counts = Counter(word for part in texts for word in WORD.findall(part))
@@ -65,7 +65,7 @@ class WordTokenizer(Tokenizer):
         return [self.ids.get(word, unknown) for word in WORD.findall(text)]
 
     def stream(self, ids: Iterable[int]) -> Iterator[str]:
-        space = False  # whether the word before asks for a space after it
+        space = False  # whether a space follows the previous word
         open_quotes: set[str] = set()
         for token in self._checked(ids):
             word = self.tokens[token]
@@ -85,10 +85,10 @@ class WordTokenizer(Tokenizer):
 
 
 def most_frequent(counts: Counter[str], vocab_size: int | None) -> list[str]:
-    """The keys with the highest counts that fit beside two special tokens; between equal counts, the smaller string."""
+    """Return the keys with the highest counts, beside two special tokens; of equal counts the smaller string first."""
     if not counts:
-        raise TokenizerError("there is nothing to learn from: the text is empty or all white space")
+        raise TokenizerError("the text is empty or has white space only; give a text to learn a vocabulary from")
     if vocab_size is not None and vocab_size <= 2:
-        raise TokenizerError(f"vocab_size {vocab_size} is too small: 2 of it are special tokens")
+        raise TokenizerError(f"vocab_size {vocab_size} is too small, expected at least 3: 2 ids are special tokens")
     ranked = sorted(counts, key=lambda word: (-counts[word], word))
     return ranked if vocab_size is None else ranked[: vocab_size - 2]

@@ -73,7 +73,7 @@ def test_evaluate_analogies_and_pairs(folder: Path, capsys: pytest.CaptureFixtur
     rows = {line.split()[0]: line.split()[1:] for line in out.splitlines()}
     assert rows["family"] == ["1", "100.0%", "100.0%", "1"]
     assert rows["total"] == ["2", "100.0%", "100.0%", "1"]
-    assert "1.0000 over 3 pairs" in out and "\x1b" not in out
+    assert "1.0000 over 3 pairs" in out and "\x1b" not in out and "\\x1b[31m" in out
     Path("p.tsv").write_text("king queen 9\n")
     assert "p.tsv, line 1" in refused(capsys, "evaluate", "p.tsv", "--vectors", "v.txt")
     assert "--restrict-vocab must be at least 1, not 0" in refused(

@@ -80,8 +80,8 @@ def test_invalid_arguments_are_rejected() -> None:
         ("goes with --method mean or sif", "index", "cats.txt", "--out", "i", "--vectors", "words.npz"),
         ("invalid choice: 'bm25'", "index", "cats.txt", "--out", "i", "--method", "bm25"),
         ("the folder of .* does not exist", "index", "cats.txt", "--out", "nowhere/i"),
-        ("is damaged, or no index", "index", "cats.txt", "--out", "war.txt", "--overwrite"),
-        ("is damaged, or no index", "search", "cats.txt", "cat"),
+        ("is damaged, or not an index", "index", "cats.txt", "--out", "war.txt", "--overwrite"),
+        ("is damaged, or not an index", "search", "cats.txt", "cat"),
     ):
         with pytest.raises(NpgptError, match=says):
             command(*arguments)
@@ -94,7 +94,7 @@ def test_invalid_arguments_are_rejected() -> None:
         command("search", "i", "zebra")
     with pytest.raises(ConfigError, match="--n must be at least 1, not 0"):
         command("search", "i", "cat", "--n", "0")
-    with pytest.raises(ConfigError, match="needs no --run"):
+    with pytest.raises(ConfigError, match="takes no --run"):
         command("search", "i", "cat", "--run", "run")
 
 
@@ -107,7 +107,7 @@ def test_index_of_a_moved_or_changed_model(capsys: pytest.CaptureFixture[str]) -
     assert command("search", "i", "cat", "--run", "moved") == 0
     model = GPT(RunConfig.load("moved/config.toml").model, seed=1)
     RunFolder(Path("moved")).save_model(model)
-    with pytest.raises(RunError, match="is not the one that i was made with"):
+    with pytest.raises(RunError, match="is not the one that made i"):
         command("search", "i", "cat", "--run", "moved")
 
 

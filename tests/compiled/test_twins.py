@@ -1,4 +1,4 @@
-"""Twins: a reader's own layers stay as they are, and a gradient that somebody holds is never stale."""
+"""Twins: users' own layers keep their class, and references to gradients stay valid."""
 
 from collections.abc import Callable
 from typing import Any
@@ -21,7 +21,7 @@ IDS = np.random.default_rng(0).integers(0, 11, (3, 7))
 
 
 class Doubling:
-    """Gives any layer an output that is twice as large. (A stand-in for code that npgpt has never seen.)"""
+    """Doubles the output of a layer, as an example of code that npgpt does not know."""
 
     def forward(self, *inputs: Any) -> Array:
         y: Array = 2 * super().forward(*inputs)  # type: ignore[misc]
@@ -32,7 +32,7 @@ class Doubling:
 
 
 def own(layer: Layer) -> Any:
-    """The same layer, as a class of a reader's own."""
+    """Give the layer a class of a user's own."""
     kind = type(layer)
     layer.__class__ = type(f"Own{kind.__name__}", (Doubling, kind), {})
     return layer
@@ -57,7 +57,7 @@ def grads(model: GPT) -> tuple[float, Array]:
 
 
 @pytest.mark.parametrize("path", [path for path in parts(GPT(CONFIG)) if not path.startswith("blocks.1")])
-def test_a_readers_own_part_of_a_model_stays_as_it_is_and_computes_what_it_did(path: str) -> None:
+def test_users_layer_in_a_model_keeps_its_class_and_results(path: str) -> None:
     model = GPT(CONFIG)
     own(parts(model)[path])
     plain, other = grads(model), twin(model)
@@ -69,7 +69,7 @@ def test_a_readers_own_part_of_a_model_stays_as_it_is_and_computes_what_it_did(p
     assert np.array_equal(grads(twin(other, "textbook"))[1], plain[1])
 
 
-def test_a_compiled_class_has_its_textbook_class_as_a_base_and_stands_in_the_registry() -> None:
+def test_compiled_classes_extend_their_textbook_classes() -> None:
     twins = compiled.base.TWINS  # type: ignore[attr-defined]
     assert twins.keys() >= {kind for kind in vars(layers).values() if isinstance(kind, type)}
     for textbook, kind in twins.items():
@@ -77,13 +77,13 @@ def test_a_compiled_class_has_its_textbook_class_as_a_base_and_stands_in_the_reg
         assert kind.textbook_class() is textbook
 
 
-def test_a_float64_layer_has_no_compiled_twin() -> None:
+def test_float64_layer_has_no_compiled_twin() -> None:
     with pytest.raises(ShapeError, match=r"Linear: weight is float64.*\.astype\(np.float32\)"):
         twin(layers.Linear(2, 3))
 
 
 class Experts(Layer):
-    """A layer of a reader's own, which holds the gradients of several sub-layers before it adds them."""
+    """A user's own layer that holds the gradients of several sub-layers before it adds them."""
 
     def __init__(self, n: int) -> None:
         self.experts = [layers.MLP(n) for _ in range(3)]
@@ -99,7 +99,7 @@ class Experts(Layer):
         return cache.note("x", found[0] + found[1] + found[2])
 
 
-def test_sub_layers_in_a_readers_list_do_not_write_over_each_others_gradients() -> None:
+def test_sub_layers_in_a_users_list_do_not_overwrite_gradients() -> None:
     plain = of_order_one(Experts(8), np.random.default_rng(0)).astype(np.float32)
     rng, results = np.random.default_rng(1), []
     x, dy = (rng.normal(size=(2, 5, 8)).astype(np.float32) for _ in range(2))
@@ -114,7 +114,7 @@ def test_sub_layers_in_a_readers_list_do_not_write_over_each_others_gradients() 
 
 
 class Gate(Layer):
-    """A layer of a reader's own, which adds to its gradient by hand."""
+    """A user's own layer that adds to its gradient directly."""
 
     def __init__(self, n: int) -> None:
         self.gain = Param(np.ones(n, np.float32))
@@ -135,7 +135,7 @@ def with_gate(model: GPT) -> GPT:
 
 @pytest.mark.parametrize("kind", ["textbook", "compiled"])
 @pytest.mark.parametrize("change", [lambda model: model, with_gate])
-def test_a_gradient_that_somebody_holds_is_never_stale(kind: str, change: Callable[[GPT], GPT]) -> None:
+def test_references_to_gradients_stay_valid(kind: str, change: Callable[[GPT], GPT]) -> None:
     model = twin(change(GPT(CONFIG)), kind)
     held = {path: param.grad for path, param in model.parameters().items()}
     optimizer, cache = make_optimizer(model), Cache(training=True)
@@ -153,8 +153,8 @@ def test_a_gradient_that_somebody_holds_is_never_stale(kind: str, change: Callab
     assert not any(grad.any() for grad in held.values())
 
 
-def test_what_no_kernel_reaches_is_zero_after_the_step() -> None:
-    """A model that is given vectors looks nothing up: with untied weights the embedding gets nothing."""
+def test_unused_gradient_is_zero_after_the_step() -> None:
+    """With vectors as input and untied weights, the embedding is not used."""
     model = make_gpt(GPTConfig(**CONFIG.__dict__ | {"tie_weights": False}))
     accumulate(model, IDS[:, :-1], IDS[:, 1:], Cache(training=True))
     assert model.embedding.weight.grad.any()
@@ -164,7 +164,7 @@ def test_what_no_kernel_reaches_is_zero_after_the_step() -> None:
     assert model.lm_head.weight.grad.any()
 
 
-def test_reading_a_gradient_writes_nothing_and_assigning_keeps_the_array() -> None:
+def test_reading_a_gradient_does_not_write_and_assigning_keeps_the_array() -> None:
     param = Param(np.zeros(3))
     param.grad.flags.writeable = False
     assert not param.grad.any()
@@ -176,7 +176,7 @@ def test_reading_a_gradient_writes_nothing_and_assigning_keeps_the_array() -> No
     assert held.tolist() == [1, 2, 3]
 
 
-def test_a_pass_without_zero_grad_adds() -> None:
+def test_gradients_accumulate_without_zero_grad() -> None:
     model, cache = make_gpt(CONFIG), Cache()
     once = []
     for _ in range(2):

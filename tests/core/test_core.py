@@ -1,4 +1,4 @@
-"""Param, Cache and Layer: who owns what, what is shared, what is refused."""
+"""Param, Cache and Layer: ownership, sharing, and errors."""
 
 import copy
 
@@ -18,7 +18,7 @@ TINY = GPTConfig(vocab_size=7, context_length=4, n_layer=2, n_head=2, n_embd=6)
 IDS = np.array([[1, 2, 3], [4, 5, 6]])
 
 
-def test_keep_returns_the_array_and_refuses_a_name_twice() -> None:
+def test_keep_returns_the_array_and_rejects_a_repeated_name() -> None:
     cache, x = Cache(), np.ones(3)
     assert cache.keep("x", x) is x is cache["x"]
     with pytest.raises(KeyError, match=r"x is already kept: reset\(\)"):
@@ -27,7 +27,7 @@ def test_keep_returns_the_array_and_refuses_a_name_twice() -> None:
     cache.keep("x", x)
 
 
-def test_without_record_names_are_known_and_arrays_are_not() -> None:
+def test_without_record_only_names_are_kept() -> None:
     cache = Cache(record=False)
     cache.keep("x", np.ones(3))
     with pytest.raises(KeyError, match="already kept"):
@@ -37,7 +37,7 @@ def test_without_record_names_are_known_and_arrays_are_not() -> None:
     assert list(cache.walk()) == []
 
 
-def test_a_name_is_a_sub_layer_or_an_array() -> None:
+def test_sub_layers_and_arrays_have_distinct_names() -> None:
     cache = Cache()
     cache.scope("a")
     with pytest.raises(KeyError, match="sub-layer"):
@@ -47,12 +47,12 @@ def test_a_name_is_a_sub_layer_or_an_array() -> None:
         cache.scope("b")
 
 
-def test_backward_before_forward_says_so() -> None:
+def test_backward_before_forward_raises() -> None:
     with pytest.raises(KeyError, match=r"blocks\.0\.x was not kept: run forward"):
         Cache().scope("blocks.0")["x"]
 
 
-def test_note_stores_a_copy_only_in_a_trace_and_replaces() -> None:
+def test_note_stores_a_copy_only_in_a_trace_and_replaces_it() -> None:
     for trace in (False, True):
         cache, grad = Cache(trace=trace), np.ones(2)
         cache.scope("a").keep("x", np.zeros(2))
@@ -65,14 +65,14 @@ def test_note_stores_a_copy_only_in_a_trace_and_replaces() -> None:
         assert not trace or next(cache.walk())[2].tolist() == [5, 5]
 
 
-def test_note_refuses_a_gradient_of_another_shape() -> None:
+def test_note_rejects_a_gradient_of_another_shape() -> None:
     cache = Cache()
     cache.keep("x", np.zeros((2, 3)))
     with pytest.raises(ShapeError, match=r"gradient of x has shape \(2,\), the array \(2, 3\)"):
         cache.note("x", np.zeros(2))
 
 
-def test_walk_is_in_the_order_of_the_forward_pass_and_of_one_scope() -> None:
+def test_walk_follows_forward_order_and_can_be_limited_to_a_scope() -> None:
     model = GPT(TINY)
     cache = Cache()
     model.loss(IDS, IDS, cache)
@@ -91,11 +91,11 @@ def test_settings_are_read_from_the_root_and_reset_changes_three_of_them() -> No
     assert (scope.training, scope.seed, scope.step, scope.first_example) == (True, 3, 7, 2)
     cache.reset()
     assert (scope.training, scope.step, scope.first_example) == (True, 7, 2)
-    with pytest.raises(ValueError, match=r"not its scope 'a\.b'"):
+    with pytest.raises(ValueError, match=r"scope 'a\.b' cannot be reset alone"):
         scope.reset()
 
 
-def test_buffers_are_the_same_memory_after_reset_and_of_one_scope() -> None:
+def test_buffers_belong_to_one_scope_and_survive_reset() -> None:
     cache = Cache()
     first = cache.scope("a").buffer("x", (2, 3), np.float32)
     cache.reset()
@@ -109,7 +109,7 @@ def test_scratch_is_shared_by_all_scopes() -> None:
     assert np.shares_memory(cache.scope("a").scratch("x", (4,), float), cache.scope("b").scratch("x", (2, 2), float))
 
 
-def test_parameters_are_views_into_one_vector_matrices_first() -> None:
+def test_parameters_are_views_of_one_vector_with_matrices_first() -> None:
     model = GPT(TINY)
     for param in model.parameters().values():
         assert np.shares_memory(param.value, model.flat.values)
@@ -140,7 +140,7 @@ def test_astype_copies_values_and_keeps_ties() -> None:
     assert all(np.shares_memory(param.value, double.flat.values) for param in double.parameters().values())
 
 
-def test_a_deep_copy_trains_as_the_original_does() -> None:
+def test_deep_copy_is_packed_tied_and_independent() -> None:
     model = GPT(TINY)
     other = copy.deepcopy(model)
     for gpt in (model, other):
@@ -157,14 +157,14 @@ def test_a_deep_copy_trains_as_the_original_does() -> None:
     assert not (model.flat.values == 1).all()
 
 
-def test_packing_a_parent_takes_the_vector_from_its_children() -> None:
+def test_packing_a_parent_replaces_the_vectors_of_children() -> None:
     block = layers.Block(4, 2)
     block.mlp.pack(np.float64)
     block.pack(np.float32)
     assert block.mlp.flat is None
 
 
-def test_a_recast_layer_shares_parameters_and_vectors() -> None:
+def test_recast_layer_shares_parameters_and_vectors() -> None:
     model = GPT(TINY)
     other = model.recast(type)
     assert other.flat is model.flat
@@ -173,7 +173,7 @@ def test_a_recast_layer_shares_parameters_and_vectors() -> None:
     assert np.array_equal(model.forward(IDS, Cache()), other.forward(IDS, Cache()))
 
 
-def test_initialisation_depends_on_seed_and_path_alone() -> None:
+def test_initialisation_depends_only_on_seed_and_path() -> None:
     one, other = GPT(TINY), GPT(GPTConfig(**TINY.__dict__ | {"n_layer": 3}))
     assert np.array_equal(one.blocks[1].mlp.up.weight.value, other.blocks[1].mlp.up.weight.value)
     assert not np.array_equal(one.flat.values, GPT(TINY, seed=1).flat.values)
@@ -208,12 +208,12 @@ def test_flat_vector_holds_every_number_once(shapes: list[tuple[int, ...]]) -> N
         (np.zeros((2, 4), int), "x is int64"),
     ],
 )
-def test_check_array_says_what_was_given_and_what_was_expected(array: object, message: str) -> None:
+def test_check_array_names_the_given_and_the_expected(array: object, message: str) -> None:
     with pytest.raises(ShapeError, match=f"Linear: .*{message}"):
         layers.Linear(4, 2).forward(array, Cache())
 
 
-def test_check_array_takes_complex_for_real() -> None:
+def test_check_array_accepts_complex_numbers_and_objects() -> None:
     check_array("Linear", "x", np.zeros((2, 4), complex), (..., 4), like=np.zeros(1))
     check_array("Linear", "x", np.zeros((2, 4), object), (..., 4), like=np.zeros(1))
 
@@ -230,12 +230,12 @@ def test_check_array_takes_complex_for_real() -> None:
         (np.zeros((1, 0), int), "0 tokens in a row"),
     ],
 )
-def test_model_refuses_ids_with_a_clear_word(ids: object, message: str) -> None:
+def test_model_rejects_invalid_ids(ids: object, message: str) -> None:
     with pytest.raises(ShapeError, match=message):
         GPT(TINY).forward(ids, Cache())
 
 
-def test_targets_are_checked_too() -> None:
+def test_model_rejects_invalid_targets() -> None:
     with pytest.raises(ShapeError, match=r"targets\[0, 1\] is 7"):
         GPT(TINY).loss(IDS[:1], np.array([[0, 7, 0]]), Cache())
     check_ids("x", "ids", np.array([-100, 3]), 4, "vocabulary", ignore=-100)

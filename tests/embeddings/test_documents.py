@@ -106,7 +106,7 @@ def test_a_state_makes_the_same_again_and_a_wrong_one_is_refused() -> None:
         BagOfWords(["a", "b"], np.ones(2), np.ones((2, 4)), np.ones(3))
     with pytest.raises(DataError, match="vectors must be finite"):
         BagOfWords(["a"], np.ones(1), np.array([[np.nan]]))
-    with pytest.raises(DataError, match="stands twice"):
+    with pytest.raises(DataError, match="is repeated"):
         BagOfWords(["a", "a"], np.ones(2))
 
 
@@ -250,7 +250,7 @@ def test_pv_dbow_finds_the_topic() -> None:
 
 
 def test_what_pv_dbow_refuses() -> None:
-    with pytest.raises(DataError, match="only 1 of 13 different words stand there 5 times or more"):
+    with pytest.raises(DataError, match="only 1 of 13 different words occur at least 5 times"):
         train_pv_dbow(TEXTS)
     with pytest.raises(ConfigError, match="epochs must be at least 1, not 0"):
         PVConfig(epochs=0)

@@ -58,11 +58,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_any_word_without_spaces_and_any_number(place: Path, kind: str, table: WordVectors) -> None:
     try:
         save_vectors(table, place, kind)
-    except DataError as error:  # the two that would be taken for something else
-        taken = {
-            "glove": "would be taken for a count; take word2vec",
-            "binary": "looks like a number in digits; take npz",
-        }
+    except DataError as error:  # the two that would be taken for another format
+        taken = {"glove": "would be taken for a count; use word2vec", "binary": "would be taken for text; use npz"}
         assert table.width == 1 and str(error).endswith(taken[kind])
         first = table.words[0].encode() if kind == "glove" else table.vectors[0].tobytes()
         assert re.search(rb"\d|inf|nan", first, re.IGNORECASE)
@@ -91,7 +88,7 @@ def test_every_float32_survives_as_digits(place: Path, bits: Array) -> None:
 @pytest.mark.parametrize("kind", ["word2vec", "binary", "glove"])
 @pytest.mark.parametrize("word", ["two words", "a\tb", "line\n", "\r", "", "\ud800"])
 def test_words_with_spaces_are_refused_where_a_space_ends_a_word(kind: str, word: str, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=f"which {kind} cannot hold; take npz"):
+    with pytest.raises(DataError, match=f"{kind} cannot store it; use npz"):
         save_vectors(WordVectors(["a", word], np.ones((2, 2))), tmp_path / "x", kind)
     assert not (tmp_path / "x").exists()
 
@@ -119,7 +116,7 @@ def test_words_of_glove_that_have_spaces_are_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"a 1\nb 2\na 3\n", b"3 1\na 1\nb 2\na 3\n", b"3 1\na \0\0\x80?b \0\0\0@a \0\0@@"])
 def test_a_word_that_stands_twice_keeps_its_first_vector(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "g").write_bytes(content)
-    with pytest.warns(UserWarning, match="1 words stand twice"):
+    with pytest.warns(UserWarning, match="1 words are repeated"):
         assert load_vectors(tmp_path / "g").vectors.tolist() == [[1], [2]]
 
 
@@ -150,23 +147,23 @@ GOOD = {"vectors": np.ones((2, 2), np.float32), "text": np.frombuffer(b"ab", np.
     ("content", "message"),
     [
         (b"", "is empty"),
-        (b"\t\n \n", "is empty but for white space"),
-        (gzip.compress(b"1 1\na 1\n"), "compressed; unpack it first"),
+        (b"\t\n \n", "has only white space"),
+        (gzip.compress(b"1 1\na 1\n", mtime=0), "compressed; decompress it first"),
         (b"<html>\n", "line 1: expected a word and some numbers, found 1 parts"),
         (b"a 1 2\nb 1\n", "line 2: expected a word and 2 numbers, found 2 parts"),
         (b"a 1 2\nb 1 2 3\n", "line 2: expected a word and 2 numbers, found 4 parts"),
-        (b"a 1 2\nb 1 x\n", "line 2: expected a word and 2 numbers, but not all are"),
+        (b"a 1 2\nb 1 x\n", "line 2: expected a word and 2 numbers, found b'b 1 x"),
         (b"a 1 2\nb 1 nan\n", "line 2: a number is infinite or NaN"),
         (b"a 1 2\nb 1e39 1\n", "line 2: a number is infinite or NaN, or too large"),
         (b"a 1 2\n 1 2\n", "line 2: there is no word"),
         (b"a 1 2\n\xff\xfe 1 2\n", "line 2: the word .* is not UTF-8, at its byte 0"),
         (b"2 2\na 1 2\n", "ends after 1 of 2 words: it is cut off"),
-        (b"1 2\na 1 2\nb 1 2\n", "line 3: line 1 says 1 words, but here is one more"),
+        (b"1 2\na 1 2\nb 1 2\n", "line 3: there are more than the 1 words of line 1"),
         (b"2 2\na 1 2\nb 1\n", "line 3: expected a word and 2 numbers, found 2 parts"),
-        (b"2 2\na 1 x\nb 1 2\n", "line 2: expected a word and 2 numbers, but not all are"),
-        (b"0 5\n", "line 1: it says 0 words"),
-        (b"5 0\na\n", "line 1: it says 5 words of 0 numbers"),
-        (b"999999999999999 999999999\n\x01", "do not fit into the file's 27 bytes: it is cut off"),
+        (b"2 2\na 1 x\nb 1 2\n", "line 2: expected a word and 2 numbers, found b'a 1 x"),
+        (b"0 5\n", "line 1: it counts 0 words of 5 numbers"),
+        (b"5 0\na\n", "line 1: it counts 5 words of 0 numbers"),
+        (b"999999999999999 999999999\n\x01", "more than the file's 27 bytes: it is cut off"),
         (b"999999999999999 9\na 1 2 3 4 5 6 7 8 9\n", "ends after 1 of 999,999,999,999,999 words"),
         (b"1 1\n\xff\xff \0\0\0\0", "byte 4: the word .* is not UTF-8"),
         (b"1 1\na \0\0\xc0\x7f", "byte 6: a number of word 1 is infinite or NaN"),
@@ -181,8 +178,8 @@ GOOD = {"vectors": np.ones((2, 2), np.float32), "text": np.frombuffer(b"ab", np.
         (npz(**GOOD | {"ends": np.array([1, 3])}), "'ends' does not divide the 2 bytes"),
         (npz(**GOOD | {"ends": np.array([2])}), "expected .V, C."),
         (npz(**GOOD | {"text": np.frombuffer(b"a\xff", np.uint8)}), "is not UTF-8"),
-        (npz(**GOOD | {"text": np.frombuffer(b"aa", np.uint8)}), "'a' stands more than once"),
-        (npz(**GOOD | {"vectors": np.full((2, 2), np.nan)}), "'a' holds a number that is infinite"),
+        (npz(**GOOD | {"text": np.frombuffer(b"aa", np.uint8)}), "'a' occurs more than once"),
+        (npz(**GOOD | {"vectors": np.full((2, 2), np.nan)}), "'a' has a number that is infinite"),
         (npz(**GOOD | {"more": np.ones(1)}), "'more' is unknown"),
         (npz(**GOOD | {"vectors": np.array([[Evil(), 1]], object)}), "is damaged: Object arrays cannot be loaded"),
         (with_header("(1000000, 1000000)"), "is damaged"),
@@ -249,7 +246,7 @@ def test_any_bytes_are_a_table_or_a_clear_error(place: Path, content: bytes) -> 
 def test_formats_are_known_by_name(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="'word2vek' is unknown; did you mean word2vec"):
         save_vectors(TABLE, tmp_path / "x", "word2vek")
-    with pytest.raises(DataError, match=r"without one .npy and one .parquet"):
+    with pytest.raises(DataError, match=r"must contain one .npy and one .parquet"):
         load_vectors(tmp_path)
 
 

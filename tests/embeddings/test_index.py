@@ -45,7 +45,7 @@ def test_each_document_finds_itself_and_equal_ones_keep_their_order() -> None:
     ("names", "vectors", "says"),
     [
         ([], np.ones((0, 2)), "one document at least"),
-        (["a"], np.ones((2, 2)), r"expected floats of shape \(D, C\) for D = 1"),
+        (["a"], np.ones((2, 2)), r"expected floats \(D, C\) for D = 1"),
         (["a"], np.ones((1, 2), int), "vectors are int64"),
         (["a"], np.ones((1, 0)), "expected floats"),
         (["a"], np.array([[np.nan]]), "infinite or NaN"),
@@ -57,7 +57,7 @@ def test_what_makes_no_index(names: list[str], vectors: Array, says: str) -> Non
 
 
 def test_a_vector_that_does_not_fit_is_refused() -> None:
-    with pytest.raises(ShapeError, match=r"is \(4,\), the index has \(3,\)"):
+    with pytest.raises(ShapeError, match=r"has shape \(4,\), expected \(3,\)"):
         an_index().search(np.ones(4))
     with pytest.raises(DataError, match="infinite or NaN"):
         an_index().search(np.array([1.0, np.inf, 0.0]))
@@ -91,14 +91,14 @@ def write(path: Path, head: Any, tensors: dict[str, Array] | None = None, key: s
 @pytest.mark.parametrize(
     ("head", "tensors", "says"),
     [
-        ("{", None, "no JSON"),
-        ("[" * 100_000, None, "no JSON"),
+        ("{", None, "is not JSON"),
+        ("[" * 100_000, None, "is not JSON"),
         ([], None, "version None"),
         (header(version=2), None, "version 2; this npgpt reads version 1"),
         (header(version=True), None, "version True"),
-        (header(names=[1]), None, "names is no list of strings"),
-        (header(texts="t"), None, "texts is no list of strings"),
-        (header(encoder=[]), None, "encoder is no object"),
+        (header(names=[1]), None, "names is not a list of strings"),
+        (header(texts="t"), None, "texts is not a list of strings"),
+        (header(encoder=[]), None, "encoder is not an object"),
         (header(names=["a", "b"]), None, "2 names and 1 texts"),
         (header(), {}, "vectors is missing"),
         (header(), {"vectors": np.ones((2, 2), np.float32)}, "expected floats"),
@@ -120,10 +120,10 @@ def test_a_file_that_is_cut_or_another_is_refused(tmp_path: Path) -> None:
     whole = path.read_bytes()
     for length in (0, 7, 8, 100, len(whole) - 1):
         path.write_bytes(whole[:length])
-        with pytest.raises(DataError, match="is damaged, or no index"):
+        with pytest.raises(DataError, match="is damaged, or not an index"):
             DocumentIndex.load(path)
     write(path, header(), key="other")
-    with pytest.raises(DataError, match="no index of npgpt"):
+    with pytest.raises(DataError, match="is not an index of npgpt"):
         DocumentIndex.load(path)
     with pytest.raises(OSError):
         DocumentIndex.load(tmp_path / "missing")

@@ -80,7 +80,7 @@ def test_strings_of_other_kinds_are_strings(tmp_path: Path) -> None:
 )
 def test_other_columns_are_refused(columns: dict[str, Any], message: str, tmp_path: Path) -> None:
     content = write(tmp_path / "written", columns)
-    with pytest.raises(DataError, match=f"w.parquet is damaged, or is no Parquet file with one .*{message}") as caught:
+    with pytest.raises(DataError, match=f"w.parquet is damaged, or not a Parquet file with one .*{message}") as caught:
         read(content, tmp_path)
     assert str(tmp_path / "w.parquet") in str(caught.value)
 
@@ -95,7 +95,7 @@ NOISE = np.random.default_rng(0).bytes(999)  # each process of pytest-xdist must
     ids=["empty", "magic", "no footer", "magic nine times", "every byte", "noise"],
 )
 def test_what_is_no_parquet_is_refused(content: bytes, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="w.parquet is damaged, or is no Parquet file"):
+    with pytest.raises(DataError, match="w.parquet is damaged, or not a Parquet file"):
         read(content, tmp_path)
 
 
@@ -140,7 +140,7 @@ def test_without_pyarrow_it_is_said_what_to_install(tmp_path: Path, monkeypatch:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     (tmp_path / "w.parquet").write_bytes(b"PAR1")
     np.save(tmp_path / "v.npy", np.ones((6, 3)))
-    with pytest.raises(ConfigError, match=r"w.parquet, pyarrow is needed: pip install 'npgpt\[parquet\]'"):
+    with pytest.raises(ConfigError, match=r"w.parquet needs pyarrow: pip install 'npgpt\[parquet\]'"):
         load_vectors(tmp_path)
 
 

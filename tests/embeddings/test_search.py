@@ -37,7 +37,7 @@ def test_what_a_method_lacks_is_said() -> None:
 
 def test_tf_idf_does_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(search, "MOST_NUMBERS", 7)
-    with pytest.warns(UserWarning, match="only the 3 words that most documents have are kept"):
+    with pytest.warns(UserWarning, match="the index has only the 3 words that most documents have"):
         assert make_index(["cats", "war"], TEXTS).vectors.shape == (2, 3)
 
 

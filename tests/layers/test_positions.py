@@ -1,4 +1,4 @@
-"""Positions: what each scheme is, computed another way; how far each sees; who computes it; what is refused."""
+"""Position schemes: independent computation, longer contexts, compiled twins, and invalid settings."""
 
 import dataclasses
 import os
@@ -49,26 +49,26 @@ def queries_and_keys(*shape: int) -> Array:
     return np.random.default_rng(0).normal(size=(2, *shape))
 
 
-def test_cosines_sines_and_powers_are_right_without_the_c_library() -> None:
+def test_own_cosines_sines_and_powers_equal_numpy() -> None:
     for T, D in ((1, 1), (5, 6), (300, 7), (4096, 64)):
         angles = np.outer(np.arange(T), 10000.0 ** (-2 * np.arange((D + 1) // 2) / D))
         cos, sin = cos_and_sin(T, D)
         assert cos.shape == sin.shape == angles.shape
-        assert np.abs(cos - np.cos(angles)).max() < 2e-11  # the last digits of an angle of 4,095
+        assert np.abs(cos - np.cos(angles)).max() < 2e-11  # the rounding error of an angle of 4,095
         assert np.abs(sin - np.sin(angles)).max() < 2e-11
     x = np.linspace(-40, 0, 81)
     assert np.abs([exponential(v) for v in x] / np.exp(x) - 1).max() < 1e-13
     assert np.abs(slopes(12) / 2.0 ** (-8 * np.arange(1, 13) / 12) - 1).max() < 1e-14
 
 
-def test_a_step_through_time_turns_the_sinusoids() -> None:
+def test_a_time_step_rotates_the_sinusoids() -> None:
     table = layers.SinusoidalPositions(6).table(np.zeros((1, 20, 6)))
     points = table[:, 1::2] + 1j * table[:, 0::2]  # cos + i·sin
     step = np.exp(1j * 10000.0 ** (-2 * np.arange(3) / 6))
     assert np.abs(points[3:] - points[:-3] * step**3).max() < 1e-13
 
 
-def test_to_concatenate_and_project_is_to_add() -> None:
+def test_concatenation_and_projection_equal_addition() -> None:
     layer = layers.ConcatenatedPositions(layers.LearnedPositions(5, 2), 3, 2)
     of_order_one(layer, np.random.default_rng(0))
     weight, bias = (layer.parameters()[f"projection.{name}"].value for name in ("weight", "bias"))
@@ -77,7 +77,7 @@ def test_to_concatenate_and_project_is_to_add() -> None:
     assert np.allclose(layer.forward(x, Cache()), added, atol=1e-14)
 
 
-def test_rotary_scores_are_products_of_complex_numbers() -> None:
+def test_rotary_scores_equal_complex_products() -> None:
     q, k = queries_and_keys(2, 3, 7, 4)
     angles = np.outer(np.arange(7), 10000.0 ** (-2 * np.arange(2) / 4))
     turned_q, turned_k = (np.exp(1j * angles) * (x[..., 0::2] + 1j * x[..., 1::2]) for x in (q, k))
@@ -88,15 +88,15 @@ def test_rotary_scores_are_products_of_complex_numbers() -> None:
     assert np.abs(scores - right)[seen].max() < 1e-12
 
 
-def test_turning_back_undoes_turning_and_no_length_changes() -> None:
+def test_rotation_is_invertible_and_keeps_lengths() -> None:
     for D in (1, 2, 5, 8):
         x = queries_and_keys(2, 3, 7, D)[0]
         assert np.allclose(turn(turn(x), back=True), x, atol=1e-13)
         assert np.allclose(np.linalg.norm(turn(x), axis=-1), np.linalg.norm(x, axis=-1))
-        assert np.array_equal(turn(x)[..., D // 2 * 2 :], x[..., D // 2 * 2 :])  # of an odd number the last one
+        assert np.array_equal(turn(x)[..., D // 2 * 2 :], x[..., D // 2 * 2 :])  # for odd D, the last channel
 
 
-def test_scores_with_a_distance_are_what_their_formulas_say() -> None:
+def test_distance_scores_equal_their_formulas() -> None:
     B, H, T, D, N = 2, 3, 6, 4, 4
     q, k = queries_and_keys(B, H, T, D)
     kinds = {
@@ -123,8 +123,8 @@ def test_scores_with_a_distance_are_what_their_formulas_say() -> None:
             assert abs(scores[b, h, i, j] - right[name]) < 1e-12
 
 
-def test_scores_depend_on_the_distance_alone() -> None:
-    """The same query and key, moved on together, meet with the same score."""
+def test_scores_depend_only_on_the_distance() -> None:
+    """The same query and key have the same score at every position with the same distance."""
     rng = np.random.default_rng(0)
     q, k = (np.broadcast_to(rng.normal(size=(1, 2, 1, 4)), (1, 2, 9, 4)) for _ in range(2))
     for name in ("RelativeBiasScores", "RelativeKeyScores", "RotaryScores", "AlibiScores"):
@@ -133,11 +133,11 @@ def test_scores_depend_on_the_distance_alone() -> None:
         for n in range(9):
             diagonal = np.diagonal(scores, -n, 2, 3)
             assert np.abs(diagonal - diagonal[..., :1]).max() < 1e-12
-        assert np.abs(scores[0, 0, 8, 8] - scores[0, 0, 8, :8]).min() > 1e-6  # but on the distance it does
+        assert np.abs(scores[0, 0, 8, 8] - scores[0, 0, 8, :8]).min() > 1e-6  # and they do depend on it
 
 
 @pytest.mark.parametrize("name", CHOICES)
-def test_order_counts_but_without_positions_a_single_block_sees_a_set(name: str) -> None:
+def test_only_without_positions_one_block_ignores_the_order(name: str) -> None:
     model = of_order_one(model_of(name, n_layer=1).astype(np.float64), np.random.default_rng(0))
     ids, mixed = np.array([[1, 2, 3, 4, 5]]), np.array([[3, 1, 4, 2, 5]])
     last = [model.forward(x, Cache())[0, -1] for x in (ids, mixed)]
@@ -145,14 +145,14 @@ def test_order_counts_but_without_positions_a_single_block_sees_a_set(name: str)
 
 
 @pytest.mark.parametrize("name", ["unprojected", "sinusoids concatenated"])
-def test_gradients_of_what_no_case_has(name: str) -> None:
+def test_gradients_of_schemes_without_a_case(name: str) -> None:
     gpt = of_order_one(model_of(name, n_layer=1).astype(np.float64), np.random.default_rng(3))
     assert isinstance(gpt, GPT)
     ids = np.random.default_rng(1).integers(0, 11, (2, 2, 4))
     assert check_case(Case(name, TrainingLoss(gpt), {"ids": ids[0], "targets": ids[1]})).passed
 
 
-def test_learned_positions_that_are_added_are_what_a_model_has_if_nothing_is_said() -> None:
+def test_added_learned_positions_are_the_default() -> None:
     names = list(make_gpt(SMALL, "textbook").parameters())
     assert names[:3] == ["embedding.weight", "positions.weight", "blocks.0.attention_norm.gain"]
     assert not [name for name in names if "score" in name or "vectors" in name]
@@ -160,19 +160,20 @@ def test_learned_positions_that_are_added_are_what_a_model_has_if_nothing_is_sai
 
 
 @pytest.mark.parametrize("name", CHOICES)
-def test_a_tied_table_is_one_matrix_whatever_the_positions(name: str) -> None:
+def test_tied_weights_are_one_matrix_with_any_positions(name: str) -> None:
     model = model_of(name)
     if model.config.tie_weights:
         assert model.lm_head.weight is model.embedding.weight
         assert model.embedding.weight.value.shape == (11, 8)
     shapes = deciding_shapes(model.config)
+    assert "embedding.weight" in shapes
     assert {key: model.lm_head.weight.value.shape if key == "lm_head.weight" else param.value.shape
             for key, param in model.parameters().items() if key in shapes} == shapes  # fmt: skip
 
 
 @pytest.mark.parametrize("kernels", ["textbook", "compiled"])
 @pytest.mark.parametrize("positions", SCHEMES)
-def test_more_tokens_than_the_context_where_the_positions_allow_it(positions: str, kernels: str) -> None:
+def test_longer_inputs_than_the_context_unless_positions_are_learned(positions: str, kernels: str) -> None:
     model, ids = model_of(positions, kernels), np.arange(20)[None] % 11
     if positions == "learned":
         with pytest.raises(ShapeError, match=r"20 tokens in a row, expected 1 to 6 \(context_length\)"):
@@ -198,7 +199,7 @@ def test_sampling_with_a_longer_context(positions: str) -> None:
             list(generate(model, prompt, 1, context=wrong))
 
 
-def test_a_refused_context_says_why() -> None:
+def test_context_errors_give_the_reason() -> None:
     with pytest.raises(ConfigError, match="learned vectors for 6 positions only"):
         list(generate(model_of("learned"), [1], 1, context=7))
     with pytest.raises(ConfigError, match="trained on 6 tokens, and longer contexts are unreliable"):
@@ -223,12 +224,12 @@ def test_a_refused_context_says_why() -> None:
         ({"positions": "rotary", "n_head": 8}, "'rotary' rotate pairs of channels, but n_embd 8 among n_head 8 heads"),
     ],
 )
-def test_choices_that_do_not_go_together_are_refused(choices: dict[str, Any], message: str) -> None:
+def test_incompatible_settings_are_rejected(choices: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         dataclasses.replace(SMALL, **choices)
 
 
-def test_a_run_of_an_older_npgpt_is_read(tmp_path: Path) -> None:
+def test_config_of_an_older_version_is_read(tmp_path: Path) -> None:
     lines = RunConfig().dumps().splitlines()
     older = [line for line in lines if not line.startswith(("positions", "combine", "n_position"))]
     assert len(lines) - len(older) == 3
@@ -237,7 +238,7 @@ def test_a_run_of_an_older_npgpt_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", CHOICES)
-def test_a_saved_model_is_read_again(name: str, tmp_path: Path) -> None:
+def test_saved_model_round_trip(name: str, tmp_path: Path) -> None:
     model = model_of(name)
     save_model(tmp_path / "model.safetensors", model)
     with warnings.catch_warnings():
@@ -258,7 +259,7 @@ def train(model: GPT, steps: int = 4, batch: int = 3) -> Array:
 
 
 @pytest.mark.parametrize("name", CHOICES)
-def test_training_compiled_and_textbook_go_the_same_way(name: str) -> None:
+def test_compiled_training_equals_textbook_training(name: str) -> None:
     textbook, fast = (model_of(name, kernels, dropout=0.2) for kernels in ("textbook", "compiled"))
     assert np.array_equal(textbook.flat.values, fast.flat.values)
     before = textbook.flat.values.copy()
@@ -267,7 +268,7 @@ def test_training_compiled_and_textbook_go_the_same_way(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", CHOICES)
-def test_threads_do_not_change_a_bit(name: str) -> None:
+def test_bits_do_not_depend_on_threads(name: str) -> None:
     before, results = get_num_threads(), []
     try:
         for n in (1, 3):
@@ -290,8 +291,8 @@ for name in CHOICES:
 """
 
 
-def test_plain_libraries_give_the_same_bits() -> None:
-    """Whatever NumPy, its BLAS and the C library make of this CPU: sines, powers and products are our own."""
+def test_bits_do_not_depend_on_cpu_features_of_libraries() -> None:
+    """NumPy, BLAS and the C library use less of the CPU; sines, powers and products are npgpt's own."""
     found = [
         subprocess.run(
             [sys.executable, "-c", HASHES, str(Path(__file__).parent)],
@@ -306,7 +307,7 @@ def test_plain_libraries_give_the_same_bits() -> None:
     assert len(found[0].splitlines()) == len(CHOICES)
 
 
-def test_where_there_is_no_kernel_it_is_said_once() -> None:
+def test_missing_tiled_kernel_warns_once() -> None:
     in_tiles = {}
     for positions in SCHEMES:
         build._say_that_it_is_slower.cache_clear()
@@ -322,7 +323,7 @@ def test_where_there_is_no_kernel_it_is_said_once() -> None:
     assert [positions for positions in SCHEMES if in_tiles[positions]] == [*IN_THE_STREAM, "rotary", "none"]
 
 
-def test_compiled_attention_takes_a_score_layer_of_a_readers_own() -> None:
+def test_compiled_attention_accepts_a_users_score_layer() -> None:
     class Shifted(layers.Scores):
         """Scores minus the first channel of the query: softmax does not depend on it."""
 
@@ -350,7 +351,7 @@ def test_compiled_attention_takes_a_score_layer_of_a_readers_own() -> None:
         assert np.allclose(one, other, atol=1e-6)
 
 
-def test_after_the_first_step_rotary_positions_allocate_nothing_that_grows() -> None:
+def test_rotary_training_allocates_only_in_the_first_step() -> None:
     config = GPTConfig(40, 96, n_layer=2, n_head=2, n_embd=128, dropout=0.1, positions="rotary")
     model = make_gpt(config)
     optimizer, cache = make_optimizer(model), Cache(training=True)
@@ -370,7 +371,7 @@ def test_after_the_first_step_rotary_positions_allocate_nothing_that_grows() -> 
 
 
 @pytest.mark.parametrize("kind", ["textbook", "compiled"])
-def test_a_gpt_takes_vectors_in_place_of_ids(kind: str) -> None:
+def test_gpt_accepts_vectors_instead_of_ids(kind: str) -> None:
     from npgpt.study.check.checker import gradcheck
 
     model = make_gpt(GPTConfig(11, 8, n_layer=1, n_head=2, n_embd=8), layers=kind)

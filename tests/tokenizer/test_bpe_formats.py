@@ -55,7 +55,7 @@ def test_tiktoken_joins_whatever_makes_a_token_which_ours_need_not(tmp_path: Pat
     with pytest.raises(TokenizerError, match="same bytes"):
         BPETokenizer([(97, 98), (98, 99), (256, 99), (97, 257)]).to_tiktoken(tmp_path / "x")
     # a + bc, but on its own abc is joined to ab + c, so that no rank says when bc is joined to it.
-    with pytest.raises(TokenizerError, match="cannot be made by joining|cannot tell apart"):
+    with pytest.raises(TokenizerError, match="cannot be made by merging|cannot represent that"):
         BPETokenizer([(97, 98), (98, 99), (97, 257)]).to_tiktoken(tmp_path / "x")
     assert not (tmp_path / "x").exists()
 
@@ -71,13 +71,13 @@ def test_tiktoken_joins_whatever_makes_a_token_which_ours_need_not(tmp_path: Pat
         (b"AA== 99999999999999999999\n", "line 1: expected"),
         (b"AA==\n", "line 1: expected"),
         (b"= 5\n", "line 1: expected"),
-        (ranks([b"ab", b"ab"]), "line 258: token b'ab' stands twice"),
+        (ranks([b"ab", b"ab"]), "line 258: token b'ab' is repeated"),
         (ranks([b"abc"]), "token b'abc' cannot be made"),
         (ranks([b"ab"], first=255), "id 255 is given to two tokens"),
         (ranks([b"ab"], first=1 << 28), "id 268435456 is out of range"),
-        (gzip.compress(ranks([]))[:-20], "cut off|cannot be decompressed"),
-        (gzip.compress(ranks([]))[:12] + b"\xff" * 50, "cannot be decompressed"),
-        (gzip.compress(bytes(300 << 20), 1), "more than 256 MiB"),
+        (gzip.compress(ranks([]), mtime=0)[:-20], "cut off|cannot be decompressed"),
+        (gzip.compress(ranks([]), mtime=0)[:12] + b"\xff" * 50, "cannot be decompressed"),
+        (gzip.compress(bytes(300 << 20), 1, mtime=0), "more than 256 MiB"),
         (b"\xff\xfe\x00", "line 1: expected"),
     ],
     ids=lambda value: str(value)[:20],
@@ -113,16 +113,16 @@ def change(*keys: Any, to: Any) -> Callable[[Any], None]:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (change("model", to=3), "no byte-pair model"),
-        (change("model", "type", to="WordPiece"), "no byte-pair model"),
+        (change("model", to=3), "is not a byte-pair model"),
+        (change("model", "type", to="WordPiece"), "is not a byte-pair model"),
         (change("model", "byte_fallback", to=True), "byte_fallback"),
         (change("model", "dropout", to=0.1), "dropout"),
         (change("normalizer", to={"type": "NFC"}), "normalizer"),
         (change("model", "merges", to="a b"), "merges must be a list"),
         (change("model", "merges", 1, to="t"), "merge 1 must be two tokens"),
         (change("model", "merges", 1, to=[1, 2]), "merge 1 must be two tokens"),
-        (change("model", "merges", 0, to=["zz", "z"]), "merge 0 joins 'zz' and 'z', but 'zz' is not made before"),
-        (change("model", "merges", 1, to=["t", "h"]), "merge 1 makes 'th', which is there already|merge 0 makes"),
+        (change("model", "merges", 0, to=["zz", "z"]), "merge 0 has 'zz' and 'z', but no earlier merge makes 'zz'"),
+        (change("model", "merges", 1, to=["t", "h"]), "merge 1 makes 'th', which exists already|merge 0 makes"),
         (change("model", "vocab", to=[1]), "must be an object"),
         (change("model", "vocab", "th", to="x"), "must be an object"),
         (change("model", "vocab", "th", to=5), "id 5 is given to two tokens"),
@@ -131,16 +131,13 @@ def change(*keys: Any, to: Any) -> Callable[[Any], None]:
         (change("added_tokens", 0, "id", to=0), "id 0 is given to two tokens"),
         (change("added_tokens", 0, "content", to=""), "no merge makes the token"),
         (change("added_tokens", 0, "lstrip", to=True), "lstrip"),
-        (change("added_tokens", 0, to=None), "has no content"),
+        (change("added_tokens", 0, to=None), "must have a content and an id"),
         (change("pre_tokenizer", to=None), "must end in ByteLevel"),
         (change("pre_tokenizer", "pretokenizers", to=[]), "must end in ByteLevel"),
         (change("pre_tokenizer", "pretokenizers", 1, "add_prefix_space", to=True), "add_prefix_space"),
-        (
-            change("pre_tokenizer", "pretokenizers", 0, "pattern", to={"Regex": "(a+)+$"}),
-            "the split pattern is none of",
-        ),
-        (change("pre_tokenizer", "pretokenizers", 0, to={"type": "Digits"}), "the split pattern is none of"),
-        (change("pre_tokenizer", "pretokenizers", 0, "behavior", to="Removed"), "the split pattern is none of"),
+        (change("pre_tokenizer", "pretokenizers", 0, "pattern", to={"Regex": "(a+)+$"}), "is unknown; known: gpt2"),
+        (change("pre_tokenizer", "pretokenizers", 0, to={"type": "Digits"}), "is unknown; known: gpt2"),
+        (change("pre_tokenizer", "pretokenizers", 0, "behavior", to="Removed"), "is unknown; known: gpt2"),
     ],
 )
 def test_damaged_tokenizer_json(damage: Callable[[Any], None], message: str, tmp_path: Path) -> None:

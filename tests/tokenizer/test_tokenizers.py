@@ -81,7 +81,7 @@ def test_id_out_of_range_is_named(tokenizer: Tokenizer) -> None:
 
 @pytest.mark.parametrize("kind", [BPETokenizer, WordTokenizer, CharTokenizer])
 def test_empty_text_and_tiny_vocabulary_are_refused(kind: type) -> None:
-    with pytest.raises(TokenizerError, match="nothing to learn from"):
+    with pytest.raises(TokenizerError, match="give a text to learn a vocabulary from"):
         kind.train("")
     with pytest.raises(TokenizerError, match="vocab_size 2 is too small"):
         kind.train(TEXT, vocab_size=2)
@@ -96,7 +96,7 @@ def test_empty_text_and_tiny_vocabulary_are_refused(kind: type) -> None:
         (b"[1, 2]", '"format"'),
         (b'{"model": {"type": "BPE"}}', '"format"'),
         (b'{"format": "npgpt-tokenizer", "version": 99, "kind": "bpe"}', "version 99; this npgpt reads version 1"),
-        (b'{"format": "npgpt-tokenizer", "version": 1, "kind": ["bpe"]}', "kind of tokenizer"),
+        (b'{"format": "npgpt-tokenizer", "version": 1, "kind": ["bpe"]}', "of tokenizer is unknown"),
         (b'{"format": "npgpt-tokenizer", "version": 1, "kind": "bpe"}', "'merges' is missing"),
         (b'{"format": "npgpt-tokenizer", "version": 1, "kind": "word", "words": "abc"}', "list of strings"),
         (
@@ -121,8 +121,8 @@ def test_damaged_file_is_refused_with_its_name(content: bytes, message: str, tmp
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"merges": [[97, 256]]}, "merge 0 joins 97 and 256, but only ids 0 to 255 exist"),
-        ({"merges": [[97, -1]]}, "merge 0 joins 97 and -1"),
+        ({"merges": [[97, 256]]}, "merge 0 has the ids 97 and 256, but only ids 0 to 255 exist"),
+        ({"merges": [[97, -1]]}, "merge 0 has the ids 97 and -1"),
         ({"merges": [[97, 98], [97, 98]]}, "merges 0 and 1 are the same"),
         ({"merges": [[97, 98, 99]]}, "merge 0 must be two ids"),
         ({"merges": [[97, 98.0]]}, "merge 0 must be two ids"),
@@ -146,7 +146,7 @@ def test_byte_pair_file_that_makes_no_vocabulary(change: dict[str, object], mess
 
 def test_file_of_another_kind_is_named(tmp_path: Path) -> None:
     TOKENIZERS[2].save(tmp_path / "tokenizer.json")
-    with pytest.raises(TokenizerError, match="holds a CharTokenizer, not a BPETokenizer; use Tokenizer.load"):
+    with pytest.raises(TokenizerError, match="is a CharTokenizer, not a BPETokenizer; use Tokenizer.load"):
         BPETokenizer.load(tmp_path / "tokenizer.json")
 
 

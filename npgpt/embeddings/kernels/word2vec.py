@@ -1,12 +1,12 @@
-"""word2vec: one pass over a text, a word and one of its neighbours at a time.
+"""word2vec: one pass over a text, one word and one of its neighbours at a time.
 
-The plain loop is ``npgpt.embeddings.word2vec.textbook_epoch``, over the steps that ``examples`` lists, and the tests'
-oracle. Its docstring also says why, in CBOW, each neighbour gets the whole gradient of the mean.
+The plain loop is ``npgpt.embeddings.word2vec.textbook_epoch``, over the steps of ``examples``; the tests compare with
+it. Its docstring also explains why, in CBOW, each neighbour gets the whole gradient of the mean.
 
-Every step changes what the next one reads, so one thread takes them in order. What makes it fast: a row is a whole
-number of registers (tables are padded with zeros), all products of a pair are taken before its rows are changed, so
-that one call finds all its sigmoids, sixteen at a time; and the noise comes from an alias table with two hashes of a
-counter, not from a search among sums.
+Each step changes rows that the next one reads, so one thread runs the steps in order. Rows are padded with zeros to
+whole registers. All products of a pair are computed before its rows change, so one call computes all its sigmoids,
+sixteen at a time. Noise words come from an alias table with two hashes of a counter, not from a search in cumulative
+sums.
 """
 
 from typing import Any
@@ -20,14 +20,14 @@ from npgpt.machine.functions import sigmoid
 from npgpt.machine.kinds import FLAG, FLOATS, FLOATS_OUT, INT, INTS, ROWS_OUT
 from npgpt.machine.vector import LANES, fma, load, splat, store, sum_lanes
 
-MOST_NOISE = LANES - 1  # words of noise a pair, so that all labels fit into a register
+MOST_NOISE = LANES - 1  # noise words of a pair: all labels fit into one register
 BITS = types.Array(types.uint32, 1, "C", readonly=True)
 INTS_OUT = types.Array(types.int64, 1, "C")
 
 
 @inline_kernel
 def draw(bits: Any, other_bits: Any, keep: Any, alias: Any) -> Any:
-    """A word from an alias table: any of them, or with the rest of its probability the one beside it."""
+    """Draw a word from an alias table: a uniform word, or its alias with the rest of the probability."""
     word = np.int64((np.uint64(bits) * np.uint64(len(keep))) >> np.uint64(32))
     return word if other_bits < keep[word] else alias[word]
 
@@ -36,9 +36,9 @@ def draw(bits: Any, other_bits: Any, keep: Any, alias: Any) -> Any:
 def _learn(
     inputs: Any, outputs: Any, h: Any, row: int, words: Any, n: int, rate: float, g: Any, dh: Any, C: int
 ) -> None:
-    """The products of h with all words, their slopes, and what follows: dh, and the words' rows changed.
+    """Learn one pair: compute the products of h with all words, their slopes and dh; update the words' rows.
 
-    ``row`` is where h begins in ``h``; ``words[0]`` is the target, the others are noise.
+    ``row`` is the start of the hidden vector in ``h``; ``words[0]`` is the target, the others are noise.
     """
     for k in range(n):
         of_word, total = words[k] * C, splat(0.0)
@@ -51,7 +51,7 @@ def _learn(
         hidden, back = load(h, row + c), splat(0.0)
         for k in range(n):
             back = fma(splat(g[k]), load(outputs, words[k] * C + c), back)
-        for k in range(n):  # a word that was drawn twice is changed twice, but gives what it was before
+        for k in range(n):  # a word drawn twice is updated twice; `back` used its old row
             at = words[k] * C + c
             store(outputs, at, fma(splat(g[k]), hidden, load(outputs, at)))
         store(dh, c, back)
@@ -70,18 +70,18 @@ def train_epoch(
     inputs: Any, outputs: Any, ids: Any, starts: Any, kept: Any, keep_word: Any, noise_keep: Any, noise_alias: Any,
     key_of_epoch: int, window: int, negative: int, n_before: int, cbow: bool, rates: Any, work: Any, h: Any,
 ) -> None:  # fmt: skip
-    """One pass over a text.
+    """Train one pass over a text.
 
     Args
         inputs, outputs: (V, C) tables; C is a multiple of 16.
-        ids, starts: words of all sentences one after another; where each begins, and the end of the last.
-        kept: (longest sentence + 16,) to work in.
-        keep_word: word -> of 2³² draws, how many keep it where it stands (sub-sampling).
+        ids, starts: the words of all sentences, one after another; the start of each sentence, and the last end.
+        kept: (longest sentence + 16,), working memory.
+        keep_word: for each word, how many of 2³² draws keep it (sub-sampling).
         noise_keep, noise_alias: the alias table of the noise.
-        key_of_epoch: of all random numbers.
-        n_before: words of the epochs before, and words in all of them, for the rate: ``rates`` is (first, last, all).
-        work: (3·16 + C,): products and slopes; labels; then dh.
-        h: (C,) the mean of the neighbours, for CBOW.
+        key_of_epoch: the key of all random numbers.
+        n_before: the number of words in earlier epochs. ``rates``: first rate, last rate, words in all epochs.
+        work: (2·16 + C,): products and slopes; labels; dh.
+        h: (C,), the mean of the neighbours, for CBOW.
     """
     C = inputs.shape[1]
     low, high = np.uint32(key_of_epoch & 0xFFFFFFFF), np.uint32((key_of_epoch >> 32) & 0xFFFFFFFF)
@@ -131,7 +131,7 @@ def train_epoch(
 
 @kernel
 def _noise(words: Any, target: int, negative: int, low: Any, high: Any, pair: Any, keep: Any, alias: Any) -> int:
-    """Draw words of noise behind the target, and return how many there are then; the target itself is left out."""
+    """Draw noise words other than the target after it; return the number of words with the target."""
     m = 1
     for k in range(negative):
         counter = np.uint32(pair * np.uint32(2 * MOST_NOISE) + np.uint32(2 * k))

@@ -162,7 +162,7 @@ MUTANTS = [
            "did not divide by the number of targets", "factor", "CrossEntropy"),
     Mutant("loss-pushes-where-nothing-counts", LOSS, "* counted[..., None]", "* np.ones_like(counted)[..., None]",
            "passed gradients to the logits of ignored targets", "mask", "CrossEntropy-ignore"),
-    Mutant("loss-forgets-the-softmax", LOSS, "dlog_probabilities - np.exp(log_probabilities) * dlog_probabilities.sum(\n        -1, keepdims=True\n    )",
+    Mutant("loss-forgets-the-softmax", LOSS, "dlog_probabilities - np.exp(log_probabilities) * dlog_probabilities.sum(-1, keepdims=True)",
            "dlog_probabilities", "omitted the softmax's term", "lost term", "CrossEntropy"),
     Mutant("loss-forgets-the-target", LOSS, "dlogits: Array = dlog_probabilities - np.exp", "dlogits: Array = -np.exp",
            "omitted the target's term", "lost term", "CrossEntropy"),

@@ -10,13 +10,13 @@ MOST_AT_ONCE = 16  # bytes
 
 
 def plain_decode(ids: Sequence[int], token_bytes: Sequence[bytes]) -> bytes:
-    """The bytes of all tokens, one after another."""
+    """Return the bytes of all tokens, one after another."""
     return b"".join(token_bytes[token] for token in ids)
 
 
 @kernel
 def decoded_size(ids: Any, starts: Any) -> int:
-    """The number of bytes that the ids stand for, or -1 if no token has one of them."""
+    """Return the size of the decoded bytes, or -1 if an id has no token."""
     total = 0
     for i in range(len(ids)):
         token = ids[i]
@@ -30,10 +30,10 @@ def decoded_size(ids: Any, starts: Any) -> int:
 def decode(ids: Any, starts: Any, tokens: Any, out: Any) -> None:
     """Write the bytes of checked ids to ``out``, which has room for 16 more.
 
-    Nearly every token has 16 bytes at most, and 16 are copied at once: the next token writes over what is too much.
+    Nearly every token has at most 16 bytes, so 16 are copied at once; the next token overwrites the surplus.
 
     Args
-        starts: where the bytes of each token begin in ``tokens``, and where the last one ends.
+        starts: the start of each token's bytes in ``tokens``, and the end of the last token.
         tokens: the bytes of all tokens, and 16 more.
     """
     n = 0

@@ -1,11 +1,11 @@
-"""Text to ids, with a memory of the pieces that came before.
+"""Text to ids, with a cache of earlier pieces.
 
-The plain loop is ``bpe.encode``: each distinct piece of a text is merged once, and looked up afterwards. Nearly all
-pieces of a text are in memory, so its speed is that of one look-up. A piece of up to 15 bytes is its own key: two int64
-with the size in the last byte, loaded in two instructions, hashed in one multiplication, found in an entry of 32 bytes
-that also holds up to three ids, written out by one 16-byte store. A block of some 130 pieces is hashed and its entries
-are asked for first, and looked up afterwards, so that the waits for memory overlap (the idea of the two phases is
-gigatoken's, MIT). English prose on one core of a Zen 3: cut at 1,490 MB/s, cut and looked up at 480.
+The plain loop is ``bpe.encode``: each distinct piece of a text is merged once and looked up afterwards. The cache has
+nearly all pieces of a text, so the look-up decides the speed. A piece of up to 15 bytes is its own key: two int64 with
+the size in the last byte, loaded by two instructions and hashed by one multiplication. Its entry of 32 bytes also holds
+up to three ids, written by one 16-byte store. The first phase hashes a block of about 130 pieces and prefetches their
+entries; the second phase looks them up, so waits for memory overlap (gigatoken's idea, MIT). English prose on one core
+of a Zen 3: splitting runs at 1,490 MB/s, splitting and looking up at 480.
 """
 
 from typing import Any
@@ -17,22 +17,22 @@ from npgpt.machine.compile import inline_kernel, kernel
 from npgpt.tokenizer.kernels.merge import FEW, merge
 from npgpt.tokenizer.kernels.split import split
 
-BLOCK = 192  # pieces: 129, and as many as the last window may find; whole cache lines
+BLOCK = 192  # pieces: 129, and the 63 that the last window may find; whole cache lines
 LONGEST_KEY = 15  # bytes
 LONGEST_KEPT = 256  # bytes; longer pieces are merged each time
 
-# The memory: `table` has entries of four int64, which are key, key, ids and count; `spilled` has what is longer.
-# - A short piece is its own key; a longer one has a hash and its size, and its bytes stand in `spilled` behind its ids.
-# - Up to three ids of a short piece are uint32 in the entry, their number above; otherwise the number is counted from
-#   SPILLED on, and the third int64 is where they begin in `spilled`.
+# The cache: `table` has entries of four int64, which are key, key, ids and count; `spilled` has long ids and pieces.
+# - A short piece is its own key. The key of a longer one is a hash and its size; its bytes follow its ids in `spilled`.
+# - Up to three ids of a short piece are uint32 in the entry, with their number above. Otherwise SPILLED is added to the
+#   number, and the third int64 is the start of the ids in `spilled`.
 # - An entry whose last int64 is 0 is free.
 SPILLED = 4
-# What `state` holds: how many entries and how much of `spilled` are taken, and two secret numbers, without which nobody
-# can write a text whose pieces all fall on one entry.
+# `state` holds the number of used entries, the used size of `spilled`, and two secret numbers: without them nobody can
+# write a text whose pieces all share one entry.
 ENTRIES, SPILL, SECRET_1, SECRET_2 = range(4)
-SPILL_ROOM = BLOCK * (LONGEST_KEPT + LONGEST_KEPT // 4 + 1) + 4  # what one block can take at most
+SPILL_ROOM = BLOCK * (LONGEST_KEPT + LONGEST_KEPT // 4 + 1) + 4  # the most that one block can use
 
-# Keep the first 0 to 15 of 16 bytes, that are in two int64.
+# Masks that keep the first 0 to 15 bytes of two int64.
 _LOW_MASKS = np.array([(1 << 8 * size) - 1 for size in range(8)] + [-1] * 8, np.int64)
 _HIGH_MASKS = np.array([0] * 9 + [(1 << 8 * size) - 1 for size in range(1, 8)], np.int64)
 _LONG = 1 << 62
@@ -44,14 +44,14 @@ def encode(
 ) -> tuple[int, int]:
     """Write the ids of ``text[at:]`` to ``out[n_out:]``.
 
-    Stops early where ``out`` or the memory might not be enough for the next block of pieces; then there is more to do.
+    Stop early if ``out`` or the cache may be too small for the next block of pieces; the caller then continues.
 
     Args
-        vocabulary: the classes of ``split.py``; pairs and byte pairs as in ``merge.py``; number of a token -> its id.
-        memory: table, spilled, state, as told above.
-        block: (6, BLOCK), to work in.
+        vocabulary: classes as in ``split.py``; pairs and byte pairs as in ``merge.py``; the id of each token number.
+        memory: the cache: table, spilled and state, described above.
+        block: (6, BLOCK), working memory.
     Returns
-        how far it came in the text and in ``out``.
+        the positions reached in the text and in ``out``.
     """
     classes = vocabulary[0]
     table, spilled, state = memory
@@ -63,7 +63,7 @@ def encode(
         if n_out + (ends[n_pieces - 1] - at) + 4 > len(out):  # no more ids than bytes; a store writes 4
             break
         start = at
-        for k in range(n_pieces):  # find_keys, written out: called, it costs 3 %
+        for k in range(n_pieces):  # the code of find_keys: a call costs 3 %
             size = ends[k] - start
             if size <= LONGEST_KEY and start + 16 <= len(text):
                 low, high = short_key(text, start, size)
@@ -98,10 +98,10 @@ def encode(
 
 @inline_kernel
 def find_keys(text: Any, at: int, n_pieces: int, table: Any, state: Any, block: Any) -> None:
-    """The first phase: for each piece of a block its two keys and its entry, which is asked for.
+    """Run the first phase: find each piece's two keys and its first entry, and prefetch the entry.
 
     Args
-        block: the ends of the pieces are given; the keys, and where to look in ``table`` first, are written.
+        block: has the ends of the pieces; the keys and the first entries are written to it.
     """
     ends, lows, highs, entries = block[0], block[1], block[2], block[3]
     for k in range(n_pieces):
@@ -118,22 +118,22 @@ def find_keys(text: Any, at: int, n_pieces: int, table: Any, state: Any, block: 
 
 @inline_kernel
 def first_entry(low: int, high: int, table: Any, state: Any) -> int:
-    """Where the entry of a key is looked for first; the next ones follow behind, four int64 each."""
+    """Return the first entry of a key's search; each next entry is four int64 further."""
     return fold_multiply(low ^ state[SECRET_1], high ^ state[SECRET_2]) << 2 & (len(table) - 1)
 
 
 @kernel
 def short_key(text: Any, start: int, size: int) -> tuple[int, int]:
-    """Two int64 that tell a piece of up to 15 bytes from all others: its bytes and its size.
+    """Return two int64 that identify a piece of up to 15 bytes: its bytes and its size.
 
-    Small enough for LLVM to put in place: a call that passes arrays costs more than all this (25 -> 9 ns a piece).
+    LLVM inlines this small function; a call that passes arrays would cost more than its work (25 -> 9 ns a piece).
     """
     return load64(text, start) & _LOW_MASKS[size], load64(text, start + 8) & _HIGH_MASKS[size] | size << 56
 
 
 @kernel
 def other_key(text: Any, start: int, size: int, state: Any) -> tuple[int, int]:
-    """The same at the end of the text, where 16 bytes cannot be loaded; for a longer piece, a hash and its size."""
+    """Return the same key at the text's end, where 16 bytes are too many; for a longer piece, a hash and its size."""
     if size <= LONGEST_KEY:
         low = high = 0
         for i in range(size):
@@ -153,7 +153,7 @@ def encode_piece(
     text: Any, start: int, size: int, low: int, high: int, entry: int, vocabulary: Any, memory: Any, block: Any,
     out: Any, n_out: int,
 ) -> int:  # fmt: skip
-    """A piece that is not in memory: merge it, and remember it if the entry is free. Returns the new ``n_out``."""
+    """Merge a piece that is not in the cache; cache it if the entry is free. Return the new ``n_out``."""
     _, pairs, byte_pairs, ids = vocabulary
     table, spilled, state = memory
     tokens = block[4] if size <= FEW else np.empty(size, np.int64)
@@ -174,7 +174,7 @@ def encode_piece(
 
 @kernel
 def spill(text: Any, start: int, size: int, ids: Any, spilled: Any, state: Any) -> None:
-    """Append ids and, if ``size`` is not 0, the bytes of the piece: whole words of four, then its last four bytes."""
+    """Append ids and, if ``size`` is not 0, the piece's bytes: words of four bytes, then its last four bytes."""
     at = state[SPILL]
     for i in range(len(ids)):
         spilled[at + i] = ids[i]
@@ -190,7 +190,7 @@ def spill(text: Any, start: int, size: int, ids: Any, spilled: Any, state: Any) 
 
 @kernel
 def same_bytes(text: Any, start: int, size: int, spilled: Any, behind: int) -> bool:
-    """Whether these are the bytes that ``spill`` put behind the ids; ``behind`` is SPILLED more than where that is."""
+    """Compare a piece with the bytes that ``spill`` wrote after the ids, at ``behind - SPILLED``."""
     at = behind - SPILLED
     for i in range(size >> 3):
         if load64(spilled, at + 2 * i) != load64(text, start + 8 * i):

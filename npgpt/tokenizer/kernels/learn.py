@@ -1,16 +1,16 @@
-"""Learn merges: count the pieces of a text, then join the commonest pair of neighbours again and again.
+"""Learn merges: count the pieces of a text, then merge the most frequent pair of neighbours again and again.
 
-The plain loop is ``bpe.learn_merges``. What makes it fast here:
+The plain loop is ``bpe.learn_merges``. The compiled loop is fast for these reasons:
 
 - ``count_pieces`` uses the splitter and the two-phase look-up of ``encode.py``.
-- The tokens of all distinct pieces stand in one linked list. Each position knows the pair that begins there, so what a
-  join changes is found without looking up a pair.
-- A pair has a list of the positions where it was when it came up, ascending. Positions that have changed since are
-  noticed when the list is walked. Walking from the left, ``aaa`` is joined left-most first by itself.
-- All pairs that a join brings contain the new token. So they are found in two arrays, by left and by right neighbour,
-  and their counts only fall from then on: an entry in the heap may be too high, never too low.
-- The heap holds only pairs with counts of at least a threshold, which is halved when it runs empty: most pairs never
-  enter it, and it stays in the first cache.
+- The tokens of all distinct pieces are in one linked list. Each position stores the pair that begins there, so a merge
+  updates its neighbours without a look-up.
+- Each pair has an ascending list of its positions when the pair was created. Positions that have changed since then are
+  skipped. In ascending order, ``aaa`` merges its left pair first.
+- All pairs that a merge creates contain the new token. So two arrays, by left and by right neighbour, find them. Their
+  counts only fall later: a count in the heap may be too high, never too low.
+- The heap holds only pairs whose count reaches a threshold, which is halved when the heap is empty. Most pairs never
+  enter it, so it stays in the L1 cache.
 """
 
 from typing import Any
@@ -27,21 +27,21 @@ from npgpt.tokenizer.kernels.split import split
 # A node of the linked list, one for each byte of a distinct piece: four int32.
 TOKEN, NEXT, BEFORE, PAIR = range(4)
 NONE = -1
-# What `progress` of `learn` holds: number of pairs, of occurrences stored, in the heap, and the threshold.
+# `progress` of `learn` holds the number of pairs, of stored positions, of heap entries, and the threshold.
 PAIRS, STORED, HEAP, THRESHOLD = range(4)
 
 
 @kernel
 def count_pieces(text: Any, at: int, pattern: int, classes: Any, counted: Any, block: Any) -> int:
-    """Count the pieces of ``text[at:]``. Stops early where a table might be too small; returns how far it came.
+    """Count the pieces of ``text[at:]``; return the position reached. Stop early if a table may be too small.
 
     Args
         counted: five arrays.
             table: entries of four int64: the key of ``encode.py``, 0, and 1 + the number of the piece.
-            counts: how often each piece was seen; half as many as there are entries.
-            starts: where its bytes begin in ``kept``; one more than pieces.
-            state: as in ``encode.py``; ENTRIES is the number of pieces, SPILL that of bytes kept.
-        block: (6, BLOCK), to work in.
+            counts: the count of each piece; half as many as entries.
+            starts: the start of each piece's bytes in ``kept``; one more than pieces.
+            state: as in ``encode.py``; ENTRIES is the number of pieces, SPILL that of bytes in ``kept``.
+        block: (6, BLOCK), working memory.
     """
     table, counts, starts, kept, state = counted
     ends, lows, highs, entries = block[0], block[1], block[2], block[3]
@@ -72,7 +72,7 @@ def count_pieces(text: Any, at: int, pattern: int, classes: Any, counted: Any, b
 
 @kernel
 def same_piece(text: Any, start: int, size: int, kept: Any, at: int) -> bool:
-    for i in range(size):  # noqa: SIM110 Numba has no generators worth the name
+    for i in range(size):  # noqa: SIM110 Numba hardly supports generators
         if text[start + i] != kept[at + i]:
             return False
     return True
@@ -93,13 +93,13 @@ def add_piece(text: Any, start: int, end: int, entry: int, low: int, high: int, 
 
 @kernel
 def first_pairs(kept: Any, starts: Any, counts: Any, positions: Any, pairs: Any) -> int:
-    """Lay out the linked list and the pairs of bytes; returns the number of pairs.
+    """Build the linked list and the pairs of bytes; return the number of pairs.
 
     Args, filled here
-        positions: nodes, weights: for each byte of ``kept`` its node, and the count of its piece.
+        positions: nodes, weights: for each byte of ``kept``, its node and the count of its piece.
             stored: positions, those of one pair together.
         pairs: keys, totals: for each pair, left and right in TOKEN_BITS each, and its count.
-            lists: for each pair, where its positions begin in ``stored``, and where they end.
+            lists: for each pair, the start and the end of its positions in ``stored``.
     """
     nodes, weights, stored = positions
     keys, totals, lists = pairs
@@ -141,15 +141,15 @@ def first_pairs(kept: Any, starts: Any, counts: Any, positions: Any, pairs: Any)
 def learn(
     first: int, last: int, min_count: int, positions: Any, pairs: Any, room: Any, heap: Any, progress: Any, merges: Any
 ) -> int:
-    """Learn merges number ``first`` to ``last - 1``; returns where it stopped, before ``last`` if no pair is left.
+    """Learn merges ``first`` to ``last - 1``; return the number of the next one, below ``last`` if no pair is left.
 
     Args
-        positions, pairs: as ``first_pairs`` left them.
-        room: found: the pairs and positions that one join brings. by_neighbour: for each token, the pair that it makes
-            with the new token on its right and on its left, and behind each the merge for which that was noted.
-        heap: for each entry minus the count when it entered, the key, and the pair: the largest count is on top, and
-            between equals the pair with the smaller left id, then the smaller right id.
-        merges: left, right and count of each, written here.
+        positions, pairs: the output of ``first_pairs``, updated by each merge.
+        room: found: the pairs and positions that one merge creates. by_neighbour: for each token, its pair with the
+            new token on its right and on its left, each followed by the new token for which it is valid.
+        heap: each entry is minus the count at entry, the key, and the pair. The largest count is on top; between equal
+            counts, the pair with the smaller left id, then the smaller right id.
+        merges: the left token, right token and count of each merge, written here.
     """
     keys, totals, _ = pairs
     for k in range(first, last):
@@ -175,7 +175,7 @@ def join_everywhere(best: int, new: int, positions: Any, pairs: Any, room: Any, 
         if i + 8 < end:
             prefetch(nodes, 4 * stored[i + 8])
         p = stored[i]
-        if nodes[p, PAIR] != best:  # joined with another meanwhile
+        if nodes[p, PAIR] != best:  # an earlier position has changed it
             continue
         gone, before, weight = nodes[p, NEXT], nodes[p, BEFORE], weights[p]
         after = nodes[gone, NEXT]
@@ -207,7 +207,7 @@ def join_everywhere(best: int, new: int, positions: Any, pairs: Any, room: Any, 
             n_found += 1
         nodes[gone, PAIR] = NONE
     totals[best] = 0
-    # Sort what was found by pair, keeping it ascending within each: the sizes are known.
+    # Sort the positions by pair, ascending within each pair; the sizes are known.
     begin = progress[STORED]
     for pair in range(old_pairs, n_pairs):
         size = lists[pair, 1]
@@ -225,14 +225,14 @@ def join_everywhere(best: int, new: int, positions: Any, pairs: Any, room: Any, 
 
 @kernel
 def next_best(min_count: int, keys: Any, totals: Any, heap: Any, progress: Any) -> int:
-    """Take the pair with the highest count out of the heap; NONE if none has ``min_count``."""
+    """Remove and return the pair with the highest count; NONE if no count reaches ``min_count``."""
     while True:
         while progress[HEAP] > 0:
             count, pair = -heap[0, 0], heap[0, 2]
             progress[HEAP] = heap_pop(heap, progress[HEAP])
             if totals[pair] == count:
                 return int(pair)
-            if totals[pair] >= progress[THRESHOLD]:  # fewer by now
+            if totals[pair] >= progress[THRESHOLD]:  # its count has fallen
                 progress[HEAP] = heap_push(heap, progress[HEAP], -totals[pair], keys[pair], pair)
         if progress[THRESHOLD] <= min_count:
             return NONE

@@ -1,9 +1,9 @@
-"""Join the pair that was learned earliest, again and again: the heart of byte-pair encoding.
+"""Merge the pair with the lowest rank, again and again: the core of byte-pair encoding.
 
-The plain loop is ``bpe.encode_piece``. Tokens are numbered here as they were learned: 0 to 255 the bytes, then the
-merges; so the number of the token that a pair makes is also its rank. ``merge_few`` looks for the smallest among all
-pairs each time, which for a word is faster than any structure; a long run without a cut (10^6 times ``a``) would take
-10^12 steps, so ``merge_many`` keeps the tokens in a linked list and the positions of each pair in a queue.
+The plain loop is ``bpe.encode_piece``. Tokens are numbered in the order of learning: bytes are 0 to 255, then come the
+merges. So the number of a merged token is also its rank. ``merge_few`` searches all pairs for the smallest number each
+time, which is fastest for a word. A long piece (10^6 times ``a``) would take 10^12 steps, so ``merge_many`` keeps the
+tokens in a linked list and the positions of each pair in a queue.
 """
 
 from typing import Any
@@ -14,16 +14,16 @@ from npgpt.machine.bits import shift_right
 from npgpt.machine.compile import inline_kernel, kernel
 from npgpt.tokenizer.kernels.numbers import TOKEN_BITS
 
-NEVER = 1 << TOKEN_BITS  # larger than any number: the pair is not in the merges
-FEW = 64  # bytes; from here on merge_many is faster
-LONGEST_PIECE = 1 << 29  # bytes that no pattern cuts; three times as many entries must have a number of 31 bits
+NEVER = 1 << TOKEN_BITS  # larger than any token's number: the pair is not a merge
+FEW = 64  # bytes; for longer pieces merge_many is faster
+LONGEST_PIECE = 1 << 29  # bytes; merge_many numbers three times as many entries with 31 bits
 
-_GOLDEN = -7046029254386353131  # 2^64 / golden ratio, odd: multiplied, it spreads keys that are near each other
+_GOLDEN = -7046029254386353131  # 2^64 / golden ratio, odd: a product with it spreads neighbouring keys
 
 
 @inline_kernel
 def slot_of(pair: int, pairs: Any) -> int:
-    """Where a pair stands in the hash table, or the free slot where it would stand."""
+    """Return the slot of a pair in the hash table, or the free slot for it."""
     last = len(pairs) - 1
     slot = shift_right(pair * _GOLDEN, 32) & last
     while pairs[slot] >= 0 and pairs[slot] >> TOKEN_BITS != pair:
@@ -33,12 +33,12 @@ def slot_of(pair: int, pairs: Any) -> int:
 
 @inline_kernel
 def pair_made(left: int, right: int, pairs: Any, byte_pairs: Any) -> int:
-    """The number of the token that joining ``left`` and ``right`` makes, or NEVER.
+    """Return the number of the token that ``left`` and ``right`` merge into, or NEVER.
 
     Args
-        pairs: hash table, open addressing; an entry is left, right and new in TOKEN_BITS each, or -1. 12 ns a look-up
-            against 34 for ``numba.typed.Dict``.
-        byte_pairs: the same for pairs of bytes, directly at ``256 * left + right``.
+        pairs: a hash table with open addressing; an entry is left, right and new in TOKEN_BITS each, or -1. A look-up
+            takes 12 ns; one in ``numba.typed.Dict`` takes 34.
+        byte_pairs: the new token of two bytes, at ``256 * left + right``.
     """
     if left < 256 and right < 256:
         return np.int64(byte_pairs[left << 8 | right])
@@ -48,7 +48,7 @@ def pair_made(left: int, right: int, pairs: Any, byte_pairs: Any) -> int:
 
 @kernel
 def add_pair(left: int, right: int, new: int, pairs: Any, byte_pairs: Any) -> None:
-    """Put a pair that is not yet there into the tables, of which ``pairs`` must have room: a power of two entries."""
+    """Add a new pair to the tables. ``pairs`` must have room; its size is a power of two."""
     if left < 256 and right < 256:
         byte_pairs[left << 8 | right] = new
     else:
@@ -58,16 +58,16 @@ def add_pair(left: int, right: int, new: int, pairs: Any, byte_pairs: Any) -> No
 
 @kernel
 def add_merges(merges: Any, pairs: Any, byte_pairs: Any) -> None:
-    """Put all merges, of which none stands twice, into the empty tables."""
+    """Add all merges, which must be distinct, to the empty tables."""
     for k in range(len(merges)):
         add_pair(merges[k, 0], merges[k, 1], 256 + k, pairs, byte_pairs)
 
 
 @inline_kernel
 def merge(text: Any, start: int, size: int, pairs: Any, byte_pairs: Any, tokens: Any, made: Any) -> int:
-    """Encode ``text[start:start + size]`` into ``tokens``, which has room for ``size``; returns how many they are.
+    """Encode ``text[start:start + size]`` into ``tokens``, which has room for ``size``; return the number of tokens.
 
-    ``made`` is room for FEW.
+    ``made`` has room for FEW.
     """
     if size <= FEW:
         return merge_few(text, start, size, pairs, byte_pairs, tokens, made)
@@ -102,26 +102,26 @@ def merge_few(text: Any, start: int, size: int, pairs: Any, byte_pairs: Any, tok
 
 @kernel
 def merge_many(text: Any, start: int, size: int, pairs: Any, byte_pairs: Any, tokens: Any) -> int:
-    """As ``merge_few`` for pieces of any size, nearly in linear time.
+    """Like ``merge_few``, for pieces of any size, in almost linear time.
 
-    Each token that pairs may make has a queue of the positions where they stand; a heap has the tokens that have a
-    queue. A join brings pairs of the new token only, and what they make was learned later: so a queue that was emptied
-    stays empty, and the heap is asked once for each token, not once for each position (a heap of all positions took
-    0.2 us a byte for 10^6 bytes, and more for more). In a queue positions rise wherever two of them overlap, which is
-    where a token is joined to itself: the left-most comes first. An entry is out of date when the pair there makes
-    another token by now, which is seen when it comes up.
+    Each token that a pair can merge into has a queue of the pair's positions. A heap holds the tokens with a queue. A
+    merge creates only pairs with the new token, and their tokens were learned later. So an emptied queue stays empty,
+    and each token leaves the heap once (a heap of all positions took 0.2 us a byte for 10^6 bytes, and more for longer
+    pieces). Positions that overlap, of a token merged with itself, are in ascending order in the queue: the left-most
+    is merged first. An entry is stale if the pair at its position now merges into another token; stale entries are
+    skipped.
     """
     if size > LONGEST_PIECE:
         raise OverflowError("a piece of text is too long")
-    made = np.empty(size, np.int32)  # 32 bits: half the memory, and fresh memory is a third of the time
-    after = np.empty(size, np.int32)  # position -> that of the next token
+    made = np.empty(size, np.int32)  # 32 bits halve the memory; allocation takes a third of the time
+    after = np.empty(size, np.int32)  # position -> position of the next token
     before = np.empty(size, np.int32)
-    capacity = 16  # of the hash table of queues: twice as many as there can be
+    capacity = 16  # of the hash table of queues: at least twice their number
     while capacity < 4 * size and capacity < len(pairs):
         capacity *= 2
     queues = np.full((capacity, 3), -1, np.int64)  # token, first and last entry
-    entries = np.empty((3 * size, 2), np.int32)  # position, next entry: every pair once, and two for every join
-    heap = np.empty((capacity, 3), np.int64)  # token, where its queue is, and a column that only learning needs
+    entries = np.empty((3 * size, 2), np.int32)  # position, next entry: one for each pair, two for each merge
+    heap = np.empty((capacity, 3), np.int64)  # token, slot of its queue, a column that only learning uses
     n_heap = n_entries = 0
     for i in range(size):
         tokens[i] = text[start + i]
@@ -142,7 +142,7 @@ def merge_many(text: Any, start: int, size: int, pairs: Any, byte_pairs: Any, to
             right = np.int64(after[i])
             following = np.int64(after[right])
             tokens[i] = best
-            made[right] = NEVER  # it is no token any more
+            made[right] = NEVER  # no token begins there now
             after[i] = following
             made[i] = NEVER
             if following < size:
@@ -167,7 +167,7 @@ def merge_many(text: Any, start: int, size: int, pairs: Any, byte_pairs: Any, to
 
 @kernel
 def enqueue(token: int, position: int, entry: int, queues: Any, entries: Any, heap: Any, n_heap: int) -> int:
-    """Put a position, as entry number ``entry``, behind the others of its token; returns the new ``n_heap``."""
+    """Append a position, as entry number ``entry``, to its token's queue; return the new ``n_heap``."""
     last = len(queues) - 1
     slot = shift_right(token * _GOLDEN, 32) & last
     while queues[slot, 0] >= 0 and queues[slot, 0] != token:
@@ -185,7 +185,7 @@ def enqueue(token: int, position: int, entry: int, queues: Any, entries: Any, he
 
 @kernel
 def heap_push(heap: Any, n: int, first: int, second: int, third: int) -> int:
-    """Add a row to the first ``n`` of ``heap``, of which the smallest stands on top; returns the new n."""
+    """Add a row to the ``n`` rows of ``heap``, whose smallest row is on top; return the new n."""
     i = n
     while i > 0 and is_smaller(first, second, heap, (i - 1) >> 1):
         heap[i] = heap[(i - 1) >> 1]
@@ -196,7 +196,7 @@ def heap_push(heap: Any, n: int, first: int, second: int, third: int) -> int:
 
 @kernel
 def heap_pop(heap: Any, n: int) -> int:
-    """Take the smallest row out; returns the new n."""
+    """Remove the smallest row; return the new n."""
     n -= 1
     i = 0
     while 2 * i + 1 < n:
@@ -213,15 +213,15 @@ def heap_pop(heap: Any, n: int) -> int:
 
 @inline_kernel
 def is_smaller(first: int, second: int, heap: Any, i: int) -> bool:
-    """Whether a row comes before row ``i``: the first number decides, between equals the second."""
+    """Return whether a row comes before row ``i``: by the first number, then by the second."""
     return bool(first < heap[i, 0] or (first == heap[i, 0] and second < heap[i, 1]))
 
 
 @kernel
 def find_merges(text: Any, sizes: Any, merges: Any, pairs: Any, byte_pairs: Any) -> int:
-    """The pair that makes each token; the tokens stand one behind the other in ``text``, in the order of their ranks.
+    """Find the pair that merges into each token. ``text`` has the tokens one after another, in the order of ranks.
 
-    Fills ``merges`` and the (empty) tables. Returns -1, or the first token that earlier ones do not join to two parts.
+    Fill ``merges`` and the (empty) tables. Return -1, or the first token that is not a pair of earlier tokens.
     """
     made = np.empty(FEW, np.int64)
     start = 0

@@ -1,13 +1,12 @@
-"""Cut UTF-8 into pieces as the patterns of ``tokenizer/patterns.py`` do, without running a regular expression.
+"""Split UTF-8 into pieces like the patterns of ``tokenizer/patterns.py``, without a regular expression.
 
-The plain form is ``patterns.compiled(name).findall(text)``. Here are two ways that must agree with it.
-``next_piece_...`` is the plain one: from the start of a piece it reads character by character to its end.
-``window_...`` takes the 64 bytes from the start of a piece on, turns them into bit masks (bit i: byte i is a letter, a
-digit, ...) and finds the starts of all pieces among them by a dozen operations on whole masks; the 20 or so branches
-that a piece costs otherwise are what makes the plain way slow (prose: 115 against 1,490 MB/s). A window keeps only
-those starts that no byte behind it could change, and the next window begins at the last of them: no state passes from
-one to the next. What a window cannot tell (characters that are not ASCII, a piece of 64 bytes, the end of the text) is
-left to the plain way.
+The plain form is ``patterns.compiled(name).findall(text)``. Two kinds of functions here must agree with it.
+``next_piece_...`` is simple: it reads a piece character by character, with about 20 branches, which makes it slow.
+``window_...`` turns the 64 bytes from the start of a piece on into bit masks (bit i: byte i is a letter, a digit, ...).
+A dozen operations on whole masks find the starts of all pieces among them (1,490 against 115 MB/s on prose). A window
+keeps only the starts that no later byte could change. The next window begins at the last of them, so no state passes
+from one window to the next. ``next_piece_...`` handles the other cases: characters that are not ASCII, a piece of 64
+bytes, the end of the text.
 
 Source    the mask scanner is gigatoken's idea (MIT); the algebra for these three patterns is derived here
 """
@@ -37,19 +36,19 @@ _APOSTROPHE, _SPACE, _NEWLINE, _RETURN, _SLASH = 39, 32, 10, 13, 47
 
 @kernel
 def split(text: Any, at: int, pattern: int, classes: Any, ends: Any) -> int:
-    """Write the ends of the next pieces of ``text`` from ``at`` on into ``ends``; return how many.
+    """Write the ends of the next pieces of ``text`` from ``at`` on to ``ends``; return their number.
 
-    There are fewer than ``len(ends) - 63`` only at the end of the text, for one window may find 63.
+    The number is below ``len(ends) - 63`` only at the end of the text, since one window may find 63.
 
     Args
-        classes: the class of code point c is ``classes[BLOCKS + 256 * classes[c >> 8] + (c & 255)]``. The block
-            numbers in front are BLOCKS, so that four bytes of nonsense are within bounds too.
+        classes: the class of code point c is ``classes[BLOCKS + 256 * classes[c >> 8] + (c & 255)]``. The first BLOCKS
+            items are block numbers, enough for any four bytes, valid UTF-8 or not.
     """
     n = len(text)
     room = len(ends) - 63
     count = 0
     while at < n and count < room:
-        # A window tells nothing when one of its first characters is not ASCII; then do not try.
+        # A window finds no start if one of its first characters is not ASCII.
         if at + 64 <= n and text[at] < 128 and text[at + 1] < 128:
             if pattern == GPT2:
                 starts = window_gpt2(text, at)
@@ -72,7 +71,7 @@ def split(text: Any, at: int, pattern: int, classes: Any, ends: Any) -> int:
 
 @kernel
 def next_piece(text: Any, at: int, pattern: int, classes: Any) -> int:
-    """The end of the piece that starts at ``at < len(text)``."""
+    """Return the end of the piece that starts at ``at < len(text)``."""
     if pattern == GPT2:
         return next_piece_gpt2(text, at, classes)
     if pattern == CL100K:
@@ -82,7 +81,7 @@ def next_piece(text: Any, at: int, pattern: int, classes: Any) -> int:
 
 @kernel
 def character(text: Any, at: int, classes: Any) -> tuple[int, int]:
-    """Class and number of bytes of the character at ``at < len(text)``; a byte that is no UTF-8 is OTHER."""
+    """Return the class and the size in bytes of the character at ``at < len(text)``; an invalid byte is OTHER."""
     n = len(text)
     first = np.int64(text[at])
     if first < 0x80:
@@ -103,14 +102,14 @@ def character(text: Any, at: int, classes: Any) -> tuple[int, int]:
 
 @kernel
 def contraction(text: Any, at: int, any_case: bool) -> int:
-    """The bytes of 's 'd 'm 't 'll 've 're at ``at``, where an apostrophe stands; 0 if there is none."""
+    """Return the size of a contraction ('s 'd 'm 't 'll 've 're) at the apostrophe ``at``; 0 if there is none."""
     n = len(text)
     if at + 1 >= n:
         return 0
     first = np.int64(text[at + 1])
     second = np.int64(text[at + 2]) if at + 2 < n else 0
     if any_case:
-        if first == 0xC5 and second == 0xBF:  # ſ is an s in another case
+        if first == 0xC5 and second == 0xBF:  # ſ is a form of s
             return 3
         first |= 32 if 65 <= first <= 90 else 0
         second |= 32 if 65 <= second <= 90 else 0
@@ -148,7 +147,7 @@ def next_piece_gpt2(text: Any, at: int, classes: Any) -> int:
 
 @kernel
 def group_of(kind: int) -> int:
-    """All letters are one, and marks are other characters."""
+    """Map all letters to LETTER, and marks to OTHER."""
     if kind >= LOWER:
         return LETTER
     return OTHER if kind == MARK else kind
@@ -156,7 +155,7 @@ def group_of(kind: int) -> int:
 
 @kernel
 def white_space(text: Any, at: int, pattern: int, classes: Any) -> int:
-    r"""The end of ``\s+$``, ``\s*[\r\n]+``, ``\s+(?!\S)`` or ``\s``: GPT-2 has no second, o200k_base no first."""
+    r"""Return the end of ``\s+$``, ``\s*[\r\n]+``, ``\s+(?!\S)`` or ``\s``. GPT-2 lacks the second, o200k the first."""
     n = len(text)
     i = last = at
     line_end = -1
@@ -172,12 +171,12 @@ def white_space(text: Any, at: int, pattern: int, classes: Any) -> int:
         return line_end
     if i == n:
         return n
-    return last if last > at else i  # the last one goes with the word
+    return last if last > at else i  # the last space belongs to the next word
 
 
 @kernel
 def numbers(text: Any, at: int, classes: Any) -> int:
-    """The end of one to three numbers."""
+    """Return the end of one to three numbers."""
     i = at
     for _ in range(3):
         if i >= len(text):
@@ -191,7 +190,7 @@ def numbers(text: Any, at: int, classes: Any) -> int:
 
 @kernel
 def others(text: Any, at: int, slash: bool, classes: Any) -> int:
-    r"""The end of `` ?[^\s\p{L}\p{N}]+[\r\n]*``, with ``slash`` of ``[\r\n/]*`` behind; ``at`` if it is not there."""
+    r"""Return the end of `` ?[^\s\p{L}\p{N}]+[\r\n]*``, with ``slash`` ``[\r\n/]*`` at the end; ``at`` if none."""
     n = len(text)
     first = at + 1 if text[at] == _SPACE else at
     i = first
@@ -249,10 +248,10 @@ def next_piece_o200k(text: Any, at: int, classes: Any) -> int:
 
 @kernel
 def cased_word(text: Any, at: int, classes: Any) -> int:
-    r"""The end of ``A*B+`` or else ``A+B*``, and a contraction; ``at`` if there is neither.
+    r"""Return the end of ``A*B+`` or else ``A+B*``, with an optional contraction; ``at`` if there is neither.
 
-    A is ``[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]`` and B ``[\p{Ll}\p{Lm}\p{Lo}\p{M}]``. A* takes all it can; if no B follows,
-    it gives back as little as makes B+ match: that ends behind the last character taken that is in both.
+    A is ``[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]`` and B ``[\p{Ll}\p{Lm}\p{Lo}\p{M}]``. A* takes as many characters as
+    it can. If no B follows, it backtracks to the last character that is in both A and B.
     """
     n = len(text)
     i = at
@@ -280,24 +279,24 @@ def cased_word(text: Any, at: int, classes: Any) -> int:
 
 @kernel
 def certain(starts: int, limit: int) -> int:
-    """The starts that depend on bytes before ``limit`` only; the window's own, bit 0, is left out.
+    """Return the starts that depend only on bytes before ``limit``, without bit 0, the window's start.
 
-    A start at i depends on i + 1; if it is that of a contraction, on i + 2.
+    A start at i depends on byte i + 1, the start of a contraction also on i + 2.
     """
     return starts & ~1 & shift_right(-1, 66 - limit) if limit >= 3 else 0
 
 
 @kernel
 def contractions(text: Any, at: int, candidates: int, starts: int, any_case: bool, with_word: bool) -> int:
-    """Correct ``starts`` where a contraction begins: it is a piece, or with_word the end of one."""
+    """Correct ``starts`` at contractions: each is a piece, or the end of a piece if ``with_word``."""
     end = -1
     while candidates != 0:
         i = lowest_bit(candidates)
         candidates &= candidates - 1
-        if i > 61:  # what it could change is not certain anyway
+        if i > 61:  # it could change only uncertain starts
             break
         size = contraction(text, at + i, any_case)
-        if size == 0 or (with_word and i == end):  # a word has one contraction at most
+        if size == 0 or (with_word and i == end):  # a word has at most one contraction
             continue
         end = i + size
         inside = ((1 << size) - 1) << i
@@ -307,13 +306,13 @@ def contractions(text: Any, at: int, candidates: int, starts: int, any_case: boo
 
 @kernel
 def window_gpt2(text: Any, at: int) -> int:
-    """The certain starts of pieces in the 64 bytes from ``at`` on, which is a start itself: bit i for ``at + i``."""
+    """Return the certain starts in the 64 bytes from the start ``at`` on: bit i is for ``at + i``."""
     lower, upper, digits, white, _, spaces, foreign = classify64(text, at)
     letters = lower | upper
     other = ~(letters | digits | white)
-    # Where a run of one kind begins, unless a space stands before it and belongs to it.
+    # The start of a run of one kind, unless a space before it belongs to it.
     starts = (letters & ~(letters << 1) | digits & ~(digits << 1) | other & ~(other << 1)) & ~(spaces << 1)
-    # White space: where the run begins; and its last one, which stands alone or goes with the word.
+    # White space: the start of a run, and its last character, which is a piece or belongs to the next word.
     starts |= white & ~(white << 1) | white & ~shift_right(white, 1)
     candidates = equal64(text, at, _APOSTROPHE) & starts & shift_right(letters, 1)
     if candidates != 0:
@@ -323,7 +322,7 @@ def window_gpt2(text: Any, at: int) -> int:
 
 @kernel
 def window_cl100k(text: Any, at: int) -> int:
-    """As ``window_gpt2``."""
+    """Like ``window_gpt2``, for cl100k_base."""
     lower, upper, digits, white, line_ends, spaces, foreign = classify64(text, at)
     letters = lower | upper
     starts, single = starts_by_class(letters, digits, white, line_ends, spaces)
@@ -335,7 +334,7 @@ def window_cl100k(text: Any, at: int) -> int:
 
 @kernel
 def window_o200k(text: Any, at: int) -> int:
-    """As ``window_gpt2``. A slash after a line end is left to the plain way: it may belong to what is before."""
+    """Like ``window_gpt2``, for o200k_base. Stops at a slash after a line end: the earlier piece may include it."""
     lower, upper, digits, white, line_ends, spaces, foreign = classify64(text, at)
     letters = lower | upper
     starts, _ = starts_by_class(letters, digits, white, line_ends, spaces)
@@ -349,25 +348,25 @@ def window_o200k(text: Any, at: int) -> int:
 
 @kernel
 def starts_by_class(letters: int, digits: int, white: int, line_ends: int, spaces: int) -> tuple[int, int]:
-    """What cl100k_base and o200k_base have in common: starts, and other characters that may go with letters behind."""
+    """Return the starts common to cl100k_base and o200k_base, and the other characters that may precede letters."""
     other = ~(letters | digits | white)
-    single = other & ~(other << 1) & ~(spaces << 1)  # begins a run of others, and no space before it takes it
+    single = other & ~(other << 1) & ~(spaces << 1)  # begins a run of others without a space before it
     blank = white & ~line_ends
-    # Letters take one character before them: a blank, or an other one at the start of a piece. Others take a space.
+    # Letters include one character before them: a blank, or an other at the start of a piece. Others include a space.
     starts = letters & ~(letters << 1) & ~((single | blank) << 1) | single
-    # Digits in threes, counted from the start of their run: every third bit that has three digits before it.
+    # Digits are grouped in threes from the start of their run: every third bit with three digits before it.
     group = digits & ~(digits << 1)
     fourth = digits & (digits << 1) & (digits << 2) & (digits << 3)
     while group != 0:
         starts |= group
         group = (group << 3) & fourth
-    # White space: the start of a run, but line ends directly behind others belong to those; adding a bit to the start
-    # of a run of ones carries to the first zero behind it.
+    # White space: the start of a run, except that line ends directly after others belong to them. A bit added to the
+    # start of a run of ones carries to the first zero after it.
     taken = line_ends & (other << 1)
     behind_taken = (line_ends + taken) & ~line_ends
     starts |= white & ~(white << 1) & ~taken | behind_taken
-    starts |= blank & ~shift_right(white, 1)  # the last one of a run goes with what follows, or alone
-    # Behind the last line end of a run: a blank after a line end, if the run of blanks ends without another.
+    starts |= blank & ~shift_right(white, 1)  # the last one of a run is a piece or belongs to the next
+    # After the last line end of a run: a blank after a line end, if no line end follows its run of blanks.
     first = (line_ends << 1) & blank
     not_last = (blank + first) & ~blank & line_ends
     while not_last != 0:
@@ -379,7 +378,7 @@ def starts_by_class(letters: int, digits: int, white: int, line_ends: int, space
 
 @kernel
 def outside_last_white_run(starts: int, white: int, limit: int) -> int:
-    """Certain starts; in a run of white space that reaches the limit only its first, for a line end may come yet."""
+    """Return the certain starts. Of a white-space run that reaches the limit only the first: a line end may follow."""
     if limit < 3:
         return 0
     starts = certain(starts, limit)

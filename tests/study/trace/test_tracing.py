@@ -230,13 +230,16 @@ def test_trace_command(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> No
         assert main(["trace", "to be or", "--ledger", f"{start}blocks.0.attention.q[0, 1, 3, 0]"]) == 0
         assert capsys.readouterr().out.startswith("∂L/∂ blocks.0.attention.q[0,1,3,0] = ")
     assert main(["trace", "to be or", "--precision"]) == 0
+    assert "blocks.0.attention.scores" in capsys.readouterr().out
     assert main(["trace", "to be or", "--tensor", "norm.gain"]) == 0
+    assert capsys.readouterr().out.startswith("norm.gain, of LayerNorm, (")
     assert main(["trace", "to be or", "--page", str(tmp_path / "page.html")]) == 0
-    capsys.readouterr()
+    assert "wrote " in capsys.readouterr().out and "to be or" in (tmp_path / "page.html").read_text(encoding="utf-8")
     assert main(["trace", "a"]) == 2
     assert "a pass needs at least 2" in capsys.readouterr().err
-    assert main(["trace", "to be", "--ledger", "?"]) == 2
-    assert main(["trace", "to be", "--over-time"]) == 2
+    for wrong, said in ((["--ledger", "?"], "'?'"), (["--over-time"], "--over-time needs --run DIR")):
+        assert main(["trace", "to be", *wrong]) == 2
+        assert said in capsys.readouterr().err
 
 
 def test_trace_over_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
