@@ -133,9 +133,9 @@ def train_word2vec(
 ) -> WordVectors:
     """Learn a vector for each word.
 
-        Args
-            layers: "compiled", or "textbook" for comparison: single steps in NumPy, about a thousand times slower.
-        Raises
+    Args
+        layers: "compiled", or "textbook" for comparison: single steps in NumPy, about a thousand times slower.
+    Raises
         ConfigError if ``layers`` is unknown; DataError if too few words are frequent enough; TrainingError if a
         vector is not finite after an epoch.
     """
