@@ -276,7 +276,7 @@ def test_convert_writes_every_format_and_replaces_nothing_else(
     [
         ("", "has no analogies"),
         (": capitals\n", "has no analogies"),
-        ("a b c d\n", "line 1: expected a section first"),
+        ("a b c d\n", "line 1: expected a section, such as"),
         (": s\na b c\n", "line 2: expected four words, found 3"),
         ("# remark\n\n: s\na b c d\na b c d e\n", "line 5: expected four words, found 5"),
     ],
