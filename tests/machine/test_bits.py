@@ -122,6 +122,6 @@ def one_argument_too_few(a: int) -> Any:
 
 def test_an_emitted_function_keeps_its_name_and_checks_its_arguments() -> None:
     assert bits.shift_right.__name__ == "shift_right"
-    assert bits.shift_right.__doc__ == "``value >> count`` with zeros from the left; 0 <= count < 64."
+    assert bits.shift_right.__doc__ == "``value >> count``, filled with zeros; 0 <= count < 64."
     with pytest.raises(ValueError, match="shorter"):
         one_argument_too_few(1)
