@@ -16,6 +16,7 @@ from npgpt.errors import DataError
 from npgpt.support.files import read_parts, read_text
 from npgpt.tokenizer import BPETokenizer, TokenizerError, bpe
 from npgpt.tokenizer import bpe_compiled as fast
+from npgpt.tokenizer.kernels import encode
 from npgpt.tokenizer.kernels.decode import plain_decode
 from npgpt.tokenizer.patterns import SOURCES, compiled
 
@@ -77,11 +78,13 @@ def test_a_full_cache_changes_no_id(limit: str, monkeypatch: pytest.MonkeyPatch)
     if limit == "entries":
         monkeypatch.setattr(fast, "TABLE_ENTRIES", (1 << 10, 1 << 12))
     else:
-        monkeypatch.setattr(fast, "SPILLED_WORDS", (1 << 16, 1 << 17))
+        monkeypatch.setattr(fast, "SPILLED_WORDS", (1 << 15, 1 << 16))
     tokenizer = BPETokenizer(TOKENIZERS["gpt2"].merges)
     text = " ".join(f"the{k} {'theme' * (k % 30)}{k}" for k in range(10_000))
     for _ in range(2):
         assert tokenizer.encode(text) == bpe.encode(text, tokenizer.ranks)
+        _, _, state = tokenizer._encoder._local.memory.arrays
+        assert state[encode.ENTRIES] <= 1 << 11  # of 10,000 pieces: the others were forgotten
 
 
 def test_large_files_are_split_where_every_pattern_splits(tmp_path: Path) -> None:
