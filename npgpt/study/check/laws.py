@@ -290,7 +290,7 @@ def _grads(case: Case, dy: Array, cache: Cache, zero: bool = True) -> dict[str, 
 
 
 def _size(dy: Array) -> float:
-    """The size of an upstream gradient. Rounding is relative to it where a gradient is exactly zero, as a key bias has."""
+    """The size of an upstream gradient: rounding is relative to it where a gradient is exactly zero (a key bias)."""
     return float(np.linalg.norm(dy))
 
 
