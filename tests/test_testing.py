@@ -116,6 +116,7 @@ def test_invariants_hold(drawn: Sizes, seed: int) -> None:
     if C > 2:
         wide = rng.normal(size=(B, T, C)) + 3 * np.arange(C)
         norm = layers.LayerNorm(C, eps=0)
+        norm.gain.value[:] = rng.normal(size=C)  # gains of 1 would hide a forgotten gain
         INVARIANTS["layer_norm_sends_nothing_along_ones_and_xhat"](norm, wide, dy)
 
 

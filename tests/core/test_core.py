@@ -167,6 +167,7 @@ def test_packing_a_parent_replaces_the_vectors_of_children() -> None:
 def test_recast_layer_shares_parameters_and_vectors() -> None:
     model = GPT(TINY)
     other = model.recast(type)
+    assert other is not model and other.norm is not model.norm
     assert other.flat is model.flat
     assert all(other.parameters()[path] is param for path, param in model.parameters().items())
     assert other.lm_head.weight is model.embedding.weight

@@ -112,13 +112,6 @@ def test_cross_entropy_of_extreme_logits_is_finite() -> None:
     assert np.array_equal(loss.backward(1.0, cache), np.array([[0, 0], [-0.5, 0.5]], np.float32))
 
 
-@given(st.integers(1, 4), st.integers(1, 5), st.integers(0, 99))
-def test_rows_of_dlogits_sum_to_zero(n: int, V: int, seed: int) -> None:
-    random, loss, cache = np.random.default_rng(seed), layers.CrossEntropy(), Cache()
-    loss.forward(random.normal(size=(n, V)), random.integers(0, V, n), None, cache)
-    assert np.allclose(loss.backward(1.7, cache).sum(-1), 0, atol=1e-15)
-
-
 def test_cross_entropy_of_ignored_targets() -> None:
     nothing = np.full(3, layers.IGNORE_INDEX)
     with pytest.raises(DataError, match="every target is ignored"):
@@ -132,12 +125,3 @@ def test_cross_entropy_of_ignored_targets() -> None:
 def test_ignored_row_may_contain_infinite_logits() -> None:
     logits = np.array([[0.0, 0.0], [-np.inf, 0.0]])
     assert layers.CrossEntropy().forward(logits, np.array([0, layers.IGNORE_INDEX]), None, Cache()) == math.log(2)
-
-
-def test_layernorm_gradient_is_orthogonal_to_ones_and_to_xhat() -> None:
-    random, norm, cache = np.random.default_rng(0), layers.LayerNorm(6, eps=0), Cache()
-    norm.gain.value[:] = random.normal(size=6)
-    norm.forward(random.normal(size=(2, 3, 6)), cache)
-    dx = norm.backward(random.normal(size=(2, 3, 6)), cache)
-    assert np.allclose(dx.sum(-1), 0)
-    assert np.allclose((dx * cache["xhat"]).sum(-1), 0)

@@ -383,6 +383,10 @@ def test_gpt_accepts_vectors_instead_of_ids(kind: str) -> None:
     assert model.backward(dlogits, by_ids) is None
     dvectors = model.backward(dlogits, by_vectors)
     assert dvectors is not None and dvectors.shape == vectors.shape
+    plain, cache = build.twin(model, "textbook").astype(np.float64), Cache()
+    plain.forward(vectors.astype(np.float64), cache)
+    right = plain.backward(dlogits.astype(np.float64), cache)
+    assert np.linalg.norm(dvectors - right) < 1e-5 * np.linalg.norm(right)
     if kind == "textbook":
         assert gradcheck(model, vectors).passed
     with pytest.raises(ShapeError, match="expected"):
