@@ -58,14 +58,14 @@ def grads(model: GPT) -> tuple[float, Array]:
 
 @pytest.mark.parametrize("path", [path for path in parts(GPT(CONFIG)) if not path.startswith("blocks.1")])
 def test_users_layer_in_a_model_keeps_its_class_and_results(path: str) -> None:
-    model = GPT(CONFIG)
+    model = of_order_one(GPT(CONFIG), np.random.default_rng(0))  # at first the gradients of queries and keys are tiny
     own(parts(model)[path])
     plain, other = grads(model), twin(model)
     assert type(parts(other)[path]).__name__.startswith("Own")
     assert any(part.COMPILED for part in parts(other).values())
     loss, grad = grads(other)
     assert loss == pytest.approx(plain[0], rel=1e-5)
-    assert np.linalg.norm(grad - plain[1]) < 2e-5 * np.linalg.norm(plain[1])
+    assert np.linalg.norm(grad - plain[1]) < 2e-6 * np.linalg.norm(plain[1])
     assert np.array_equal(grads(twin(other, "textbook"))[1], plain[1])
 
 
@@ -136,7 +136,7 @@ def with_gate(model: GPT) -> GPT:
 @pytest.mark.parametrize("kind", ["textbook", "compiled"])
 @pytest.mark.parametrize("change", [lambda model: model, with_gate])
 def test_references_to_gradients_stay_valid(kind: str, change: Callable[[GPT], GPT]) -> None:
-    model = twin(change(GPT(CONFIG)), kind)
+    model = twin(change(of_order_one(GPT(CONFIG), np.random.default_rng(0))), kind)
     held = {path: param.grad for path, param in model.parameters().items()}
     optimizer, cache = make_optimizer(model), Cache(training=True)
     for step in range(3):
@@ -147,7 +147,7 @@ def test_references_to_gradients_stay_valid(kind: str, change: Callable[[GPT], G
         for path, param in model.parameters().items():
             assert held[path] is param.grad
             right = fresh.parameters()[path].grad
-            assert np.linalg.norm(held[path] - right) <= 1e-4 * np.linalg.norm(right) + 1e-6, (path, step)
+            assert np.linalg.norm(held[path] - right) <= 1e-5 * np.linalg.norm(right) + 1e-6, (path, step)
         optimizer.step(1e-2)
     model.zero_grad()
     assert not any(grad.any() for grad in held.values())

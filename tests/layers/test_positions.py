@@ -336,7 +336,7 @@ def test_compiled_attention_accepts_a_users_score_layer() -> None:
             dq[..., :1] -= np.where(np.isfinite(ds), ds, 0).sum(-1, keepdims=True)
             return dq, dk
 
-    plain = layers.Attention(8, 2).initialise(0).astype(np.float32)
+    plain = of_order_one(layers.Attention(8, 2), np.random.default_rng(1)).astype(np.float32)
     own = build.twin(plain)
     own.score = Shifted()  # type: ignore[assignment]
     assert not own.in_tiles  # type: ignore[attr-defined]
