@@ -33,7 +33,7 @@ Calls = dict[str, Callable[[], Any]]
 
 
 def one_hot_bytes(n: int, V: int, C: int) -> int:
-    """The one-hot matrix, and on the way back its product, in float32."""
+    """The one-hot matrix, and its product in the backward pass, in float32."""
     return 4 * (n * V + V * C)
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import find, given
 from hypothesis import strategies as st
 
 from npgpt import layers
@@ -90,6 +90,15 @@ def test_strategies_draw_valid_arrays(data: Any) -> None:
     ids = data.draw(token_ids(7, shape))
     assert ids.shape == shape and ((ids >= 0) & (ids < 7)).all()
     assert np.isfinite(data.draw(extreme_values(shape))).all()
+
+
+def test_strategies_reach_what_they_are_for() -> None:
+    find(arrays((3, 2)), lambda x: not x.flags.c_contiguous)
+    find(extreme_values((3,)), lambda x: bool(np.abs(x).max() == np.finfo(np.float32).max))
+    find(extreme_values((3,)), lambda x: bool(((x != 0) & (np.abs(x) < np.finfo(np.float32).tiny)).any()))
+    find(token_ids(7, (4,)), lambda ids: {0, 6} <= set(ids.tolist()))
+    find(upstream_gradients((4,)), lambda dy: len(set(dy.tolist())) == 4)
+    find(shapes(empty=True), lambda shape: 0 in shape)
 
 
 @given(sizes(), st.integers(0, 1000))

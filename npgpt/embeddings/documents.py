@@ -193,7 +193,7 @@ def common_direction(x: Array) -> Array:
     """Return the unit vector u (C,) with the largest Σ_d (x_d·u)² over the rows of x (D, C).
 
     It is the eigenvector of xᵀ·x with the largest eigenvalue, x's first right singular vector. The mean is not
-    subtracted first: it is most of what the rows have in common. float32 gives float32.
+    subtracted first, since it is most of the common part of the rows. float32 gives float32.
 
     >>> common_direction(np.array([[3., 4.], [6., 8.]])).round(6)
     array([0.6, 0.8])

@@ -56,7 +56,7 @@ class Agreement:
 
 
 def is_analogies(path: str | Path) -> bool:
-    """Whether a file has sections of analogies; otherwise it should have pairs."""
+    """Return whether a file has sections of analogies; otherwise it should have pairs."""
     return any(line.startswith(":") for _, line in _lines(path))
 
 
@@ -74,7 +74,7 @@ def read_analogies(path: str | Path) -> dict[str, list[Question]]:
             name = line[1:].strip()
             sections.setdefault(name, [])
         elif name is None:
-            raise DataError(f"{path}, line {number}: expected a section first, as ': capitals', found {line[:60]!r}")
+            raise DataError(f"{path}, line {number}: expected a section, such as ': capitals', found {line[:60]!r}")
         elif len(fields) != 4:
             raise DataError(f"{path}, line {number}: expected four words, found {len(fields)}: {line[:60]!r}")
         else:
@@ -223,6 +223,6 @@ def ranks(x: Array) -> Array:
     array([2.5, 1. , 2.5, 4. ])
     """
     _, group, counts = np.unique(x, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)  # the place of the last one of each group
+    last = np.cumsum(counts)  # the rank of the last number of each group
     places: Array = (last - (counts - 1) / 2)[group]
     return places

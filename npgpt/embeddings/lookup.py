@@ -1,14 +1,14 @@
 # B batch, T time, C channels, V vocabulary, n number of ids
 """A lookup is a one-hot vector times a matrix: that product as a layer, and four ways to compute its gradient.
 
-Each way adds the gradient of ``y = table[ids]`` by the table; the results differ only by rounding::
+Each way adds the gradient of ``y = table[ids]`` with respect to the table; only rounding differs::
 
     by_one_hot           onehotᵀ·dy              n·V·C multiply-adds, and memory for n·V numbers and V·C
     by_add_at            np.add.at               n·C additions, one id after another
-    by_sorted_segments   sort, np.add.reduceat   n·log n to sort, n·C additions; memory for two times n·C numbers
-    by_kernel            compiled                n·C additions, columns shared among threads; no memory
+    by_sorted_segments   sort, np.add.reduceat   n·log n to sort, n·C additions; memory for 2·n·C numbers
+    by_kernel            compiled                n·C additions, columns split among threads; no memory
 
-Only the time of the first grows with the vocabulary. benchmarks/bench_lookup.py measures them.
+Only the time of the first way grows with the vocabulary. benchmarks/bench_lookup.py measures all.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ from npgpt.layers.linear import rows
 
 
 def one_hot(ids: Array, vocab_size: int, dtype: type[np.floating] | np.dtype[np.floating] = np.float64) -> Array:
-    """Return a row of zeros for each id, with a one at the id (*ids.shape, vocab_size).
+    """Return (*ids.shape, vocab_size): for each id a row of zeros with a one at the id.
 
     Raises
         ShapeError if ids are not integers in 0 to vocab_size - 1.
@@ -90,7 +90,7 @@ def by_one_hot(dy: Array, ids: Array, dtable: Array) -> None:
     """Add onehot(ids)ᵀ·dy to dtable. Nearly all multiplications are by 0.
 
     Shapes    dy (*ids.shape, C); ids any shape of integers; dtable (V, C), in the precision of dy
-    Raises    ShapeError if the shapes do not match, or if an id is not in 0 to V - 1; as the other ways do
+    Raises    ShapeError if the shapes do not match, or if an id is not in 0 to V - 1; also in the other ways
     """
     _check("by_one_hot", dy, ids, dtable)
     dtable += one_hot(ids.reshape(-1), len(dtable), dy.dtype).T @ rows(dy)
@@ -99,7 +99,7 @@ def by_one_hot(dy: Array, ids: Array, dtable: Array) -> None:
 def by_add_at(dy: Array, ids: Array, dtable: Array) -> None:
     """Add dy[i] to dtable[ids[i]] for one i after another, as backward of npgpt.layers.Embedding does.
 
-    ``dtable[ids] += dy`` reads all rows, adds, and writes all rows: of a repeated id only the last row counts.
+    ``dtable[ids] += dy`` reads all rows, adds, and writes all rows: only the last row of a repeated id counts.
     """
     _check("by_add_at", dy, ids, dtable)
     np.add.at(dtable, ids, dy)
@@ -132,8 +132,8 @@ def by_kernel(dy: Array, ids: Array, dtable: Array) -> None:
     base.check_float32("by_kernel", "dtable", dtable)
     if not dtable.flags.c_contiguous:
         raise ShapeError(
-            f"by_kernel: dtable {dtable.shape} is not C-contiguous; add into np.zeros(shape, np.float32) first, and "
-            "then add that to it"
+            f"by_kernel: dtable {dtable.shape} is not C-contiguous; add to np.zeros(shape, np.float32) first, "
+            "then add that array to dtable"
         )
     flat = np.ascontiguousarray(ids, np.int64).reshape(-1)
     embedding.scatter_add(pool(), base.rows(dy), flat, dtable, True)

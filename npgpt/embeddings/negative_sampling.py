@@ -54,7 +54,7 @@ class NegativeSampling(Layer):
 
 
 def logistic_loss(scores: Array, labels: Array) -> Array:
-    """How unlikely the labels are, if σ(score) is the probability that a label is 1: a scalar.
+    """Return the negative log-likelihood of the labels, where σ(score) is the probability of a label 1: a scalar.
 
     L = −Σ [label·log σ(s) + (1 − label)·log(1 − σ(s))],  σ(s) = 1/(1 + e^(−s))
       1. log σ(s) = −log(1 + e^(−s)),  log(1 − σ(s)) = −log(1 + e^s)
@@ -65,7 +65,7 @@ def logistic_loss(scores: Array, labels: Array) -> Array:
 
     Args
         scores: any shape.
-        labels: 0 and 1, or booleans; of the same shape, or of one that broadcasts to it.
+        labels: 0 and 1, or booleans; the same shape, or one that broadcasts to it.
     """
     z = scores * _signs(scores, labels)  # 1.
     m = z.real * (z.real > 0)
@@ -74,7 +74,7 @@ def logistic_loss(scores: Array, labels: Array) -> Array:
 
 
 def logistic_slope(scores: Array, labels: Array) -> Array:
-    """The gradient of ``logistic_loss`` with respect to its scores, in their shape.
+    """Return the gradient of ``logistic_loss`` with respect to the scores, in their shape.
 
     >>> logistic_slope(np.zeros(2), np.array([1, 0]))
     array([-0.5,  0.5])

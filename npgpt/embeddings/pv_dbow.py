@@ -1,4 +1,4 @@
-# n pairs, K words (the one that stands there, then noise), D documents, V vocabulary, C channels
+# n pairs, K words (the word in the document, then noise), D documents, V vocabulary, C channels
 """PV-DBOW: a vector for each document, learned by predicting the document's words.
 
 It is skip-gram with the document in place of the neighbour: only the words count, not their order.
@@ -72,16 +72,16 @@ class DocumentWords(Layer):
 
 
 def _labels(scores: Array) -> Array:
-    """(1, K): 1 for the word that stands there, then 0 for noise."""
+    """Return (1, K): 1 for the word in the document, then 0 for noise."""
     return np.eye(1, scores.shape[1], dtype=np.int64)
 
 
 @dataclass(frozen=True)
 class PVConfig(Options):
-    """How document vectors are learned.
+    """The settings of PV-DBOW.
 
     Raises
-        ConfigError if a value is out of its limits.
+        ConfigError if a value is out of range.
     """
 
     n_embd: int = option(100, "number of channels of each vector", at_least=1)

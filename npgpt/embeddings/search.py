@@ -16,7 +16,7 @@ from npgpt.errors import ConfigError, DataError, NpgptError, RunError, did_you_m
 METHODS = ("tf-idf", "mean", "sif", "pv-dbow", "gpt")
 SHOWN = 300  # characters of each document that the index keeps to show
 MOST_NUMBERS = 10**8  # in the vectors of TF-IDF: 400 MB
-FREQUENT = 50_000  # words of a table that are stored even if no document has them, because a question may
+FREQUENT = 50_000  # words of a table that are stored even if no document has them: a question may use them
 
 
 def make_index(

@@ -42,7 +42,7 @@ class WordVectors:
     """
 
     def __init__(self, words: Sequence[str], vectors: Array | Sequence[Sequence[float]]) -> None:
-        with np.errstate(over="ignore"):  # a number too large for float32 becomes infinite, and is refused below
+        with np.errstate(over="ignore"):  # a number too large for float32 becomes infinite, and is rejected below
             table = np.ascontiguousarray(vectors, np.float32)
         if table.ndim != 2 or len(table) != len(words) or table.size == 0:
             raise ShapeError(
@@ -153,7 +153,7 @@ class WordVectors:
 
 
 def cosine(u: Array, v: Array) -> float:
-    """The cosine of two vectors, in float64.
+    """Return the cosine of two vectors, in float64.
 
     >>> cosine([1, 0], [1, 1])
     0.7071067811865475
@@ -162,13 +162,13 @@ def cosine(u: Array, v: Array) -> float:
 
 
 def unit(x: Array) -> Array:
-    """Vectors (..., C) of floats, each divided by its length. A vector of zeros stays as it is.
+    """Divide each vector (..., C) of floats by its length. A vector of zeros stays unchanged.
 
     >>> unit(np.array([[3., 4.], [0., 0.]]))
     array([[0.6, 0.8],
            [0. , 0. ]])
     """
-    # Squares of large numbers overflow, of small ones vanish: float32 is squared in float64, float64 is scaled first.
+    # Squares of large numbers overflow, and of small ones underflow: float32 is squared in float64, float64 is scaled.
     if x.dtype == np.float64:
         largest = np.abs(x).max(-1, keepdims=True)
         x = x / np.where(largest > 0, largest, 1)
@@ -178,11 +178,11 @@ def unit(x: Array) -> Array:
 
 
 def similar_spellings(word: str, index: Mapping[str, int], n: int = SIMILAR_SPELLINGS) -> list[str]:
-    """The words of an index that are spelt most like a word, or none.
+    """Return up to n words of an index with the most similar spelling.
 
-    First those that one slip of a finger, or another case, makes of it, the most frequent first. Then what difflib,
-    which compares letter by letter, finds alike; for 400,000 words that takes seconds, so the pairs of neighbouring
-    letters are counted before, and only the words that share most of them are compared.
+    Words that differ by one typing error or by case come first, the most frequent one first. Then come words that
+    difflib finds similar. difflib compares letter by letter, which takes seconds for 400,000 words, so it sees only the
+    words that share the most pairs of neighbouring letters.
 
     >>> similar_spellings("Quene", {"king": 0, "queen": 1, "queue": 2, "queens": 3})
     ['queen', 'queue', 'queens']
@@ -201,7 +201,7 @@ def similar_spellings(word: str, index: Mapping[str, int], n: int = SIMILAR_SPEL
 
 
 def _one_slip(word: str) -> Iterator[str]:
-    """The word, and what it is with a letter lost, swapped with the next, replaced, or put in."""
+    """Yield the word, and the word with one letter removed, swapped with the next, replaced, or inserted."""
     yield word
     letters = {*" abcdefghijklmnopqrstuvwxyz", *word}  # a space: tokens of a GPT begin with one
     for k in range(len(word) + 1):

@@ -1,10 +1,10 @@
 # V vocabulary, C channels
-"""word2vec: word vectors, learned by telling the neighbours of a word from noise words.
+"""word2vec: word vectors, learned by distinguishing the neighbours of a word from noise words.
 
-Training passes over the text ``epochs`` times. Frequent words are left out at random (sub-sampling), each word looks a
-random number of words to both sides (dynamic window), noise words are drawn with probability count^0.75, and the rate
-falls from sentence to sentence in a straight line. All randomness is a hash of seed, epoch and place, and one thread
-goes through the text: the same vectors, bit for bit, for any number of threads and on any CPU.
+Training passes over the text ``epochs`` times. Frequent words are left out at random (sub-sampling). The window has a
+random size for each word (dynamic window). Noise words are drawn with a probability proportional to count^0.75. The
+learning rate falls linearly with each sentence. All randomness is a hash of seed, epoch and position, and one thread
+processes the text. So the vectors are the same, bit for bit, for any number of threads and on any CPU.
 
 Source    Mikolov et al. 2013, arXiv:1301.3781 and arXiv:1310.4546
 """
@@ -24,7 +24,7 @@ from npgpt.errors import DataError, TrainingError
 from npgpt.rng import make_key, random_bits
 from npgpt.tokenizer.words import WORD
 
-LANES = 16  # numbers in a register: the tables' width is a multiple of it
+LANES = 16  # numbers in a register; the width of the tables is a multiple of it
 MOST_NOISE = LANES - 1
 
 
@@ -93,7 +93,7 @@ class Corpus:
         return np.minimum(self.shares_kept(sample) * 2.0**32, 2**32 - 1).astype(np.uint32)
 
     def alias_table(self) -> tuple[Array, Array]:
-        """Return the noise, count^0.75, as (threshold, other word): draw a word; keep it or take the other one.
+        """Return the noise, count^0.75, as (threshold, other word): draw a word, then keep it or take the other one.
 
         Source    Vose 1991: each place is filled up to 1/V with the surplus of another one.
         """
@@ -112,7 +112,7 @@ class Corpus:
 
 
 def to_sentences(text: str, keep_case: bool = False) -> Iterator[list[str]]:
-    """The words of each sentence, without punctuation. A sentence ends at . ! or ? and at an empty line.
+    """Yield the words of each sentence, without punctuation. A sentence ends at . ! or ?, and at an empty line.
 
     >>> list(to_sentences("The cat sat. It\\nsat still\\n\\nwell-fed"))
     [['the', 'cat', 'sat'], ['it', 'sat', 'still'], ['well-fed']]
@@ -134,9 +134,9 @@ def train_word2vec(
     """Learn a vector for each word.
 
     Args
-        layers: "compiled", or "textbook": a step at a time in NumPy, some thousand times slower, to compare with.
+        layers: "compiled", or "textbook" for comparison: single steps in NumPy, about a thousand times slower.
     Raises
-        ConfigError if there are no such layers; DataError if too few words are frequent enough; TrainingError if a
+        ConfigError if ``layers`` is unknown; DataError if too few words are frequent enough; TrainingError if a
         vector is not finite after an epoch.
     """
     check_layers(layers)
@@ -189,7 +189,7 @@ def _key(config: Word2VecConfig, epoch: int) -> int:
 
 @dataclass(frozen=True)
 class Example:
-    """What one step learns from: the rows that make h, the target and its noise, and the rate."""
+    """The data of one step: the rows whose mean is h, the target and its noise words, and the rate."""
 
     rows: list[int]
     words: list[int]
@@ -197,7 +197,7 @@ class Example:
 
 
 def examples(corpus: Corpus, config: Word2VecConfig, epoch: int) -> Iterator[Example]:
-    """All steps of an epoch, in order: the same that the kernel takes."""
+    """Yield all steps of an epoch, in the order of the kernel."""
     epoch_key = _key(config, epoch)
     low, high = epoch_key & 0xFFFFFFFF, epoch_key >> 32
     swapped, twice = low << 32 | high, high << 32 | high
@@ -233,11 +233,11 @@ def examples(corpus: Corpus, config: Word2VecConfig, epoch: int) -> Iterator[Exa
 
 
 def textbook_epoch(inputs: Array, outputs: Array, corpus: Corpus, config: Word2VecConfig, epoch: int) -> None:
-    """The same epoch by the layer whose gradients are derived in ``negative_sampling.py``, a step at a time.
+    """Run one epoch, step by step, with the layer of ``negative_sampling.py``, which derives the gradients.
 
-    CBOW in word2vec does not quite follow the gradient. Each of M neighbours is a share 1/M of their mean h, so its
-    gradient is dh/M; but word2vec subtracts the whole dh from each, as if the rate were M times as large for these
-    rows. With one neighbour (skip-gram) the two are the same.
+    CBOW in word2vec does not exactly follow the gradient. Each of the M neighbours has the weight 1/M in their mean h,
+    so its gradient is dh/M. But word2vec subtracts the whole dh from each, as if the rate were M times as large for
+    these rows. For one neighbour (skip-gram) the two are equal.
     """
     layer = NegativeSampling(*inputs.shape)
     layer.inputs.move(inputs, np.zeros_like(inputs))

@@ -138,7 +138,7 @@ def watch_compilation(started: Callable[[str], None], ended: Callable[[], None])
 
 @contextmanager
 def caching_in(folder: Path | None) -> Iterator[None]:
-    """Cache the machine code of functions that are jitted inside in a folder."""
+    """Cache in ``folder`` the machine code of functions that are jitted within this context."""
     theirs, _config.CACHE_DIR = _config.CACHE_DIR, str(folder or "")
     try:
         yield

@@ -62,8 +62,8 @@ class Tokenizer(ABC):
         Args
             allowed_special: special tokens that are encoded as one id, or "all".
             disallowed_special: special tokens that the text must not contain, or "all": all that are not allowed. The
-                default is none, so no text is refused, and what is not allowed is ordinary text. (tiktoken has the same
-                argument with the default "all".)
+                default is none: no text is rejected, and tokens that are not allowed become ordinary text. (tiktoken
+                has the same argument with the default "all".)
         Raises
             TokenizerError if a name is not a special token here, or if the text contains a disallowed one.
         """

@@ -165,7 +165,7 @@ def test_a_signal_stops_training_and_leaves_whole_files(number: int, code: int, 
             time.sleep(0.02)
         process.send_signal(number)
         said, error = process.communicate(timeout=60)
-    assert process.returncode == code
+    assert process.returncode == code, said + error
     assert "Traceback" not in error and "stopped by" in error
     assert f"{out} holds the weights of step" in said
     assert not [path.name for path in out.iterdir() if path.name.endswith(".part")]

@@ -143,6 +143,13 @@ def test_astype_copies_values_and_keeps_ties() -> None:
 def test_deep_copy_is_packed_tied_and_independent() -> None:
     model = GPT(TINY)
     other = copy.deepcopy(model)
+    for gpt in (model, other):
+        cache = Cache()
+        gpt.loss(IDS, IDS, cache)
+        gpt.loss_backward(1.0, cache)
+    assert np.array_equal(model.flat.grads, other.flat.grads) and model.flat.grads.any()
+    other.zero_grad()
+    assert model.flat.grads.any() and not other.flat.grads.any()
     other.flat.values[:] = 1
     assert (other.norm.gain.value == 1).all() and (other.lm_head.weight.value == 1).all()
     assert other.flat.values.dtype == np.float32

@@ -1,9 +1,10 @@
-"""Files of word vectors: what we write we read, to the last bit; what is damaged or hostile is refused, and where."""
+"""Files of word vectors: we read the files that we write, to the last bit; damaged or hostile files are rejected."""
 
 import gzip
 import io
 import os
 import pickle
+import re
 import struct
 import warnings
 import zipfile
@@ -44,7 +45,7 @@ def same_bits(a: WordVectors, b: WordVectors) -> bool:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One file for all examples of hypothesis."""
+    """Return one file for all examples of hypothesis."""
     return tmp_path_factory.mktemp("formats") / "vectors"
 
 
@@ -54,11 +55,14 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @example(table=WordVectors(["x"], np.frombuffer(b"1.25", np.float32)[None]))
 @example(table=WordVectors(["x"], np.frombuffer(b"AAAA", np.float32)[None]))
 @given(table=tables(exclude=SPACES, surrogates=False))
-def test_any_word_without_spaces_and_any_number(place: Path, kind: str, table: WordVectors) -> None:
+def test_any_word_without_spaces_and_any_number_survive(place: Path, kind: str, table: WordVectors) -> None:
     try:
         save_vectors(table, place, kind)
     except DataError as error:  # the two that would be taken for another format
-        assert table.width == 1 and str(error).endswith(("use word2vec", "use npz"))
+        taken = {"glove": "would be taken for a count; use word2vec", "binary": "would be taken for text; use npz"}
+        assert table.width == 1 and str(error).endswith(taken[kind])
+        first = table.words[0].encode() if kind == "glove" else table.vectors[0].tobytes()
+        assert re.search(rb"\d|inf|nan", first, re.IGNORECASE)
         return
     assert is_vectors(place)
     assert same_bits(load_vectors(place), table)
@@ -66,7 +70,7 @@ def test_any_word_without_spaces_and_any_number(place: Path, kind: str, table: W
 
 @example(table=WordVectors(["", "\0", "a\0", "\ud800", "\n", " "], np.zeros((6, 1))))
 @given(table=tables())
-def test_npz_takes_any_word(place: Path, table: WordVectors) -> None:
+def test_npz_stores_any_word(place: Path, table: WordVectors) -> None:
     save_vectors(table, place, "npz")
     assert same_bits(load_vectors(place), table)
 
@@ -83,13 +87,13 @@ def test_every_float32_survives_as_digits(place: Path, bits: Array) -> None:
 
 @pytest.mark.parametrize("kind", ["word2vec", "binary", "glove"])
 @pytest.mark.parametrize("word", ["two words", "a\tb", "line\n", "\r", "", "\ud800"])
-def test_words_with_spaces_are_refused_where_a_space_ends_a_word(kind: str, word: str, tmp_path: Path) -> None:
+def test_words_with_spaces_are_rejected_where_a_space_ends_a_word(kind: str, word: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=f"{kind} cannot store it; use npz"):
         save_vectors(WordVectors(["a", word], np.ones((2, 2))), tmp_path / "x", kind)
     assert not (tmp_path / "x").exists()
 
 
-def test_files_are_as_others_have_them(tmp_path: Path) -> None:
+def test_files_equal_those_of_other_programs(tmp_path: Path) -> None:
     table = WordVectors(["the", "é"], [[0.418, -1], [0.1, 3]])
     for name, kind in (("a.txt", None), ("a.bin", None), ("glove.txt", "glove"), ("a.npz", None)):
         save_vectors(table, tmp_path / name, kind)
@@ -104,13 +108,13 @@ def test_files_are_as_others_have_them(tmp_path: Path) -> None:
     assert all(same_bits(load_vectors(tmp_path / name), table) for name in ("gensim.bin", "c.txt"))
 
 
-def test_words_of_glove_that_have_spaces_are_read(tmp_path: Path) -> None:
+def test_words_with_spaces_in_glove_are_read(tmp_path: Path) -> None:
     (tmp_path / "g").write_text("a 1 2\n. . . 3 4\nat x@y.z 5 6\n")
     assert load_vectors(tmp_path / "g").words == ["a", ". . .", "at x@y.z"]
 
 
 @pytest.mark.parametrize("content", [b"a 1\nb 2\na 3\n", b"3 1\na 1\nb 2\na 3\n", b"3 1\na \0\0\x80?b \0\0\0@a \0\0@@"])
-def test_a_word_that_stands_twice_keeps_its_first_vector(content: bytes, tmp_path: Path) -> None:
+def test_a_repeated_word_keeps_its_first_vector(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "g").write_bytes(content)
     with pytest.warns(UserWarning, match="1 words are repeated"):
         assert load_vectors(tmp_path / "g").vectors.tolist() == [[1], [2]]
@@ -123,7 +127,7 @@ def npz(**arrays: Any) -> bytes:
 
 
 def with_header(shape: str) -> bytes:
-    """An npz whose array of vectors says a shape that it does not have."""
+    """Return an npz whose array of vectors has a wrong shape in its header."""
     header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}".encode().ljust(117) + b"\n"
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
@@ -184,7 +188,7 @@ GOOD = {"vectors": np.ones((2, 2), np.float32), "text": np.frombuffer(b"ab", np.
     ],
     ids=lambda value: str(value)[:24],
 )
-def test_damaged_and_hostile_files(content: bytes, message: str, tmp_path: Path) -> None:
+def test_damaged_and_hostile_files_are_rejected(content: bytes, message: str, tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(content)
     with pytest.raises(DataError, match=message) as caught:
@@ -194,7 +198,7 @@ def test_damaged_and_hostile_files(content: bytes, message: str, tmp_path: Path)
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-def test_a_file_that_is_cut_off_is_not_taken_for_a_whole_one(kind: str, tmp_path: Path) -> None:
+def test_a_cut_off_file_is_rejected(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "file"
     save_vectors(TABLE, path, kind)
     data = path.read_bytes()
@@ -207,14 +211,14 @@ def test_a_file_that_is_cut_off_is_not_taken_for_a_whole_one(kind: str, tmp_path
             except DataError as error:
                 assert str(path) in str(error)
                 continue
-        # What shows nothing: the end of a line in glove, which has no count; and the last line end in binary.
+        # Two cuts cannot be seen: at a line end in glove, which has no count; of the last line end in binary.
         whole = kind == "binary" and size == len(data) - 1 and same_bits(read, TABLE)
         assert whole or said or (kind == "glove" and data[:size].endswith(b"\n"))
 
 
 @pytest.mark.parametrize("kind", FORMATS)
 @given(data=st.data())
-def test_whatever_bytes_change_there_is_a_table_or_a_clear_error(place: Path, kind: str, data: st.DataObject) -> None:
+def test_changed_bytes_give_a_table_or_a_clear_error(place: Path, kind: str, data: st.DataObject) -> None:
     save_vectors(TABLE, place, kind)
     content = bytearray(place.read_bytes())
     for _ in range(data.draw(st.integers(1, 4))):
@@ -229,7 +233,7 @@ def test_whatever_bytes_change_there_is_a_table_or_a_clear_error(place: Path, ki
 
 
 @given(content=st.binary(min_size=1) | st.text(st.sampled_from("12 ab.\n"), min_size=1).map(str.encode))
-def test_any_bytes_are_a_table_or_a_clear_error(place: Path, content: bytes) -> None:
+def test_any_bytes_give_a_table_or_a_clear_error(place: Path, content: bytes) -> None:
     place.write_bytes(content)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -239,14 +243,14 @@ def test_any_bytes_are_a_table_or_a_clear_error(place: Path, content: bytes) -> 
             assert str(place) in str(error)
 
 
-def test_formats_are_known_by_name(tmp_path: Path) -> None:
+def test_unknown_formats_are_rejected(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="'word2vek' is unknown; did you mean word2vec"):
         save_vectors(TABLE, tmp_path / "x", "word2vek")
     with pytest.raises(DataError, match=r"must contain one .npy and one .parquet"):
         load_vectors(tmp_path)
 
 
-def test_convert_writes_every_format_and_replaces_nothing_else(
+def test_convert_writes_every_format_and_replaces_only_vectors(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -276,7 +280,7 @@ def test_convert_writes_every_format_and_replaces_nothing_else(
     [
         ("", "has no analogies"),
         (": capitals\n", "has no analogies"),
-        ("a b c d\n", "line 1: expected a section first"),
+        ("a b c d\n", "line 1: expected a section, such as"),
         (": s\na b c\n", "line 2: expected four words, found 3"),
         ("# remark\n\n: s\na b c d\na b c d e\n", "line 5: expected four words, found 5"),
     ],
@@ -302,7 +306,7 @@ def test_damaged_pairs(text: str, message: str, tmp_path: Path) -> None:
         read_pairs(tmp_path / "p.tsv")
 
 
-def test_what_a_file_asks_is_seen(tmp_path: Path) -> None:
+def test_files_of_analogies_are_recognised(tmp_path: Path) -> None:
     (tmp_path / "q").write_text("# a remark: yes\n: s\na b c d\n")
     (tmp_path / "p").write_text("a\tb\t3\n")
     assert is_analogies(tmp_path / "q") and not is_analogies(tmp_path / "p")

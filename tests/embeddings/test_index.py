@@ -1,4 +1,4 @@
-"""The index finds what is nearest, comes back from its file, and refuses what is damaged."""
+"""The index finds the nearest documents, loads from its file unchanged, and rejects damaged files."""
 
 import json
 from pathlib import Path
@@ -51,21 +51,21 @@ def test_each_document_finds_itself_and_equal_ones_keep_their_order() -> None:
         (["a"], np.array([[np.nan]]), "infinite or NaN"),
     ],
 )
-def test_what_makes_no_index(names: list[str], vectors: Array, says: str) -> None:
+def test_invalid_arguments_are_rejected(names: list[str], vectors: Array, says: str) -> None:
     with pytest.raises(NpgptError, match=says):
         DocumentIndex(names, names, vectors)
 
 
-def test_a_vector_that_does_not_fit_is_refused() -> None:
+def test_a_vector_of_the_wrong_shape_is_rejected() -> None:
     with pytest.raises(ShapeError, match=r"has shape \(4,\), expected \(3,\)"):
         an_index().search(np.ones(4))
     with pytest.raises(DataError, match="infinite or NaN"):
         an_index().search(np.array([1.0, np.inf, 0.0]))
 
 
-def test_it_comes_back_from_its_file(tmp_path: Path) -> None:
+def test_a_saved_index_loads_unchanged(tmp_path: Path) -> None:
     index = an_index()
-    index.names[0] = "\x1b[31m 😀 \udcff \n"  # the last but one: a byte of a name that is no UTF-8
+    index.names[0] = "\x1b[31m 😀 \udcff \n"  # \udcff: a byte that is not UTF-8
     index.save(tmp_path / "index")
     again = DocumentIndex.load(tmp_path / "index")
     assert (again.names, again.texts, again.settings) == (index.names, index.texts, {"method": "x"})
@@ -73,7 +73,7 @@ def test_it_comes_back_from_its_file(tmp_path: Path) -> None:
     first = (tmp_path / "index").read_bytes()
     again.save(tmp_path / "index")
     assert (tmp_path / "index").read_bytes() == first
-    index.arrays["weights"] = np.arange(6.0).reshape(2, 3).T[::2]  # with gaps, and in another order of axes
+    index.arrays["weights"] = np.arange(6.0).reshape(2, 3).T[::2]  # not contiguous, and with swapped axes
     index.save(tmp_path / "index")
     assert np.array_equal(DocumentIndex.load(tmp_path / "index").arrays["weights"], index.arrays["weights"])
 
@@ -107,14 +107,14 @@ def write(path: Path, head: Any, tensors: dict[str, Array] | None = None, key: s
     ],
     ids=str,
 )
-def test_a_damaged_file_is_refused(head: Any, tensors: dict[str, Array] | None, says: str, tmp_path: Path) -> None:
+def test_a_damaged_file_is_rejected(head: Any, tensors: dict[str, Array] | None, says: str, tmp_path: Path) -> None:
     write(tmp_path / "index", head, tensors)
     with pytest.raises(DataError, match=says) as error:
         DocumentIndex.load(tmp_path / "index")
     assert str(tmp_path / "index") in str(error.value)
 
 
-def test_a_file_that_is_cut_or_another_is_refused(tmp_path: Path) -> None:
+def test_a_cut_off_or_foreign_file_is_rejected(tmp_path: Path) -> None:
     path = tmp_path / "index"
     an_index().save(path)
     whole = path.read_bytes()

@@ -1,4 +1,4 @@
-"""A lookup and one-hot times a matrix are the same, and so are all ways to its gradient."""
+"""A lookup equals a one-hot matrix product, and all ways to compute its gradient agree."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ EVERY_WAY = pytest.mark.parametrize("way", WAYS)
 
 
 def draw(V: int, C: int, shape: tuple[int, ...], seed: int, dtype: Any = np.float64) -> tuple[Array, Array, Array]:
-    """dy, ids and a table that something has been added to before. All whole numbers: their sums are exact."""
+    """Return dy, ids and a table of earlier gradients. All are integers, so their sums are exact."""
     rng = np.random.default_rng(seed)
     dy, dtable = (rng.integers(-99, 99, size).astype(dtype) for size in ((*shape, C), (V, C)))
     return dy, rng.integers(0, V, shape), dtable
@@ -50,7 +50,7 @@ def test_both_layers_agree(V: int, C: int, shape: tuple[int, ...], seed: int, ki
 
 
 @EVERY_WAY
-def test_each_way_is_the_plain_loop(way: str) -> None:
+def test_each_way_equals_the_plain_loop(way: str) -> None:
     @given(V=st.integers(1, 9), C=st.integers(1, 80), shape=SHAPES, seed=SEEDS, kind=KINDS)
     def check(V: int, C: int, shape: tuple[int, ...], seed: int, kind: Any) -> None:
         for dtype in (np.float32,) if way == "compiled" else (np.float32, np.float64):
@@ -63,7 +63,7 @@ def test_each_way_is_the_plain_loop(way: str) -> None:
 
 
 @given(V=st.integers(1, 9), shape=SHAPES, seed=SEEDS)
-def test_ways_agree_on_numbers_that_are_rounded(V: int, shape: tuple[int, ...], seed: int) -> None:
+def test_the_ways_agree_up_to_rounding(V: int, shape: tuple[int, ...], seed: int) -> None:
     rng = np.random.default_rng(seed)
     dy, ids = rng.standard_normal((*shape, 3), np.float32), rng.integers(0, V, shape)
     tables = {name: np.zeros((V, 3), np.float32) for name in WAYS}
@@ -95,7 +95,7 @@ def test_memory_layout_does_not_matter(way: str) -> None:
     assert np.array_equal(room[..., 1], before[0]) and np.array_equal(ids, before[1])
 
 
-def test_rows_that_no_id_names_are_left_alone() -> None:
+def test_rows_without_an_id_stay_unchanged() -> None:
     for name, way in WAYS.items():
         dtable = np.full((5, 3), 7, np.float32)
         way(np.ones((2, 3), np.float32), np.array([4, 4]), dtable)
@@ -119,7 +119,7 @@ def test_laws(law: Law) -> None:
     check()
 
 
-def test_the_checker_finds_each_gradient_right_that_of_onehot_too() -> None:
+def test_the_checker_confirms_every_gradient_of_the_one_hot_layer() -> None:
     case = make_case(Sizes(), 0)
     report = gradcheck(case.layer, case.inputs["ids"])
     assert report.passed, f"\n{report}"
@@ -138,19 +138,19 @@ class LosesRepeats(OneHotEmbedding):
 class LeavesOutOneHot(OneHotEmbedding):
     def backward(self, dy: Array, cache: Cache) -> None:
         super().backward(dy, cache)
-        cache.note("onehot", cache["onehot"] * (dy @ self.weight.value.T))  # only where the one stands
+        cache.note("onehot", cache["onehot"] * (dy @ self.weight.value.T))  # only at the one
 
 
 @pytest.mark.parametrize(
     ("wrong", "tensor"), [(LosesRepeats, "param weight"), (LeavesOutOneHot, "kept onehot")], ids=str
 )
-def test_the_checker_sees_mistakes(wrong: type[OneHotEmbedding], tensor: str) -> None:
+def test_the_checker_finds_mistakes(wrong: type[OneHotEmbedding], tensor: str) -> None:
     layer = of_order_one(wrong(5, 3), np.random.default_rng(0))
     report = gradcheck(layer, np.array([[1, 4, 1], [0, 1, 2]]))
     assert {check.tensor for check in report if not check.passed} == {tensor}
 
 
-def test_one_infinite_weight_spoils_the_product_alone() -> None:
+def test_an_infinite_weight_affects_only_the_product() -> None:
     lookup, product = layers.Embedding(3, 2), OneHotEmbedding(3, 2)
     lookup.weight.value[2, 0] = product.weight.value[2, 0] = np.inf
     ids = np.array([0, 1])
@@ -170,7 +170,7 @@ def test_one_hot() -> None:
 
 
 @EVERY_WAY
-def test_what_does_not_fit_is_refused(way: str) -> None:
+def test_wrong_shapes_and_ids_are_rejected(way: str) -> None:
     dy, ids, dtable = np.zeros((2, 3), np.float32), np.array([0, 4]), np.zeros((5, 3), np.float32)
     add = WAYS[way]
     with pytest.raises(ShapeError, match=r"ids\[1\] is 5, but the vocabulary has 5 ids"):
@@ -187,7 +187,7 @@ def test_what_does_not_fit_is_refused(way: str) -> None:
         add(dy, ids.astype(float), dtable)
 
 
-def test_the_kernel_refuses_what_it_cannot_add_to() -> None:
+def test_the_kernel_rejects_other_types_and_layouts() -> None:
     ids = np.array([0, 4])
     with pytest.raises(ShapeError, match="by_kernel: dtable is float64, but compiled layers compute in float32"):
         by_kernel(np.zeros((2, 3)), ids, np.zeros((5, 3)))

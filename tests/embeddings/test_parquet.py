@@ -1,4 +1,4 @@
-"""A folder of vectors and a .parquet file of words, as GloVe's package has it: read by pyarrow, or refused clearly."""
+"""A folder of vectors and a .parquet file of words, like GloVe's package: pyarrow reads it, or the error is clear."""
 
 import sys
 from pathlib import Path
@@ -19,7 +19,7 @@ needs_pyarrow = pytest.mark.parquet
 
 
 def write(path: Path, columns: dict[str, Any], **settings: Any) -> bytes:
-    """A file of some columns, and its bytes."""
+    """Write a file with some columns; return its bytes."""
     import pyarrow
     from pyarrow import parquet
 
@@ -52,13 +52,13 @@ def test_a_folder_of_numpy_and_parquet(tmp_path: Path) -> None:
     [{}, {"use_dictionary": False}, {"row_group_size": 2}, {"compression": "gzip"}, {"data_page_version": "2.0"}],
     ids=str,
 )
-def test_however_it_is_written(settings: dict[str, Any], tmp_path: Path) -> None:
+def test_any_way_of_writing_the_file(settings: dict[str, Any], tmp_path: Path) -> None:
     words = [*WORDS, *WORDS]
     assert read(write(tmp_path / "written", {"word": words}, **settings), tmp_path) == words
 
 
 @needs_pyarrow
-def test_strings_of_other_kinds_are_strings(tmp_path: Path) -> None:
+def test_other_kinds_of_strings_are_read(tmp_path: Path) -> None:
     import pyarrow
 
     assert read(write(tmp_path / "written", {"w": pyarrow.array(WORDS, pyarrow.large_string())}), tmp_path) == WORDS
@@ -78,7 +78,7 @@ def test_strings_of_other_kinds_are_strings(tmp_path: Path) -> None:
     ],
     ids=str,
 )
-def test_other_columns_are_refused(columns: dict[str, Any], message: str, tmp_path: Path) -> None:
+def test_other_columns_are_rejected(columns: dict[str, Any], message: str, tmp_path: Path) -> None:
     content = write(tmp_path / "written", columns)
     with pytest.raises(DataError, match=f"w.parquet is damaged, or not a Parquet file with one .*{message}") as caught:
         read(content, tmp_path)
@@ -94,13 +94,13 @@ NOISE = np.random.default_rng(0).bytes(999)  # each process of pytest-xdist must
     [b"", b"PAR1", b"PAR1PAR1", b"PAR1" * 9, bytes(range(256)), NOISE],
     ids=["empty", "magic", "no footer", "magic nine times", "every byte", "noise"],
 )
-def test_what_is_no_parquet_is_refused(content: bytes, tmp_path: Path) -> None:
+def test_a_file_that_is_not_parquet_is_rejected(content: bytes, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="w.parquet is damaged, or not a Parquet file"):
         read(content, tmp_path)
 
 
 @needs_pyarrow
-def test_a_file_that_is_cut_off_is_refused(tmp_path: Path) -> None:
+def test_a_cut_off_file_is_rejected(tmp_path: Path) -> None:
     content = write(tmp_path / "written", {"word": WORDS})
     for size in range(len(content)):
         with pytest.raises(DataError, match="w.parquet is damaged"):
@@ -109,9 +109,7 @@ def test_a_file_that_is_cut_off_is_refused(tmp_path: Path) -> None:
 
 @needs_pyarrow
 @given(data=st.data())
-def test_whatever_bytes_change_it_is_refused_or_read(
-    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
-) -> None:
+def test_changed_bytes_are_read_or_rejected(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     folder = tmp_path_factory.mktemp("parquet")
     content = bytearray(write(folder / "written", {"word": WORDS}))
     for _ in range(data.draw(st.integers(1, 3))):
@@ -123,11 +121,11 @@ def test_whatever_bytes_change_it_is_refused_or_read(
 
 
 @needs_pyarrow
-def test_a_small_file_cannot_ask_for_any_number_of_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_words_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import pyarrow
 
     repeated = pyarrow.DictionaryArray.from_arrays(np.zeros(100_000, np.int32), ["x" * 50_000])
-    content = write(tmp_path / "written", {"word": repeated}, store_schema=False)  # 5 GB, if each were one of its own
+    content = write(tmp_path / "written", {"word": repeated}, store_schema=False)  # 5 GB without a dictionary
     assert len(content) < 100_000
     words = read(content, tmp_path)
     assert len(words) == 100_000 and len(set(map(id, words))) == 1
@@ -136,7 +134,7 @@ def test_a_small_file_cannot_ask_for_any_number_of_words(tmp_path: Path, monkeyp
         read(content, tmp_path)
 
 
-def test_without_pyarrow_it_is_said_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_without_pyarrow_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     (tmp_path / "w.parquet").write_bytes(b"PAR1")
     np.save(tmp_path / "v.npy", np.ones((6, 3)))

@@ -12,7 +12,7 @@ from npgpt.runs import RunFolder
 from npgpt.tokenizer import BPETokenizer, CharTokenizer, WordTokenizer
 
 
-def test_before_training_is_what_the_seed_gives(tmp_path: Path) -> None:
+def test_the_vectors_before_training_follow_from_the_seed(tmp_path: Path) -> None:
     tokenizer = CharTokenizer.train("the theme")
     sizes = GPTConfig(tokenizer.vocab_size, 8, n_layer=1, n_head=1, n_embd=8)
     config = RunConfig(model=sizes, train=TrainConfig(seed=3))
@@ -30,7 +30,7 @@ def test_before_training_is_what_the_seed_gives(tmp_path: Path) -> None:
     [BPETokenizer.train("the theme", 262), WordTokenizer.train("the theme"), CharTokenizer.train("the theme\n")],
     ids=lambda tokenizer: tokenizer.kind,
 )
-def test_every_token_has_a_name_of_its_own(tokenizer: BPETokenizer | WordTokenizer | CharTokenizer) -> None:
+def test_token_names_are_distinct(tokenizer: BPETokenizer | WordTokenizer | CharTokenizer) -> None:
     names = token_names(tokenizer)
     assert len(set(names)) == len(names) == tokenizer.vocab_size
     assert all(names) and "<|endoftext|>" in names

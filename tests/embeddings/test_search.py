@@ -1,4 +1,4 @@
-"""An index is made by any method and opened again with what makes vectors of questions; and the package's names."""
+"""Each method makes an index that opens again with its encoder; the exported names of the package."""
 
 import subprocess
 import sys
@@ -23,7 +23,7 @@ def test_each_text_finds_itself(method: str, tmp_path: Path) -> None:
     assert index.texts == [text.strip() for text in TEXTS]
 
 
-def test_what_a_method_lacks_is_said() -> None:
+def test_the_error_names_the_missing_argument() -> None:
     for method, message in (
         ("gpt", "needs a run folder"),
         ("sif", "needs vectors of words"),
@@ -35,13 +35,13 @@ def test_what_a_method_lacks_is_said() -> None:
         make_index([], [])
 
 
-def test_tf_idf_does_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_memory_of_tf_idf_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(search, "MOST_NUMBERS", 7)
     with pytest.warns(UserWarning, match="the index has only the 3 words that most documents have"):
         assert make_index(["cats", "war"], TEXTS).vectors.shape == (2, 3)
 
 
-def test_every_name_is_there_twice_and_hides_no_module() -> None:
+def test_exported_names_exist_and_hide_no_module() -> None:
     code = (
         "import sys, types, npgpt.embeddings as package;"
         "first = {name: getattr(package, name) for name in package.__all__};"

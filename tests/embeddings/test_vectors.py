@@ -1,4 +1,4 @@
-"""Neighbours, analogies, scores and maps against what they are by definition."""
+"""Neighbours, analogies, scores and maps against their definitions."""
 
 import math
 import time
@@ -30,13 +30,13 @@ def at_random(seed: int, V: int = 30, C: int = 5) -> WordVectors:
 
 
 def angle(u: Array, v: Array) -> float:
-    """The cosine, a number at a time."""
+    """Compute the cosine with plain loops."""
     product = sum(float(a) * float(b) for a, b in zip(u, v, strict=True))
     return product / math.sqrt(sum(float(a) ** 2 for a in u)) / math.sqrt(sum(float(b) ** 2 for b in v))
 
 
 @given(seed=st.integers(0, 1000), n=st.integers(0, 40))
-def test_neighbours_are_those_with_the_largest_cosine(seed: int, n: int) -> None:
+def test_neighbours_have_the_largest_cosines(seed: int, n: int) -> None:
     table = at_random(seed)
     expected = sorted(((angle(table["w0"], table[word]), word) for word in table.words[1:]), reverse=True)[:n]
     found = table.most_similar("w0", n)
@@ -63,21 +63,21 @@ def test_king_and_queen() -> None:
     assert table.most_similar("king", 1, exclude=["queen"])[0][0] == "man"
 
 
-def test_a_word_is_left_out_and_a_vector_is_not() -> None:
+def test_a_word_is_not_its_own_neighbour_but_a_vector_is() -> None:
     table = by_hand()
     assert "king" not in dict(table.most_similar("king"))
     word, cos = table.most_similar(table["king"] * 3, 1)[0]
     assert (word, round(cos, 6)) == ("king", 1)
 
 
-def test_of_equal_words_the_first_comes_first() -> None:
+def test_equal_words_keep_their_order() -> None:
     table = WordVectors(list("abcdef"), [[1, 0], [1, 1], [2, 0], [3, 0], [0, 1], [4, 0]])
     assert [word for word, _ in table.most_similar("a", 3)] == ["c", "d", "f"]
 
 
 @given(scale=st.floats(1e-36, 1e37))
 def test_lengths_do_not_matter(scale: float) -> None:
-    """In float32 the squares of these would overflow, or vanish."""
+    """In float32 the squares of these numbers would overflow or underflow."""
     table = at_random(0)
     scaled = WordVectors(table.words, table.vectors * np.float32(scale))
     assert np.allclose(scaled.units, table.units, atol=1e-6)
@@ -105,12 +105,12 @@ def test_a_vector_of_zeros_has_no_direction() -> None:
         (["a"], [[1e39]], DataError, "infinite"),
     ],
 )
-def test_nonsense_is_refused(words: list[str], vectors: Array, error: type[Exception], message: str) -> None:
+def test_invalid_arguments_are_rejected(words: list[str], vectors: Array, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         WordVectors(words, vectors)
 
 
-def test_a_vector_of_another_width_is_refused() -> None:
+def test_a_vector_of_another_width_is_rejected() -> None:
     with pytest.raises(ShapeError, match=r"the vector has shape \(3,\), expected \(4,\)"):
         by_hand().most_similar(np.ones(3))
     with pytest.raises(DataError, match="infinite or NaN"):
@@ -121,13 +121,13 @@ def test_a_vector_of_another_width_is_refused() -> None:
     ("given", "offered"),
     [("quene", "queen"), ("King", "king"), ("qeen", "queen"), ("appples", "apple"), ("womn", "woman")],
 )
-def test_an_unknown_word_is_answered_with_near_ones(given: str, offered: str) -> None:
+def test_the_error_for_an_unknown_word_suggests_similar_ones(given: str, offered: str) -> None:
     with pytest.raises(DataError, match=f"'{given}' is not among these 5 words; did you mean '{offered}'"):
         by_hand()[given]
 
 
 @pytest.mark.parametrize("word", ["zzzzzz", "", "x" * 10**6])
-def test_where_nothing_is_near_nothing_is_offered(word: str) -> None:
+def test_the_error_suggests_no_word_if_none_is_similar(word: str) -> None:
     with pytest.raises(DataError, match="no word here is spelt like it") as caught:
         by_hand().similarity("king", word)
     assert len(str(caught.value)) < 200
@@ -140,11 +140,11 @@ def test_spellings_are_found_among_400_000_words() -> None:
     index |= {f"{word}{k}": 0 for k in range(9) for word in list(index)} | {"accommodation": 7}
     start = time.process_time()
     assert "accommodation" in similar_spellings("acomodaton", index)
-    assert time.process_time() - start < 2  # half a second where nothing else runs
+    assert time.process_time() - start < 2  # half a second on an idle machine
 
 
 def score(table: WordVectors, questions: list[tuple[str, str, str, str]], exclude: bool, fold: bool) -> tuple[int, int]:
-    """How many are first and among five, by sorting all words, a question at a time."""
+    """Count right answers at the first place and among five, by sorting all words for each question."""
     same = str.upper if fold else str
     rows = {same(word): table.vectors[i] for i, word in reversed(list(enumerate(table.words)))}
     first = five = 0
@@ -159,7 +159,7 @@ def score(table: WordVectors, questions: list[tuple[str, str, str, str]], exclud
 
 
 @given(seed=st.integers(0, 10_000), exclude=st.booleans(), fold=st.booleans())
-def test_scores_are_what_sorting_gives(seed: int, exclude: bool, fold: bool) -> None:
+def test_scores_equal_those_by_sorting(seed: int, exclude: bool, fold: bool) -> None:
     rng = np.random.default_rng(seed)
     words = [f"{letter}{i}" for i in range(6) for letter in "aAb"]
     table = WordVectors(words, rng.normal(size=(18, 3)))
@@ -174,7 +174,7 @@ def test_scores_are_what_sorting_gives(seed: int, exclude: bool, fold: bool) -> 
     assert math.isnan(none.top1) and total.top1 == total.n_first / 20
 
 
-def test_only_the_first_words_take_part() -> None:
+def test_restrict_vocab_keeps_the_first_words() -> None:
     table = by_hand()
     question = [("man", "king", "woman", "queen")]
     assert evaluate_analogies(table, {"s": question}, 4)[0] == Score("s", 1, 1, 1, 0)
@@ -184,7 +184,7 @@ def test_only_the_first_words_take_part() -> None:
 
 
 @given(x=nps.arrays(int, st.integers(2, 12), elements=st.integers(0, 5)), seed=st.integers(0, 99))
-def test_ranks_are_mean_places_and_spearman_is_their_correlation(x: Array, seed: int) -> None:
+def test_ranks_are_mean_positions_and_spearman_is_their_correlation(x: Array, seed: int) -> None:
     places = [np.mean([1 + i for i, other in enumerate(sorted(x)) if other == number]) for number in x]
     assert ranks(x).tolist() == pytest.approx(places)
     y = np.random.default_rng(seed).integers(0, 6, len(x))
@@ -204,16 +204,16 @@ def test_pairs() -> None:
 
 
 @given(seed=st.integers(0, 1000), n=st.integers(2, 9), C=st.integers(2, 7))
-def test_the_axes_show_most(seed: int, n: int, C: int) -> None:
+def test_the_axes_have_the_largest_variance(seed: int, n: int, C: int) -> None:
     x = np.random.default_rng(seed).normal(size=(n, C))
     seen = project(x)
     assert np.allclose(seen.axes @ seen.axes.T, np.eye(2), atol=1e-12)
     assert np.allclose(seen.coordinates, (x - x.mean(0)) @ seen.axes.T)
     assert np.allclose(seen.coordinates.mean(0), 0)
-    spread = np.linalg.eigvalsh(np.cov(x.T))[::-1]  # the other way to the same: no singular values
+    spread = np.linalg.eigvalsh(np.cov(x.T))[::-1]  # another way, without singular values
     assert seen.shares == pytest.approx(spread[:2] / spread.sum(), abs=1e-9)
     assert (seen.axes[np.arange(2), np.abs(seen.axes).argmax(1)] > 0).all()
-    if C == 2:  # nothing is lost: a rotation
+    if C == 2:  # a rotation loses nothing
         assert seen.shares.sum() == pytest.approx(1)
         assert np.linalg.norm(seen.coordinates[0] - seen.coordinates[1]) == pytest.approx(np.linalg.norm(x[0] - x[1]))
 
@@ -235,7 +235,7 @@ def test_parallelogram() -> None:
     assert shape.parallel == pytest.approx(angle(b - a, d - c))
 
 
-def test_letters_of_a_map_are_escaped_and_stay_inside() -> None:
+def test_words_on_a_map_are_escaped_and_stay_inside() -> None:
     drawn = text_map(["\x1b[31m", "x" * 50], np.array([[0, 0], [1, 1]]), 20, 3)
     assert "\x1b" not in drawn and "\\x1b[31m" in drawn
     assert max(map(len, drawn.splitlines())) <= 20

@@ -1,4 +1,4 @@
-"""The kernel does what the layer says, the layer's gradients are right, and nothing depends on threads."""
+"""The kernel equals the layer, the layer's gradients are right, and the bits do not depend on threads."""
 
 import dataclasses
 
@@ -35,7 +35,7 @@ def test_gradients_of_negative_sampling(neighbours: int) -> None:
         law(case)
 
 
-def test_large_scores_neither_overflow_nor_vanish() -> None:
+def test_large_scores_do_not_overflow() -> None:
     from npgpt.core import Cache
 
     layer, cache = NegativeSampling(2, 1), Cache()
@@ -66,7 +66,7 @@ def test_the_kernel_equals_the_textbook(
     assert np.allclose(compiled.vectors, textbook.vectors, rtol=0, atol=2e-6)
 
 
-def test_the_same_bits_for_a_seed_and_any_number_of_threads() -> None:
+def test_a_seed_gives_the_same_bits_for_any_number_of_threads() -> None:
     text, before = sentences(1), get_num_threads()
     config = Word2VecConfig(n_embd=20, min_count=1, epochs=2)
     try:
@@ -81,7 +81,7 @@ def test_the_same_bits_for_a_seed_and_any_number_of_threads() -> None:
         set_num_threads(before)
 
 
-def test_noise_is_drawn_as_often_as_it_should_be() -> None:
+def test_noise_has_the_right_distribution() -> None:
     corpus = Corpus([["a"] * 81 + ["b"] * 16 + ["c"]], Word2VecConfig(min_count=1))
     keep, other = corpus.alias_table()
     share = (keep.astype(float) + 1) / 2**32
@@ -108,7 +108,7 @@ def test_windows_do_not_cross_sentences() -> None:
     assert pairs == {(number[x], number[y]) for x, y in ("ab", "ba", "cd", "dc")}
 
 
-def test_words_that_stand_together_become_similar() -> None:
+def test_words_that_occur_together_become_similar() -> None:
     rng = np.random.default_rng(0)
     groups = [["red", "green", "blue"], ["one", "two", "three"]]
     text = [list(rng.choice(groups[i % 2], 8)) for i in range(600)]
@@ -131,19 +131,19 @@ def test_words_that_stand_together_become_similar() -> None:
         ({"sample": 1.0}, "sample"),
     ],
 )
-def test_nonsense_is_refused(changed: dict[str, object], said: str) -> None:
+def test_invalid_settings_are_rejected(changed: dict[str, object], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         Word2VecConfig(**changed)  # type: ignore[arg-type]
 
 
-def test_too_short_a_text_is_refused() -> None:
+def test_too_short_a_text_is_rejected() -> None:
     with pytest.raises(DataError, match="min_count"):
         train_word2vec([["a", "b", "c"]])
     with pytest.raises(DataError, match="only 0 of 0"):
         train_word2vec([])
 
 
-def test_unknown_layers_are_refused() -> None:
+def test_unknown_layers_are_rejected() -> None:
     for train in (train_word2vec, train_pv_dbow):
         with pytest.raises(ConfigError, match="'quick' are unknown; known: compiled, textbook"):
             train([["a", "b"]], layers="quick")  # type: ignore[operator]

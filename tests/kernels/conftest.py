@@ -1,4 +1,4 @@
-"""What the tests of all kernels with chunks share."""
+"""Fixtures for the tests of all kernels with chunks."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -15,13 +15,13 @@ UNTOUCHED = 123456
 
 
 class Guards:
-    """Arrays with numbers around them that no kernel may touch."""
+    """Arrays surrounded by guard numbers that no kernel may change."""
 
     def __init__(self) -> None:
         self.made: list[Floats] = []
 
     def copy(self, values: npt.ArrayLike, dtype: Any = np.float32) -> Any:
-        """The same numbers, at an address that is odd for vectors, guarded."""
+        """Return a guarded copy at an address that is not aligned for vectors."""
         values = np.asarray(values, dtype)
         memory = np.full(values.size + 2 * GUARD + 1, UNTOUCHED, dtype)
         inside = memory[GUARD + 1 : GUARD + 1 + values.size]
@@ -40,7 +40,7 @@ class Guards:
 
 @pytest.fixture(scope="session")
 def run_twice() -> Iterator[Callable[[Callable[[Guards], Any]], Any]]:
-    """Run something on one thread and on three: nothing beyond an array is touched, and the bits are the same."""
+    """Run a kernel on one thread and on three: no guard number changes, and the bits are equal."""
     before = get_num_threads()
 
     def run(calculate: Callable[[Guards], Any]) -> Any:

@@ -1,4 +1,4 @@
-"""The attention kernels against their plain loops and the textbook, where blocks begin and end, and with dropout."""
+"""The attention kernels against their plain loops and the textbook, near block sizes and with dropout."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ def threads() -> Iterator[None]:
 @pytest.mark.parametrize("p", [0.0, 0.3])
 @pytest.mark.parametrize("D", [1, 5, 16, 33])
 @pytest.mark.parametrize("T", [1, 2, 31, 32, 33, 95, 96, 97, 128, 200])
-def test_the_plain_loops_of_each_head(run_twice: Any, T: int, D: int, p: float) -> None:
+def test_attention_equals_its_plain_loops(run_twice: Any, T: int, D: int, p: float) -> None:
     B, H, C = 2, 2, 2 * D
     rng = np.random.default_rng(T)
     qkv, dmixed = (rng.standard_normal((B * T, n)).astype(np.float32) for n in (3 * C, C))
@@ -58,13 +58,13 @@ def test_the_plain_loops_of_each_head(run_twice: Any, T: int, D: int, p: float) 
 
 @pytest.mark.parametrize("name", ["Attention", "Attention-dropout"])
 @pytest.mark.parametrize("T", [1, 2, 31, 32, 33, 95, 96, 97, 128, 200])
-def test_lengths_around_the_blocks(name: str, T: int) -> None:
+def test_lengths_near_block_sizes(name: str, T: int) -> None:
     for D in (1, 5, 16, 33):
         equals_its_textbook_twin(compile_case(make_case(name, Sizes(B=2, T=T, H=2, D=D))))
 
 
 @pytest.mark.parametrize("name", ["Attention", "Attention-dropout"])
-def test_the_same_bits_for_any_number_of_threads(name: str) -> None:
+def test_any_number_of_threads_gives_the_same_bits(name: str) -> None:
     case, found = compile_case(make_case(name, Sizes(B=3, T=130, H=2, D=20))), []
     for n in (1, 2, 3):
         set_num_threads(n)
@@ -76,7 +76,7 @@ def test_the_same_bits_for_any_number_of_threads(name: str) -> None:
         assert np.array_equal(dx, found[0][1])
 
 
-def test_what_comes_later_changes_no_bit() -> None:
+def test_later_tokens_change_no_bit() -> None:
     case = compile_case(make_case("Attention", Sizes(B=1, T=150, H=2, D=8)))
     x = case.inputs["x"].copy()
     y = np.copy(case.forward(Cache()))
@@ -84,7 +84,7 @@ def test_what_comes_later_changes_no_bit() -> None:
     assert np.array_equal(case.forward(Cache(), x=x)[:, :77], y[:, :77])
 
 
-def test_large_scores_overflow_nothing() -> None:
+def test_large_scores_do_not_overflow() -> None:
     case = compile_case(make_case("Attention", Sizes(B=1, T=200, H=1, D=16)))
     large = dataclasses.replace(case, inputs={"x": 100 * case.inputs["x"]})
     cache = large.cache()
@@ -93,6 +93,6 @@ def test_large_scores_overflow_nothing() -> None:
     assert np.isfinite(large.backward(y, cache)["x"]).all()
 
 
-def test_memory_grows_with_the_length_not_with_its_square() -> None:
+def test_memory_grows_linearly_with_the_length() -> None:
     for size in (forward_size, backward_size):
         assert size(4096, 64) < 2.2 * size(2048, 64)

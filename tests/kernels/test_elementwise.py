@@ -1,4 +1,4 @@
-"""Kernels that go number by number, and sums of columns, against their plain loops."""
+"""Elementwise kernels and sums of columns against their plain loops."""
 
 import math
 from typing import Any
@@ -54,7 +54,7 @@ def test_activations_of_special_numbers() -> None:
         assert y[1] == math.inf
         assert slope[[1, 2]].tolist() == [1, 0]
         assert y[[3, 4]].tolist() == [0, 0]
-        assert np.array_equal(y[:9], y[18:], equal_nan=True)  # in a whole register as in what is left over
+        assert np.array_equal(y[:9], y[18:], equal_nan=True)  # a whole register and the rest agree
 
 
 @given(SIZES, SEEDS, st.sampled_from(["fresh", "a", "b"]), st.floats(-1e3, 1e3))
@@ -89,7 +89,7 @@ def test_column_sums(run_twice: Any, shape: tuple[int, int], seed: int, add: boo
 
     right = before * add
     partial = np.zeros((columns.groups(shape[0]), shape[1]), np.float32)
-    for group, sums in enumerate(partial):  # each by itself, then all of them: the order is said
+    for group, sums in enumerate(partial):  # each group, then the groups in order
         columns.plain_column_sums(x[group * columns.GROUP : (group + 1) * columns.GROUP], sums)
     columns.plain_column_sums(partial, right)
     assert (run_twice(run) == right).all()
@@ -107,7 +107,7 @@ def test_column_sums_of_special_numbers() -> None:
 
 
 @given(SHAPES, SEEDS, st.booleans())
-def test_a_row_added_to_rows(run_twice: Any, shape: tuple[int, int], seed: int, in_place: bool) -> None:
+def test_adding_a_row_to_rows(run_twice: Any, shape: tuple[int, int], seed: int, in_place: bool) -> None:
     x, row = draw(seed, *shape), draw(seed + 1, shape[1])
 
     def run(guards: Any) -> Any:
@@ -162,7 +162,7 @@ def test_dropout_of_special_numbers() -> None:
 
 
 @given(st.integers(1, 20), st.integers(1, 3), SEEDS, st.sampled_from([0.0, -math.inf]), st.booleans())
-def test_scores_are_masked(run_twice: Any, T: int, n: int, seed: int, hidden: float, in_place: bool) -> None:
+def test_masked_scores(run_twice: Any, T: int, n: int, seed: int, hidden: float, in_place: bool) -> None:
     s = draw(seed, n * T, T)
 
     def run(guards: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Rows fetched from a table and added back to it, against the plain loops, to the last bit."""
+"""Gather and scatter-add on a table equal their plain loops, to the last bit."""
 
 import math
 from typing import Any
@@ -56,10 +56,10 @@ def test_scatter_add(run_twice: Any, sizes: tuple[int, int, int], seed: int, add
     assert (run_twice(run) == right).all()
 
 
-def test_what_is_nan_or_infinite_goes_where_it_belongs() -> None:
+def test_nan_and_infinity_affect_only_their_rows() -> None:
     dy = np.zeros((3, 20), np.float32)
     dy[0, [0, 19]], dy[2, [1, 18]] = math.nan, math.inf
-    dtable = np.full((4, 20), math.nan, np.float32)  # written over, not added to
+    dtable = np.full((4, 20), math.nan, np.float32)  # overwritten, not added to
     embedding.scatter_add(pool(), dy, np.array([3, 1, 1]), dtable, False)
     assert np.argwhere(np.isnan(dtable)).tolist() == [[3, 0], [3, 19]]
     assert np.argwhere(dtable == math.inf).tolist() == [[1, 1], [1, 18]]

@@ -85,8 +85,8 @@ def test_only_matrices_decay(n: int, n_matrix: int) -> None:
     assert values.tolist() == [0.75] * min(n, n_matrix) + [1.0] * max(0, n - n_matrix)
 
 
-def test_what_is_not_used_comes_to_rest_at_zero() -> None:
-    """Moments that have become tiny are 0, not subnormal, and the value stays."""
+def test_moments_of_an_unused_weight_become_zero() -> None:
+    """Tiny moments become 0, not subnormal, and the value stays."""
     values, grads = np.ones(20, np.float32), np.zeros(20, np.float32)
     mean, square = np.full(20, -1e-3, np.float32), np.full(20, 1e-3, np.float32)
     for t in range(1000, 3000):
@@ -99,7 +99,7 @@ def test_what_is_not_used_comes_to_rest_at_zero() -> None:
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
-def test_a_bad_gradient_spoils_its_own_weight_alone(bad: float) -> None:
+def test_a_bad_gradient_affects_only_its_weight(bad: float) -> None:
     values, grads, mean, square = (np.ones(37, np.float32) for _ in range(4))
     grads[[3, 35]] = bad
     step(values, grads, mean, square, 10, 1.0, 1, (0.9, 0.95, 0.1, 0.01, 1e-8))

@@ -15,7 +15,7 @@ from npgpt.machine.pool import pool
 Floats = npt.NDArray[np.float32]
 IGNORE = -100
 SEEDS = st.integers(0, 2**32 - 1)
-# (rows, columns): narrow ones by the dozen, wide ones, of which each is a chunk, and none at all.
+# (rows, columns): many narrow rows, wide rows that are a chunk each, and no rows.
 SHAPES = st.one_of(
     st.tuples(st.integers(0, 100), st.integers(1, 70)),
     st.tuples(st.integers(1, 4), st.integers(4000, 9000)),
@@ -59,7 +59,7 @@ def test_layernorm_of_equal_numbers_is_the_bias() -> None:
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-def test_layernorm_spoils_only_the_row_of_a_bad_number(bad: float) -> None:
+def test_a_bad_number_affects_only_its_row_in_layernorm(bad: float) -> None:
     x = draw(np.random.default_rng(0), 3, 40)
     x[1, 36] = bad
     y, dx, mean, rstd = np.empty_like(x), np.empty_like(x), np.empty(3, np.float32), np.empty(3, np.float32)
@@ -96,7 +96,7 @@ def test_softmax(run_twice: Any, shape: tuple[int, int], seed: int, scale: float
 
 def test_softmax_of_special_numbers() -> None:
     nan, inf = math.nan, math.inf
-    tail = [0.0] * 17  # so that what is special stands in a whole register, and in the first row in the rest
+    tail = [0.0] * 17  # special numbers are in a whole register, and in the first row in the rest
     rows = [[*tail, nan], [nan, *tail], [inf, *tail], [-inf] * 18, [-inf] * 17 + [3.0], [1e30, *tail], [-80.0, *tail]]
     s = np.array(rows, np.float32)
     w = np.empty_like(s)

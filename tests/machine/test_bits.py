@@ -1,4 +1,4 @@
-"""The primitives against plain Python, on any bytes."""
+"""The operations on bytes against plain Python."""
 
 from typing import Any
 
@@ -42,7 +42,7 @@ def signed(value: int) -> int:
 
 
 @given(st.binary(min_size=67, max_size=67) | st.text(" \n\r\tazAZ09é'", min_size=67).map(lambda s: s.encode()[:67]))
-def test_masks(data: bytes) -> None:
+def test_byte_masks(data: bytes) -> None:
     found, equal = masks(np.frombuffer(data, np.uint8), ord("'"))
     members = [
         b"abcdefghijklmnopqrstuvwxyz",
@@ -64,7 +64,7 @@ def test_loads_are_little_endian(data: bytes) -> None:
 
 
 @given(int64, int64, st.integers(0, 63))
-def test_numbers(a: int, b: int, count: int) -> None:
+def test_integer_operations(a: int, b: int, count: int) -> None:
     product = (a % (1 << 64)) * (b % (1 << 64))
     unsigned = a % (1 << 64)
     lowest = (unsigned & -unsigned).bit_length() - 1 if unsigned else 64
@@ -78,7 +78,7 @@ def test_numbers(a: int, b: int, count: int) -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint32])
-def test_store_writes_16_bytes_and_no_more(dtype: type) -> None:
+def test_store_writes_exactly_16_bytes(dtype: type) -> None:
     out = np.full(24, 7, dtype)
     stores(out, 1 << 56, -2)
     expected = np.full(24, 7, dtype).view(np.uint8)
@@ -96,14 +96,14 @@ uint32 = st.integers(0, 2**32 - 1)
 
 
 def remainder_mix(h: int) -> int:
-    """MurmurHash3's fmix32 of Python's numbers."""
+    """MurmurHash3's fmix32 in Python integers."""
     h = (h ^ h >> 16) * 0x85EBCA6B % 2**32
     h = (h ^ h >> 13) * 0xC2B2AE35 % 2**32
     return h ^ h >> 16
 
 
 @given(uint32, uint32, st.lists(uint32, min_size=1))
-def test_the_mixer_is_the_same_for_arrays_and_for_numbers(low: int, high: int, counters: list[int]) -> None:
+def test_the_mixer_gives_the_same_bits_for_arrays_and_numbers(low: int, high: int, counters: list[int]) -> None:
     array = np.array(counters, np.uint32)
     mixed = mix(array)
     assert mixed.dtype == np.uint32
@@ -120,8 +120,8 @@ def one_argument_too_few(a: int) -> Any:
     return bits.shift_right(a)
 
 
-def test_what_emits_makes_keeps_its_name_and_counts_its_arguments() -> None:
+def test_an_emitted_function_keeps_its_name_and_checks_its_arguments() -> None:
     assert bits.shift_right.__name__ == "shift_right"
-    assert bits.shift_right.__doc__ == "``value >> count`` with zeros from the left; 0 <= count < 64."
+    assert bits.shift_right.__doc__ == "``value >> count``, filled with zeros; 0 <= count < 64."
     with pytest.raises(ValueError, match="shorter"):
         one_argument_too_few(1)

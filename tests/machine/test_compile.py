@@ -1,4 +1,4 @@
-"""Where the machine code is kept."""
+"""The folder of the machine code, and the edits that invalidate it."""
 
 import os
 import shutil
@@ -40,7 +40,7 @@ def run(refused: list[str], cache_home: Path) -> tuple[str, str]:
     return done.stdout.split()[0], done.stderr
 
 
-def test_unwritable_package_folder_leads_to_the_users_own_and_neither_to_none(tmp_path: Path) -> None:
+def test_the_cache_folder_falls_back_to_the_users_and_then_to_none(tmp_path: Path) -> None:
     package = str(PACKAGE)
     folder, said = run([package], tmp_path / "cache")
     assert Path(folder).parent == tmp_path / "cache"
@@ -53,7 +53,7 @@ def test_unwritable_package_folder_leads_to_the_users_own_and_neither_to_none(tm
 
 
 @pytest.mark.skipif(not hasattr(os, "getuid"), reason="file modes are POSIX")
-def test_a_folder_that_others_can_write_is_not_used(tmp_path: Path) -> None:
+def test_a_folder_writable_by_others_is_not_used(tmp_path: Path) -> None:
     package = str(PACKAGE)
     folder, _ = run([package], tmp_path)
     Path(folder).chmod(0o777)
@@ -78,7 +78,7 @@ print(cache.PACKAGE)
 """
 
 
-def test_an_edit_makes_kept_code_useless_only_where_machine_code_is_made_of_it(tmp_path: Path) -> None:
+def test_only_edits_of_kernel_sources_invalidate_the_cache(tmp_path: Path) -> None:
     shutil.copytree(PACKAGE, tmp_path / "npgpt", ignore=shutil.ignore_patterns("__pycache__"))
     rooms = ["machine", "kernels", "tokenizer/kernels", "embeddings/kernels"]
     made_of = ["exact.py", "machine/pool.py", "kernels/matmul.py", *(f"{room}/__init__.py" for room in rooms)]
@@ -95,8 +95,8 @@ def test_an_edit_makes_kept_code_useless_only_where_machine_code_is_made_of_it(t
     assert done.stdout.splitlines() == expected
 
 
-# Without a cache folder: machine code found there would hide that an import has compiled it before. At the end one
-# kernel is compiled, to show that it would be seen.
+# This runs without a cache folder: cached machine code would hide that an import compiled it. At the end one kernel is
+# compiled, to show that the test would report it.
 IMPORT = """
 import importlib, pkgutil
 import npgpt.machine.compile as compile

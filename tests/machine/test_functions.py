@@ -1,4 +1,4 @@
-"""The functions of sixteen lanes against the plain ones in float64, over all of float32; the same bits on every CPU."""
+"""The functions of sixteen lanes against the plain ones in float64; their bits do not depend on the CPU."""
 
 import hashlib
 import math
@@ -65,13 +65,13 @@ def every_nth_float(n: int) -> Floats:
 
 
 def ulp(value: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """From one float32 to the next."""
+    """Return the distance to the next float32."""
     spacing: npt.NDArray[np.float64] = np.ldexp(1.0, np.maximum(np.frexp(value)[1] - 24, -149))
     return spacing
 
 
 def check(x: Floats) -> None:
-    """All functions at finite numbers, against the errors that they state."""
+    """Compare the errors of all functions at finite numbers with the documented ones."""
     results = run(x)
     for name, plain in PLAIN.items():
         inside = x > 0 if name == "log" else np.isfinite(x)
@@ -79,7 +79,7 @@ def check(x: Floats) -> None:
         want = np.array([plain(number) for number in at.tolist()], np.float64).reshape(len(at), len(ROWS[name])).T
         got = results[name][:, inside]
         with np.errstate(over="ignore"):
-            error = np.where(got == want.astype(np.float32), 0, np.abs(got - want))  # inf too may be right
+            error = np.where(got == want.astype(np.float32), 0, np.abs(got - want))  # inf may be right, too
         for row, (errors, right) in enumerate(zip(error, want, strict=True)):
             allowed = bound(name, row, at, right)
             worst = np.argmax(errors - allowed) if len(at) else 0
@@ -104,13 +104,13 @@ def test_every_32771st_float() -> None:
 
 
 @given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1, max_size=16))
-def test_any_floats(numbers: list[float]) -> None:
+def test_random_floats(numbers: list[float]) -> None:
     check(np.array(numbers, np.float32))
 
 
 @given(st.floats(-14, 14))
-def test_small_and_large_powers_of_e(x: float) -> None:
-    """Arguments near those at which a reduction goes over to the next whole number, or a result is subnormal."""
+def test_exponentials_near_special_arguments(x: float) -> None:
+    """Arguments where the reduction changes to the next integer, or where a result becomes subnormal."""
     check(np.array([x, 10 * x, math.log(2) * (round(x) + 0.5), -87.4 - x, 2.0 ** (9 * x)], np.float32))
 
 
@@ -138,7 +138,7 @@ SLOPES: dict[str, list[float]] = {
 }
 
 
-def test_limits_and_signs_of_zero() -> None:
+def test_limits_and_signed_zeros() -> None:
     results = run(np.array(SPECIAL, np.float32))
     for row, table in enumerate((LIMITS, SLOPES)):
         for name, want in table.items():
@@ -149,7 +149,7 @@ def test_limits_and_signs_of_zero() -> None:
 
 
 @pytest.mark.parametrize("name", TEXTBOOK)
-def test_finite_wherever_the_textbook_is(name: str) -> None:
+def test_the_results_are_finite_where_the_textbooks_are(name: str) -> None:
     x = np.concatenate([np.array(SPECIAL, np.float32), every_nth_float(1_000_003)])
     layer, cache = getattr(npgpt.layers, TEXTBOOK[name])(), Cache()
     with np.errstate(all="ignore"):
@@ -162,7 +162,7 @@ def test_finite_wherever_the_textbook_is(name: str) -> None:
 
 
 def digest() -> str:
-    """A hash of the bits of all results, for arguments from everywhere; any NaN counts as the same."""
+    """Hash the bits of all results, for arguments from all of float32. All NaNs are equal."""
     x = np.concatenate([every_nth_float(1_048_583), np.linspace(-16, 16, 2048, dtype=np.float32)])
     whole = hashlib.sha256()
     for results in run(x).values():
@@ -170,7 +170,7 @@ def digest() -> str:
     return whole.hexdigest()
 
 
-# NUMBA_CPU_NAME alone takes the host's features along, AVX-512 too, for every name but "generic".
+# NUMBA_CPU_NAME alone keeps the host's features, such as AVX-512, for every name except "generic".
 OTHERS = {
     "four lanes at a time and fma by the C library": {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""},
     "eight lanes": {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": ""},
@@ -184,7 +184,7 @@ OTHERS = {
 
 @pytest.mark.skipif(platform.machine() != "x86_64" or sys.platform != "linux", reason="names CPUs and glibc's settings")
 @pytest.mark.parametrize("other", OTHERS)
-def test_the_same_bits_with(other: str) -> None:
+def test_other_cpus_give_the_same_bits(other: str) -> None:
     code = "from tests.machine import test_functions; print(test_functions.digest())"
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])} | OTHERS[other]
     ran = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)

@@ -1,4 +1,4 @@
-"""Private names of Numba and llvmlite stand in one file; and where one has gone, the textbook's layers compute."""
+"""Only one file uses private names of Numba and llvmlite. If one is missing, the textbook layers are used."""
 
 import ast
 import subprocess
@@ -16,8 +16,8 @@ from npgpt.machine.compile import entry
 from npgpt.machine.kinds import INT
 
 ROOT = Path(npgpt.__file__).parent
-ALLOWED = ("numba", "numba.extending", "numba.types", "numba.njit")  # documented, for those who extend Numba
-OTHERS = ("re", "regex")  # whose compile() is another
+ALLOWED = ("numba", "numba.extending", "numba.types", "numba.njit")  # documented for extensions of Numba
+OTHERS = ("re", "regex")  # their compile() has nothing to do with Numba
 ATTRIBUTES = {
     *("_compile_for_args", "compile", "disable_compile", "get_call_type", "get_compile_result", "overloads"),
     *("active_code_library", "add_linking_library", "call_internal_no_propagate", "dispatcher", "fndesc"),
@@ -29,7 +29,7 @@ def is_private(module: str) -> bool:
 
 
 def private_names(tree: ast.AST) -> Iterator[str]:
-    """What a syntax tree says of Numba and llvmlite that they do not document, anywhere in it."""
+    """Yield the undocumented names of Numba and llvmlite in a syntax tree."""
     for node in ast.walk(tree):
         names: list[str] = []
         if isinstance(node, ast.Import):
@@ -54,7 +54,7 @@ def private_names(tree: ast.AST) -> Iterator[str]:
         yield from names
 
 
-def test_private_names_stand_in_one_file() -> None:
+def test_one_file_alone_uses_private_names() -> None:
     found = {
         path.relative_to(ROOT).as_posix(): [*private_names(ast.parse(path.read_text()))] for path in ROOT.rglob("*.py")
     }
@@ -76,7 +76,7 @@ def test_private_names_stand_in_one_file() -> None:
         "setattr(kernel, '_compile_for_args', f)",
     ],
 )
-def test_a_private_name_is_found(code: str) -> None:
+def test_the_search_finds_private_names(code: str) -> None:
     assert len([*private_names(ast.parse(code))]) >= 1
 
 
@@ -102,7 +102,7 @@ print(said[0].message)
         ),
     ],
 )
-def test_where_a_name_has_gone_the_textbook_computes(change: str, reason: str) -> None:
+def test_the_textbook_replaces_kernels_if_a_name_is_missing(change: str, reason: str) -> None:
     code = FALLBACK.format(change=change)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     compiled, message = done.stdout.splitlines()
@@ -132,7 +132,7 @@ def test_two_threads_may_make_the_first_call_at_once() -> None:
     assert len(kernel.overloads) == 1
 
 
-def test_the_settings_are_those_of_the_environment() -> None:
+def test_the_settings_follow_the_environment() -> None:
     code = (
         "from npgpt.machine.numba_internals import bounds_checked, cpu_asked_for, jit_disabled;"
         "print(jit_disabled(), bounds_checked(), *cpu_asked_for().values())"

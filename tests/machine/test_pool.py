@@ -1,4 +1,4 @@
-"""The pool of threads: every chunk once, whoever calls, sleeps, forks or ends."""
+"""The thread pool runs every chunk once: with several callers, sleeping workers, after a fork and at exit."""
 
 import os
 import subprocess
@@ -46,7 +46,7 @@ def count(pool: Any, n_chunks: int, work: int, counts: Any, threads: Any) -> Non
 
 
 def run_counts(n_chunks: int, work: int = 0) -> tuple[Ints, Ints]:
-    """How often each chunk was done, and by whom."""
+    """Return how often each chunk ran, and on which thread."""
     counts, threads = np.zeros(n_chunks, np.int64), np.full(n_chunks, -1)
     count(pool(), n_chunks, work, counts, threads)
     return counts, threads
@@ -54,7 +54,7 @@ def run_counts(n_chunks: int, work: int = 0) -> tuple[Ints, Ints]:
 
 @kernel
 def meet_chunk(thread: int, chunk: int, pool: Any, met: Any) -> None:
-    """Wait until all other chunks are under way too (but not for ever)."""
+    """Wait until all other chunks are running too, with a limit."""
     atomic_add(met, 0, 1)
     for looks in range(100_000_000):
         if atomic_load(met, 0) == len(met) - 1:
@@ -69,7 +69,7 @@ def meet(pool: Any, met: Any) -> None:
 
 
 def all_threads_meet() -> bool:
-    """Whether as many chunks as there are threads can be under way at once."""
+    """Return whether one chunk can run on each thread at the same time."""
     n = get_num_threads()
     met = np.zeros(1 + n, np.int64)
     meet(pool(), met)
@@ -101,7 +101,7 @@ def wait_for_sleepers(n: int) -> None:
 
 
 @given(st.integers(0, 300), st.integers(1, 5), st.sampled_from([0, 30]))
-def test_each_chunk_is_done_once(n_chunks: int, n_threads: int, work: int) -> None:
+def test_each_chunk_runs_once(n_chunks: int, n_threads: int, work: int) -> None:
     set_num_threads(n_threads)
     for _ in range(3):
         counts, threads = run_counts(n_chunks, work)
@@ -118,7 +118,7 @@ def test_many_jobs_in_a_row() -> None:
         assert (run_counts(n_chunks % 7)[0] == 1).all()
 
 
-def test_sleeping_workers_are_woken() -> None:
+def test_a_job_wakes_sleeping_workers() -> None:
     for n_threads in (2, 3):
         set_num_threads(n_threads)
         for _ in range(5):
@@ -159,7 +159,7 @@ def test_several_python_threads_may_call_at_once(n_threads: int) -> None:
 
 
 @pytest.mark.parametrize("n", [0, 65, -1, 2.0, True, "2", None])
-def test_a_wrong_number_of_threads(n: Any) -> None:
+def test_wrong_numbers_of_threads_are_rejected(n: Any) -> None:
     before = get_num_threads()
     with pytest.raises(ConfigError, match="number of threads must be a whole number, 1 to 64"):
         set_num_threads(n)
@@ -178,8 +178,8 @@ def test_the_number_of_threads_from_the_environment(monkeypatch: pytest.MonkeyPa
 
 
 def run_alone(code: str, **environment: str) -> str:
-    """In a process of its own, which must come to an end by itself."""
-    root = str(Path(__file__).parents[2])  # the module has the name that it has here: cached machine code names it
+    """Run code in a separate process, which must end by itself."""
+    root = str(Path(__file__).parents[2])  # the module keeps its name, which the cached machine code contains
     chosen = os.environ | {"PYTHONPATH": root, "NPGPT_NUM_THREADS": "3"} | environment
     command = [sys.executable, "-c", f"from tests.machine import test_pool\n{code}"]
     ran = subprocess.run(command, env=chosen, capture_output=True, text=True, timeout=120)
@@ -188,7 +188,7 @@ def run_alone(code: str, **environment: str) -> str:
 
 
 def fork_and_compute() -> None:
-    """After a fork, parent and child go on, each with workers of its own."""
+    """Fork; parent and child then both compute, with separate workers."""
     assert (run_counts(50)[0] == 1).all()
     for asleep in (False, True):
         if asleep:
@@ -202,7 +202,7 @@ def fork_and_compute() -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
-def test_fork() -> None:
+def test_the_pool_works_after_a_fork() -> None:
     run_alone("test_pool.fork_and_compute()")
 
 
@@ -228,12 +228,12 @@ def write_too_much() -> None:
         assert (out == np.arange(20)).all()
 
 
-def test_a_chunk_out_of_bounds_is_an_error_of_the_caller() -> None:
+def test_the_caller_gets_the_error_of_a_chunk_out_of_bounds() -> None:
     run_alone("test_pool.write_too_much()", NUMBA_BOUNDSCHECK="1")
 
 
-def test_subnormal_numbers_are_numbers_whatever_the_caller_takes_them_for() -> None:
-    """A library that was loaded may have told the calling thread to take them for zero, and not the workers."""
+def test_subnormal_numbers_do_not_depend_on_the_callers_float_mode() -> None:
+    """A library may have set the calling thread, but not the workers, to flush subnormal numbers to zero."""
     code = """
 import numba
 import numpy as np
@@ -250,18 +250,18 @@ x = np.full(1_000_000, 2.0**-126, np.float32)
 out = np.empty_like(x)
 pool()
 flush(0x9FC0 if __import__("platform").machine() == "x86_64" else 1 << 24)
-assert float(x[0] * np.float32(0.5)) == 0, "this machine flushes nothing"
+assert float(x[0] * np.float32(0.5)) == 0, "this machine does not flush subnormal numbers"
 for _ in range(5):
     elementwise.scale(pool(), x, 0.5, out)
     assert (out.view(np.int32) == 2**22).all()
-assert float(x[0] * np.float32(0.5)) == 0, "the caller's way was not restored"
+assert float(x[0] * np.float32(0.5)) == 0, "the caller's float mode was not restored"
 """
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system does not say on which core a thread runs")
-def test_a_worker_leaves_the_core_of_the_caller() -> None:
-    """In a process of its own, whose main thread may use one core alone, and a worker the same one at first."""
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system does not report the core of a thread")
+def test_a_worker_leaves_the_callers_core() -> None:
+    """Run a process whose main thread and worker start on the same core; the main thread may use no other."""
     code = """
 import os
 import numpy as np

@@ -1,4 +1,4 @@
-"""Sixteen lanes against NumPy: every function, every length of a tail, and not a byte beyond the end."""
+"""Sixteen lanes against NumPy: every function, partial loads and stores of every length, no access past the end."""
 
 import ctypes
 import math
@@ -34,7 +34,7 @@ def sixteen(numbers: st.SearchStrategy[float]) -> st.SearchStrategy[Floats]:
 
 
 def same(ours: Floats, theirs: Floats) -> bool:
-    """The same bits, but any NaN counts as any other."""
+    """Return whether the bits are the same; all NaNs are equal."""
     unknown = np.isnan(ours)
     return bool((unknown == np.isnan(theirs)).all() and (ours.view("i4") == theirs.view("i4"))[~unknown].all())
 
@@ -75,7 +75,7 @@ def test_operators(a: Floats, b: Floats, drawn: float) -> None:
         assert same(row, expected)
 
 
-def test_a_float64_is_rounded_first() -> None:
+def test_a_float64_is_rounded_to_float32() -> None:
     ones, out = np.ones(16, np.float32), np.empty((12, 16), np.float32)
     operate(ones, ones, 0.1, out)
     assert (out[6] == np.float32(0.1)).all()
@@ -145,7 +145,7 @@ def take_exponents(x: Any, n: Any, out: Any) -> None:
 
 
 @given(sixteen(normal), sixteen(st.integers(-126, 127).map(float)))
-def test_exponents(x: Floats, n: Floats) -> None:
+def test_powers_of_two_and_exponents(x: Floats, n: Floats) -> None:
     x[:4] = [2.0**-126, math.sqrt(0.5), math.sqrt(2), 1]
     out = np.empty((3, 16), np.float32)
     take_exponents(x, n, out)
@@ -176,10 +176,10 @@ def draw(low: int, high: int, counter: int, step: int, threshold: int, kept: Any
 
 
 @given(*[st.integers(0, 2**32 - 1)] * 4, st.just(1) | st.integers(1, 2**20))
-def test_random_lanes_are_those_of_rng(low: int, high: int, counter: int, threshold: int, step: int) -> None:
+def test_random_lanes_equal_the_generator(low: int, high: int, counter: int, threshold: int, step: int) -> None:
     bits = random_bits(high << 32 | low, (counter + step * np.arange(16)).astype(np.uint32))
     out = np.empty(16, np.float32)
-    for limit in (threshold, *bits.tolist(), 0, 2**32 - 1):  # sixteen that are just reached
+    for limit in (threshold, *bits.tolist(), 0, 2**32 - 1):  # sixteen are reached exactly
         draw(low, high, counter, step, limit, np.float32(1.25), out)
         assert (out == np.where(bits >= limit, np.float32(1.25), np.float32(0))).all()
 
@@ -190,7 +190,7 @@ def copy(x: Any, x_offset: int, out: Any, out_offset: int) -> None:
 
 
 @kernel
-def store_part(value: Any, out: Any, offset: int, count: int) -> None:  # lanes as an argument of a real call
+def store_part(value: Any, out: Any, offset: int, count: int) -> None:  # passes lanes in a real call
     vector.store_some(out, offset, count, value)
 
 
@@ -210,7 +210,7 @@ def test_loads_and_stores_at_any_offset() -> None:
 
 
 @pytest.mark.parametrize("n_read", range(17))
-def test_tails(n_read: int) -> None:
+def test_partial_loads_and_stores(n_read: int) -> None:
     x = np.arange(1, 41, dtype=np.float32)
     for n_written in range(17):
         out = np.full(40, -1, np.float32)
@@ -222,7 +222,7 @@ def test_tails(n_read: int) -> None:
 
 
 def copy_at_the_edge_of_memory() -> None:
-    """Tails of arrays that end where a page ends, of which the next may be neither read nor written."""
+    """Load and store at the end of arrays that end at a page; the next page can be neither read nor written."""
     memory = mmap.mmap(-1, 2 * mmap.PAGESIZE)
     whole = np.frombuffer(memory, np.float32)
     protect = ctypes.CDLL(None, use_errno=True).mprotect
@@ -241,8 +241,8 @@ def copy_at_the_edge_of_memory() -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="mprotect")
 @pytest.mark.parametrize("cpu", ["", "haswell", "generic"])
-def test_tails_touch_nothing_beyond(cpu: str) -> None:
-    """In a process of its own, since the wrong access would end it."""
+def test_partial_loads_and_stores_stay_within_the_array(cpu: str) -> None:
+    """Run in a separate process, since a wrong access would end it."""
     if cpu and platform.machine() != "x86_64":
         pytest.skip("names a CPU")
     chosen = {"NUMBA_CPU_NAME": cpu, "NUMBA_CPU_FEATURES": ""} if cpu else {}

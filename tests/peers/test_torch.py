@@ -1,4 +1,4 @@
-"""The whole model against PyTorch's autograd: the same function written with its operations, in float64."""
+"""The whole model against PyTorch's autograd: the same function written in PyTorch, in float64."""
 
 import dataclasses
 import math
@@ -18,7 +18,7 @@ CONFIG = GPTConfig(vocab_size=17, context_length=9, n_layer=2, n_head=3, n_embd=
 
 
 def torch_loss(config: GPTConfig, p: dict[str, Any], ids: Any, targets: Any) -> Any:
-    """GPT-2's forward pass with torch's own operations."""
+    """GPT-2's forward pass in torch operations."""
     import torch.nn.functional as F  # noqa: N812
 
     C, H = config.n_embd, config.n_head
@@ -42,7 +42,7 @@ def torch_loss(config: GPTConfig, p: dict[str, Any], ids: Any, targets: Any) -> 
 
 @pytest.mark.parametrize("activation", ["gelu_tanh", "gelu", "relu"])
 @pytest.mark.parametrize("tie_weights", [True, False])
-def test_loss_and_every_gradient_are_autograds(activation: str, tie_weights: bool) -> None:
+def test_loss_and_gradients_equal_autograd(activation: str, tie_weights: bool) -> None:
     import torch
 
     random = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""Word vectors beside gensim: it loads our files and we load its, and both count the same scores."""
+"""Word vectors against gensim: each loads the other's files, and their scores are equal."""
 
 import gc
 from pathlib import Path
@@ -31,7 +31,7 @@ def keyed_vectors() -> Any:
 
 @pytest.fixture
 def test_data() -> Path:
-    """The folder with gensim's own files."""
+    """Return the folder with gensim's test files."""
     gensim = pytest.importorskip("gensim", reason="needs gensim: the extra 'peers', see pyproject.toml")
     return Path(gensim.__file__).parent / "test" / "test_data"
 
@@ -50,7 +50,7 @@ def theirs(keyed_vectors: Any, table: WordVectors) -> Any:
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # with no_header it leaves a file open
 @each
-def test_it_loads_ours(keyed_vectors: Any, kind: str, flags: dict[str, bool], tmp_path: Path) -> None:
+def test_gensim_loads_our_files(keyed_vectors: Any, kind: str, flags: dict[str, bool], tmp_path: Path) -> None:
     table = drawn(0, WORDS)
     save_vectors(table, tmp_path / "v", kind)
     peer = keyed_vectors.load_word2vec_format(str(tmp_path / "v"), **flags)
@@ -60,7 +60,7 @@ def test_it_loads_ours(keyed_vectors: Any, kind: str, flags: dict[str, bool], tm
 
 
 @each
-def test_we_load_its(keyed_vectors: Any, kind: str, flags: dict[str, bool], tmp_path: Path) -> None:
+def test_we_load_gensims_files(keyed_vectors: Any, kind: str, flags: dict[str, bool], tmp_path: Path) -> None:
     table = drawn(1, WORDS)
     peer = theirs(keyed_vectors, table)
     flags = {"write_header": False} if kind == "glove" else flags
@@ -70,7 +70,7 @@ def test_we_load_its(keyed_vectors: Any, kind: str, flags: dict[str, bool], tmp_
     assert read.vectors.tobytes() == table.vectors.tobytes()
 
 
-def test_neighbours_and_analogies_are_the_same(keyed_vectors: Any) -> None:
+def test_neighbours_and_analogies_equal_gensims(keyed_vectors: Any) -> None:
     table = WordVectors([f"w{i}" for i in range(500)], np.random.default_rng(2).normal(size=(500, 20)))
     peer = theirs(keyed_vectors, table)
     for k in range(0, 90, 3):
@@ -85,7 +85,7 @@ def test_neighbours_and_analogies_are_the_same(keyed_vectors: Any) -> None:
 
 
 @given(seed=st.integers(0, 1000))
-def test_spearman_is_scipys(seed: int) -> None:
+def test_spearman_equals_scipy(seed: int) -> None:
     stats = pytest.importorskip("scipy.stats", reason="needs scipy, which gensim brings")
     x, y = np.random.default_rng(seed).integers(0, 8, (2, 12))
     if len(set(x)) > 1 and len(set(y)) > 1:
@@ -93,14 +93,14 @@ def test_spearman_is_scipys(seed: int) -> None:
 
 
 def some_questions(path: Path, every: int, out: Path) -> Path:
-    """Each n-th question of each section."""
+    """Return every n-th question of each section."""
     lines = path.read_text().splitlines()
     out.write_text("\n".join(line for i, line in enumerate(lines) if line.startswith(":") or i % every == 0) + "\n")
     return out
 
 
 def same_scores(peer: Any, table: WordVectors, path: Path, pairs: Path, restrict_vocab: int, fold: bool) -> int:
-    """Compare section by section; returns how many questions were asked."""
+    """Compare section by section; return the number of questions."""
     _, sections = peer.evaluate_word_analogies(str(path), restrict_vocab=restrict_vocab, case_insensitive=fold)
     scores = evaluate_analogies(table, read_analogies(path), restrict_vocab, fold)
     its = [(len(s["correct"]), len(s["correct"]) + len(s["incorrect"])) for s in sections]
@@ -114,8 +114,8 @@ def same_scores(peer: Any, table: WordVectors, path: Path, pairs: Path, restrict
 
 
 @pytest.mark.parametrize("fold", [True, False])
-def test_scores_are_the_same(keyed_vectors: Any, test_data: Path, tmp_path: Path, fold: bool) -> None:
-    """Random vectors of words, half of them in two cases: which word comes first is chance."""
+def test_scores_equal_gensims(keyed_vectors: Any, test_data: Path, tmp_path: Path, fold: bool) -> None:
+    """Random vectors of words, half of them in upper and lower case, in random order."""
     family = (test_data / "questions-words.txt").read_text().split(": family\n")[1].split(":")[0]
     (tmp_path / "q.txt").write_text(f": as it is\n{family}: in capitals\n{family.title()}")
     words = sorted(set(family.split()))
@@ -130,7 +130,7 @@ def test_scores_are_the_same(keyed_vectors: Any, test_data: Path, tmp_path: Path
 
 @pytest.mark.parquet
 @pytest.mark.glove
-def test_scores_of_glove_are_the_same(keyed_vectors: Any, test_data: Path, tmp_path: Path) -> None:
+def test_scores_of_glove_equal_gensims(keyed_vectors: Any, test_data: Path, tmp_path: Path) -> None:
     glove = load_vectors(installed_glove() or "")
     table = WordVectors(glove.words[:30_000], glove.vectors[:30_000])
     questions = some_questions(test_data / "questions-words.txt", 50, tmp_path / "q.txt")

@@ -7,11 +7,14 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 from llvmlite import binding
 
+from npgpt import compiled, layers
 from npgpt.build import make_gpt
 from npgpt.cli import main
 from npgpt.config import GPTConfig
@@ -127,6 +130,27 @@ def test_hash_is_equal_in_another_process() -> None:
     assert hash_elsewhere(STEPS, 1, {})[1] == reference()
 
 
+def test_hash_is_made_with_the_threads_and_the_settings_that_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the test above and those below would compare a hash with itself."""
+    threads, programs = [], []
+
+    def spy(config: GPTConfig, steps: int) -> Any:
+        threads.append(get_num_threads())
+        return train(config, steps)
+
+    def run(command: list[str], env: dict[str, str], **_: Any) -> subprocess.CompletedProcess[str]:
+        programs.append((command[-1], env["MALLOC_ARENA_MAX"]))
+        return subprocess.CompletedProcess(command, 0, "tile\nhash\n", "")
+
+    monkeypatch.setattr(reproducible, "train", spy)
+    monkeypatch.setattr(subprocess, "run", run)
+    weights_hash(1, 3)
+    assert threads == [3] * len(MODELS)
+    assert hash_elsewhere(2, 3, {"MALLOC_ARENA_MAX": "7"}) == ("tile", "hash")
+    ((program, setting),) = programs
+    assert "weights_hash(2, 3)" in program and setting == "7"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("cpu", CPUS)
 def test_hash_is_equal_for_any_cpu(cpu: str) -> None:
@@ -214,6 +238,20 @@ def test_doctor_exits_with_1_if_a_promise_fails(
     assert "holds         three: yes" in page
     assert "NOT ALL PROMISES HOLD HERE" in page
     assert main(["doctor", "--json"]) == 1
+
+
+@pytest.mark.parametrize("check", promises.CHECKS.values(), ids=lambda check: check.__name__)
+def test_each_promise_is_found_broken(check: Callable[[], tuple[bool, str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a wrong gradient, a kernel that is 1% off, and a hash here that no other is equal to."""
+    backward = compiled.LayerNorm.backward
+    monkeypatch.setattr(promises, "LAYERS", ("ReLU",))
+    monkeypatch.setattr(layers.ReLU, "backward", lambda self, dy, cache: dy)
+    monkeypatch.setattr(compiled.LayerNorm, "backward", lambda self, dy, cache: 1.01 * backward(self, dy, cache))
+    monkeypatch.setattr(promises, "hash_here", lambda: "ours")
+    monkeypatch.setattr(promises, "weights_hash", lambda *_: "other")
+    monkeypatch.setattr(promises, "hash_elsewhere", lambda *_: ("tile", "other"))
+    holds, seen = check()
+    assert not holds, seen
 
 
 def test_doctor_detects_different_bits(monkeypatch: pytest.MonkeyPatch) -> None:

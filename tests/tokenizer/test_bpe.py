@@ -1,4 +1,4 @@
-"""Byte-pair encoding against slower forms of itself that are too simple to be wrong."""
+"""Byte-pair encoding against slower and simpler forms of itself."""
 
 from collections import Counter
 from itertools import pairwise
@@ -17,7 +17,7 @@ TOKENIZER = BPETokenizer.train("the theme of the thesis: these themes, then thé
 
 
 def naive_merges(pieces: list[str], n_merges: int) -> list[tuple[int, int]]:
-    """Count every pair of the whole text anew for each merge."""
+    """Count all pairs of the whole text again for each merge."""
     texts = [list(encode_utf8(piece)) for piece in pieces]
     merges: list[tuple[int, int]] = []
     while len(merges) < n_merges:
@@ -31,7 +31,7 @@ def naive_merges(pieces: list[str], n_merges: int) -> list[tuple[int, int]]:
 
 
 def naive_encode(tokenizer: BPETokenizer, piece: bytes) -> list[int]:
-    """Apply every merge in the order learned, whether it occurs or not."""
+    """Apply every merge in the order of learning."""
     tokens = list(piece)
     for pair, new in tokenizer.ranks.items():
         tokens = join(tokens, pair, new)
@@ -39,7 +39,7 @@ def naive_encode(tokenizer: BPETokenizer, piece: bytes) -> list[int]:
 
 
 @given(st.lists(few_letters, min_size=1, max_size=8))
-def test_training_equals_counting_everything_anew(pieces: list[str]) -> None:
+def test_training_equals_counting_all_pairs_each_time(pieces: list[str]) -> None:
     assert learn_merges(Counter(pieces), 25) == naive_merges(pieces, 25)
 
 
@@ -57,14 +57,14 @@ def test_decode_undoes_encode(text: str) -> None:
 
 
 @given(any_string)
-def test_pieces_joined_are_the_text(text: str) -> None:
+def test_the_joined_pieces_are_the_text(text: str) -> None:
     assert "".join(compiled("gpt2").findall(text)) == text
 
 
 @given(st.binary())
-def test_bytes_that_are_no_utf8_decode_to_replacement_characters(data: bytes) -> None:
+def test_invalid_utf8_decodes_to_replacement_characters(data: bytes) -> None:
     decoded = BPETokenizer([]).decode(data)
-    if b"\xed" not in data:  # the first byte of half a surrogate pair, which we keep
+    if b"\xed" not in data:  # the first byte of a lone surrogate, which we keep
         assert decoded == data.decode("utf-8", "replace")
 
 
@@ -73,7 +73,7 @@ def test_bytes_that_are_no_utf8_decode_to_replacement_characters(data: bytes) ->
     [
         ("I'll  say: don't!", ["I", "'ll", " ", " say", ":", " don", "'t", "!"]),
         ("in 1984,\n\n  two", ["in", " 1984", ",", "\n\n ", " two"]),
-        ("IT'S", ["IT", "'", "S"]),  # GPT-2's pattern knows lower-case endings only
+        ("IT'S", ["IT", "'", "S"]),  # GPT-2's pattern has lower-case endings only
         ("a \t", ["a", " \t"]),
     ],
 )
@@ -81,17 +81,17 @@ def test_pieces(text: str, pieces: list[str]) -> None:
     assert compiled("gpt2").findall(text) == pieces
 
 
-def test_no_merge_joins_across_a_cut_or_between_texts() -> None:
+def test_no_merge_crosses_a_split_or_two_texts() -> None:
     with pytest.warns(UserWarning, match="only 2 merges"):
         tokenizer = BPETokenizer.train(["xy z"] * 10, 1000)
     assert tokenizer.token_bytes[256:258] == [b" z", b"xy"]
 
 
-def test_equal_counts_are_decided_by_the_smaller_pair() -> None:
+def test_the_smaller_pair_wins_between_equal_counts() -> None:
     assert learn_merges(Counter({"zy": 1, "ba": 1, "bc": 1}), 3) == [(98, 97), (98, 99), (122, 121)]
 
 
-def test_vocabulary_of_exactly_the_bytes_is_allowed() -> None:
+def test_a_vocabulary_of_bytes_alone_is_allowed() -> None:
     assert BPETokenizer.train("abc", 256, special_tokens=()).encode("é") == [0xC3, 0xA9]
     with pytest.raises(TokenizerError, match="need 257"):
         BPETokenizer.train("abc", 256)

@@ -1,4 +1,4 @@
-"""The compiled tokenizer against the textbook, and what only it has: arrays, batches, threads, long runs."""
+"""The compiled tokenizer against the textbook; arrays, batches, threads and long runs, which only it has."""
 
 import copy
 import pickle
@@ -29,22 +29,22 @@ any_text = any_string | st.lists(st.sampled_from([*TEXT, *TEXT.split(), "a" * 30
 
 @patterns
 @given(text=any_text)
-def test_encoding_is_the_textbooks(pattern: str, text: str) -> None:
+def test_encoding_equals_the_textbook(pattern: str, text: str) -> None:
     tokenizer = TOKENIZERS[pattern]
     expected = bpe.encode(text, tokenizer.ranks, pattern)
     assert tokenizer.encode(text) == expected
-    assert tokenizer.encode(text) == expected  # from memory
+    assert tokenizer.encode(text) == expected  # from the cache
     assert tokenizer.encode_array(text).tolist() == expected
 
 
 @given(st.lists(st.text("aab b'1.é\n", max_size=60), min_size=1, max_size=8).filter(any), st.integers(1, 3))
 @pytest.mark.filterwarnings("ignore:only .* merges")
-def test_training_is_the_textbooks(texts: list[str], min_frequency: int) -> None:
+def test_training_equals_the_textbook(texts: list[str], min_frequency: int) -> None:
     tokenizer = BPETokenizer.train(texts, 300, (), "gpt2", min_frequency)
     counts = Counter(piece for text in texts for piece in compiled("gpt2").findall(text))
     expected = bpe.learn_merges(counts, 44)
     assert tokenizer.merges.tolist() == [list(pair) for pair in expected][: len(tokenizer.merges)]
-    # The count of the best pair never rises, so training ends at the first one that is seen too seldom.
+    # The count of the best pair never rises, so training ends at the first count below the limit.
     pieces, seen = {piece: list(bpe.encode_utf8(piece)) for piece in counts}, []
     for number, pair in enumerate(expected, 256):
         seen.append(sum(counts[piece] for piece, ids in pieces.items() for two in pairwise(ids) if two == pair))
@@ -54,7 +54,7 @@ def test_training_is_the_textbooks(texts: list[str], min_frequency: int) -> None
 
 
 def test_training_on_all_kinds_of_pieces() -> None:
-    """Long pieces, more distinct ones than the first table holds, nearly equal ones."""
+    """Long pieces, nearly equal ones, and more distinct ones than the first table has room for."""
     words = [f"{'x' * (k % 40)}{k}" for k in range(20_000)]
     text = " ".join(words) + "long" * 200 + " " + "\x00" * 20 + " a\x00 a"
     counts = Counter(compiled("gpt2").findall(text))
@@ -63,19 +63,19 @@ def test_training_on_all_kinds_of_pieces() -> None:
     assert tokenizer.encode(text) == bpe.encode(text, tokenizer.ranks)
 
 
-def test_training_stops_where_no_pair_is_seen_often_enough() -> None:
+def test_training_stops_if_no_pair_is_frequent_enough() -> None:
     with pytest.warns(UserWarning, match="only 1 merges whose pairs occur 2 times"):
         assert BPETokenizer.train("ab ab xy", 400, min_frequency=2).token_bytes[256] == b"ab"
 
 
-def test_training_leaves_special_tokens_out() -> None:
+def test_training_leaves_out_special_tokens() -> None:
     with pytest.warns(UserWarning, match="only 1 merges"):
         tokenizer = BPETokenizer.train("ab<|endoftext|>ab<|endoftext|>", 400)
     assert tokenizer.merges.tolist() == [[97, 98]]
 
 
 @pytest.mark.parametrize("limit", ["entries", "words"])
-def test_memory_that_runs_full_changes_nothing(limit: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_cache_changes_no_id(limit: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if limit == "entries":
         monkeypatch.setattr(fast, "TABLE_ENTRIES", (1 << 10, 1 << 12))
     else:
@@ -88,7 +88,7 @@ def test_memory_that_runs_full_changes_nothing(limit: str, monkeypatch: pytest.M
         assert state[encode.ENTRIES] <= 1 << 11  # of 10,000 pieces: the others were forgotten
 
 
-def test_files_larger_than_memory_are_cut_where_every_pattern_cuts(tmp_path: Path) -> None:
+def test_large_files_are_split_where_every_pattern_splits(tmp_path: Path) -> None:
     text = "The end.\n\n  Then:\n/* a */\nit's 1999\r\nnot  \n so\r\rfar\n東京\n" * 40
     (tmp_path / "text.txt").write_bytes(b"\xef\xbb\xbf" + text.encode())
     for size in (1, 2, 7, 64, 1000, 1 << 20):
@@ -124,7 +124,7 @@ def test_batch_on_threads_copies_and_pickles() -> None:
     assert tokenizer.encode_batch(["<|endoftext|>"], allowed_special="all")[0].dtype == np.uint32
 
 
-def test_arrays_are_the_callers_own() -> None:
+def test_returned_arrays_are_not_overwritten() -> None:
     first = TOKENIZERS["gpt2"].encode_array("the theme")
     kept = first.copy()
     TOKENIZERS["gpt2"].encode_array("another text")
@@ -132,7 +132,7 @@ def test_arrays_are_the_callers_own() -> None:
     assert TOKENIZERS["gpt2"].encode_array("").dtype == np.uint32
 
 
-def test_decoding_takes_lists_tuples_iterators_and_arrays() -> None:
+def test_decoding_accepts_lists_tuples_iterators_and_arrays() -> None:
     tokenizer = TOKENIZERS["gpt2"]
     ids = tokenizer.encode(TEXT)
     assert tokenizer.decode_bytes(ids) == plain_decode(ids, tokenizer.token_bytes)
@@ -143,7 +143,7 @@ def test_decoding_takes_lists_tuples_iterators_and_arrays() -> None:
         tokenizer.decode_bytes([1.5])  # type: ignore[list-item]
 
 
-def test_gaps_between_ids_are_named() -> None:
+def test_the_error_names_an_id_without_a_token() -> None:
     tokenizer = BPETokenizer([(104, 105)], {"<|a|>": 1000})
     for decode in (tokenizer.decode, lambda ids: tokenizer.decode(np.array(ids, np.uint32))):
         with pytest.raises(TokenizerError, match="id 500 at position 1 has no token"):
@@ -171,7 +171,7 @@ def test_offsets() -> None:
         ({"ids": [0] * 256}, "id 0 is given to two"),
     ],
 )
-def test_arguments_that_make_no_vocabulary(arguments: dict[str, object], message: str) -> None:
+def test_invalid_arguments_are_rejected(arguments: dict[str, object], message: str) -> None:
     with pytest.raises(TokenizerError) as caught:
         BPETokenizer([], **arguments)  # type: ignore[arg-type]
     assert message in str(caught.value)
@@ -179,11 +179,11 @@ def test_arguments_that_make_no_vocabulary(arguments: dict[str, object], message
 
 @pytest.mark.parametrize("unit", ["a", " ", "ab", "a1", "\n", "é"])
 @pytest.mark.filterwarnings("ignore:only .* merges")
-def test_long_runs_are_encoded_at_once(unit: str) -> None:
+def test_long_runs_are_encoded_fast(unit: str) -> None:
     tokenizer = BPETokenizer.train(unit * 4096, 266, special_tokens=())
     text = unit * (1_000_000 // len(unit))
     start = time.perf_counter()
     ids = tokenizer.encode_array(text)
-    assert time.perf_counter() - start < 10  # 10^12 steps would be hours
+    assert time.perf_counter() - start < 10  # 10^12 steps would take hours
     assert tokenizer.decode(ids) == text
     assert tokenizer.encode(text[:3000]) == bpe.encode(text[:3000], tokenizer.ranks)

@@ -1,4 +1,4 @@
-"""Files of others: what we write we read, and what is damaged or hostile is refused with what is wrong and where."""
+"""Other formats: we read the files that we write; the errors for damaged or hostile files name the fault."""
 
 import base64
 import gzip
@@ -29,7 +29,7 @@ def ranks(tokens: list[bytes], first: int = 256) -> bytes:
 @pytest.mark.parametrize("name", ["a.tiktoken", "a.tiktoken.gz"])
 def test_tiktoken(name: str, tmp_path: Path) -> None:
     TOKENIZER.to_tiktoken(tmp_path / name)
-    assert (tmp_path / name).read_bytes().startswith(b"\x1f\x8b") == name.endswith(".gz")  # a plain one is read too
+    assert (tmp_path / name).read_bytes().startswith(b"\x1f\x8b") == name.endswith(".gz")
     read = BPETokenizer.from_tiktoken(tmp_path / name, "gpt2", TOKENIZER.special_tokens)
     assert read.encode(TEXT) == TOKENIZER.encode(TEXT)
     assert np.array_equal(read.merges, TOKENIZER.merges)
@@ -54,11 +54,11 @@ def test_gpt2(tmp_path: Path) -> None:
     assert read.special_tokens == TOKENIZER.special_tokens
 
 
-def test_tiktoken_joins_whatever_makes_a_token_which_ours_need_not(tmp_path: Path) -> None:
+def test_vocabularies_that_ranks_cannot_represent_are_rejected(tmp_path: Path) -> None:
     # ab + c and a + bc: two tokens of the same bytes.
     with pytest.raises(TokenizerError, match="same bytes"):
         BPETokenizer([(97, 98), (98, 99), (256, 99), (97, 257)]).to_tiktoken(tmp_path / "x")
-    # a + bc, but on its own abc is joined to ab + c, so that no rank says when bc is joined to it.
+    # a + bc. But encoding abc merges ab first, so no rank can represent this merge.
     with pytest.raises(TokenizerError, match="cannot be made by merging|cannot represent that"):
         BPETokenizer([(97, 98), (98, 99), (97, 257)]).to_tiktoken(tmp_path / "x")
     assert not (tmp_path / "x").exists()
@@ -95,7 +95,7 @@ def test_damaged_ranks(content: bytes, message: str, tmp_path: Path) -> None:
         assert str(path) in str(caught.value)
 
 
-def test_pattern_must_be_said_where_the_name_does_not(tmp_path: Path) -> None:
+def test_an_unknown_file_name_needs_a_pattern(tmp_path: Path) -> None:
     (tmp_path / "mine.tiktoken").write_bytes(ranks([]))
     with pytest.raises(TokenizerError, match="pattern='gpt2' or"):
         BPETokenizer.from_tiktoken(tmp_path / "mine.tiktoken")
@@ -155,7 +155,7 @@ def test_damaged_tokenizer_json(damage: Callable[[Any], None], message: str, tmp
 
 
 @pytest.mark.parametrize("content", [b"", b"[" * 100_000, b"\xff", b"[1]", b"null", b'{"model": null}'])
-def test_nonsense_for_json(content: bytes, tmp_path: Path) -> None:
+def test_invalid_json_is_rejected(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "encoder.json"
     TOKENIZER.to_gpt2(path, tmp_path / "vocab.bpe")
     path.write_bytes(content)
@@ -174,7 +174,7 @@ def test_damaged_merges_of_gpt2(tmp_path: Path) -> None:
 
 
 @given(st.binary(max_size=200), st.integers(0, 2000), st.integers(0, 2000))
-def test_whatever_bytes_are_changed_it_loads_or_says_why(data: bytes, start: int, size: int) -> None:
+def test_changed_bytes_load_or_give_a_clear_error(data: bytes, start: int, size: int) -> None:
     import tempfile
 
     with tempfile.TemporaryDirectory() as folder:
@@ -204,10 +204,10 @@ def test_bytes_as_characters() -> None:
     assert all(character.isprintable() and not character.isspace() for character in BYTE_TO_CHARACTER.values())
 
 
-def test_ignore_merges_is_taken_where_merging_gives_the_same(tmp_path: Path) -> None:
+def test_ignore_merges_is_accepted_if_merging_gives_the_same(tmp_path: Path) -> None:
     path = tmp_path / "tokenizer.json"
     for merges, fits in (([(97, 98), (256, 99)], True), ([(97, 98), (98, 99), (97, 257)], False)):
-        # In the second, abc is a token that merging never reaches: ab is joined first.
+        # In the second, merging never makes the token abc: it merges ab first.
         BPETokenizer(merges).to_huggingface(path)
         data = json.loads(path.read_text())
         data["model"]["ignore_merges"] = True

@@ -17,7 +17,7 @@ from npgpt.tokenizer.patterns import unicode_classes
 pytestmark = pytest.mark.tokenizer_peers
 each = pytest.mark.parametrize("name", NAMES)
 
-# tiktoken has no half surrogate pairs: it puts U+FFFD there. Ours keeps them.
+# tiktoken replaces lone surrogates by U+FFFD; npgpt keeps them.
 any_text = st.text(st.characters(exclude_categories=["Cs"]))
 ATOMS = [
     *" \n\r\t'sSlLré./1٣ſ\u0301\u3000\u0085😀中ʰǅAa",
@@ -60,7 +60,7 @@ def test_prose_and_code(name: str) -> None:
 
 @each
 def test_all_characters_in_many_scripts(name: str) -> None:
-    """Every code point but surrogates: in words of its neighbours, alone among letters, behind a space."""
+    """Every code point except surrogates: in words of its neighbours, alone between letters, after a space."""
     characters = [chr(code) for code in range(sys.maxunicode + 1) if not 0xD800 <= code < 0xE000]
     same(name, "".join(characters))
     for k in range(0, len(characters), 1 << 16):
@@ -77,7 +77,7 @@ def test_long_runs(name: str, unit: str) -> None:
 
 
 @pytest.mark.parametrize("class_name", ["lower", "upper", "letter", "mark", "number", "space"])
-def test_classes_of_characters_are_tiktokens(class_name: str) -> None:
+def test_character_classes_equal_tiktokens(class_name: str) -> None:
     import tiktoken
 
     source = {
@@ -108,7 +108,7 @@ def test_decoding(name: str) -> None:
 
 
 @each
-def test_special_tokens_mean_what_they_mean_there(name: str) -> None:
+def test_special_tokens_are_encoded_like_tiktokens(name: str) -> None:
     text = "one<|endoftext|>two <|endofprompt|>"
     peer, tokenizer = tiktokens(name), ours(name)
     for allowed in ("all", {"<|endoftext|>"}, set()):
@@ -126,7 +126,7 @@ def test_special_tokens_mean_what_they_mean_there(name: str) -> None:
 
 
 @each
-def test_what_we_write_they_read(name: str, tmp_path: Path) -> None:
+def test_peers_read_our_files(name: str, tmp_path: Path) -> None:
     import tiktoken
     import tokenizers
     from tiktoken.load import load_tiktoken_bpe
@@ -153,7 +153,7 @@ def test_what_we_write_they_read(name: str, tmp_path: Path) -> None:
         assert read.encode(text + "<|endoftext|>", allowed_special="all") == expected
 
 
-def test_what_we_trained_they_read(tmp_path: Path) -> None:
+def test_peers_read_a_vocabulary_trained_here(tmp_path: Path) -> None:
     import tokenizers
     from tiktoken.load import data_gym_to_mergeable_bpe_ranks
 

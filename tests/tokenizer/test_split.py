@@ -1,4 +1,4 @@
-"""The splitter against the patterns run as regular expressions, and its two ways against each other."""
+"""The splitter against the regular expressions, and its windows against single pieces."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from npgpt.tokenizer.patterns import SOURCES, class_table, compiled, unicode_cla
 
 patterns = pytest.mark.parametrize("pattern", SOURCES)
 
-# What the patterns tell apart, so that every order of it comes up; long enough for several windows of 64 bytes.
+# All kinds of characters that the patterns distinguish, in any order; long enough for several windows of 64 bytes.
 ATOMS = [*" \n\r\t\x0b'sdmtlvreSDLVRE/.,!ab1\x1c\x00ſéÉǅʰ中\u0301\u3000\u0085\u00a0٣Ⅷ²😀\ud800яЯ𐐀"]
 ATOMS += [
     "'s",
@@ -59,24 +59,24 @@ def plain_pieces(data: bytes, pattern: str) -> list[bytes]:
 
 @patterns
 @given(text=some_text | ascii_text | st.text(st.characters()))
-def test_pieces_are_those_of_the_regular_expression(pattern: str, text: str) -> None:
+def test_pieces_equal_the_regular_expressions(pattern: str, text: str) -> None:
     assert pieces(encode_utf8(text), pattern) == [encode_utf8(piece) for piece in compiled(pattern).findall(text)]
 
 
 @patterns
 @given(data=st.binary(max_size=300) | some_text.map(lambda text: encode_utf8(text)[1:-1]))
-def test_any_bytes_are_cut_the_same_in_both_ways(pattern: str, data: bytes) -> None:
+def test_windows_and_single_pieces_agree_on_any_bytes(pattern: str, data: bytes) -> None:
     found = pieces(data, pattern)
     assert b"".join(found) == data
     assert found == plain_pieces(data, pattern)
 
 
 @patterns
-def test_characters_where_a_class_begins_or_ends(pattern: str) -> None:
-    """Alone among letters, behind an apostrophe and before a space."""
+def test_characters_at_the_limits_of_a_class(pattern: str) -> None:
+    """Each alone between letters, after an apostrophe and before a space."""
     edges = {edge for ranges in unicode_classes().values() for run in ranges for edge in (run[0] - 1, *run, run[1] + 1)}
     characters = [chr(code) for code in sorted(edges) if 0 <= code < 0x110000]
-    for k in range(0, len(characters), 200):  # a difference shows where it stands
+    for k in range(0, len(characters), 200):  # short parts show the place of a difference
         text = "".join(f"{character}a'{character} " for character in characters[k : k + 200])
         expected = [encode_utf8(piece) for piece in compiled(pattern).findall(text)]
         assert pieces(encode_utf8(text), pattern) == expected, ascii(text[:10])
@@ -90,7 +90,7 @@ def test_runs_across_windows(pattern: str, unit: str, n: int) -> None:
         assert pieces(encode_utf8(text), pattern) == [encode_utf8(piece) for piece in compiled(pattern).findall(text)]
 
 
-def test_a_call_fills_no_more_than_there_is_room_for() -> None:
+def test_a_call_writes_no_more_ends_than_fit() -> None:
     ends = np.full(64, -1, np.int64)
     text = np.frombuffer(b"a " * 100, np.uint8)
     assert 0 < split(text, 0, 0, class_table(), ends) <= 64

@@ -1,4 +1,4 @@
-"""The first few words are encoded by the textbook, until Numba has started; nobody can tell from the ids."""
+"""The textbook encodes the first few words, until Numba has started; the ids are the same."""
 
 import subprocess
 import sys
@@ -25,7 +25,7 @@ def test_first_words_do_not_start_numba() -> None:
     assert ran.stdout == "[7, 3] [7, 3, 3]\n"
 
 
-def test_what_kernels_have_trained_is_encoded_by_kernels_from_the_first_word_on() -> None:
+def test_kernels_encode_from_the_first_word_after_training() -> None:
     code = """
 from npgpt.tokenizer import BPETokenizer
 for tokenizer in BPETokenizer.train("the theme of the thesis", 262), BPETokenizer([(104, 105)]):

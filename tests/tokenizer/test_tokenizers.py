@@ -1,4 +1,4 @@
-"""What every tokenizer promises: round trips, files, special tokens only when allowed, clear errors."""
+"""The promises of every tokenizer: round trips, files, special tokens only if allowed, clear errors."""
 
 import json
 from pathlib import Path
@@ -25,7 +25,7 @@ TEXT = "It was the best of times, it was the worst of times; it was the age of w
 TOKENIZERS = [BPETokenizer.train(TEXT, vocab_size=290), WordTokenizer.train(TEXT), CharTokenizer.train(TEXT)]
 each = pytest.mark.parametrize("tokenizer", TOKENIZERS, ids=lambda tokenizer: tokenizer.kind)
 
-# Every code point, halves of surrogate pairs included.
+# Every code point, lone surrogates included, which characters() hardly ever draws.
 any_string = st.lists(st.sampled_from("\ud800\udfff") | st.characters()).map("".join)
 
 
@@ -40,7 +40,7 @@ def test_encode_never_fails_and_gives_known_ids(tokenizer: Tokenizer, text: str)
 
 
 @each
-def test_stream_joined_is_decode(tokenizer: Tokenizer) -> None:
+def test_the_joined_stream_equals_decode(tokenizer: Tokenizer) -> None:
     @given(st.lists(st.integers(0, tokenizer.vocab_size - 1)))
     def check(ids: list[int]) -> None:
         pieces = list(tokenizer.stream(ids))
@@ -50,7 +50,7 @@ def test_stream_joined_is_decode(tokenizer: Tokenizer) -> None:
 
 
 @each
-def test_file_gives_the_same_tokenizer(tokenizer: Tokenizer, tmp_path: Path) -> None:
+def test_a_saved_tokenizer_loads_unchanged(tokenizer: Tokenizer, tmp_path: Path) -> None:
     tokenizer.save(tmp_path / "tokenizer.json")
     for loaded in (Tokenizer.load(tmp_path / "tokenizer.json"), type(tokenizer).load(tmp_path / "tokenizer.json")):
         assert type(loaded) is type(tokenizer)
@@ -61,7 +61,7 @@ def test_file_gives_the_same_tokenizer(tokenizer: Tokenizer, tmp_path: Path) -> 
 
 
 @each
-def test_special_token_only_where_it_is_allowed(tokenizer: Tokenizer) -> None:
+def test_special_tokens_are_encoded_only_if_allowed(tokenizer: Tokenizer) -> None:
     text = f"times{END_OF_TEXT}times"
     special = tokenizer.special_tokens[END_OF_TEXT]
     assert special not in tokenizer.encode(text)
@@ -73,14 +73,14 @@ def test_special_token_only_where_it_is_allowed(tokenizer: Tokenizer) -> None:
 
 
 @each
-def test_id_out_of_range_is_named(tokenizer: Tokenizer) -> None:
+def test_the_error_names_an_id_out_of_range(tokenizer: Tokenizer) -> None:
     for wrong in (-1, tokenizer.vocab_size):
         with pytest.raises(TokenizerError, match=rf"id {wrong} at position 1 .*0 to {tokenizer.vocab_size - 1}"):
             tokenizer.decode([0, wrong])
 
 
 @pytest.mark.parametrize("kind", [BPETokenizer, WordTokenizer, CharTokenizer])
-def test_empty_text_and_tiny_vocabulary_are_refused(kind: type) -> None:
+def test_empty_texts_and_tiny_vocabularies_are_rejected(kind: type) -> None:
     with pytest.raises(TokenizerError, match="give a text to learn a vocabulary from"):
         kind.train("")
     with pytest.raises(TokenizerError, match="vocab_size 2 is too small"):
@@ -110,7 +110,7 @@ def test_empty_text_and_tiny_vocabulary_are_refused(kind: type) -> None:
         ),
     ],
 )
-def test_damaged_file_is_refused_with_its_name(content: bytes, message: str, tmp_path: Path) -> None:
+def test_the_error_names_a_damaged_file(content: bytes, message: str, tmp_path: Path) -> None:
     path = tmp_path / "tokenizer.json"
     path.write_bytes(content)
     with pytest.raises(TokenizerError, match=message) as caught:
@@ -136,7 +136,7 @@ def test_damaged_file_is_refused_with_its_name(content: bytes, message: str, tmp
         ({"pattern": ["gpt2"]}, "pattern must be"),
     ],
 )
-def test_byte_pair_file_that_makes_no_vocabulary(change: dict[str, object], message: str, tmp_path: Path) -> None:
+def test_invalid_byte_pair_files_are_rejected(change: dict[str, object], message: str, tmp_path: Path) -> None:
     path = tmp_path / "tokenizer.json"
     TOKENIZERS[0].save(path)
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
@@ -144,13 +144,13 @@ def test_byte_pair_file_that_makes_no_vocabulary(change: dict[str, object], mess
         Tokenizer.load(path)
 
 
-def test_file_of_another_kind_is_named(tmp_path: Path) -> None:
+def test_the_error_names_a_file_of_another_kind(tmp_path: Path) -> None:
     TOKENIZERS[2].save(tmp_path / "tokenizer.json")
     with pytest.raises(TokenizerError, match="is a CharTokenizer, not a BPETokenizer; use Tokenizer.load"):
         BPETokenizer.load(tmp_path / "tokenizer.json")
 
 
-def test_a_vocabulary_is_loaded_of_whichever_kind_it_is(tmp_path: Path) -> None:
+def test_load_tokenizer_reads_every_kind(tmp_path: Path) -> None:
     text = "the cat sat on the mat"
     for kind in KINDS.values():
         kind.train(text * 9, 270).save(tmp_path / "ours.json")
@@ -167,5 +167,5 @@ def test_a_vocabulary_is_loaded_of_whichever_kind_it_is(tmp_path: Path) -> None:
         load_tokenizer(tmp_path / "nothing")
 
 
-def test_configuration_and_tokenizers_know_the_same_kinds() -> None:
+def test_configuration_and_tokenizers_have_the_same_kinds() -> None:
     assert tuple(KINDS) == NAMES

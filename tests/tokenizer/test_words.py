@@ -1,4 +1,4 @@
-"""The word tokenizer's niceties: what is a word, and where spaces go when it is decoded."""
+"""The word tokenizer: the words of a text, and the spaces of a decoded text."""
 
 import pytest
 
@@ -20,12 +20,12 @@ def test_vocabulary_is_sorted_and_ends_with_the_special_tokens() -> None:
         "“Curly” ‘quotes’ too…",
     ],
 )
-def test_decode_puts_the_spaces_back(text: str) -> None:
+def test_decode_restores_spaces(text: str) -> None:
     tokenizer = WordTokenizer.train(text)
     assert tokenizer.decode(tokenizer.encode(text)) == text
 
 
-def test_unknown_words_are_lost_and_seen_to_be_lost() -> None:
+def test_unknown_words_decode_to_unk() -> None:
     tokenizer = WordTokenizer.train("the king rules")
     ids = tokenizer.encode("the queen rules")
     assert ids[1] == tokenizer.special_tokens[UNKNOWN]
@@ -34,7 +34,7 @@ def test_unknown_words_are_lost_and_seen_to_be_lost() -> None:
 
 def test_a_smaller_vocabulary_keeps_the_most_frequent_words() -> None:
     tokenizer = WordTokenizer.train("c c c b b a a d", vocab_size=5)
-    assert tokenizer.tokens[:-2] == ["a", "b", "c"]  # a and b are as frequent; the smaller string is kept first
+    assert tokenizer.tokens[:-2] == ["a", "b", "c"]  # d, the rarest word, is left out
     assert CharTokenizer.train("ccbba", vocab_size=4).characters == ["b", "c"]
 
 

@@ -184,7 +184,7 @@ def join_everywhere(best: int, new: int, positions: Any, pairs: Any, room: Any, 
         nodes[p, PAIR] = NONE
         if after != NONE:
             nodes[after, BEFORE] = p
-        for side in range(2):  # with the token on the left: begins at `before`; on the right: began at `gone`, now at p
+        for side in range(2):  # the pair with the left token, at `before`; with the right one, moved from `gone` to p
             neighbour, old, now = (before, before, before) if side == 0 else (after, gone, p)
             if neighbour == NONE:
                 continue
