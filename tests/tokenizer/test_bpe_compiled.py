@@ -177,7 +177,7 @@ def test_invalid_arguments_are_rejected(arguments: dict[str, object], message: s
     assert message in str(caught.value)
 
 
-@pytest.mark.parametrize("unit", ["a", " ", "ab", "a1", "\n", "é"])
+@pytest.mark.parametrize("unit", ["a", " ", "ab", "a1", "\n", "é", "a\ud800"])
 @pytest.mark.filterwarnings("ignore:only .* merges")
 def test_long_runs_are_encoded_fast(unit: str) -> None:
     tokenizer = BPETokenizer.train(unit * 4096, 266, special_tokens=())
