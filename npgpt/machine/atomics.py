@@ -1,7 +1,7 @@
 """Operations for threads that Numba lacks: atomic reads and writes, a pause, a rounding mode, calls by address.
 
-The atomic operations are sequentially consistent: all threads see them in one order. A thread that sees one also sees
-all writes before it.
+The atomic operations are sequentially consistent: all threads see them in one order. A thread that sees an operation
+also sees all earlier writes of the thread that did it.
 """
 
 from typing import Any
@@ -23,7 +23,7 @@ from npgpt.machine.numba_internals import (
     slot,
 )
 
-# The instruction that tells a CPU that a loop only waits, for architectures that have one.
+# The instruction that marks a waiting loop, for the CPU architectures that have one.
 _ARM_HINT = "llvm.aarch64.hint", I32(1)
 _PAUSE = {"x86_64": ("llvm.x86.sse2.pause",), "aarch64": _ARM_HINT, "arm64": _ARM_HINT}
 _ORDER = "seq_cst"
@@ -72,9 +72,9 @@ _FLOAT_MODES = {"x86_64": 0x1F80, "aarch64": 0, "arm64": 0}  # round to nearest;
 
 @emits(INT)
 def standard_floats(builder: Any) -> Any:
-    """Set this thread's floats to IEEE 754's defaults; return the old mode, for ``restore_floats``.
+    """Set this thread's float mode to the default of IEEE 754; return the old mode, for ``restore_floats``.
 
-    Some libraries set a thread to flush subnormal numbers to zero. Workers and caller would then give different bits.
+    Some libraries make a thread flush subnormal numbers to zero. The workers would then give other bits than the caller.
     """
     before = I64(0)
     if machine() == "x86_64":
@@ -120,8 +120,8 @@ def call_chunk(builder: Any, body: Any, arguments: Any, thread: Any, chunk: Any)
 def job(typing_context: Any, body: Any, arguments: Any) -> Any:
     """Return two addresses: of a C function that calls ``body(thread, chunk, *arguments)``, and of the arguments.
 
-    The arguments are on the stack of the calling kernel and valid during its call. Numba cannot cache a kernel that
-    takes another kernel as a value. It can cache one that computes the address anew in each process.
+    The arguments are on the stack of the calling kernel and are valid until it returns. Numba cannot cache a kernel that
+    takes another kernel as a value. Numba can cache a kernel that computes the address again in each process.
     """
     inner = call_type(body, typing_context, (INT, INT, *arguments.types))
 

@@ -1,9 +1,9 @@
 """Operations on bytes that Numba lacks: unaligned loads and stores, masks of 64 bytes, a 128-bit product.
 
-The functions use raw addresses and check no bounds. The caller ensures that the bytes exist and that the array stays
-alive: Numba frees an array after its last visible use, so the array must be used after its address. All integers are
-int64, with logical shifts for bits, since Numba turns uint64 mixed with an int into float64. The code is LLVM's
-portable vector code; LLVM chooses the instructions of each CPU (AVX-512, AVX2, SSE2 or others).
+The functions use raw addresses and check no bounds. The caller ensures that the bytes exist and that the array is not
+freed. Numba frees an array after its last visible use, so the caller must use the array after its address. All integers
+are int64, since Numba converts a uint64 combined with an int to float64; bit operations use logical shifts. The code is
+LLVM's portable vector code; LLVM chooses the instructions of each CPU (AVX-512, AVX2, SSE2 or others).
 """
 
 import functools
@@ -22,10 +22,10 @@ _BYTES64 = vector_of(I8, 64)
 
 
 def emits(result: Any, *parameters: Any) -> Callable[[Callable[..., Any]], Any]:
-    """A decorator for functions that emit code: it makes an intrinsic of these Numba types, which kernels can call.
+    """Turn a function that emits code into an intrinsic for these Numba types, which kernels can call.
 
     The decorated function gets a builder and the arguments as LLVM values; an array is the address of its first item.
-    It returns the result's LLVM value: a list for a tuple, None for ``types.void``.
+    It returns the LLVM value of the result: a list for a tuple, None for ``types.void``.
     """
 
     def decorate(function: Callable[..., Any]) -> Any:
@@ -134,7 +134,7 @@ def random_word(builder: Any, low: Any, high: Any, counter: Any) -> Any:
 
 
 def _between(builder: Any, values: Any, low: int, high: int) -> Any:
-    """In each lane, whether low <= value <= high (unsigned), by one subtraction and one comparison."""
+    """Return whether low <= value <= high (unsigned) in each lane, by one subtraction and one comparison."""
     shifted = builder.sub(values, _BYTES64(low))
     return builder.icmp_unsigned("<=", shifted, _BYTES64(high - low))
 
@@ -166,7 +166,7 @@ def classify64(builder: Any, array: Any, offset: Any) -> Any:
 
 @emits(INT, ARRAY, INT, INT)
 def equal64(builder: Any, array: Any, offset: Any, byte: Any) -> Any:
-    """The mask of the 64 bytes from ``array[offset]`` on that equal ``byte``: bit i is for byte i."""
+    """Mark which of the 64 bytes from ``array[offset]`` on equal ``byte``, in an int64 mask: bit i is for byte i."""
     text = builder.load(pointer_to(builder, array, offset, _BYTES64), align=1)
     repeated = repeat(builder, builder.trunc(byte, I8), 64)
     return builder.bitcast(builder.icmp_unsigned("==", text, repeated), I64)

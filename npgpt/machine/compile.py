@@ -1,9 +1,9 @@
 """``@kernel``: compile once for this machine and cache the machine code on disk for the next start.
 
-Numba's own cache notices a change in a function's file, but not in the files of its callees. Its index is a pickle, so
-only the user may be able to write it. So npgpt's cache is a separate folder, named by a hash of the sources of all
-kernels and of the modules that they use. It is in this package's folder, or else in the user's cache folder (0700). If
-neither is writeable, kernels are compiled at each start.
+Numba's own cache detects a change in a function's file, but not in the files of its callees. The cache's index is a
+pickle, so other users must not be able to write it. npgpt's cache is therefore a separate folder. Its name contains a
+hash of the sources of all kernels and of the modules that they use. The folder is in this package's folder, or else in
+the user's cache folder (0700). If neither is writeable, kernels are compiled at each start.
 """
 
 import functools
@@ -23,12 +23,12 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def kernel(function: Function, inline: bool = False) -> Function:
-    """``numba.njit`` that releases the GIL and caches in npgpt's folder; Numba's setting stays as it is elsewhere.
+    """Compile with ``numba.njit``, without the GIL and with npgpt's cache folder. Other code's settings do not change.
 
-    Division by zero gives inf or nan, as in NumPy: a branch that raises would prevent vectorisation.
+    Division by zero gives inf or nan, as in NumPy: a branch that raises an error would prevent vectorisation.
 
     Args
-        inline: replace each call by the code, for small functions in inner loops. A call passes seven words for each
+        inline: insert the code at each call, for small functions in inner loops. A call passes seven words for each
             array, which takes longer than a look-up in the array.
     """
     _announce_compilation()
@@ -57,7 +57,7 @@ def entry(*kinds: Any) -> Callable[[Function], Any]:
     return decorate
 
 
-# Functions that show a progress line. Each is called with the current compilation, or "" if there is none.
+# Functions that show a progress line. Each gets a text about the current compilation, or "" if there is none.
 PROGRESS: list[Callable[[str], Any]] = []
 
 PACKAGE = Path(__file__).parents[1]
@@ -122,4 +122,4 @@ class _Announcement:
 
     def _show(self) -> None:
         for show in PROGRESS:
-            show(next(filter(None, self.names), ""))  # npgpt's outermost one
+            show(next(filter(None, self.names), ""))  # the outermost compilation of npgpt's code

@@ -1,13 +1,13 @@
 """Exponential, logarithm and activations of sixteen float32 numbers at once.
 
 ``PLAIN`` defines each function for one number in float64. The C library's ``exp`` would need a call for each number,
-and its bits depend on the CPU. Here polynomials replace it; their products are fused with their sums by ``fma``.
+and its bits depend on the CPU. Here polynomials replace it, and ``fma`` fuses their products with their sums.
 
 The polynomials were fitted for this file by least squares at 1500 Chebyshev nodes (3000 for the quotient). The weights
-were raised where the relative error was largest, until the error was level (Lawson's method). Then the coefficients
-were rounded to float32 one after the other, the lowest first, and the rest were fitted again. The error of each
-polynomial is given beside it. The error of each function was measured at every 61st bit pattern of float32, in ulp: the
-distance between neighbouring float32 numbers at the exact result, 2**-149 where that is subnormal.
+were raised where the relative error was largest, until its peaks were equal (Lawson's method). Then the coefficients
+were rounded to float32 one after the other, the lowest first; after each, the others were fitted again. The error of
+each polynomial is given beside it. The error of each function was measured at every 61st bit pattern of float32. Its
+unit, the ulp, is the distance between neighbouring float32 numbers at the exact result (2**-149 if it is subnormal).
 
 NaN gives NaN (with unspecified bits). 0, -0, inf and subnormal numbers give the right result or limit, unless a
 docstring says otherwise.
@@ -59,7 +59,7 @@ PLAIN: dict[str, Any] = {
     "relu": lambda x: (x, 1.0) if x > 0 else (0.0, 0.0),
 }
 
-# ln 2 in two parts. The first has 16 bits, so its product with an integer of 8 bits is exact in float32's 24.
+# ln 2 in two parts. The first has 16 bits, so its product with an integer of 8 bits is exact in float32's 24 bits.
 _LN2_HIGH = np.float32(round(math.log(2) * 2**16) / 2**16)
 _LN2_LOW = np.float32(math.log(2) - float(_LN2_HIGH))
 _LOG2_E = np.float32(1 / math.log(2))
@@ -67,15 +67,15 @@ _TINY = np.float32(2.0**-126)  # the smallest normal number
 _INF, _NAN = np.float32(math.inf), np.float32(math.nan)
 
 # Polynomials, the highest power first.
-# (e^r - 1 - r)/r² for |r| <= ln(2)/2; in e^r 0.05·2**-24
+# (e^r - 1 - r)/r² for |r| <= ln(2)/2; error in e^r: 0.05·2**-24
 _EXP = (0.001382073387503624, 0.008368677459657192, 0.04166826605796814, 0.1666652113199234, 0.4999999403953552)
-# (ln(1 + f) - f + f²/2)/f³ for √½ <= 1 + f < √2; in the logarithm 0.10·2**-24
+# (ln(1 + f) - f + f²/2)/f³ for √½ <= 1 + f < √2; error in the logarithm: 0.10·2**-24
 _LOG = (
     -0.07635768502950668, 0.1276354193687439, -0.13160429894924164, 0.1420142650604248,
     -0.1662331074476242, 0.2000124603509903, -0.250008225440979, 0.3333333134651184,
 )  # fmt: skip
-# Φ(-a)·e^(a²/2) for 0 <= a <= 14.6 as a quotient, fitted by repeated linear fits, each weighted by the last divisor;
-# 0.25·2**-24. All coefficients are positive, so no digits cancel.
+# Φ(-a)·e^(a²/2) for 0 <= a <= 14.6 as a quotient, from repeated linear fits, each weighted by the previous divisor;
+# error: 0.25·2**-24. All coefficients are positive, so no digits cancel.
 _TAIL = (0.0040905470959842205, 0.04048033431172371, 0.18281270563602448, 0.43777400255203247, 0.5)
 _TAIL_DIVISOR = (
     0.01025336142629385, 0.10147561877965927, 0.4683462977409363, 1.2008278369903564, 1.6734328269958496, 1.0,
@@ -125,7 +125,7 @@ def _exp_scaled(r: Any, n: Any) -> Any:
 
 @inline_kernel
 def exp(x: Any) -> Any:
-    """e^x = e^r·2**n. 2**n is two factors: n is between -150 and 128, but an exponent between -126 and 127.
+    """e^x = e^r·2**n. Two factors give 2**n, since n can be -150 to 128, but an exponent only -126 to 127.
 
     Within 1.01 ulp.
     """
@@ -173,9 +173,9 @@ def tanh_gelu(x: Any) -> Any:
     """(y, slope) of GELU in the tanh form, y = x·(1 + tanh u)/2 with u = √(2/π)·(x + 0.044715 x³).
 
     (1 + tanh u)/2 = σ(2u), so y = x·σ(2u) and dy/dx = σ + x·σ′·2u′, where with e = e^(-2|u|) σ is 1/(1 + e) or
-    e/(1 + e), and σ′ = σ·(1 - σ) = e/(1 + e)² on both sides. e multiplies the rounding error of 2u by 2|u|: y is
-    within 3 + 4|u| ulp (and 11·2**-149), and for x > 0 within 2.5. The slope is within 4 + 5|u| ulp. For -2 < x < 0,
-    where the slope crosses 0, it is within 8e-8.
+    e/(1 + e), and σ′ = σ·(1 - σ) = e/(1 + e)² on both sides. The exponential multiplies the relative error of 2u by
+    2|u|: y is within 3 + 4|u| ulp (and 11·2**-149), and for x > 0 within 2.5. The slope is within 4 + 5|u| ulp. For
+    -2 < x < 0, where the slope crosses 0, it is within 8e-8.
 
     Below -10.7, and at -inf, y is -0 and the slope 0 (the textbook has NaN at -inf). At inf they are inf and 1.
     """
@@ -196,7 +196,7 @@ def gelu(x: Any) -> Any:
     """(y, slope) of the exact GELU, y = x·Φ(x), dy/dx = Φ + x·φ, for the standard normal Φ and its density φ.
 
     Φ(-a) = e^(-a²/2)·R(a) with R between 1/2 and 1/(a·√(2π)), a quotient of polynomials; Φ(a) = 1 - Φ(-a). The
-    exponential would multiply a rounding error of a²/2 by a²/2, so an fma computes the error and r includes it. y is
+    exponential would multiply the relative error of a²/2 by a²/2, so an fma computes the error and r includes it. y is
     within 6 ulp, or 10 below -13, where Φ is subnormal. The slope is within 6 ulp, for -2 < x < 0 within 1.2e-7.
 
     Below -14.5, and at -inf, y is -0 and the slope 0 (the textbook has NaN at -inf). At inf they are inf and 1.

@@ -1,4 +1,4 @@
-"""The types of arguments that Python passes to a kernel. Inputs may be read-only; outputs must be writeable."""
+"""The Numba types of the arguments of kernels. Inputs may be read-only; outputs must be writeable."""
 
 from typing import Any
 

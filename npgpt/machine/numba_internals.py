@@ -37,7 +37,7 @@ FLOAT, DOUBLE, VOID = ir.FloatType(), ir.DoubleType(), ir.VoidType()
 
 
 def vector_of(kind: Any, n: int) -> Any:
-    """The type of a vector of ``n`` numbers, in one or several registers."""
+    """Return the type of a vector of ``n`` numbers, in one or several registers."""
     return ir.VectorType(kind, n)
 
 
@@ -83,7 +83,7 @@ _compiling = threading.RLock()
 
 
 def compile_once(dispatcher: Any, kinds: tuple[Any, ...]) -> None:
-    """Restrict a jitted function to one form, for these types, compiled at its first call or by ``compile_form()``."""
+    """Restrict a jitted function to one form, for these types; its first call or ``compile_form()`` compiles it."""
 
     def compile_form(*arguments: Any, **_: Any) -> Any:
         with _compiling:
@@ -138,7 +138,7 @@ def watch_compilation(started: Callable[[str], None], ended: Callable[[], None])
 
 @contextmanager
 def caching_in(folder: Path | None) -> Iterator[None]:
-    """Cache in ``folder`` the machine code of functions that are jitted within this context."""
+    """Set the cache folder of the functions that are jitted within this context."""
     theirs, _config.CACHE_DIR = _config.CACHE_DIR, str(folder or "")
     try:
         yield
@@ -177,10 +177,10 @@ def llvm_version() -> str:
 
 
 def assembly(code: str) -> str:
-    """Compile LLVM code to assembly, for the CPU that Numba compiles for."""
+    """Compile LLVM code to assembly, for Numba's target CPU."""
     name, features = _config.CPU_NAME, _config.CPU_FEATURES
     if features is None:
-        # Numba adds this machine's features to a given CPU name; here a given name has only its own features.
+        # Numba adds this machine's features to a given CPU name; here a given CPU has only the features of its name.
         features = "" if name else binding.get_host_cpu_features().flatten()
     binding.initialize_native_target()
     binding.initialize_native_asmprinter()

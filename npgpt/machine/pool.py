@@ -4,17 +4,17 @@
 thread then adds the partial sums in chunk order. So the bits do not depend on the number of threads, nor on which
 thread ran which chunk. A late or suspended thread costs only its own share of the work.
 
-Why not ``prange``? Its pools depend on the platform. OpenMP's pool aborts the process after a fork. The workqueue pool,
-which every platform has, aborts when two Python threads call at once, and takes 100 µs a call. Both wait for all
-threads, even late ones, on a busy machine. Here a call takes about 1 µs, each worker is a Python thread that runs one
-kernel (``_work``) until the pool stops, and each kernel is compiled once, in one form.
+Numba's ``prange`` is not used, because its pools depend on the platform. OpenMP's pool aborts the process after a fork.
+The workqueue pool, which every platform has, aborts if two Python threads call it at once, and a call takes 100 µs.
+Both wait for all threads, even for late ones on a busy machine. Here a call takes about 1 µs. Each worker is a Python
+thread that runs one kernel (``_work``) until the pool stops. Each kernel is compiled once, in one form.
 
 The protocol uses the words of one array, each on a separate cache line. The caller takes LOCK, writes the job, and sets
 LEFT to the number of chunks. A thread claims a chunk by subtracting 1 from LEFT while it is above 0. The job cannot end
-before this thread adds 1 to FINISHED, so a late thread still reads the right job. A worker without work for some time
-adds 1 to SLEEPING and waits for a token. A caller that finds sleepers writes one token for each. (Tokens go through an
-eventfd if there is one: Linux starts a pipe's reader on the writer's core.) A worker on the caller's core moves to
-another one: a system may leave two threads that never sleep on one core for seconds, while another core is idle.
+before this thread adds 1 to FINISHED, so a late thread still reads the right job. A worker that is idle for some time
+adds 1 to SLEEPING and waits for a token. The next caller writes one token for each sleeper. (Tokens go through an
+eventfd if the system has one: Linux wakes a pipe's reader on the writer's core.) The system may leave two busy threads
+on one core for seconds while another core is idle. So a worker on the caller's core moves to another core.
 """
 
 import atexit
@@ -50,8 +50,8 @@ SELF = LINE * 18  # the address of this array
 TOKENS = LINE * 19  # the tokens to write; the next line receives the tokens read
 CORES, OTHERS = LINE * 21, LINE * 23  # bit sets: all cores that this process may use; those without the caller's
 WORDS = LINE * 25
-SPINS = 20_000  # polls of LEFT before a worker sleeps, about 0.5 ms: longer than Python takes between kernels
-PATIENCE = 2000  # polls between two offers of the core to other threads
+SPINS = 20_000  # polls of LEFT before a worker sleeps, about 0.5 ms: longer than Python needs between two kernels
+PATIENCE = 2000  # polls before a waiting thread yields its core to other threads
 MAX_THREADS = 64
 SET_WORDS = 16  # words of a bit set of 1,024 cores
 
@@ -84,7 +84,7 @@ def launch(pool: Any, n_chunks: int, body: int, arguments: int) -> None:
         atomic_store(pool, LEFT, n_chunks)
         if atomic_load(pool, SLEEPING) > 0:
             n = exchange(pool, SLEEPING, 0)
-            pool[TOKENS] = n  # an eventfd takes a number of 8 bytes, a pipe takes any n bytes
+            pool[TOKENS] = n  # for an eventfd, the number n in 8 bytes; for a pipe, any n bytes
             call_c(pool[WRITE], pool[GIVE_TO], pool[SELF] + 8 * TOKENS, 8 if pool[TOKEN] == 8 else n)
         _do_chunks(pool, 0)
         looks = 0
@@ -115,7 +115,7 @@ def _do_chunks(pool: Any, thread: int) -> int:
 
 @kernel
 def _retire(pool: Any) -> None:
-    """Let the workers end. The lock ensures that no caller writes a token to a closed file afterwards."""
+    """Tell the workers to end. The lock ensures that no caller writes a token to a closed file later."""
     looks = 0
     while not compare_and_swap(pool, LOCK, 0, 1):
         looks += 1
@@ -182,7 +182,7 @@ def _sleep(pool: Any, thread: int) -> None:
 
 
 class Pool:
-    """The threads of this process: the calling one and the workers, which ``start`` creates."""
+    """The threads that run kernels: the calling thread and the workers, which ``start`` creates."""
 
     def __init__(self, n_threads: int) -> None:
         self.n_threads = n_threads
@@ -208,7 +208,7 @@ class Pool:
         else:
             self.ends, self.words[TOKEN] = os.pipe(), 1
         self.words[[TAKE_FROM, GIVE_TO]] = self.ends
-        _work.compile_form()  # here, before several threads need it
+        _work.compile_form()  # compile it before several threads need it
         for number in range(1, self.n_threads):
             worker = threading.Thread(target=_work, args=(self.words, number), name=f"npgpt-{number}", daemon=True)
             worker.start()
@@ -247,7 +247,7 @@ _starting = threading.Lock()
 
 
 def pool() -> NDArray[np.int64]:
-    """Return the words that a kernel with chunks takes first. The first call, also after a fork, starts workers."""
+    """Return the pool's words, which kernels pass to ``launch``. The first call in each process starts the workers."""
     if _pool is None:
         set_num_threads(get_num_threads())
         assert _pool is not None
@@ -266,7 +266,7 @@ def default_num_threads() -> int:
 
 
 def set_num_threads(n: int) -> None:
-    """Set the number of threads for kernels, the calling one included. Results are the same to the last bit.
+    """Set the number of threads for kernels, including the calling thread. The number changes no bit of a result.
 
     Raises
         ConfigError if n is not in 1 to 64.

@@ -39,7 +39,7 @@ NARROW = Tile("plain: 4 x 8", 4, 4)  # 8 of 16; less code for a CPU without a ve
 
 @functools.cache
 def chosen_tile() -> Tile:
-    """Return the tile for the CPU that Numba compiles for, by the instructions that LLVM gives a vector fma there."""
+    """Return the tile for Numba's target CPU, according to the instructions that LLVM emits for a vector fma."""
     vector = "<16 x float>"
     code = (
         f"declare {vector} @llvm.fma.v16f32({vector}, {vector}, {vector})\n"
@@ -71,7 +71,7 @@ def _row(builder: Any, pointer: Any, stride: Any, row: int, n_rows: Any) -> Any:
 
 
 def _masks(builder: Any, n_columns: Any) -> list[Any]:
-    """Return the mask of each of a row's two registers: which lanes are existing columns."""
+    """Return a mask for each of a row's two registers. It selects the lanes of existing columns."""
     masks = []
     for v in range(2):
         left = builder.trunc(builder.sub(n_columns, I64(v * TILE_LANES)), I32)
@@ -91,7 +91,7 @@ def multiply_tile(
         b_row: items from one k to the next in b, at least TILE_COLUMNS; in a it is TILE_ROWS.
         c, at, stride: the output array, the item of the first output, items from row to row.
         n_rows, n_columns: the size of the output, at least 1 each, at most TILE_ROWS and TILE_COLUMNS. All TILE_ROWS
-            rows are computed; the surplus ones are stored at the last row, which is stored after them.
+            rows are computed. Surplus rows are stored in the place of the last row, which then overwrites them.
     """
     a, b = _move(builder, packed, a), _move(builder, packed, b)
     c = _move(builder, c, at)
@@ -105,7 +105,7 @@ def _tile(
     builder: Any, vectors: int, a: Any, b: Any, b_row: Any, n_k: Any,
     c: Any, stride: Any, n_rows: Any, n_columns: Any, add: Any,
 ) -> None:  # fmt: skip
-    """Emit the tile with one or two registers a row; one suffices if the matrix ends within it."""
+    """Emit the tile with one or two registers a row; one is enough if the matrix ends within it."""
     whole = builder.icmp_signed("==", n_columns, I64(vectors * TILE_LANES))
     masks = _masks(builder, n_columns)
     cells = [(row, v) for row in range(TILE_ROWS) for v in range(vectors)]
@@ -115,7 +115,7 @@ def _tile(
         rows = [_row(builder, c, stride, row, n_rows) for row in range(TILE_ROWS)]
         return {(row, v): _move(builder, rows[row], v * TILE_LANES, _VECTOR) for row, v in cells}
 
-    for place in places().values():  # the end needs the rows of c; this saves 2 % of a product with a wide c
+    for place in places().values():  # the rows of c are written last; this saves 2 % of a product with a wide c
         prefetch_address(builder, place)
     zero = _VECTOR(0.0)
     with builder.if_else(builder.icmp_signed("!=", add, I64(0))) as (continued, fresh):
@@ -159,7 +159,7 @@ def transpose_block(
     """``target[to + k·step + r] = source[at + r·stride + k]`` for r and k below the lanes of a register.
 
     Rows from ``n_rows`` on are copies of the last one. The transpose stays in registers: round i shuffles each register
-    with the one 2**i further. It takes log₂ lanes rounds; lane by lane it would take lanes² loads and stores.
+    with the one 2**i further on. It takes log₂(lanes) rounds; copying single numbers would take lanes² loads and stores.
     """
     origin, target = _move(builder, source, at), _move(builder, target, to)
     places = [_row(builder, origin, stride, row, n_rows) for row in range(TILE_LANES)]
@@ -184,7 +184,7 @@ def transpose_block(
 
 @emits(types.void, ARRAY, INT, ARRAY, INT)
 def copy_register(builder: Any, source: Any, at: Any, target: Any, to: Any) -> None:
-    """Copy as many numbers as a register of the tile has lanes."""
+    """Copy TILE_LANES numbers, by one register."""
     numbers = builder.load(_move(builder, source, at, _VECTOR), align=4)
     builder.store(numbers, _move(builder, target, to, _VECTOR), align=4)
 

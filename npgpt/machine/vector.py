@@ -1,12 +1,12 @@
 """A vector type of sixteen float32 numbers for kernels, with operators and functions for the hot loops.
 
-Why not leave this to the compiler? The compiler does not vectorise a sum whose order is fixed; a reordered sum has
-different bits on each CPU. Here the sixteen lanes are part of the program. A CPU with AVX-512 needs one instruction,
-one with AVX2 two, an old one four or sixteen, and all give the same bits. For the same reason a product is fused with a
-sum only by ``fma`` (on a CPU without that instruction, the C library computes it).
+The compiler does not vectorise a sum whose order is fixed, and a reordered sum has different bits on each CPU. Here the
+sixteen lanes are part of the program. A CPU with AVX-512 needs one instruction for them, a CPU with AVX2 needs two, and
+an older CPU four or sixteen. All give the same bits. For the same reason only ``fma`` fuses a product with a sum (on a
+CPU without that instruction, the C library computes it).
 
-``load`` and ``store`` check no bounds, like all functions of ``bits.py``. A number mixed with lanes is rounded to
-float32 and broadcast.
+``load`` and ``store`` check no bounds, like all functions of ``bits.py``. In an operation with lanes, a number is
+rounded to float32 and broadcast.
 """
 
 import operator
@@ -163,7 +163,7 @@ def split_exponent(builder: Any, value: Any) -> Any:
 
 
 def _reduce(builder: Any, value: Any, join: Any) -> Any:
-    """Join halves until one number is left: the same tree on every CPU."""
+    """Join the two halves until one number is left. The order is the same on every CPU."""
     width = LANES // 2
     while width:
         mask = [(lane + width) % LANES for lane in range(LANES)]
@@ -180,13 +180,13 @@ def sum_lanes(builder: Any, value: Any) -> Any:
 
 @emits(double_lanes)
 def no_squares(builder: Any) -> Any:
-    """The zero that ``add_squares`` starts from."""
+    """The initial totals for ``add_squares``: zeros."""
     return _DOUBLES(0.0)
 
 
 @emits(double_lanes, double_lanes, lanes)
 def add_squares(builder: Any, totals: Any, value: Any) -> Any:
-    """``totals + value**2`` in float64. The square of a float32 is exact there, so fusing changes no bit."""
+    """``totals + value**2`` in float64, where the square of a float32 is exact. So a fused sum has the same bits."""
     wide = builder.fpext(value, _DOUBLES)
     return builder.fadd(totals, builder.fmul(wide, wide))
 
