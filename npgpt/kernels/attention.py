@@ -1,12 +1,12 @@
 """Causal attention of all heads, without a (T, T) array; ``attention_backward.py`` has the backward pass.
 
-``plain_forward`` is the loop for one head of one example. Here a block of QUERIES queries visits blocks of KEYS keys,
-with the queries in the lanes of the registers. The scores (keys, QUERIES) are a product of packed keys and packed
+``plain_forward`` is the loop for one head of one example. Here QUERIES queries at a time are in the lanes of the
+registers, and the keys follow in blocks of KEYS. The scores (keys, QUERIES) are a product of packed keys and packed
 queries. Softmax runs over the keys, separately in each lane. Its weights are already packed for the product with the
 values, which gives the transposed output. If a later block has a larger score, the earlier results are scaled down
-("online softmax"). Blocks entirely in the future are not computed. Queries, keys and values are read from the output of
-the fused projection, (B, T, 3, H, D), and each head's output is written where the next projection reads it. Backward
-needs one number for each query, the logarithm of its sum.
+("online softmax"). Blocks of future keys are skipped. Queries, keys and values are read from the output of the fused
+projection, (B, T, 3, H, D). Each head's output is written to the input of the next projection. The backward pass needs
+one number for each query: the logarithm of the sum of its exponentials.
 
 Source    Milakov and Gimelshein 2018, arXiv:1805.02867 (online softmax); Dao et al. 2022, arXiv:2205.14135 (tiles)
 """
@@ -54,8 +54,8 @@ def plain_weights(q: Any, k: Any, i: int) -> Any:
 def layout(T: int, D: int) -> tuple[int, int, int, int, int, int, int, int]:
     """Return the offsets of the arrays in a thread's memory, and its size, in numbers.
 
-    The largest score and the total of each query so far; queries (D, QUERIES); scores, later weights, (KEYS, QUERIES);
-    output (D, QUERIES); keys and values as panels. All but keys and values fit into the L1 cache.
+    The arrays are the largest score and the total of each query so far; queries (D, QUERIES); scores, then weights,
+    (KEYS, QUERIES); output (D, QUERIES); keys and values as panels. All except keys and values fit into the L1 cache.
     """
     best, total, q = 0, QUERIES, 2 * QUERIES
     s = q + D * QUERIES
@@ -96,7 +96,7 @@ def pack_lanes(source: Any, at: int, row: int, n: int, depth: int, width: int, w
 def multiply_packed(
     work: Any, a: int, panel: int, b: int, width: int, n_k: int, c: Any, to: int, c_row: int, n: int, m: int, add: bool
 ) -> None:
-    """``c[n, m] = a·b`` or ``+=``; a is packed as panels ``panel`` numbers apart, b (n_k, width) row by row."""
+    """``c[n, m] = a·b`` or ``+=``. The panels of a are ``panel`` numbers apart; b (n_k, width) is stored row by row."""
     for i in range(0, n, TILE_ROWS):
         of_a = a + i // TILE_ROWS * panel
         for j in range(0, m, TILE_COLUMNS):
@@ -154,7 +154,7 @@ def _softmax_block(
 def _drop_block(
     work: Any, s: int, n: int, query: int, key: int, T: int, head: int, random: int, threshold: int, kept: float
 ) -> None:
-    """Drop weights like ``Dropout`` on the (H, T, T) array of an example, where the lanes are T numbers apart."""
+    """Drop weights like ``Dropout`` on the (H, T, T) array of an example; neighbouring lanes are T numbers apart."""
     low, high = random & 0xFFFFFFFF, shift_right(random, 32)
     for half in range(0, QUERIES, LANES):
         for j in range(n):
@@ -203,7 +203,7 @@ def _forward(
 
 
 def forward_size(T: int, D: int) -> int:
-    """Return the size of a thread's memory, in numbers: it grows with T, not with T²."""
+    """Return the size of a thread's memory, in numbers. The size is linear in T, not quadratic."""
     return -(-layout(T, D)[-1] // LANES) * LANES
 
 
@@ -211,10 +211,10 @@ def forward_size(T: int, D: int) -> int:
 def forward(
     pool: Any, qkv: Any, H: int, T: int, mixed: Any, sums: Any, keys: Any, threshold: int, kept: float, works: Any
 ) -> None:
-    """Compute mixed (B·T, C) from qkv (B·T, 3·C), and the logarithms of the sums (B·H·T,) for backward.
+    """Compute mixed (B·T, C) from qkv (B·T, 3·C), and the logarithms of the sums (B·H·T,) for the backward pass.
 
     Args
-        keys, threshold, kept: dropout, as in ``dropout.py``; kept = 1 drops no weight.
+        keys, threshold, kept: the arguments of dropout, as in ``dropout.py``; kept = 1 drops no weight.
         works: (threads, forward_size(T, D)).
     """
     n = len(qkv) // T * H

@@ -1,8 +1,9 @@
-"""Attention's backward pass. It recomputes the weights, a block at a time, from the logarithms of their sums.
+"""Attention's backward pass. It recomputes the weights, a block at a time, from the logarithms of the sums.
 
-``plain_backward`` is the loop for one head of one example. Here the lanes are KEYS keys, and the queries that see them
-follow in blocks. Weights and ds (queries, KEYS) are then packed for the products that give the transposed dv and dk,
-which stay in the cache for all queries. Only dq needs a transposed ds, and is accumulated in memory.
+``plain_backward`` is the loop for one head of one example. Here KEYS keys at a time are in the lanes, and the queries
+that see them follow in blocks. Weights and ds (queries, KEYS) are already packed for the products with dm and q. These
+products give the transposed dv and dk, which stay in the cache for all queries. Only dq needs a packed copy of ds; dq
+is accumulated in memory.
 """
 
 import math
@@ -40,9 +41,9 @@ from npgpt.machine.vector import (
     sum_lanes,
 )
 
-KEYS = 32  # the lanes of two registers
+KEYS = 32  # two registers of lanes
 QUERIES = 96  # a multiple of every tile's rows
-START = 24  # the first query is a multiple of it; it is a multiple of every tile's rows
+START = 24  # the first query is rounded down to a multiple of this, which is a multiple of every tile's rows
 
 
 def plain_backward(dm: Any, q: Any, k: Any, v: Any, mixed: Any, dropped: Any) -> Any:
@@ -67,8 +68,8 @@ def plain_backward(dm: Any, q: Any, k: Any, v: Any, mixed: Any, dropped: Any) ->
 def layout(T: int, D: int) -> tuple[int, int, int, int, int, int, int, int, int, int, int, int, int, int]:
     """Return the offsets of the arrays in a thread's memory, and its size, in numbers; small arrays come first.
 
-    scores or weights, and ds (QUERIES, KEYS); ds as panels of queries; keys and values (D, KEYS); keys as rows; dk and
-    dv (D, KEYS); q and dm of all queries, as panels of rows, then of columns; ``_along`` of each query.
+    The arrays are scores or weights, and ds (QUERIES, KEYS); ds as panels; keys and values (D, KEYS); keys as rows; dk
+    and dv (D, KEYS); q and dm of all queries, as panels of rows, then of columns; the output of ``_along``.
     """
     s = 0
     ds = s + QUERIES * KEYS
@@ -112,7 +113,7 @@ def _softmax_block(
     work: Any, s: int, dw: int, n: int, query: int, key: int, T: int, sums: Any, of_sums: int, along: int, scale: float,
     head: int, random: int, threshold: int, kept: float,
 ) -> None:  # fmt: skip
-    """Turn scores (n queries, KEYS) into (dropped) weights, and ``dw``, the weights' gradients, into the scores'."""
+    """Replace the scores (n queries, KEYS) by the weights after dropout, and ``dw`` by the scores' gradients."""
     low, high = random & 0xFFFFFFFF, shift_right(random, 32)
     for i in range(n):
         log_sum, of_query = sums[of_sums + query + i], work[along + query + i]
@@ -181,7 +182,7 @@ def _backward(
 
 
 def backward_size(T: int, D: int) -> int:
-    """Return the size of a thread's memory, in numbers: it grows with T, not with T²."""
+    """Return the size of a thread's memory, in numbers. The size is linear in T, not quadratic."""
     return -(-layout(T, D)[-1] // LANES) * LANES
 
 
@@ -190,7 +191,7 @@ def backward(
     pool: Any, dmixed: Any, qkv: Any, mixed: Any, sums: Any, H: int, T: int, dqkv: Any, keys: Any, threshold: int,
     kept: float, works: Any,
 ) -> None:  # fmt: skip
-    """Compute dqkv (B·T, 3·C) from dmixed (B·T, C) and the arrays that forward read and wrote.
+    """Compute dqkv (B·T, 3·C) from dmixed (B·T, C) and the input and outputs of ``forward``.
 
     Args
         works: (threads, backward_size(T, D)).

@@ -1,7 +1,7 @@
 """The loops for biases: add a row to every row of a matrix, and, in the backward pass, sum every column.
 
-``plain_column_sums`` adds all rows into one row, which only one thread may write. Here each GROUP of rows is summed
-separately, sixteen columns at a time. The sums of the groups are then added in their order, so the bits do not depend
+``plain_column_sums`` adds all rows into one row, which only one thread may write. Here each group of GROUP rows is
+summed separately, sixteen columns at a time. The sums of the groups are then added in order, so the bits do not depend
 on the threads.
 """
 
@@ -14,8 +14,8 @@ from npgpt.machine.pool import launch
 from npgpt.machine.vector import LANES, load, load_some, store, store_some
 
 GROUP = 32  # rows
-WIDTH = 256  # columns of a chunk when groups are added
-CHUNK = 8192  # numbers of a chunk, which has at least one row
+WIDTH = 256  # columns in a chunk when groups are added
+CHUNK = 8192  # numbers in a chunk, which has at least one row
 
 
 def plain_add_to_rows(x: Any, row: Any, y: Any) -> None:
@@ -31,7 +31,7 @@ def plain_column_sums(x: Any, out: Any) -> None:
 
 
 def groups(n: int) -> int:
-    """Return the number of groups of n rows."""
+    """Return the number of groups in n rows."""
     return -(-n // GROUP)
 
 

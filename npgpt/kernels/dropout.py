@@ -16,7 +16,7 @@ from npgpt.machine.pool import launch
 from npgpt.machine.vector import LANES, load, load_some, random_lanes, store, store_some
 from npgpt.rng import random_bits
 
-CHUNK = 4096  # numbers of one example
+CHUNK = 4096  # numbers in a chunk, all of one example
 
 
 def plain_dropout(x: Any, keys: Any, threshold: int, kept: float, y: Any) -> None:
@@ -44,7 +44,7 @@ def _dropout(thread: int, chunk: int, parts: int, x: Any, keys: Any, threshold: 
 
 @entry(POOL, ROWS, INTS, INT, FLOAT, ROWS_OUT)
 def dropout(pool: Any, x: Any, keys: Any, threshold: int, kept: float, y: Any) -> None:
-    """y (B, n) = x·kept where the random bits reach the threshold, else x·0; x (B, n). y may be x.
+    """y = x·kept where the random bits reach the threshold, else x·0; x and y are (B, n). y may be x.
 
     Args
         keys: (B,), the 64-bit key of each example.

@@ -3,8 +3,8 @@
 ``plain_activate`` is the loop. One exponential gives both the value and the slope. The slope is stored in place of x,
 so the backward pass is one product.
 
-Each loop takes sixteen numbers at a time, the last few with a mask. This works in place too. A compiler would not
-vectorise such a loop, since it cannot know that two arrays do not overlap.
+Each loop takes sixteen numbers at a time; a mask selects the last few. The loops also work in place. A compiler would
+not vectorise such a loop, since it cannot know that two arrays do not overlap.
 """
 
 from typing import Any
@@ -20,7 +20,7 @@ from npgpt.machine.vector import LANES, load, load_some, store, store_some
 
 TANH_GELU, GELU, RELU = 0, 1, 2
 _ADD, _MULTIPLY, _SCALE = 0, 1, 2
-CHUNK = 8192  # numbers
+CHUNK = 8192  # numbers in a chunk
 
 
 def plain_activate(kind: int, x: Any, y: Any, slope: Any) -> None:
@@ -42,7 +42,7 @@ def activation(kind: int, x: Any) -> Any:
 
 @inline_kernel
 def chunks(n: int) -> int:
-    """Return the number of chunks of n numbers."""
+    """Return the number of chunks in n numbers."""
     return (n + CHUNK - 1) // CHUNK
 
 

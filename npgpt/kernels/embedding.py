@@ -1,8 +1,8 @@
 """Look up rows of a table by id; in the backward pass, add gradients to these rows.
 
-A repeated id adds to one row several times, so ``plain_scatter_add`` cannot be cut into ranges of i. The chunks are
-ranges of columns: each chunk visits all ids in their order, and no other chunk touches its columns. Setting a large
-table to zero takes longer than adding to it, so that is cut into chunks too.
+A repeated id adds to one row several times, so ``plain_scatter_add`` cannot be split into ranges of i. The chunks are
+ranges of columns: each chunk visits all ids in order, and no other chunk touches its columns. Setting a large table to
+zero takes longer than adding to it, so this step is split into chunks too.
 """
 
 from typing import Any
@@ -13,9 +13,9 @@ from npgpt.machine.kinds import FLAG, INTS, POOL, ROWS, ROWS_OUT
 from npgpt.machine.pool import launch
 from npgpt.machine.vector import LANES, load, load_some, store, store_some
 
-CHUNK = 8192  # numbers of a chunk when rows are copied; it has at least one row
-WIDTH = 64  # columns of a chunk when rows are added
-ZEROS = 65536  # numbers of a chunk when a table is set to zero
+CHUNK = 8192  # numbers in a chunk when rows are copied; a chunk has at least one row
+WIDTH = 64  # columns in a chunk when rows are added
+ZEROS = 65536  # numbers in a chunk when a table is set to zero
 
 
 def plain_gather(table: Any, ids: Any, out: Any) -> None:

@@ -1,4 +1,4 @@
-"""The loops of the compiled Scores and Mixing, over the heads of each example. Compiled attention uses neither.
+"""The loops of the compiled layers Scores and Mixing, over the heads of each example. Compiled attention uses neither.
 
 ``plain_mask_scores`` is the loop for one head.
 """

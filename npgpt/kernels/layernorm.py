@@ -1,10 +1,10 @@
 """Layer normalisation, row by row, forward and backward.
 
-``plain_forward`` and ``plain_backward`` are the loops. Here the forward pass reads each row three times, first from
-memory, then from the L1 cache. Two of these passes alternate between two sums, since each addition waits for the one
-before it. Backward recomputes xhat with two operations; a stored xhat would need as much memory as the output. The
-gradients of gain and bias are summed separately for each GROUP of rows (``columns.py``), then over the groups in their
-order, so the bits do not depend on the threads.
+``plain_forward`` and ``plain_backward`` are the loops. Here the forward pass reads each row three times: first from
+memory, then from the L1 cache. The first two times it alternates between two sums, since each addition waits for the
+one before it. The backward pass recomputes xhat with two operations; a stored xhat would need as much memory as the
+output. The gradients of gain and bias are summed for each group of GROUP rows (``columns.py``). The groups are then
+added in order, so the bits do not depend on the threads.
 """
 
 import math
@@ -81,7 +81,7 @@ def _forward(thread: int, chunk: int, x: Any, gain: Any, bias: Any, eps: float, 
 
 @entry(POOL, ROWS, FLOATS, FLOATS, FLOAT, ROWS_OUT, FLOATS_OUT, FLOATS_OUT)
 def forward(pool: Any, x: Any, gain: Any, bias: Any, eps: float, y: Any, mean: Any, rstd: Any) -> None:
-    """Compute y (n, C) from x (n, C), and mean and rstd (n,) for backward."""
+    """Compute y (n, C) from x (n, C), and mean and rstd (n,) for the backward pass."""
     launch(pool, (len(x) + GROUP - 1) // GROUP, *job(_forward, (x, gain, bias, eps, y, mean, rstd)))
 
 

@@ -1,11 +1,11 @@
 """Cross-entropy and its gradient in one pass, over rows as wide as the vocabulary.
 
-``plain_forward`` is the loop. Forward computes the probabilities, and the gradient depends on nothing later. So the
-gradient replaces the logits at once, a row at a time, while the row is in the cache. No log-probabilities are stored,
-and the largest array of the model exists only once.
+``plain_forward`` is the loop. The forward pass computes the probabilities, and the gradient needs no later result. So
+the gradient replaces the logits at once, a row at a time, while the row is in the cache. No log-probabilities are
+stored, and the largest array of the model exists only once.
 
-An exponential e^(x - max) below 2**-64 becomes 0. Its share of the sum, which is at least 1, is negligible. In backward
-its products with 1/count and weights could be subnormal, which makes some CPUs a hundred times slower.
+An exponential e^(x - max) below 2**-64 becomes 0. The sum is at least 1, so the change is negligible. In the backward
+pass its products with 1/count and weights could be subnormal, which makes some CPUs a hundred times slower.
 """
 
 import math

@@ -1,11 +1,11 @@
-"""The product of two matrices, and the operations on it while it is in the cache.
+"""The product of two matrices, and operations on the product while it is in the cache.
 
-A loop over i, j and k reads two numbers from main memory for one multiplication. Here both matrices are cut into blocks
-that stay in the caches while they are used. The blocks are copied ("packed") in the order in which the register tile
-(``machine/tile.py``) reads them. A block of b, DEPTH x WIDTH, is in the L2 cache, together with a few panels of a, each
-TILE_ROWS rows; the current panel is in the L1 cache. Transposed and sliced matrices differ only in their packing. Each
+A loop over i, j and k reads two numbers from main memory for one multiplication. Here both matrices are split into
+blocks that stay in the caches while they are used. The blocks are copied ("packed") in the order in which the register
+tile (``machine/tile.py``) reads them. A block of b, DEPTH x WIDTH, is in the L2 cache, with a few panels of a, each of
+TILE_ROWS rows. The current panel is in the L1 cache. Transposed and sliced matrices differ only in their packing. Each
 number of the result is the chain of ``plain_matmul``, to the last bit: a later block of k continues the chain of the
-earlier ones. So the result depends neither on the tile, nor on the blocks, nor on the thread.
+earlier blocks. So the result does not depend on the tile, the blocks or the threads.
 """
 
 from typing import Any
@@ -38,11 +38,11 @@ Floats = NDArray[np.float32]
 DEPTH = 512 if TILE is WIDE else 256
 WIDTH = 512
 PANELS = 8 * TILE_ROWS  # rows of a that are packed together: each cache line of a transposed a is read once
-GAP = TILE_LANES  # between panels of a: a row of TILE_ROWS numbers is stored in whole registers, past its end
+GAP = TILE_LANES  # between panels of a: stores of whole registers write past the end of a row of TILE_ROWS numbers
 PACK = DEPTH * (WIDTH + PANELS) + 8 * GAP  # float32 numbers for one thread
 SMALL = 500_000  # multiplications, about 10 µs: a smaller product runs on one thread
 
-# The operation on the result; for the kinds of ACTIVATION + kind and SLOPE + kind see elementwise.py.
+# The operations on the result. The kinds for ACTIVATION + kind and SLOPE + kind are in elementwise.py.
 NOTHING, BIAS, RESIDUAL, ACTIVATION, SLOPE = 0, 1, 2, 3, 6
 
 
@@ -63,7 +63,7 @@ def _pack(
     One of the strides is 1, so whole registers are copied or transposed.
 
     Args
-        room: the readable numbers from ``at`` on along i.
+        room: the number of readable numbers along i, from ``at`` on.
     """
     if k_stride == 1:
         whole = n_k - n_k % TILE_LANES
@@ -147,7 +147,7 @@ def multiply_block(
     a: Any, b: Any, c: Any, rows: Any, columns: Any, add: bool, how: int, bias: Any, other: Any, second: Any,
     packed: Any,
 ) -> None:  # fmt: skip
-    """Compute some rows and columns (each: from, to) of ``c = a·b`` in one thread; the rest as in ``matmul``."""
+    """Compute some rows and columns (each: from, to) of ``c = a·b`` in one thread; ``matmul`` explains the rest."""
     (M, K), N, c_row = a.shape, b.shape[1], c.strides[0] // 4
     a_row, a_k, b_k, b_column = a.strides[0] // 4, a.strides[1] // 4, b.strides[0] // 4, b.strides[1] // 4
     of_a = DEPTH * WIDTH
@@ -188,9 +188,9 @@ def _chunk(
 def _multiply(
     pool: Any, a: Any, b: Any, c: Any, add: bool, how: int, bias: Any, other: Any, second: Any, packs: Any
 ) -> None:
-    """Cut the longer side of c into two parts for each thread; each thread packs its own operands and never waits.
+    """Split the longer side of c into two parts for each thread. Each thread packs its own operands and never waits.
 
-    With two parts, other threads take the second part of a suspended thread.
+    If a thread is suspended, another thread takes its second part.
     """
     (M, K), N = a.shape, b.shape[1]
     by_rows = M >= N
@@ -212,9 +212,9 @@ def matmul(
 
     Args
         a, b, out: (M, K), (K, N), (M, N) of float32, of any strides; out does not overlap the others.
-        add: add to ``out``.
+        add: add the product to ``out``.
         how: NOTHING. BIAS: out = z = a·b + bias. RESIDUAL: out = z + other. ACTIVATION + kind: out = f(z), second = z.
-            SLOPE + kind, in the backward pass: out = a·b ⊙ f′(other), second = f(other); other is the forward pass's z.
+            SLOPE + kind, in the backward pass: out = a·b ⊙ f′(other), second = f(other); other is z of ``forward``.
         bias: (N,). other, second: (M, N), contiguous.
     """
     across, along = out.strides
@@ -228,7 +228,7 @@ def matmul(
 
 
 def packable(x: Floats) -> Floats:
-    """Return x, or a copy of it, that is contiguous along one of its last two axes, as packing requires."""
+    """Return x, or a copy if x is not contiguous along one of its last two axes, as packing requires."""
     across, along = x.strides[-2:]
     return x if (along == 4 or across == 4) and not (across | along) & 3 else np.ascontiguousarray(x)
 
@@ -237,7 +237,7 @@ _workspace = NO_ROWS
 
 
 def workspace() -> Floats:
-    """Return the memory (threads, PACK) for packing, one row for each thread."""
+    """Return the working memory for packing, (threads, PACK): one row for each thread."""
     global _workspace
     n = get_num_threads()
     if len(_workspace) < n:

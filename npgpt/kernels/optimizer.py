@@ -1,8 +1,8 @@
 """AdamW and the norm of the gradient, on the flat vectors of all parameters.
 
-In NumPy (``plain_adamw``) each operation is a pass over memory, about twenty passes. Here one pass reads four numbers
-and writes three, at the speed of memory. A mean or square below 2**-126 becomes 0, not subnormal: those of an unused
-row would stay subnormal, and make some CPUs a hundred times slower.
+In NumPy (``plain_adamw``) each of about twenty operations is a pass over memory. Here one pass reads four numbers and
+writes three for each parameter, at the speed of memory. A mean or square below 2**-126 becomes 0, not subnormal. The
+moments of an unused row would stay subnormal, which makes some CPUs a hundred times slower.
 """
 
 from typing import Any
@@ -28,7 +28,7 @@ from npgpt.machine.vector import (
     sum_squares,
 )
 
-CHUNK = 8192  # numbers
+CHUNK = 8192  # numbers in a chunk
 _SMALLEST = np.float32(2.0**-126)  # the smallest normal number
 
 
@@ -45,7 +45,7 @@ def plain_adamw(
 
 
 def chunks(n: int) -> int:
-    """Return the number of chunks of n numbers."""
+    """Return the number of chunks in n numbers."""
     return -(-n // CHUNK)
 
 
@@ -109,7 +109,7 @@ def adamw(
     """Take one step: update values, mean and square. The first ``n_matrix`` values have weight decay.
 
     Args
-        grad_scale: the factor of the gradients.
+        grad_scale: a factor for the gradients.
         correction1: 1 - beta1**t in step t.
         correction2: 1 - beta2**t.
         decay: the learning rate times the weight decay.

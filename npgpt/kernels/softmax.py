@@ -1,8 +1,8 @@
 """Softmax of each row, forward and backward.
 
-``plain_forward`` and ``plain_backward`` are the loops. Here each row is read once from memory and then, for the sum and
-the division, from the L1 cache. Sixteen exponentials are computed at a time. An exponential below 2**-100 becomes 0: it
-would change no sum, and a product with it could be subnormal, which makes some CPUs a hundred times slower.
+``plain_forward`` and ``plain_backward`` are the loops. Here each row is read once from memory; the sum and the division
+read it from the L1 cache. Sixteen exponentials are computed at a time. An exponential below 2**-100 becomes 0: it would
+change no sum, and a product with it could be subnormal, which makes some CPUs a hundred times slower.
 """
 
 from typing import Any
@@ -29,7 +29,7 @@ from npgpt.machine.vector import (
     sum_lanes,
 )
 
-CHUNK = 8192  # numbers of a chunk, which has at least one row
+CHUNK = 8192  # numbers in a chunk, which has at least one row
 LOWEST = np.float32(-69.3)  # just above -100·ln 2
 _INF = np.float32(np.inf)
 
@@ -42,7 +42,7 @@ def plain_forward(s: Any, w: Any) -> None:
 
 
 def plain_backward(dw: Any, w: Any, ds: Any) -> None:
-    """ds (n, C) for dw and w (n, C)."""
+    """Compute ds (n, C) from dw and w (n, C)."""
     for i in range(len(w)):
         ds[i] = w[i] * (dw[i] - sum(dw[i] * w[i]))
 
@@ -63,7 +63,7 @@ def exp_or_zero(x: Any, lowest: Any) -> Any:
 
 @inline_kernel
 def largest_of_row(x: Any, at: int, whole: int, rest: int) -> Any:
-    """Return the largest of the ``whole + rest`` numbers from ``x[at]`` on that is not NaN, else -inf."""
+    """Return the largest of the ``whole + rest`` numbers from ``x[at]`` on, without NaN; -inf if all are NaN."""
     largest = maximum(load_some(x, at + whole, rest, -_INF), splat(-_INF))  # -inf in place of NaN
     for c in range(0, whole, LANES):
         largest = maximum(load(x, at + c), largest)

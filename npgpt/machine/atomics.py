@@ -74,7 +74,7 @@ _FLOAT_MODES = {"x86_64": 0x1F80, "aarch64": 0, "arm64": 0}  # round to nearest;
 def standard_floats(builder: Any) -> Any:
     """Set this thread's float mode to the default of IEEE 754; return the old mode, for ``restore_floats``.
 
-    Some libraries make a thread flush subnormal numbers to zero. The workers would then give other bits than the caller.
+    Some libraries make a thread flush subnormal numbers to zero. Worker and caller would then give different bits.
     """
     before = I64(0)
     if machine() == "x86_64":
@@ -120,8 +120,8 @@ def call_chunk(builder: Any, body: Any, arguments: Any, thread: Any, chunk: Any)
 def job(typing_context: Any, body: Any, arguments: Any) -> Any:
     """Return two addresses: of a C function that calls ``body(thread, chunk, *arguments)``, and of the arguments.
 
-    The arguments are on the stack of the calling kernel and are valid until it returns. Numba cannot cache a kernel that
-    takes another kernel as a value. Numba can cache a kernel that computes the address again in each process.
+    The arguments are on the stack of the calling kernel, valid until it returns. Numba cannot cache a kernel that takes
+    another kernel as a value. Numba can cache a kernel that computes the address again in each process.
     """
     inner = call_type(body, typing_context, (INT, INT, *arguments.types))
 

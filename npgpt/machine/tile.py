@@ -159,7 +159,7 @@ def transpose_block(
     """``target[to + k·step + r] = source[at + r·stride + k]`` for r and k below the lanes of a register.
 
     Rows from ``n_rows`` on are copies of the last one. The transpose stays in registers: round i shuffles each register
-    with the one 2**i further on. It takes log₂(lanes) rounds; copying single numbers would take lanes² loads and stores.
+    with the one 2**i further on. This takes log₂(lanes) rounds; single numbers would take lanes² loads and stores.
     """
     origin, target = _move(builder, source, at), _move(builder, target, to)
     places = [_row(builder, origin, stride, row, n_rows) for row in range(TILE_LANES)]
