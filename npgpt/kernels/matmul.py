@@ -214,7 +214,7 @@ def matmul(
         a, b, out: (M, K), (K, N), (M, N) of float32, of any strides; out does not overlap the others.
         add: add the product to ``out``.
         how: NOTHING. BIAS: out = z = a·b + bias. RESIDUAL: out = z + other. ACTIVATION + kind: out = f(z), second = z.
-            SLOPE + kind, in the backward pass: out = a·b ⊙ f′(other), second = f(other); other is z of ``forward``.
+            SLOPE + kind, in the backward pass: out = a·b ⊙ f′(other), second = f(other); other is the forward pass's z.
         bias: (N,). other, second: (M, N), contiguous.
     """
     across, along = out.strides

@@ -1,12 +1,11 @@
 """word2vec: one pass over a text, one word and one of its neighbours at a time.
 
 The plain loop is ``npgpt.embeddings.word2vec.textbook_epoch``, over the steps of ``examples``; the tests compare with
-it. Its docstring also explains why, in CBOW, each neighbour gets the whole gradient of the mean.
+it. Its docstring also explains why each neighbour gets the whole gradient of the mean in CBOW.
 
-Each step changes rows that the next one reads, so one thread runs the steps in order. Rows are padded with zeros to
+Each step changes rows that the next step reads, so one thread runs the steps in order. Rows are padded with zeros to
 whole registers. All products of a pair are computed before its rows change, so one call computes all its sigmoids,
-sixteen at a time. Noise words come from an alias table with two hashes of a counter, not from a search in cumulative
-sums.
+sixteen at a time. An alias table and two hashes of a counter give each noise word, without a search in cumulative sums.
 """
 
 from typing import Any
@@ -36,7 +35,7 @@ def draw(bits: Any, other_bits: Any, keep: Any, alias: Any) -> Any:
 def _learn(
     inputs: Any, outputs: Any, h: Any, row: int, words: Any, n: int, rate: float, g: Any, dh: Any, C: int
 ) -> None:
-    """Learn one pair: compute the products of h with all words, their slopes and dh; update the words' rows.
+    """Learn one pair: compute the products of h with all words, their gradients and dh; update the words' rows.
 
     ``row`` is the start of the hidden vector in ``h``; ``words[0]`` is the target, the others are noise.
     """
@@ -76,11 +75,12 @@ def train_epoch(
         inputs, outputs: (V, C) tables; C is a multiple of 16.
         ids, starts: the words of all sentences, one after another; the start of each sentence, and the last end.
         kept: (longest sentence + 16,), working memory.
-        keep_word: for each word, how many of 2³² draws keep it (sub-sampling).
+        keep_word: for each word, the number of the 2³² possible draws that keep it (sub-sampling).
         noise_keep, noise_alias: the alias table of the noise.
         key_of_epoch: the key of all random numbers.
-        n_before: the number of words in earlier epochs. ``rates``: first rate, last rate, words in all epochs.
-        work: (2·16 + C,): products and slopes; labels; dh.
+        n_before: the number of words in earlier epochs.
+        rates: the first learning rate, the last one, and the number of words in all epochs.
+        work: (2·16 + C,): products, then gradients; labels; dh.
         h: (C,), the mean of the neighbours, for CBOW.
     """
     C = inputs.shape[1]
@@ -131,7 +131,7 @@ def train_epoch(
 
 @kernel
 def _noise(words: Any, target: int, negative: int, low: Any, high: Any, pair: Any, keep: Any, alias: Any) -> int:
-    """Draw noise words other than the target after it; return the number of words with the target."""
+    """Write noise words other than the target after the target; return the number of words, including the target."""
     m = 1
     for k in range(negative):
         counter = np.uint32(pair * np.uint32(2 * MOST_NOISE) + np.uint32(2 * k))

@@ -1,4 +1,4 @@
-"""Ids to bytes."""
+"""Decode ids to bytes."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -28,13 +28,13 @@ def decoded_size(ids: Any, starts: Any) -> int:
 
 @kernel
 def decode(ids: Any, starts: Any, tokens: Any, out: Any) -> None:
-    """Write the bytes of checked ids to ``out``, which has room for 16 more.
+    """Write the bytes of checked ids to ``out``, which has room for 16 more bytes.
 
-    Nearly every token has at most 16 bytes, so 16 are copied at once; the next token overwrites the surplus.
+    Nearly every token has at most 16 bytes, so 16 bytes are copied at once. The next token overwrites the surplus.
 
     Args
         starts: the start of each token's bytes in ``tokens``, and the end of the last token.
-        tokens: the bytes of all tokens, and 16 more.
+        tokens: the bytes of all tokens, and 16 more bytes.
     """
     n = 0
     for i in range(len(ids)):

@@ -1,11 +1,11 @@
-"""Text to ids, with a cache of earlier pieces.
+"""Encode text to ids, with a cache of earlier pieces.
 
 The plain loop is ``bpe.encode``: each distinct piece of a text is merged once and looked up afterwards. The cache has
-nearly all pieces of a text, so the look-up decides the speed. A piece of up to 15 bytes is its own key: two int64 with
+nearly all pieces of a text, so the look-up limits the speed. A piece of up to 15 bytes is its own key: two int64 with
 the size in the last byte, loaded by two instructions and hashed by one multiplication. Its entry of 32 bytes also holds
 up to three ids, written by one 16-byte store. The first phase hashes a block of about 130 pieces and prefetches their
-entries; the second phase looks them up, so waits for memory overlap (gigatoken's idea, MIT). English prose on one core
-of a Zen 3: splitting runs at 1,490 MB/s, splitting and looking up at 480.
+entries. The second phase looks them up, so the waits for memory overlap (gigatoken's idea, MIT). On one core of a Zen 3
+and English prose, splitting runs at 1,490 MB/s, splitting and look-up together at 480 MB/s.
 """
 
 from typing import Any
@@ -17,18 +17,19 @@ from npgpt.machine.compile import inline_kernel, kernel
 from npgpt.tokenizer.kernels.merge import FEW, merge
 from npgpt.tokenizer.kernels.split import split
 
-BLOCK = 192  # pieces: 129, and the 63 that the last window may find; whole cache lines
+BLOCK = 192  # pieces: 129, and up to 63 from the last window; whole cache lines
 LONGEST_KEY = 15  # bytes
 LONGEST_KEPT = 256  # bytes; longer pieces are merged each time
 
-# The cache: `table` has entries of four int64, which are key, key, ids and count; `spilled` has long ids and pieces.
-# - A short piece is its own key. The key of a longer one is a hash and its size; its bytes follow its ids in `spilled`.
-# - Up to three ids of a short piece are uint32 in the entry, with their number above. Otherwise SPILLED is added to the
-#   number, and the third int64 is the start of the ids in `spilled`.
+# The cache: `table` has entries of four int64, which are key, key, ids and count. `spilled` has the ids and bytes that
+# do not fit into an entry.
+# - A short piece is its own key. A longer piece has a hash and its size as key; its bytes follow its ids in `spilled`.
+# - Up to three ids of a short piece are uint32 in the entry; its highest 32 bits are their number. Otherwise SPILLED is
+#   added to the number, and the third int64 is the start of the ids in `spilled`.
 # - An entry whose last int64 is 0 is free.
 SPILLED = 4
-# `state` holds the number of used entries, the used size of `spilled`, and two secret numbers: without them nobody can
-# write a text whose pieces all share one entry.
+# `state` holds the number of used entries, the used size of `spilled`, and two secret numbers. An attacker needs these
+# numbers to write a text whose pieces all share one entry.
 ENTRIES, SPILL, SECRET_1, SECRET_2 = range(4)
 SPILL_ROOM = BLOCK * (LONGEST_KEPT + LONGEST_KEPT // 4 + 1) + 4  # the most that one block can use
 
@@ -47,7 +48,7 @@ def encode(
     Stop early if ``out`` or the cache may be too small for the next block of pieces; the caller then continues.
 
     Args
-        vocabulary: classes as in ``split.py``; pairs and byte pairs as in ``merge.py``; the id of each token number.
+        vocabulary: classes as in ``split.py``; pairs and byte pairs as in ``merge.py``; the id for each token number.
         memory: the cache: table, spilled and state, described above.
         block: (6, BLOCK), working memory.
     Returns
@@ -63,7 +64,7 @@ def encode(
         if n_out + (ends[n_pieces - 1] - at) + 4 > len(out):  # no more ids than bytes; a store writes 4
             break
         start = at
-        for k in range(n_pieces):  # the code of find_keys: a call costs 3 %
+        for k in range(n_pieces):  # a copy of find_keys: a call costs 3 %
             size = ends[k] - start
             if size <= LONGEST_KEY and start + 16 <= len(text):
                 low, high = short_key(text, start, size)
@@ -133,7 +134,7 @@ def short_key(text: Any, start: int, size: int) -> tuple[int, int]:
 
 @kernel
 def other_key(text: Any, start: int, size: int, state: Any) -> tuple[int, int]:
-    """Return the same key at the text's end, where 16 bytes are too many; for a longer piece, a hash and its size."""
+    """Return the key of a short piece near the text's end, or the hash and size of a longer piece."""
     if size <= LONGEST_KEY:
         low = high = 0
         for i in range(size):

@@ -1,16 +1,16 @@
-"""Learn merges: count the pieces of a text, then merge the most frequent pair of neighbours again and again.
+"""Learn merges: count the pieces of a text, then repeatedly merge the most frequent pair of neighbours.
 
 The plain loop is ``bpe.learn_merges``. The compiled loop is fast for these reasons:
 
 - ``count_pieces`` uses the splitter and the two-phase look-up of ``encode.py``.
 - The tokens of all distinct pieces are in one linked list. Each position stores the pair that begins there, so a merge
   updates its neighbours without a look-up.
-- Each pair has an ascending list of its positions when the pair was created. Positions that have changed since then are
-  skipped. In ascending order, ``aaa`` merges its left pair first.
-- All pairs that a merge creates contain the new token. So two arrays, by left and by right neighbour, find them. Their
-  counts only fall later: a count in the heap may be too high, never too low.
-- The heap holds only pairs whose count reaches a threshold, which is halved when the heap is empty. Most pairs never
-  enter it, so it stays in the L1 cache.
+- Each pair has an ascending list of positions, made when the pair was created. Positions that have changed since then
+  are skipped. In ascending order, ``aaa`` merges its left pair first.
+- All pairs that a merge creates contain the new token. So two arrays find them, by the left and by the right neighbour.
+  The counts of pairs only fall later: a count in the heap may be too high, never too low.
+- The heap holds only pairs whose count reaches a threshold, which is lowered when the heap is empty. Most pairs never
+  enter the heap, so it stays in the L1 cache.
 """
 
 from typing import Any
@@ -27,7 +27,7 @@ from npgpt.tokenizer.kernels.split import split
 # A node of the linked list, one for each byte of a distinct piece: four int32.
 TOKEN, NEXT, BEFORE, PAIR = range(4)
 NONE = -1
-# `progress` of `learn` holds the number of pairs, of stored positions, of heap entries, and the threshold.
+# `progress` of `learn` holds the numbers of pairs, stored positions and heap entries, and the threshold.
 PAIRS, STORED, HEAP, THRESHOLD = range(4)
 
 
@@ -37,10 +37,10 @@ def count_pieces(text: Any, at: int, pattern: int, classes: Any, counted: Any, b
 
     Args
         counted: five arrays.
-            table: entries of four int64: the key of ``encode.py``, 0, and 1 + the number of the piece.
+            table: entries of four int64: the two keys of ``encode.py``, 0, and 1 + the number of the piece.
             counts: the count of each piece; half as many as entries.
             starts: the start of each piece's bytes in ``kept``; one more than pieces.
-            state: as in ``encode.py``; ENTRIES is the number of pieces, SPILL that of bytes in ``kept``.
+            state: as in ``encode.py``; ENTRIES is the number of pieces, SPILL the number of bytes in ``kept``.
         block: (6, BLOCK), working memory.
     """
     table, counts, starts, kept, state = counted
@@ -97,7 +97,7 @@ def first_pairs(kept: Any, starts: Any, counts: Any, positions: Any, pairs: Any)
 
     Args, filled here
         positions: nodes, weights: for each byte of ``kept``, its node and the count of its piece.
-            stored: positions, those of one pair together.
+            stored: positions, grouped by pair.
         pairs: keys, totals: for each pair, left and right in TOKEN_BITS each, and its count.
             lists: for each pair, the start and the end of its positions in ``stored``.
     """
@@ -147,8 +147,8 @@ def learn(
         positions, pairs: the output of ``first_pairs``, updated by each merge.
         room: found: the pairs and positions that one merge creates. by_neighbour: for each token, its pair with the
             new token on its right and on its left, each followed by the new token for which it is valid.
-        heap: each entry is minus the count at entry, the key, and the pair. The largest count is on top; between equal
-            counts, the pair with the smaller left id, then the smaller right id.
+        heap: each row is minus the count when it was added, the key, and the pair. The largest count is on top; between
+            equal counts, the pair with the smaller left id, then the smaller right id.
         merges: the left token, right token and count of each merge, written here.
     """
     keys, totals, _ = pairs
@@ -175,7 +175,7 @@ def join_everywhere(best: int, new: int, positions: Any, pairs: Any, room: Any, 
         if i + 8 < end:
             prefetch(nodes, 4 * stored[i + 8])
         p = stored[i]
-        if nodes[p, PAIR] != best:  # an earlier position has changed it
+        if nodes[p, PAIR] != best:  # a merge has changed the pair at this position
             continue
         gone, before, weight = nodes[p, NEXT], nodes[p, BEFORE], weights[p]
         after = nodes[gone, NEXT]
@@ -184,7 +184,7 @@ def join_everywhere(best: int, new: int, positions: Any, pairs: Any, room: Any, 
         nodes[p, PAIR] = NONE
         if after != NONE:
             nodes[after, BEFORE] = p
-        for side in range(2):  # the pair with the left token, at `before`; with the right one, moved from `gone` to p
+        for side in range(2):  # the pair with the left token, at `before`; that with the right one moves to p
             neighbour, old, now = (before, before, before) if side == 0 else (after, gone, p)
             if neighbour == NONE:
                 continue

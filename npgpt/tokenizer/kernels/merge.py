@@ -1,8 +1,8 @@
-"""Merge the pair with the lowest rank, again and again: the core of byte-pair encoding.
+"""Merge the pair with the lowest rank repeatedly: the core of byte-pair encoding.
 
-The plain loop is ``bpe.encode_piece``. Tokens are numbered in the order of learning: bytes are 0 to 255, then come the
-merges. So the number of a merged token is also its rank. ``merge_few`` searches all pairs for the smallest number each
-time, which is fastest for a word. A long piece (10^6 times ``a``) would take 10^12 steps, so ``merge_many`` keeps the
+The plain loop is ``bpe.encode_piece``. Tokens are numbered in the order of learning: bytes are 0 to 255, merges follow.
+So the number of a merged token gives its rank. For each merge, ``merge_few`` searches all pairs for the smallest
+number, which is fastest for a word. A long piece (10^6 times ``a``) would take 10^12 steps, so ``merge_many`` keeps the
 tokens in a linked list and the positions of each pair in a queue.
 """
 
@@ -16,7 +16,7 @@ from npgpt.tokenizer.kernels.numbers import TOKEN_BITS
 
 NEVER = 1 << TOKEN_BITS  # larger than any token's number: the pair is not a merge
 FEW = 64  # bytes; for longer pieces merge_many is faster
-LONGEST_PIECE = 1 << 29  # bytes; merge_many numbers three times as many entries with 31 bits
+LONGEST_PIECE = 1 << 29  # bytes; merge_many has up to three entries for each byte, with numbers of 31 bits
 
 _GOLDEN = -7046029254386353131  # 2^64 / golden ratio, odd: a product with it spreads neighbouring keys
 
@@ -102,26 +102,26 @@ def merge_few(text: Any, start: int, size: int, pairs: Any, byte_pairs: Any, tok
 
 @kernel
 def merge_many(text: Any, start: int, size: int, pairs: Any, byte_pairs: Any, tokens: Any) -> int:
-    """Like ``merge_few``, for pieces of any size, in almost linear time.
+    """Do the work of ``merge_few`` for long pieces, in almost linear time.
 
     Each token that a pair can merge into has a queue of the pair's positions. A heap holds the tokens with a queue. A
-    merge creates only pairs with the new token, and their tokens were learned later. So an emptied queue stays empty,
-    and each token leaves the heap once (a heap of all positions took 0.2 us a byte for 10^6 bytes, and more for longer
-    pieces). Positions that overlap, of a token merged with itself, are in ascending order in the queue: the left-most
-    is merged first. An entry is stale if the pair at its position now merges into another token; stale entries are
-    skipped.
+    merge creates only pairs with the new token, and these pairs merge into tokens that were learned later. So an empty
+    queue stays empty, and each token leaves the heap once (a heap of all positions took 0.2 us a byte for 10^6 bytes,
+    and more for longer pieces). If a token merges with itself, positions may overlap. The queue has them in ascending
+    order, so the left-most is merged first. An entry is stale, and skipped, if the pair at its position now merges into
+    another token.
     """
     if size > LONGEST_PIECE:
         raise OverflowError("a piece of text is too long")
     made = np.empty(size, np.int32)  # 32 bits halve the memory; allocation takes a third of the time
     after = np.empty(size, np.int32)  # position -> position of the next token
     before = np.empty(size, np.int32)
-    capacity = 16  # of the hash table of queues: at least twice their number
+    capacity = 16  # rows of the hash table of queues: at least twice the number of queues
     while capacity < 4 * size and capacity < len(pairs):
         capacity *= 2
     queues = np.full((capacity, 3), -1, np.int64)  # token, first and last entry
     entries = np.empty((3 * size, 2), np.int32)  # position, next entry: one for each pair, two for each merge
-    heap = np.empty((capacity, 3), np.int64)  # token, slot of its queue, a column that only learning uses
+    heap = np.empty((capacity, 3), np.int64)  # token, slot of its queue, and a column that only learn.py uses
     n_heap = n_entries = 0
     for i in range(size):
         tokens[i] = text[start + i]
@@ -219,7 +219,7 @@ def is_smaller(first: int, second: int, heap: Any, i: int) -> bool:
 
 @kernel
 def find_merges(text: Any, sizes: Any, merges: Any, pairs: Any, byte_pairs: Any) -> int:
-    """Find the pair that merges into each token. ``text`` has the tokens one after another, in the order of ranks.
+    """Find the pair that merges into each token. ``text`` has the bytes of the tokens in the order of ranks.
 
     Fill ``merges`` and the (empty) tables. Return -1, or the first token that is not a pair of earlier tokens.
     """

@@ -1,12 +1,12 @@
 """Split UTF-8 into pieces like the patterns of ``tokenizer/patterns.py``, without a regular expression.
 
 The plain form is ``patterns.compiled(name).findall(text)``. Two kinds of functions here must agree with it.
-``next_piece_...`` is simple: it reads a piece character by character, with about 20 branches, which makes it slow.
-``window_...`` turns the 64 bytes from the start of a piece on into bit masks (bit i: byte i is a letter, a digit, ...).
-A dozen operations on whole masks find the starts of all pieces among them (1,490 against 115 MB/s on prose). A window
-keeps only the starts that no later byte could change. The next window begins at the last of them, so no state passes
-from one window to the next. ``next_piece_...`` handles the other cases: characters that are not ASCII, a piece of 64
-bytes, the end of the text.
+``next_piece_...`` is simple but slow: it reads a piece character by character, with about 20 branches. ``window_...``
+converts the 64 bytes from the start of a piece on to bit masks (bit i: byte i is a letter, a digit, ...). A dozen
+operations on whole masks find the starts of all pieces among them (1,490 MB/s instead of 115 MB/s on prose). A window
+keeps only the starts that no later byte can change. The next window begins at the last of these starts, so the windows
+share no state. ``next_piece_...`` handles the other cases: characters that are not ASCII, a piece of 64 bytes, and the
+end of the text.
 
 Source    the mask scanner is gigatoken's idea (MIT); the algebra for these three patterns is derived here
 """
@@ -38,7 +38,7 @@ _APOSTROPHE, _SPACE, _NEWLINE, _RETURN, _SLASH = 39, 32, 10, 13, 47
 def split(text: Any, at: int, pattern: int, classes: Any, ends: Any) -> int:
     """Write the ends of the next pieces of ``text`` from ``at`` on to ``ends``; return their number.
 
-    The number is below ``len(ends) - 63`` only at the end of the text, since one window may find 63.
+    The number is below ``len(ends) - 63`` only at the end of the text, since one window may find 63 ends.
 
     Args
         classes: the class of code point c is ``classes[BLOCKS + 256 * classes[c >> 8] + (c & 255)]``. The first BLOCKS
@@ -293,7 +293,7 @@ def contractions(text: Any, at: int, candidates: int, starts: int, any_case: boo
     while candidates != 0:
         i = lowest_bit(candidates)
         candidates &= candidates - 1
-        if i > 61:  # it could change only uncertain starts
+        if i > 61:  # this contraction could change only uncertain starts
             break
         size = contraction(text, at + i, any_case)
         if size == 0 or (with_word and i == end):  # a word has at most one contraction
@@ -310,7 +310,7 @@ def window_gpt2(text: Any, at: int) -> int:
     lower, upper, digits, white, _, spaces, foreign = classify64(text, at)
     letters = lower | upper
     other = ~(letters | digits | white)
-    # The start of a run of one kind, unless a space before it belongs to it.
+    # The start of a run of one kind, unless the piece begins at the space before the run.
     starts = (letters & ~(letters << 1) | digits & ~(digits << 1) | other & ~(other << 1)) & ~(spaces << 1)
     # White space: the start of a run, and its last character, which is a piece or belongs to the next word.
     starts |= white & ~(white << 1) | white & ~shift_right(white, 1)
@@ -334,7 +334,7 @@ def window_cl100k(text: Any, at: int) -> int:
 
 @kernel
 def window_o200k(text: Any, at: int) -> int:
-    """Like ``window_gpt2``, for o200k_base. Stops at a slash after a line end: the earlier piece may include it."""
+    """Like ``window_gpt2``, for o200k_base. A slash after a line end is a limit: the earlier piece may include it."""
     lower, upper, digits, white, line_ends, spaces, foreign = classify64(text, at)
     letters = lower | upper
     starts, _ = starts_by_class(letters, digits, white, line_ends, spaces)
@@ -348,13 +348,14 @@ def window_o200k(text: Any, at: int) -> int:
 
 @kernel
 def starts_by_class(letters: int, digits: int, white: int, line_ends: int, spaces: int) -> tuple[int, int]:
-    """Return the starts common to cl100k_base and o200k_base, and the other characters that may precede letters."""
+    """Return the starts common to cl100k_base and o200k_base, and the others that letters may follow."""
     other = ~(letters | digits | white)
     single = other & ~(other << 1) & ~(spaces << 1)  # begins a run of others without a space before it
     blank = white & ~line_ends
-    # Letters include one character before them: a blank, or an other at the start of a piece. Others include a space.
+    # A piece of letters includes one character before them: a blank, or an "other" character that starts a piece. A
+    # piece of others includes one space before them.
     starts = letters & ~(letters << 1) & ~((single | blank) << 1) | single
-    # Digits are grouped in threes from the start of their run: every third bit with three digits before it.
+    # Digits are grouped in threes from the start of their run: every third digit starts a piece.
     group = digits & ~(digits << 1)
     fourth = digits & (digits << 1) & (digits << 2) & (digits << 3)
     while group != 0:
@@ -365,7 +366,7 @@ def starts_by_class(letters: int, digits: int, white: int, line_ends: int, space
     taken = line_ends & (other << 1)
     behind_taken = (line_ends + taken) & ~line_ends
     starts |= white & ~(white << 1) & ~taken | behind_taken
-    starts |= blank & ~shift_right(white, 1)  # the last one of a run is a piece or belongs to the next
+    starts |= blank & ~shift_right(white, 1)  # the last blank of a run is a piece or belongs to the next piece
     # After the last line end of a run: a blank after a line end, if no line end follows its run of blanks.
     first = (line_ends << 1) & blank
     not_last = (blank + first) & ~blank & line_ends
@@ -378,7 +379,7 @@ def starts_by_class(letters: int, digits: int, white: int, line_ends: int, space
 
 @kernel
 def outside_last_white_run(starts: int, white: int, limit: int) -> int:
-    """Return the certain starts. Of a white-space run that reaches the limit only the first: a line end may follow."""
+    """Return the certain starts. In a white-space run up to the limit only the first is: a line end may follow."""
     if limit < 3:
         return 0
     starts = certain(starts, limit)
