@@ -12,7 +12,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import Any
 
 from npgpt.cli.exit_codes import ExitCode, exit_code_table
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _guarded(arguments: Sequence[str] | None) -> ExitCode:
     """Run a command; turn each expected exception into a message and an exit code."""
     try:
-        with _sigterm_raises(), _lost_interrupts_return(), warnings.catch_warnings():
+        with _interrupts(), warnings.catch_warnings():
             warnings.simplefilter("always", UserWarning)
             warnings.showwarning = _show_warning  # type: ignore[assignment]
             code = _run(arguments)
@@ -114,55 +114,74 @@ def _open_closed_streams() -> None:
             setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w"))  # noqa: SIM115
 
 
+COMPILER = ("numba", "llvmlite")  # an exception at any place of theirs leaves half an object, or is lost in a callback
+
+
 @contextlib.contextmanager
-def _sigterm_raises() -> Iterator[None]:
-    """Raise ``Terminated`` at SIGTERM, unless the signal has a handler or is ignored. Windows never sends it."""
+def _interrupts() -> Iterator[None]:
+    """Raise ``KeyboardInterrupt`` at Ctrl-C and ``Terminated`` at SIGTERM.
+
+    A signal during the compilation of a kernel waits for its end; a second signal does not wait. If a callback or a
+    destructor drops the exception, it is raised again, and every later failure counts as its consequence.
+    """
     in_main_thread = threading.current_thread() is threading.main_thread()  # others may not set a handler
-    if not in_main_thread or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-        yield
-        return
-    process = os.getpid()
+    # Any other handler is the host's.
+    defaults: dict[int, Any] = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    ours = [number for number, default in defaults.items() if in_main_thread and signal.getsignal(number) is default]
+    process, show = os.getpid(), sys.unraisablehook
+    came: list[type[KeyboardInterrupt]] = []
+    waits: list[int] = []
+    sent_again, over = threading.Event(), threading.Event()
 
-    def terminate(*_: object) -> None:
-        if os.getpid() != process:  # a forked child: it has nothing to clean up
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        if os.getpid() != process and number == signal.SIGTERM:  # a forked child: it has nothing to clean up
             os._exit(ExitCode.SIGTERM)
-        raise Terminated
+        if _compiles(frame) and (sent_again.is_set() or not waits):
+            waits.append(number)
+            send_again_soon(number)
+            return
+        came.append(Terminated if number == signal.SIGTERM else KeyboardInterrupt)
+        raise came[-1]
 
-    signal.signal(signal.SIGTERM, terminate)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    def send_again_soon(number: int) -> None:
+        def send_again() -> None:
+            if not over.wait(0.05):  # a callback has returned by then
+                sent_again.set()
+                _thread.interrupt_main(signal.Signals(number))
 
-
-@contextlib.contextmanager
-def _lost_interrupts_return() -> Iterator[None]:
-    """Send Ctrl-C or SIGTERM again if its exception was lost: ctypes drops it in the callbacks of LLVM's compiler."""
-    before = sys.unraisablehook
-    lost: list[type[KeyboardInterrupt]] = []
-    over = threading.Event()
-
-    def send_again() -> None:
-        if not over.wait(0.05):  # the callback has returned by then
-            _thread.interrupt_main(signal.SIGTERM if lost[-1] is Terminated else signal.SIGINT)
+        sent_again.clear()
+        _thread.start_new_thread(send_again, ())
 
     def hook(unraisable: Any) -> None:
         if issubclass(unraisable.exc_type, KeyboardInterrupt):
-            lost.append(unraisable.exc_type)
-            _thread.start_new_thread(send_again, ())
-        else:
-            before(unraisable)
+            came.append(unraisable.exc_type)
+            send_again_soon(signal.SIGTERM if unraisable.exc_type is Terminated else signal.SIGINT)
+        elif not came:
+            show(unraisable)
 
+    for number in ours:
+        signal.signal(number, interrupt)
     sys.unraisablehook = hook
     try:
         yield
-    except Exception:  # Numba fails without the result of the callback
-        if lost:
-            raise lost[-1] from None
+    except Exception:
+        if came:
+            raise came[-1] from None
         raise
     finally:
         over.set()
-        sys.unraisablehook = before
+        sys.unraisablehook = show
+        for number in ours:
+            signal.signal(number, defaults[number])
+
+
+def _compiles(frame: FrameType | None) -> bool:
+    """Return whether a frame, or a caller of it, is code of the compiler."""
+    while frame is not None:
+        if str(frame.f_globals.get("__name__")).partition(".")[0] in COMPILER:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _show_warning(message: Warning | str, *_: object) -> None:

@@ -249,3 +249,23 @@ def test_an_interrupt_that_a_callback_loses_comes_again(
     finally:
         signal.signal(signal.SIGINT, before)
     assert capsys.readouterr().err.startswith("\nstopped by ")
+
+
+@pytest.mark.parametrize(("signals", "ended"), [(1, True), (2, False)])
+def test_a_signal_waits_for_the_compiler_but_a_second_does_not(
+    signals: int, ended: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An exception in a constructor of llvmlite leaves half an object, whose destructor fails."""
+    if threading.current_thread() is not threading.main_thread():
+        pytest.skip("signals reach the main thread only")
+    module: dict[str, Any] = {"__name__": "llvmlite.binding.ffi", "signal": signal, "done": []}
+    exec(f"def construct():\n    for _ in range({signals}): signal.raise_signal(15)\n    done.append(1)", module)
+
+    def compiled(_: object) -> None:
+        module["construct"]()
+        time.sleep(10)
+
+    monkeypatch.setattr(exercise, "run_list", compiled)
+    assert main(["exercise", "list"]) == ExitCode.SIGTERM
+    assert capsys.readouterr().err == "\nstopped by SIGTERM\n"
+    assert bool(module["done"]) == ended
