@@ -30,4 +30,4 @@ def test_readme_layer_is_wrong_and_correct_without_the_minus(capsys: pytest.Capt
     after = next(block for language, block in BLOCKS[BLOCKS.index(("python", code)) :] if language == "text")
     assert len(after.splitlines()) == 3 and all(line in printed for line in after.splitlines())
     exec(code.replace('note("x", -dy', 'note("x", dy'), {})
-    assert "Scale: 3 tensors, all right" in capsys.readouterr().out
+    assert "Scale: 3 of 3 arrays checked, all right" in capsys.readouterr().out

@@ -14,6 +14,7 @@ from npgpt.cli.parser import add_action
 from npgpt.errors import ConfigError, did_you_mean
 from npgpt.study.check import CASES, Report, check_cases
 from npgpt.study.check.report import HEADER, draw_sweeps, summary, v_of_errors
+from npgpt.study.check.verdict import WRONG
 from npgpt.study.mutants import MUTANTS, generated, scores, try_mutant
 
 SUMMARY, EXAMPLE = "check every gradient of every layer", "npgpt gradcheck LayerNorm"
@@ -57,10 +58,10 @@ def run(options: argparse.Namespace) -> ExitCode:
         reports.append(report)
         if not options.json:
             v = v_of_errors(report.sweep) if options.sweep else []
-            bar.write("\n".join([str(report), *v]), file=sys.stdout)
+            bar.write("\n".join([report.text(heads=False), *v]), file=sys.stdout)
     checks = [check for report in reports for check in report]
-    n_wrong = sum(not check.passed for check in checks)
-    all_checked = all(report.passed for report in reports)
+    verdicts = [verdict.state for report in reports for verdict in report.verdicts.values()]
+    n_wrong, all_checked = verdicts.count(WRONG), all(report.passed for report in reports)
     code = ExitCode.WRONG if n_wrong else ExitCode.FINE if all_checked else ExitCode.UNDECIDED
     if options.picture:
         draw_sweeps({report[0].layer: report.sweep for report in reports}, options.picture)
@@ -69,8 +70,8 @@ def run(options: argparse.Namespace) -> ExitCode:
         print(json.dumps([dataclasses.asdict(c) | {"diagnosis": says.get((c.layer, c.tensor))} for c in checks]))
     else:
         print("\n".join(summary(checks)))
-        verdict = "all right" if code == ExitCode.FINE else f"{n_wrong} WRONG"
-        print(f"{len(checks)} checks: {verdict if code != ExitCode.UNDECIDED else 'some gradients are NOT CHECKED'}")
+        verdict = "all right" if all_checked else f"{n_wrong} WRONG" if n_wrong else "some gradients are UNDECIDED"
+        print(f"{len(verdicts)} gradients, {len(checks)} checks: {verdict}")
     return code
 
 

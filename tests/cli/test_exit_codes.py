@@ -16,6 +16,7 @@ import pytest
 from npgpt.cli import exercise, gradcheck, main
 from npgpt.cli.exit_codes import MEANINGS, ExitCode
 from npgpt.study.check import Check, Report
+from npgpt.study.check.verdict import UNDECIDED, WRONG, Verdict
 
 TEXT = "The cat sat on the mat. The dog sat on the log. The frog sat on the rock.\n" * 40
 TINY = """--text=text.txt --n-layer=1 --n-head=1 --n-embd=8 --context-length=8 --vocab-size=300
@@ -114,12 +115,14 @@ def test_every_command_ends_with_its_code(
 def test_gradcheck_is_undecided_about_a_gradient_that_no_method_could_check(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    unchecked, bad = Report(), Report()
+    unchecked, bad = Report("Odd"), Report("Odd")
     unchecked.append(Check("Odd", "input x", (1,), "tape", 0.0, True, skipped="no taped numbers"))
+    unchecked.verdicts["input x"] = Verdict(UNDECIDED, "no witness could tell")
     bad.append(Check("Odd", "input y", (1,), "tape", 1.0, False))
+    bad.verdicts["input y"] = Verdict(WRONG, by=("tape", "differences"))
     monkeypatch.setattr(gradcheck, "check_cases", lambda names: iter([unchecked]))
     assert main(["gradcheck", "ReLU"]) == ExitCode.UNDECIDED
-    assert "1 checks: some gradients are NOT CHECKED" in capsys.readouterr().out
+    assert "1 gradients, 1 checks: some gradients are UNDECIDED" in capsys.readouterr().out
     monkeypatch.setattr(gradcheck, "check_cases", lambda names: iter([unchecked, bad]))
     assert main(["gradcheck", "ReLU", "--json"]) == ExitCode.WRONG
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from npgpt.core import Array
 from npgpt.study.check.evidence import Doctor, gradient_name
+from npgpt.study.check.tape import Taped
 
 Answer = tuple[str, str]  # kind, sentence
 MANY_WRONG = 8  # largest number of diagnosed tensors; the others are probably wrong because of these
@@ -195,7 +196,7 @@ def lost_term(doctor: Doctor, name: str, d: str, g: Array, e: Array) -> Answer |
     """Does g lack the share of e through one kept array?"""
     shares = {}
     for kept, value in doctor.kept.items():
-        if kept != name and value.dtype == object and kept in doctor.truth:
+        if kept != name and isinstance(value, Taped) and kept in doctor.truth:
             share = doctor.through(kept, name)
             if share.any() and not doctor.same(share, e):
                 shares[kept.removeprefix("kept ")] = share

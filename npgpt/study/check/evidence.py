@@ -9,7 +9,7 @@ import numpy as np
 
 from npgpt.core import Array
 from npgpt.study.check.subjects import LayerSubject, Subject
-from npgpt.study.check.tape import gradients
+from npgpt.study.check.tape import Taped, gradients
 
 
 class Doctor:
@@ -34,9 +34,9 @@ class Doctor:
         self.backward = backward or subject.gradients
         try:
             self.y, self.nudges = subject.taped()
-            self.has_tape = self.y.dtype == object
-        except (TypeError, AttributeError, ValueError):
-            self.has_tape = False
+        except Exception:  # a stranger's forward may raise anything
+            self.y, self.nudges = None, {}
+        self.has_tape = isinstance(self.y, Taped)
         # The rest of the forward pass was computed from the taped numbers of these kept arrays.
         self.kept = {}
         if self.has_tape and isinstance(subject, LayerSubject):

@@ -15,8 +15,9 @@ from npgpt.build import twin
 from npgpt.core import Array, Cache, Layer
 from npgpt.errors import NpgptError
 from npgpt.study.check.cases import Case
-from npgpt.study.check.checker import TINY, upstream
+from npgpt.study.check.judge import upstream
 from npgpt.study.check.subjects import NudgedCache
+from npgpt.study.check.witnesses import TINY
 
 Law = Callable[[Case], None]
 

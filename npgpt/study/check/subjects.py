@@ -1,126 +1,204 @@
-"""Subjects of the checker: a layer of npgpt, an object with its own state, or a pair of functions.
+"""Subjects of the checker: what the witnesses and the judge use of a computation.
 
-The checker uses three things of a subject: its tensors, a forward pass with nudges added to some of them, and the
-gradients of its backward pass. So every method works on every kind of subject.
+A subject has tensors; a forward pass on floats, on complex numbers and on the tape, with some tensors changed; and
+the gradients that its backward pass gives. So every witness judges every kind of subject. ``LayerSubject`` is a
+layer of npgpt. ``strangers`` has the subjects for other people's objects and functions.
 """
 
-import copy
-from collections.abc import Callable, Mapping
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from npgpt.core import Array, Cache
-from npgpt.errors import ConfigError
 from npgpt.study.check.cases import Case
-from npgpt.study.check.tape import gradients, taped
+from npgpt.study.check.places import find
+from npgpt.study.check.substitutes import complex_numbers, namespaces, taped_numbers
+from npgpt.study.check.tape import Tape, Taped, gradients
 
 Nudges = Mapping[str, Array]  # tensor -> the array added to it
-Place = tuple[dict[str, Any], str]  # the dict that holds a parameter (``vars`` of an object), and its key
 
 
 class Subject:
     """A computation whose gradients are checked.
 
-    Args
-        run: takes the inputs, and returns the output.
-        places: ``param weight`` -> the place where forward reads it.
     Attributes
         name: for the report.
         tensors: ``input x``, ``param weight``, ``kept xhat`` -> value. These have gradients.
         constants: the inputs without gradients, for example ids and targets.
+        unchecked: tensor -> what the user can do, for arrays that forward depends on and backward gives no gradient of.
+        unused: arrays that forward does not depend on, and those that the user calls constants.
+        remarks: sentences on how the computation behaves.
         sizes: letter -> size, to name a factor; may be empty.
-        composite: whether the subject is a layer with sub-layers.
+        strict: whether its backward pass must compute in float64.
+        single: whether its parameters were given in float32.
+        coarse: tensors whose gradient came in float32.
+        spaces: global names of the modules that its code comes from.
     """
 
-    composite = False
+    strict = single = False
 
-    def __init__(
-        self,
-        name: str,
-        run: Callable[..., Any],
-        inputs: Mapping[str, Any],
-        places: Mapping[str, Place] | None = None,
-        sizes: Mapping[str, int] | None = None,
-    ) -> None:
-        self.name, self.run, self.inputs, self.places, self.sizes = name, run, inputs, places or {}, sizes or {}
-        self.tensors: dict[str, Array] = {f"input {n}": x for n, x in inputs.items() if _is_float(x)}
-        self.tensors |= {n: holder[key] for n, (holder, key) in self.places.items()}
-        self.constants = {n: x for n, x in inputs.items() if isinstance(x, np.ndarray) and not _is_float(x)}
+    def __init__(self, name: str, sizes: Mapping[str, int] | None = None) -> None:
+        self.name, self.sizes = name, sizes or {}
+        self.tensors: dict[str, Array] = {}
+        self.constants: dict[str, Array] = {}
+        self.unchecked: dict[str, str] = {}
+        self.unused: list[str] = []
+        self.remarks: list[str] = []
+        self.spaces: list[dict[str, Any]] = []
+        self.coarse: set[str] = set()
 
     def forward(self, nudges: Nudges) -> Array:
-        """Run forward with nudges added to tensors: nudges of float64, complex or taped numbers."""
-        places = {name: place for name, place in self.places.items() if name in nudges}
-        values = {name: holder[key] for name, (holder, key) in places.items()}
-        inputs = (x + nudges[f"input {n}"] if f"input {n}" in nudges else x for n, x in self.inputs.items())
-        try:
-            for name, (holder, key) in places.items():
-                holder[key] = values[name] + nudges[name]
-            return np.asarray(self.run(*inputs))
-        finally:
-            for name, (holder, key) in places.items():
-                holder[key] = values[name]
+        """Run forward with nudges added to tensors: nudges of float64 or of complex numbers."""
+        raise NotImplementedError
+
+    def taped(self) -> tuple[Any, dict[str, Taped]]:
+        """Return the output of a forward pass on the tape, and the taped tensors."""
+        raise NotImplementedError
 
     def gradients(self, dy: Array) -> dict[str, Array]:
         """Return the backward pass's gradients of Σ dy ⊙ y for every tensor; NaN for tensors that it leaves out."""
         raise NotImplementedError
 
-    def taped(self) -> tuple[Array, dict[str, Array]]:
-        """Return the output of a forward pass on taped numbers, and the taped zeros that are added to the tensors.
-
-        The gradient of such a zero is the gradient of its tensor.
-        """
-        nudges = {name: taped(np.zeros(x.shape)) for name, x in self.tensors.items()}
-        return self.forward(nudges), nudges
-
     def gradients_by_tape(self, dy: Array) -> dict[str, Array]:
-        """Return the gradients by the chain rule, operation by operation.
+        y, leaves = self.taped()
+        return gradients(y, dy, leaves)
 
-        Raises
-            TypeError if forward converts taped numbers to another type.
-        """
-        y, nudges = self.taped()
-        if y.dtype != object:
+    def habits(self, dy: Array) -> tuple[list[str], dict[str, Array]]:
+        """Return sentences on what a pass writes into, and the gradients of a pass that follows another one."""
+        return [], {}
+
+    def put(self, values: Mapping[str, Array]) -> None:
+        """Give inputs and parameters other numbers, until further notice."""
+        raise NotImplementedError
+
+    @contextmanager
+    def shifted(self, deltas: Mapping[str, Array]) -> Iterator[None]:
+        """Add something to inputs and parameters, for a while."""
+        before = {name: self.tensors[name].copy() for name in deltas}
+        try:
+            self.put({name: x + deltas[name] for name, x in before.items()})
+            yield
+        finally:
+            self.put(before)
+
+    def complex_forward(self, nudges: Nudges) -> Array:
+        with complex_numbers(self.spaces):
+            y = self.forward(nudges)
+        if y.dtype.kind != "c":
             raise TypeError(f"its result is {y.dtype}")
-        return gradients(y, dy, nudges)
-
-    def _of_inputs(self, given: Any) -> dict[str, Array]:
-        """Return input -> gradient, from the return value of a backward pass."""
-        grads = () if given is None else given if isinstance(given, tuple | list) else (given,)
-        names = [name for name in self.tensors if name.startswith("input ")]
-        if len(grads) != len(names):
-            wanted = ", ".join(names) or "none"
-            raise ConfigError(f"{self.name}: backward returned {len(grads)} gradients, expected {len(names)}: {wanted}")
-        return {name: np.array(grad, float) for name, grad in zip(names, grads, strict=True)}
+        return y
 
 
 class LayerSubject(Subject):
     """A layer of npgpt in a case; its kept arrays are tensors too."""
 
-    def __init__(self, case: Case) -> None:
-        self.case, self.composite = case, bool(case.layer.children())
-        places = {f"param {path}": (vars(param), "value") for path, param in case.layer.parameters().items()}
-        super().__init__(case.name, self._run, case.inputs, places, case.sizes)
-        cache = case.cache()
-        case.forward(cache)
-        self.tensors |= {f"kept {path}": value for path, value, _ in cache.walk() if value.dtype.kind == "f"}
-        self.cache = NudgedCache(case)
+    strict = True
 
-    def _run(self, *inputs: Any) -> Array:
-        return self.case.layer.forward(*inputs, self.cache.reset())
+    def __init__(self, case: Case) -> None:
+        super().__init__(case.name, case.sizes)
+        self.case = case = dataclasses.replace(case, inputs=dict(case.inputs))
+        self.params = {f"param {path}": param for path, param in case.layer.parameters().items()}
+        self.spaces = namespaces(case.layer)
+        self.cache = NudgedCache(case)
+        self.constants = {name: x for name, x in case.arrays().items() if x.dtype.kind != "f"}
+        self.tensors = {f"input {name}": x for name, x in case.float_inputs().items()}
+        self.tensors |= {name: param.value for name, param in self.params.items()}
+        self.forward({})
+        self.tensors |= {f"kept {path}": np.array(x) for path, x, _ in self.cache.walk() if x.dtype.kind == "f"}
+        self._look_for_plain_arrays()
 
     def forward(self, nudges: Nudges) -> Array:
         self.cache.nudges = {name[5:]: nudge for name, nudge in nudges.items() if name.startswith("kept ")}
-        return super().forward(nudges)
+        params = {name: (param, param.value) for name, param in self.params.items() if name in nudges}
+        inputs = {n: x + nudges[f"input {n}"] if f"input {n}" in nudges else x for n, x in self.case.inputs.items()}
+        y: Array = self._run(inputs, {name: (param, value + nudges[name]) for name, (param, value) in params.items()})
+        return y
+
+    def _run(self, inputs: dict[str, Any], params: dict[str, tuple[Any, Any]]) -> Any:
+        before = [(param, param.value) for param, _ in params.values()]
+        try:
+            for param, value in params.values():
+                param.value = value
+            return np.asanyarray(self.case.layer.forward(*inputs.values(), self.cache.reset()))
+        finally:
+            for param, value in before:
+                param.value = value
+
+    def taped(self, names: Iterable[str] | None = None) -> tuple[Any, dict[str, Taped]]:
+        """Return the output of a forward pass on the tape, and the taped tensors: all of them, or some."""
+        tape = Tape()
+        chosen = self.tensors if names is None else {name: self.tensors[name] for name in names}
+        leaves = {name: tape.leaf(x if name[:5] != "kept " else np.zeros(x.shape)) for name, x in chosen.items()}
+        self.cache.leaves = leaves
+        self.cache.nudges = {name[5:]: x for name, x in leaves.items() if name.startswith("kept ")}
+        inputs = {name: leaves.get(f"input {name}", x) for name, x in self.case.inputs.items()}
+        with taped_numbers(tape, self.spaces):
+            params = {name: (param, leaves[name]) for name, param in self.params.items() if name in leaves}
+            return self._run(inputs, params), leaves
 
     def gradients(self, dy: Array) -> dict[str, Array]:
         cache = self.case.cache(trace=True)
         self.case.layer.zero_grad()
         self.case.forward(cache)
         found = {f"input {name}": dx for name, dx in self.case.backward(dy, cache).items()}
-        found |= {f"param {path}": param.grad for path, param in self.case.layer.parameters().items()}
+        found |= {name: param.grad for name, param in self.params.items()}
         found |= {f"kept {path}": grad for path, _, grad in cache.walk() if grad is not None}
         return {name: np.array(found.get(name, np.full_like(x, np.nan))) for name, x in self.tensors.items()}
+
+    def habits(self, dy: Array) -> tuple[list[str], dict[str, Array]]:
+        cache, before = self.case.cache(), {name: x.copy() for name, x in self.tensors.items() if name[:5] != "kept "}
+        upstream, said = dy.copy(), []
+        for way in ("forward", "backward"):
+            self.case.forward(cache) if way == "forward" else self.case.backward(upstream, cache)
+            said += [
+                f"{way} writes into {name}" for name, x in before.items() if not np.array_equal(self.tensors[name], x)
+            ]
+            self.put(before)
+        return said + ["backward writes into dy"] * (not np.array_equal(upstream, dy)), {}
+
+    def redraw(self, rng: np.random.Generator, init: Any = None) -> None:
+        """Draw other weights, in place: spread around the present ones."""
+        for name, param in self.params.items():
+            param.value[...] = redrawn(param.value, rng, init, name[6:])
+
+    def put(self, values: Mapping[str, Array]) -> None:
+        for name, x in values.items():
+            if name in self.params:
+                self.params[name].value[...] = x
+            else:
+                self.case.inputs[name.removeprefix("input ")] = self.tensors[name] = x
+
+    def _look_for_plain_arrays(self) -> None:
+        """Find arrays of floats that are no Param: forward may depend on them, and nobody would train them."""
+        known = [x for param in self.params.values() for x in (param.value, param.grad)]
+        y = self.forward({})
+        for path, held in find(self.case.layer).items():
+            if not held.array.size or any(np.may_share_memory(held.array, x) for x in known):
+                continue
+            if not held.array.flags.writeable:
+                self.unused.append(path)
+                continue
+            before = held.array.copy()
+            held.array += 1e-3 * (np.abs(before).max() or 1.0) * np.random.default_rng(5).normal(size=before.shape)
+            same = np.array_equal(self.forward({}), y, equal_nan=True)
+            held.array[...] = before
+            if same:
+                self.unused.append(path)
+            else:
+                self.unchecked[f"array {path}"] = f"make {path} a Param, or name it in constants= if it is not trained"
+
+
+def redrawn(x: Array, rng: np.random.Generator, init: Any, path: str) -> Array:
+    """Return other numbers for a parameter: by ``init`` if it names it, else spread around the present ones."""
+    how = init
+    if isinstance(init, Mapping):
+        how = init.get(path, init.get(path.rpartition(".")[2]))
+    if how is None:
+        return np.asarray(x + (float(x.std()) or 0.5) * rng.normal(size=x.shape))
+    return np.asarray(how(rng, x.shape) if callable(how) else how, float)
 
 
 class NudgedCache(Cache):
@@ -128,12 +206,21 @@ class NudgedCache(Cache):
 
     Attributes
         nudges: path of a kept array -> the array added to it.
+        leaves: tensor -> its taped array, during a pass on the tape.
+        asked: not empty if forward asked for ``training``.
     """
 
     def __init__(self, case: Case) -> None:
         settings = case.cache()
         super().__init__(training=settings.training, seed=settings.seed, step=settings.step)
         self.nudges: Nudges = {}
+        self.leaves: dict[str, Taped] = {}
+        self.asked: list[bool] = []
+
+    @property
+    def training(self) -> bool:
+        self.asked.append(True)
+        return super().training
 
     def scope(self, name: str, role: str | None = None) -> "NudgedCache":
         child = super().scope(name, role)
@@ -143,68 +230,3 @@ class NudgedCache(Cache):
     def keep(self, name: str, array: Array) -> Array:
         path = self._full(name)
         return super().keep(name, array + self.nudges[path] if path in self.nudges else array)
-
-
-class FunctionSubject(Subject):
-    """A pair of functions: ``forward(*inputs)``, and ``backward(dy, *inputs)`` with one gradient per input."""
-
-    def __init__(self, forward: Callable[..., Array], backward: Callable[..., Any], inputs: Mapping[str, Any]) -> None:
-        inputs = {name: _floats(x) for name, x in inputs.items()}
-        super().__init__(getattr(forward, "__name__", "function"), forward, inputs)
-        self.run_back = backward
-
-    def gradients(self, dy: Array) -> dict[str, Array]:
-        return self._of_inputs(self.run_back(dy, *self.inputs.values()))
-
-
-class ObjectSubject(Subject):
-    """An object with its own state: ``forward(x)`` saves attributes that ``backward(dy)`` reads.
-
-    Parameters are float arrays among its attributes or in a dict ``params`` (or ``parameters``). After backward, the
-    gradient of a parameter W is in an attribute ``dW``, ``grad_W``, ``W_grad`` or ``d_W``, or under ``W`` or ``dW`` in
-    a dict ``grads`` (or ``gradients``). An array without a gradient of such a name is a constant.
-    """
-
-    def __init__(self, made: Any, inputs: Mapping[str, Any]) -> None:
-        self.made = made = copy.deepcopy(made)
-        places: dict[str, Place] = {}
-        for name, value in list(vars(made).items()):
-            items = value.items() if isinstance(value, dict) and name in ("params", "parameters") else [(name, value)]
-            for key, array in items:
-                if _is_float(array):
-                    holder = value if isinstance(value, dict) else vars(made)
-                    holder[key] = _floats(array)
-                    places[f"param {key}"] = holder, key
-        super().__init__(type(made).__name__, made.forward, {n: _floats(x) for n, x in inputs.items()}, places)
-        made.backward(np.zeros_like(self.forward({})))
-        for name in [name for name in places if self._gradient(name) is None]:
-            del places[name], self.tensors[name]
-
-    def gradients(self, dy: Array) -> dict[str, Array]:
-        self.forward({})
-        for name in self.places:
-            grad = self._gradient(name)
-            if isinstance(grad, np.ndarray):
-                grad[...] = 0  # some objects add to it, others replace it
-        found = self._of_inputs(self.made.backward(dy))
-        return found | {name: np.array(self._gradient(name), float) for name in self.places}
-
-    def _gradient(self, name: str) -> Any:
-        name, attributes = name.removeprefix("param "), vars(self.made)
-        for key in (f"d{name}", f"grad_{name}", f"{name}_grad", f"d_{name}"):
-            if key in attributes:
-                return attributes[key]
-        for grads in (attributes.get("grads"), attributes.get("gradients")):
-            if isinstance(grads, dict):
-                for key in (name, f"d{name}"):
-                    if key in grads:
-                        return grads[key]
-        return None
-
-
-def _is_float(x: Any) -> bool:
-    return isinstance(x, np.ndarray) and x.dtype.kind == "f"
-
-
-def _floats(x: Any) -> Any:
-    return x.astype(np.float64) if _is_float(x) else x

@@ -1,151 +1,340 @@
-"""A scalar reverse-mode tape: numbers that record the operations that made them.
+"""A reverse-mode tape: an array that records, for each of its cells, the operations that made it.
 
-NumPy computes with any Python object. So an array of ``Taped`` numbers runs through the unchanged forward pass of a
-layer, one operation on one cell at a time, and builds a graph. A walk back through the graph gives every gradient by
-the chain rule, exact up to rounding. Each slope belongs to one of the eleven operations below. The tape calls no
-layer's backward pass, so it is an independent check.
+A ``Taped`` array runs through the unchanged forward pass of a layer. Each of its cells has a value and a number. An
+operation gives its result new numbers, and writes edges (child, parent, slope) on the tape, one for each pair of a cell
+of the result and a cell that it was computed from. A walk back over the edges gives every gradient by the chain rule,
+exact up to rounding. The tape calls no backward pass of a layer, so it is an independent check.
 
-    y = f(a, b) with numbers a and b   ⇒   da += ∂f/∂a · dy,   db += ∂f/∂b · dy
+    y = f(a, b) with cells a and b   ⇒   da += ∂f/∂a · dy,   db += ∂f/∂b · dy
 
->>> x = taped(np.array([2.0, 3.0]))
+An operation that only moves cells (an index, a transposition, a concatenation) moves their numbers and writes no edge.
+``tape_ufuncs`` and ``tape_functions`` hold the operations.
+
+>>> import npgpt.study.check.tape_functions
+>>> tape = Tape()
+>>> x = tape.leaf(np.array([2.0, 3.0]))
 >>> y = np.exp(x[0]) * x[1]
->>> gradients(np.array(y), np.array(1.0), {"x": x})["x"].round(6)      # 3·e², e²
+>>> gradients(y, np.array(1.0), {"x": x})["x"].round(6)      # 3·e², e²
 array([22.167168,  7.389056])
 """
 
-import itertools
-import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 
 from npgpt.core import Array
 
-_numbers = itertools.count()
+CONSTANT = -1  # the number of a cell that depends on no leaf
 
 
-class Taped:
-    """A number, the numbers that it was computed from, and its slope in each of them.
+class TapeError(TypeError):
+    """The forward pass leaves the tape: it converts cells to plain numbers, or uses a function without a derivative."""
+
+
+class _Sealed:
+    """The one element of every array below ``Taped``. Code that bypasses the tape meets it, and fails."""
+
+    def _refuse(self, *_: Any) -> Any:
+        raise TapeError("a taped number was converted to a plain one")
+
+    __float__ = __int__ = __index__ = __complex__ = __bool__ = _refuse
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = __pow__ = _refuse
+    __lt__ = __le__ = __gt__ = __ge__ = __eq__ = __ne__ = __neg__ = __abs__ = _refuse
+    __hash__ = None
+
+
+_SEALED = np.empty(1, object)
+_SEALED[0] = _Sealed()
+_SEALED.flags.writeable = False
+
+
+class Tape:
+    """The edges of one forward pass.
 
     Attributes
-        value: a float.
-        parents: ((taped number, slope), ...).
-        number: a serial number; a later number has a larger one.
+        n: number of cells so far.
+        steps: (children, parents, slopes) of each operation, flat arrays; parents are older than children.
+        used: names of the NumPy functions that the pass called.
     """
 
-    __slots__ = ("number", "parents", "value")
+    def __init__(self) -> None:
+        self.n = 0
+        self.steps: list[tuple[Array, Array, Array]] = []
+        self.used: set[str] = set()
 
-    def __init__(self, value: float, *parents: tuple["Taped", float]) -> None:
-        self.value, self.parents, self.number = float(value), parents, next(_numbers)
+    def leaf(self, value: Array) -> "Taped":
+        """Return an array of new cells without parents."""
+        value = np.array(value, np.float64)
+        return Taped(self, value, self.numbers(value.shape))
 
-    def __add__(self, other: Any) -> "Taped":
-        if isinstance(other, Taped):
-            return Taped(self.value + other.value, (self, 1.0), (other, 1.0))
-        return Taped(self.value + float(other), (self, 1.0))
+    def constant(self, value: Any) -> "Taped":
+        """Return an array whose cells depend on no leaf. Cells that do can be assigned to it."""
+        value = np.array(value, np.float64)
+        return Taped(self, value, np.full(value.shape, CONSTANT))
 
-    def __sub__(self, other: Any) -> "Taped":
-        if isinstance(other, Taped):
-            return Taped(self.value - other.value, (self, 1.0), (other, -1.0))
-        return Taped(self.value - float(other), (self, 1.0))
+    def parents(self) -> "Parents":
+        """Return the edges by child."""
+        return Parents(self)
 
-    def __rsub__(self, other: Any) -> "Taped":
-        return Taped(float(other) - self.value, (self, -1.0))
+    def numbers(self, shape: tuple[int, ...]) -> Array:
+        size = int(np.prod(shape, dtype=int))
+        self.n += size
+        return np.arange(self.n - size, self.n).reshape(shape)
 
-    def __mul__(self, other: Any) -> "Taped":
-        if isinstance(other, Taped):
-            return Taped(self.value * other.value, (self, other.value), (other, self.value))
-        return Taped(self.value * float(other), (self, float(other)))
+    def operation(self, value: Any, *parents: tuple[Any, Any]) -> "Taped":
+        """Return the result of an operation on corresponding cells.
 
-    def __truediv__(self, other: Any) -> "Taped":
-        if isinstance(other, Taped):
-            quotient = self.value / other.value
-            return Taped(quotient, (self, 1 / other.value), (other, -quotient / other.value))
-        return Taped(self.value / float(other), (self, 1 / float(other)))
+        Args
+            value: its value.
+            parents: (operand, slope), each broadcast to the shape of the value; plain operands are ignored.
+        """
+        value = np.asarray(value, np.float64)
+        children = self.numbers(value.shape)
+        self.edges(children, *((x.ids, slope) for x, slope in parents if isinstance(x, Taped)))
+        return Taped(self, value, children)
 
-    def __rtruediv__(self, other: Any) -> "Taped":
-        quotient = float(other) / self.value
-        return Taped(quotient, (self, -quotient / self.value))
+    def edges(self, children: Array, *parents: tuple[Array, Any]) -> None:
+        """Write edges between corresponding cells. All three arrays are broadcast to one shape.
 
-    def __pow__(self, n: Any) -> "Taped":
-        return Taped(self.value**n, (self, n * self.value ** (n - 1)))
+        A child without any parent that depends on a leaf becomes a constant, in place.
+        """
+        alive = np.zeros(children.shape, bool)
+        for ids, slope in parents:
+            child, parent, slope = np.broadcast_arrays(children, ids, slope)
+            known = parent >= 0
+            if known.all():
+                alive[...] = True
+                self.steps.append((child.flatten(), parent.flatten(), slope.astype(float).ravel()))  # ids may change
+            else:
+                np.logical_or.at(alive, np.unravel_index(child[known] - children.min(), alive.shape), True)
+                self.steps.append((child[known], parent[known], slope[known].astype(float)))
+        children[~alive] = CONSTANT
 
-    def __neg__(self) -> "Taped":
-        return Taped(-self.value, (self, -1.0))
 
-    def __abs__(self) -> "Taped":
-        return Taped(abs(self.value), (self, math.copysign(1.0, self.value)))
+class Parents:
+    """The edges of a tape, sorted by child."""
 
-    def exp(self) -> "Taped":
-        value = math.exp(self.value)
-        return Taped(value, (self, value))
+    def __init__(self, tape: Tape) -> None:
+        columns = [np.concatenate(column) if column else np.zeros(0, int) for column in zip(*tape.steps, strict=True)]
+        child, parent, slope = columns or [np.zeros(0, int)] * 3
+        order = np.argsort(child, kind="stable")
+        self.start: list[int] = np.searchsorted(child[order], np.arange(tape.n + 1)).tolist()
+        self.parent, self.slope = parent[order].tolist(), slope[order].tolist()
 
-    def log(self) -> "Taped":
-        return Taped(math.log(self.value), (self, 1 / self.value))
+    def of(self, number: int) -> Iterator[tuple[int, float]]:
+        """Yield the number of each cell that a cell was computed from, and the slope."""
+        first, last = self.start[number], self.start[number + 1]
+        return zip(self.parent[first:last], self.slope[first:last], strict=True)
 
-    def sqrt(self) -> "Taped":
-        value = math.sqrt(self.value)
-        return Taped(value, (self, 0.5 / value))
 
-    def tanh(self) -> "Taped":
-        value = math.tanh(self.value)
-        return Taped(value, (self, 1 - value * value))
+class Taped(np.ndarray):
+    """An array on a tape. To other code it is an array of float64.
 
-    __radd__, __rmul__ = __add__, __mul__
+    Attributes
+        tape: where operations on it are written.
+        value: the numbers.
+        ids: the number of each cell, ``CONSTANT`` for one that depends on no leaf. A view has views of both.
+    """
 
-    # A comparison has no slope; ``x > 0`` and ``max`` use it to choose a number.
-    def __lt__(self, other: Any) -> bool:
-        return self.value < float(other)
+    tape: Tape
+    value: Array
+    ids: Array
+    __array_priority__ = 1e6
 
-    def __le__(self, other: Any) -> bool:
-        return self.value <= float(other)
+    def __new__(cls, tape: Tape, value: Array, ids: Array) -> "Taped":
+        made = super().__new__(cls, value.shape, object, _SEALED, 0, (0,) * value.ndim)
+        made.tape, made.value, made.ids = tape, value, ids
+        return made
 
-    def __gt__(self, other: Any) -> bool:
-        return self.value > float(other)
+    def __array_finalize__(self, _: Any) -> None:
+        """Views that NumPy makes by itself stay without numbers; to read one raises AttributeError."""
 
-    def __ge__(self, other: Any) -> bool:
-        return self.value >= float(other)
+    run_ufunc: ClassVar[Callable[..., Any]]  # ``tape_functions`` sets both
+    run_function: ClassVar[Callable[..., Any]]
 
-    def __float__(self) -> float:
-        return self.value
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
+        return self.run_ufunc(self.tape, ufunc, method, inputs, options)
+
+    def __array_function__(self, function: Any, types: Any, inputs: Any, options: Any) -> Any:
+        return self.run_function(self.tape, function, inputs, options)
+
+    # ---- Cells are moved: their numbers move with them.
+
+    def moved(self, move: Callable[[Array], Any]) -> Any:
+        """Return the result of a function that only moves cells."""
+        value, ids = move(self.value), move(self.ids)
+        if isinstance(value, list | tuple):
+            return [Taped(self.tape, v, i) for v, i in zip(value, ids, strict=True)]
+        return Taped(self.tape, np.asarray(value), np.asarray(ids))
+
+    def __getitem__(self, key: Any) -> "Taped":
+        key = plain_index(key)
+        value, ids = self.value[key], self.ids[key]
+        return Taped(self.tape, np.asarray(value), np.asarray(ids))
+
+    def __setitem__(self, key: Any, new: Any) -> None:
+        key = plain_index(key)
+        new = np.asanyarray(new) if not isinstance(new, list | tuple) else joined(self.tape, new)
+        self.value[key] = new.value if isinstance(new, Taped) else new
+        self.ids[key] = new.ids if isinstance(new, Taped) else CONSTANT
+
+    def __iter__(self) -> Any:
+        return (self[i] for i in range(len(self)))
+
+    def view(self, *kind: Any) -> Any:
+        return self.moved(lambda x: x.view())
+
+    def __copy__(self) -> Any:
+        return self.copy()
+
+    def __deepcopy__(self, _: Any) -> Any:
+        return self.copy()
+
+    @property
+    def T(self) -> Any:  # noqa: N802
+        return self.transpose()
+
+    @property
+    def mT(self) -> Any:  # noqa: N802
+        return self.swapaxes(-1, -2)
+
+    @property
+    def flat(self) -> Any:
+        return self.reshape(-1)
+
+    @property
+    def real(self) -> "Taped":
+        return self
+
+    @property
+    def imag(self) -> Array:
+        return np.zeros(self.shape)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.value.dtype
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        return self.value.strides
+
+    @property
+    def itemsize(self) -> int:
+        return 8
+
+    # ---- Cells are computed.
+
+    def astype(self, dtype: Any, *_: Any, **options: Any) -> Any:
+        dtype = np.dtype(dtype)
+        self.tape.used.add(f"astype {dtype}")
+        if dtype.kind in "biu":
+            return self.value.astype(dtype)
+        if dtype.kind not in "fO":
+            raise TapeError(f"taped numbers cannot be converted to {dtype}")
+        return self.copy()
+
+    def fill(self, new: Any) -> None:
+        self[...] = new
+
+    def item(self, *_: Any) -> Any:
+        return self._refuse()
+
+    def _refuse(self, *_: Any) -> Any:
+        raise TapeError("forward converts a taped number to a plain one, for example by float() or math.exp")
+
+    tolist = __float__ = __int__ = __index__ = __complex__ = __array__ = _refuse
+
+    def __bool__(self) -> bool:
+        return bool(self.value)
+
+    def __contains__(self, x: Any) -> bool:
+        return x in self.value
+
+    def __pow__(self, n: Any, *_: Any) -> Any:  # NumPy's own ``**`` turns some powers into other functions
+        return np.power(self, n)
+
+    def __ipow__(self, n: Any) -> Any:
+        return np.power(self, n, out=self)
+
+    def __round__(self, *_: Any) -> Any:
+        return np.rint(self)
 
     def __repr__(self) -> str:
-        return f"Taped({self.value:g})"
+        return f"Taped({self.value!r})"
+
+    __str__ = __repr__
+
+    def __format__(self, spec: str) -> str:
+        return format(self.value, spec)
+
+    def sort(self, axis: int = -1, **_: Any) -> None:
+        self[...] = np.sort(self, axis)
+
+    def conj(self, *_: Any) -> "Taped":
+        return self
+
+    conjugate = conj
 
 
-def taped(x: Array) -> Array:
-    """Return an array of the same shape, of new numbers without parents."""
-    cells: Array = np.empty(np.shape(x), object)
-    for cell, value in np.ndenumerate(x):
-        cells[cell] = Taped(value)
-    return cells
+def _by_function(name: str) -> Any:
+    return lambda self, *args, **options: getattr(np, name)(self, *args, **options)
 
 
-def gradients(y: Array, dy: Array, of: Mapping[str, Array]) -> dict[str, Array]:
+def _by_moving(name: str) -> Any:
+    return lambda self, *args, **options: self.moved(lambda x: getattr(x, name)(*args, **options))
+
+
+def _by_reading(name: str) -> Any:
+    return lambda self, *args, **options: getattr(self.value, name)(*args, **options)
+
+
+for _name in ("sum", "mean", "var", "std", "max", "min", "prod", "cumsum", "cumprod", "dot", "clip", "trace", "round"):
+    setattr(Taped, _name, _by_function(_name))
+for _name in ("reshape", "transpose", "swapaxes", "squeeze", "ravel", "flatten", "copy", "repeat", "take", "diagonal"):
+    setattr(Taped, _name, _by_moving(_name))
+for _name in ("argmax", "argmin", "argsort", "argpartition", "any", "all", "nonzero"):
+    setattr(Taped, _name, _by_reading(_name))
+
+
+def plain_index(key: Any) -> Any:
+    """Return an index without taped arrays: only their values are used."""
+    if isinstance(key, tuple):
+        return tuple(plain_index(part) for part in key)
+    return key.value if isinstance(key, Taped) else key
+
+
+def joined(tape: Tape, parts: Any) -> Any:
+    """Return nested lists that hold taped numbers as one taped array; other lists as a plain array."""
+    if isinstance(parts, Taped):
+        return parts
+    if not isinstance(parts, list | tuple) or not _holds_taped(parts):
+        return np.array(parts)
+    rows = [joined(tape, part) for part in parts]
+    value = np.stack([row.value if isinstance(row, Taped) else row for row in rows])
+    ids = np.stack([row.ids if isinstance(row, Taped) else np.full(row.shape, CONSTANT) for row in rows])
+    return Taped(tape, value.astype(np.float64), ids)
+
+
+def _holds_taped(parts: Any) -> bool:
+    return isinstance(parts, Taped) or (isinstance(parts, list | tuple) and any(map(_holds_taped, parts)))
+
+
+def gradients(y: Any, dy: Array, of: Mapping[str, Taped], bounds: bool = False) -> dict[str, Array]:
     """Return the gradient of Σ dy ⊙ y for each cell of the arrays in ``of``.
 
     Args
-        y: an array that may hold ``Taped`` numbers.
-        of: name -> array of ``Taped`` numbers; a number that y does not depend on has the gradient zero.
+        y: the output; a cell that it does not depend on has the gradient zero.
+        bounds: return Σ |slopes · dy| over all paths instead, which bounds the rounding errors of any such sum.
     """
-    grad: dict[int, float] = {}
-    nodes: dict[int, Taped] = {}
-    for node, upstream in zip(np.ravel(y), np.ravel(dy), strict=True):
-        if isinstance(node, Taped) and upstream:
-            grad[node.number] = grad.get(node.number, 0.0) + float(upstream)
-            nodes[node.number] = node
-    waiting = list(nodes.values())
-    while waiting:  # collect all numbers that y depends on
-        for parent, _ in waiting.pop().parents:
-            if parent.number not in nodes:
-                nodes[parent.number] = parent
-                waiting.append(parent)
-    for number in sorted(nodes, reverse=True):  # a number comes after all numbers computed from it
-        dnode = grad.get(number, 0.0)
-        for parent, slope in nodes[number].parents:
-            grad[parent.number] = grad.get(parent.number, 0.0) + slope * dnode
-    found = {}
-    for name, array in of.items():
-        flat = [grad.get(cell.number, 0.0) if isinstance(cell, Taped) else 0.0 for cell in array.ravel()]
-        found[name] = np.array(flat, float).reshape(array.shape)
-    return found
+    if not isinstance(y, Taped):
+        return {name: np.zeros(x.shape) for name, x in of.items()}
+    grad = np.zeros(y.tape.n + 1)  # the last cell takes what constants get
+    np.add.at(grad, y.ids, np.abs(dy) if bounds else dy)
+    with np.errstate(all="ignore"):
+        for child, parent, slope in reversed(y.tape.steps):
+            upstream = grad[child]
+            share = np.where(upstream == 0, 0, (np.abs(slope) if bounds else slope) * upstream)  # 0 · ∞ feeds nothing
+            np.add.at(grad, parent, share)
+    grad[CONSTANT] = 0
+    return {name: grad[x.ids] for name, x in of.items()}

@@ -8,8 +8,9 @@ import numpy as np
 from npgpt.core import Array
 from npgpt.errors import NpgptError
 from npgpt.study.check.cases import Case, compile_case, make_case
-from npgpt.study.check.checker import check_case, on_the_way_back, rise, upstream
+from npgpt.study.check.checker import check_case, on_the_way_back, upstream
 from npgpt.study.check.diagnosis import diagnose_all, is_explanation
+from npgpt.study.check.differences import rise
 from npgpt.study.check.evidence import Doctor
 from npgpt.study.check.laws import LAWS, LAWS_OF_COMPILED, equals_its_textbook_twin, laws_for
 from npgpt.study.check.subjects import LayerSubject

@@ -22,7 +22,7 @@ from npgpt.core import Array
 from npgpt.errors import ConfigError, did_you_mean
 from npgpt.study.check.cases import Case
 from npgpt.study.check.subjects import LayerSubject, NudgedCache
-from npgpt.study.check.tape import Taped, taped
+from npgpt.study.check.tape import CONSTANT, Parents, Tape, Taped, TapeError
 
 Cell = tuple[str, tuple[int, ...]]  # tensor, index
 LARGEST = 3_000_000  # taped numbers: about a gigabyte
@@ -40,7 +40,7 @@ class Term:
 
     @property
     def share(self) -> float:
-        return self.slope * self.grad
+        return self.slope * self.grad + 0.0  # 0 has no sign
 
 
 def label(tensor: str, cell: Sequence[int]) -> str:
@@ -131,17 +131,17 @@ class Ledger:
                 f"a ledger of this pass would hold about {n:,} numbers, more than {LARGEST:,}: take fewer tokens "
                 "or a smaller model"
             )
-        nudges = {name: taped(np.zeros(x.shape)) for name, x in subject.tensors.items() if not name.startswith("kept ")}
-        subject.cache = cache = _LedgerCache(case, {short(n): x for n, x in nudges.items() if n.startswith("input ")})
-        y = subject.forward(nudges)
+        subject.cache = cache = _LedgerCache(case)
+        y, leaves = taped_pass(subject, [name for name in subject.tensors if not name.startswith("kept ")])
         self.aliases = cache.aliases
         values = {short(name): x for name, x in subject.tensors.items()}
         self.values = {name: x for name, x in values.items() if self.aliases.get(name, name) == name}
-        cells = cache.cells
-        for name, nudge in nudges.items():
-            cells |= {node.number: (short(name), cell) for cell, node in np.ndenumerate(nudge)}
-        made = [*cache.made, *(((LOSS, cell), node) for cell, node in np.ndenumerate(y) if isinstance(node, Taped))]
-        self._up = {cell: contracted(node, cells) for cell, node in made}
+        tensors = [*((short(name), x.ids) for name, x in leaves.items()), *((name, ids) for name, ids, _ in cache.made)]
+        cells = {int(n): (name, cell) for name, ids in tensors for cell, n in np.ndenumerate(ids) if n != CONSTANT}
+        of_loss = [(LOSS, y.ids, y.ids)] if isinstance(y, Taped) else []
+        made = [((name, cell), int(n)) for name, _, ids in [*cache.made, *of_loss] for cell, n in np.ndenumerate(ids)]
+        parents = y.tape.parents() if isinstance(y, Taped) else Tape().parents()
+        self._up = {cell: contracted(n, cells, parents) for cell, n in made if n != CONSTANT}
         self._down: dict[Cell, list[tuple[Cell, float]]] = defaultdict(list)
         for fed, sources in self._up.items():
             for source, slope in sources:
@@ -201,27 +201,36 @@ class Ledger:
         return float(self.grads[cell[0]][cell[1]])
 
 
-def contracted(node: Taped, cells: Mapping[int, Cell]) -> list[tuple[Cell, float]]:
-    """Return ∂node/∂(named cell), along all paths without another named cell."""
-    slopes = {node.number: 1.0}
-    nodes = {node.number: node}
-    waiting = [node]
+def taped_pass(subject: LayerSubject, names: Sequence[str]) -> tuple[Any, dict[str, Taped]]:
+    """Run forward on the tape.
+
+    Raises
+        ConfigError if forward leaves the tape: the ledger would say that a cell feeds nothing.
+    """
+    try:
+        return subject.taped(names)
+    except TapeError as error:
+        raise ConfigError(f"{subject.name}: a ledger cannot follow this forward pass: {error}") from error
+
+
+def contracted(number: int, cells: Mapping[int, Cell], parents: Parents) -> list[tuple[Cell, float]]:
+    """Return ∂cell/∂(named cell), along all paths without another named cell. A slope of 0 is a term, too."""
+    slopes = {number: 1.0}
+    waiting, nodes = [number], {number}
     while waiting:
         current = waiting.pop()
-        if current.number not in cells:
-            for parent, _ in current.parents:
-                if parent.number not in nodes:
-                    nodes[parent.number] = parent
-                    waiting.append(parent)
+        if current not in cells:
+            new = {parent for parent, _ in parents.of(current)} - nodes
+            nodes |= new
+            waiting += new
     found: list[tuple[Cell, float]] = []
-    for number in sorted(nodes, reverse=True):
-        slope = slopes.get(number, 0.0)
-        if number in cells:
-            if slope:
-                found.append((cells[number], slope))
+    for current in sorted(nodes, reverse=True):  # a number comes after all numbers that it was computed from
+        slope = slopes.get(current, 0.0)
+        if current in cells:
+            found.append((cells[current], slope))
             continue
-        for parent, local in nodes[number].parents:
-            slopes[parent.number] = slopes.get(parent.number, 0.0) + local * slope
+        for parent, local in parents.of(current):
+            slopes[parent] = slopes.get(parent, 0.0) + local * slope
     return found
 
 
@@ -238,44 +247,28 @@ def operations(subject: LayerSubject) -> int:
 
 
 class _LedgerCache(NudgedCache):
-    """A cache that returns a new taped number for each kept cell, so that a term can end there.
+    """A cache that returns new taped cells for each kept array, so that a term can end there.
 
     Attributes
-        cells: ``number`` of a taped number -> its cell, for inputs and kept arrays.
-        made: (cell, the taped number from which it was made), for all kept cells.
+        made: (name, numbers of the new cells, numbers of the cells that they were made from) of each kept array.
         aliases: name -> first name of the same array.
     """
 
-    def __init__(self, case: Case, inputs: Mapping[str, Array]) -> None:
+    def __init__(self, case: Case) -> None:
         super().__init__(case)
-        self.cells: dict[int, Cell] = {}
-        self.made: list[tuple[Cell, Taped]] = []
+        self.made: list[tuple[str, Array, Array]] = []
         self.aliases: dict[str, str] = {}
-        self._shapes = {name: x.shape for name, x in inputs.items()}
-        for name, x in inputs.items():
-            self.cells |= {node.number: (name, cell) for cell, node in np.ndenumerate(x)}
+        self._root = self
 
     def keep(self, name: str, array: Array) -> Array:
-        path = self._full(name)
-        if array.dtype != object:
+        path, root = self._full(name), self._root
+        if not isinstance(array, Taped):
             return super().keep(name, array)
-        numbers = {self._number(node) for node in array.ravel() if isinstance(node, Taped)}
-        tensors = {self.cells[number][0] if number in self.cells else None for number in numbers}
-        first = tensors.pop() if len(tensors) == 1 else None
-        if first is not None and array.shape == self._shapes[first] and len(numbers) == array.size:
-            self.aliases[path] = first
-            return super().keep(name, array)
-        fresh: Any = array.copy()
-        for cell, node in np.ndenumerate(array):
-            if isinstance(node, Taped):  # a masked score is the float −∞
-                fresh[cell] = node + 0.0
-                self.cells[fresh[cell].number] = path, cell
-                self.made.append(((path, cell), node))
-        self._shapes[path] = array.shape
+        known = [*((short(n), x.ids) for n, x in root.leaves.items()), *((n, ids) for n, ids, _ in root.made)]
+        for first, ids in known:
+            if np.array_equal(array.ids, ids):
+                self.aliases[path] = first
+                return super().keep(name, array)
+        fresh: Any = array + 0.0  # a masked score stays the constant −∞
+        root.made.append((path, fresh.ids, array.ids.copy()))
         return super().keep(name, fresh)
-
-    def _number(self, node: Taped) -> int:
-        """Return the number of a cell; an input's array holds input + nudge, and the nudge is the cell."""
-        if node.number not in self.cells and len(node.parents) == 1 and node.parents[0][1] == 1.0:
-            return node.parents[0][0].number
-        return node.number

@@ -14,8 +14,8 @@ from npgpt.core import Array
 from npgpt.errors import ConfigError
 from npgpt.study.check.cases import Case
 from npgpt.study.check.subjects import LayerSubject, NudgedCache
-from npgpt.study.check.tape import Taped, taped
-from npgpt.study.trace.ledger import LOSS, Cell, Ledger, contracted, short
+from npgpt.study.check.tape import CONSTANT, Taped
+from npgpt.study.trace.ledger import LOSS, Cell, Ledger, contracted, short, taped_pass
 
 
 class LocalLedger(Ledger):
@@ -39,15 +39,14 @@ class LocalLedger(Ledger):
     def _look(self, tensor: str) -> dict[Cell, list[tuple[Cell, float]]]:
         full = next(name for name in self.subject.tensors if short(name) == tensor)
         self.subject.cache = cache = _LocalCache(self.case)
-        nudges = {full: taped(np.zeros(self.values[tensor].shape))}
-        y = self.subject.forward(nudges)
-        cells = {node.number: (tensor, cell) for cell, node in np.ndenumerate(nudges[full])}
+        y, leaves = taped_pass(self.subject, [full])
+        cells = {int(n): (tensor, cell) for cell, n in np.ndenumerate(leaves[full].ids)}
+        parents = leaves[full].tape.parents()
         feeds: dict[Cell, list[tuple[Cell, float]]] = defaultdict(list)
         for name, array in [*cache.met.items(), (LOSS, y)]:
-            for cell, node in np.ndenumerate(array):
-                if isinstance(node, Taped):
-                    for source, slope in contracted(node, cells):
-                        feeds[source].append(((name, cell), slope))
+            for cell, n in np.ndenumerate(array.ids) if isinstance(array, Taped) else ():
+                for source, slope in contracted(int(n), cells, parents) if n != CONSTANT else ():
+                    feeds[source].append(((name, cell), slope))
         return feeds
 
 
@@ -61,7 +60,8 @@ class _LocalCache(NudgedCache):
 
     def __init__(self, case: Case) -> None:
         super().__init__(case)
-        self.start, self.met = np.empty(0, object), dict[str, Array]()
+        self.start: Array = np.empty(0)
+        self.met: dict[str, Array] = {}
         self._root = self
 
     def keep(self, name: str, array: Array) -> Array:
@@ -69,9 +69,9 @@ class _LocalCache(NudgedCache):
         if path in self.nudges:
             root.start = super().keep(name, array)
             return root.start
-        if array.dtype != object:
+        if not isinstance(array, Taped):
             return super().keep(name, array)
-        if array.shape == root.start.shape and all(a is b for a, b in zip(array.flat, root.start.flat, strict=True)):
+        if isinstance(root.start, Taped) and np.array_equal(array.ids, root.start.ids):
             return super().keep(name, array)  # the same array under another name
         root.met[path] = array
-        return super().keep(name, array.astype(float))
+        return super().keep(name, array.value)

@@ -1,0 +1,354 @@
+"""What a stranger's layer is: how its backward is called, and which of its arrays are parameters with a gradient.
+
+Nothing is asked that can be seen. Backward is called in one way after another, until one works. An array of the object
+is a parameter if forward depends on it, and its gradient stands where people put it: under a name such as ``dW``, in
+a dict ``grads``, beside ``W.data`` in ``W.grad``, in what backward returns, in the step that backward takes. An array
+that forward depends on and whose gradient is not found stays unchecked, unless the user calls it a constant.
+"""
+
+import fnmatch
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from npgpt.core import Array
+from npgpt.errors import ConfigError, NpgptError, did_you_mean
+from npgpt.study.check.calling import choose_call, n_cached
+from npgpt.study.check.conventions import RATE
+from npgpt.study.check.parameters import by_methods, numbers_of, pair_up
+from npgpt.study.check.places import Held, find, look_up, memories, walk
+from npgpt.study.check.strangers import StrangerSubject
+from npgpt.study.check.trees import leaves
+
+
+class NotRepeatableError(NpgptError):
+    """Two forward passes over the same numbers differ."""
+
+
+def prepare(
+    subject: StrangerSubject, params: Any = None, grads: Mapping[str, Any] | None = None, constants: Sequence[Any] = ()
+) -> None:
+    """Find out how a subject's backward is called, and where its gradients are."""
+    _in_float64(subject)
+    subject.begin()
+    returned = _repeatable_pass(subject)
+    subject.n_cached, maybe = n_cached(subject, returned)
+    y = subject.output(returned).y
+    if not np.size(y):
+        raise ConfigError(f"{subject.name}: forward returned no floats; it returned {_shown(returned)}")
+    if not np.isfinite(np.asarray(y)).any():
+        raise ConfigError(f"{subject.name}: forward's output holds no finite number; give inputs of order one")
+    subject.state.restore()
+    _take_out_constants(subject, constants)
+    extra = _said_params(subject, params)
+    every = find(subject.root) | extra
+    subject.held = dict(every)
+    choose_call(subject, maybe)
+    y = subject.output(subject.run()).y
+    subject.state.restore()
+    subject.held = {}
+    _find_parameters(subject, every, y, dict(grads or {}), list(constants), set(extra))
+    subject.state.restore()
+    subject.begin()
+    _move_out_ungiven(subject, y)
+    subject.gradients(np.ones(np.shape(y)))
+    subject.settle()
+
+
+def _take_out_constants(subject: StrangerSubject, constants: Sequence[Any]) -> None:
+    """Let inputs be constants that the user calls so."""
+    for said in constants:
+        for path in list(subject.inputs):
+            if path == said or path.startswith(f"{said}.") or subject.inputs[path] is said:
+                subject.unused.append(path)
+                subject.constants[path] = subject.inputs.pop(path)
+
+
+def _move_out_ungiven(subject: StrangerSubject, y: Array) -> None:
+    """Sort out the inputs that backward returns no gradient of: nobody can check them."""
+    given = subject.assigned(_backward_once(subject, y))
+    subject.state.restore()
+    for path in list(subject.inputs):
+        if given.get(f"input {path}") is None:
+            subject.constants[path] = subject.inputs.pop(path)
+            subject.unchecked[f"input {path}"] = (
+                f"backward returns no gradient of it; if none is needed, constants=[{path!r}]"
+            )
+    subject.begin()
+
+
+def _in_float64(subject: StrangerSubject) -> None:
+    """Let arrays of other precisions be copies in float64; arrays that share memory share it again."""
+    others = [held for held in find(subject.root).values() if held.array.dtype != np.float64]
+    subject.single = bool(others)
+    for kind in {held.array.dtype for held in others}:
+        wide: dict[int, Array] = {}
+        for held in (h for h in others if h.array.dtype == kind):
+            base = held.array
+            while isinstance(base.base, np.ndarray) and base.base.dtype == kind:
+                base = base.base
+            whole = wide.setdefault(id(base), base.astype(np.float64, order="K"))
+            offset = (
+                (held.array.__array_interface__["data"][0] - base.__array_interface__["data"][0]) * 8 // kind.itemsize
+            )
+            strides = tuple(n * 8 // kind.itemsize for n in held.array.strides)
+            same_layout = whole.strides == tuple(n * 8 // kind.itemsize for n in base.strides)
+            try:
+                view = np.ndarray(held.array.shape, np.float64, whole, offset, strides) if same_layout else None
+                held.replace(held.array.astype(np.float64) if view is None else view)
+            except (TypeError, ValueError, AttributeError):
+                continue
+
+
+def _repeatable_pass(subject: StrangerSubject) -> Any:
+    """Return what forward returns, and see to it that every pass returns the same."""
+    for seeded in (False, True):
+        subject.seeded = seeded
+        first = leaves(subject.run())
+        again = subject.run()
+        if _equal(first, leaves(again)):
+            if seeded:
+                subject.remarks.append("forward draws random numbers; every pass draws the same ones")
+            return again
+    raise NotRepeatableError(
+        f"{subject.name}: forward gives other numbers each time, also from the same seeds; "
+        "pass the random generator, or the mask, as an argument"
+    )
+
+
+def _equal(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
+    def same(x: Any, y: Any) -> bool:
+        if isinstance(x, np.ndarray):
+            return x.shape == np.shape(y) and np.array_equal(x, y, equal_nan=x.dtype.kind in "fc")
+        return not isinstance(x, float) or x == y or x != x
+
+    return a.keys() == b.keys() and all(same(x, b[key]) for key, x in a.items())
+
+
+def _said_params(subject: StrangerSubject, params: Any) -> dict[str, Held]:
+    """Return arrays that the user names: name -> array, or arrays and names in a list."""
+    if params is None:
+        return {}
+    items = params.items() if isinstance(params, Mapping) else [(f"p{i}", x) for i, x in enumerate(params)]
+    every, found = find(subject.root), dict[str, Held]()
+    for name, x in items:
+        if isinstance(x, str):
+            if not any(_is_named(held, x) for held in every.values()) and not isinstance(
+                look_up(subject.root, x), float
+            ):
+                raise ConfigError(f"there is no array {x!r} in {subject.name}; {did_you_mean(x, every)}")
+            continue
+        if not isinstance(x, np.ndarray) or x.dtype.kind != "f":
+            raise ConfigError(f"params: {name} is {_shown(x)}; give an array of floats, or the path of one")
+        known = next((held for held in every.values() if held.array is x), None)
+        if known is not None:
+            known.paths.append(str(name))
+            found[known.path] = known
+        else:
+            held = Held(str(name), x, paths=[str(name)])
+            spaces = {id(space): space for f in (subject.call, subject.back) if (space := _globals(f)) is not None}
+            for space in spaces.values():
+                for key in [key for key, item in space.items() if item is x]:
+                    held.setters.append(functools.partial(space.__setitem__, key))
+            subject.original.arrays.append((x, x.copy()))
+            found[held.path] = held
+    return found
+
+
+def _globals(function: Any) -> dict[str, Any] | None:
+    return getattr(getattr(function, "__func__", function), "__globals__", None)
+
+
+def _find_parameters(
+    subject: StrangerSubject,
+    every: dict[str, Held],
+    y: Array,
+    grads: dict[str, Any],
+    constants: list[Any],
+    extra: set[str],
+) -> None:
+    """Sort the arrays of the object into those with a gradient, those without, and those that forward does not use."""
+    rng = np.random.default_rng(12)
+    floats = _numbers_after(subject, rng.normal(size=np.shape(y)))
+    other = _numbers_after(subject, rng.normal(size=np.shape(y)))
+    made_by_backward = [
+        path for path, x in floats.items() if not np.array_equal(x, other.get(path, np.nan), equal_nan=True)
+    ]
+    subject.state.restore()
+    _promote_numbers(subject, every, floats)
+    used = {path for path in every if _is_used(subject, every, path, set(made_by_backward), y)} | extra
+    given_constants = {path for path, held in every.items() if any(_is_named(held, name) for name in constants)}
+    _complain(subject, every, grads, constants)
+    possible = {path: held for path, held in every.items() if path not in given_constants}
+    named = pair_up(possible, {p: x for p, x in floats.items() if p not in used})
+    named = {p: g for p, g in named.items() if g not in named or p in used}
+    getters: dict[str, Callable[[], Any]] = {}
+    subject.held = possible
+    returned = subject.assigned(_backward_once(subject, y))
+    subject.held = {}
+    methods = by_methods(subject.root, possible)  # there may be no gradients before the first backward
+    subject.state.restore()
+    for path, held in possible.items():
+        said = next((how for key, how in grads.items() if _is_named(held, key)), None)
+        by_method = methods.get(path)
+        if said is not None:
+            getters[f"param {path}"] = _getter(subject, said)
+        elif f"param {path}" in returned:
+            subject.held[path] = held
+        elif by_method is not None:
+            getters[f"param {path}"] = by_method
+        elif path in named:
+            getters[f"param {path}"] = _getter(subject, named[path])
+            subject.gradient_paths.append(named[path])
+        elif RATE in subject.plan and path in used and path in _changed_by_backward(subject, possible, y):
+            subject.held[path] = held
+        elif path in used:
+            fits = [p for p in made_by_backward if np.shape(floats[p]) == held.array.shape and p not in named.values()]
+            fits = [p for p in fits if p not in every or p not in used]
+            if len(fits) == 1:
+                getters[f"param {path}"] = _getter(subject, fits[0])
+                subject.guessed.add(f"param {path}")
+    subject.held |= {name[6:]: possible[name[6:]] for name in getters}
+    subject.getters = getters
+    grads_of = {*named.values(), *made_by_backward}
+    backward_is_pure = isinstance(subject.root, dict) and not made_by_backward  # a pair of functions, without a store
+    covered = _covered(subject, every)
+    for path in every:
+        if path in subject.held or path in covered:
+            continue
+        if path in given_constants or path not in used:
+            if path not in grads_of:
+                subject.unused.append(path)
+        elif backward_is_pure:
+            subject.unused.append(path)
+            subject.remarks.append(
+                f"forward uses {path}; backward computes no gradient of it, so it counts as a constant"
+            )
+        else:
+            subject.unchecked[f"array {path}"] = (
+                f"no gradient of {path} was found: say where it is, grads={{{path!r}: ...}}, or constants=[{path!r}]"
+            )
+    subject.memories = memories([h for h in every.values() if h.array.size and h.array.dtype == np.float64])
+    wanted = set(subject.held)
+    subject.memories = [m for m in subject.memories if any(h.path in wanted for h in m.members)]
+
+
+def _numbers_after(subject: StrangerSubject, dy: Array) -> dict[str, Any]:
+    returned = subject.run()
+    with np.errstate(all="ignore"):
+        subject.call_back(returned, dy)
+    return {path: np.array(x) for path, x in numbers_of(subject.root).items()}
+
+
+def _backward_once(subject: StrangerSubject, y: Array) -> Any:
+    with np.errstate(all="ignore"):
+        return subject.call_back(subject.run(), np.ones(np.shape(y)))
+
+
+def _changed_by_backward(subject: StrangerSubject, possible: Mapping[str, Held], y: Array) -> set[str]:
+    before = {path: held.array.copy() for path, held in possible.items()}
+    _backward_once(subject, y)
+    changed = {p for p, old in before.items() if not np.array_equal(old, np.asarray(look_up(subject.root, p)))}
+    subject.state.restore()
+    return changed
+
+
+def _getter(subject: StrangerSubject, said: Any) -> Callable[[], Any]:
+    if isinstance(said, np.ndarray):
+        return lambda: said
+    if callable(said):
+        return lambda: said(subject.root)
+    return lambda: look_up(subject.root, said)
+
+
+def _promote_numbers(subject: StrangerSubject, every: dict[str, Held], after: Mapping[str, Any]) -> None:
+    """Let a plain number with a gradient, such as a slope of PReLU, be an array."""
+    for node in list(walk(subject.root)):
+        if type(node.value) is float and node.path in after:
+            held = Held(node.path, np.array(node.value), [node.put], [node.path])
+            if pair_up({node.path: held}, {p: x for p, x in after.items() if p != node.path and p not in every}):
+                try:
+                    node.put(held.array)
+                except (TypeError, AttributeError):
+                    continue
+                every[node.path] = held
+    subject.begin()
+
+
+def _is_used(subject: StrangerSubject, every: Mapping[str, Held], path: str, gradients: set[str], y: Array) -> bool:
+    """Return whether forward depends on an array, at its present numbers or at others of its neighbours."""
+    held = every[path]
+    if not held.array.size or not held.array.flags.writeable:
+        return False
+    rng = np.random.default_rng(13)
+
+    def moved(x: Array) -> Array:
+        return np.asarray((0.1 * np.abs(x).max() or 0.1) * rng.normal(size=x.shape))
+
+    for crowd in ([h for p, h in every.items() if p != path and p not in gradients and h.array.flags.writeable], []):
+        before = [(h.array, h.array.copy()) for h in [*crowd, held]]
+        try:
+            subject.state.restore()
+            for h in crowd:
+                h.array += moved(h.array)
+            base = {key: np.array(x) for key, x in subject.output(subject.run(again=True)).numbers.items()}
+            _restore_containers(subject)
+            held.array += moved(held.array)
+            changed = subject.output(subject.run(again=True)).numbers
+            if not _equal(base, {key: np.array(x) for key, x in changed.items()}):
+                return True
+        except Exception:
+            continue
+        finally:
+            for x, old in before:
+                x[...] = old
+    return False
+
+
+def _restore_containers(subject: StrangerSubject) -> None:
+    subject.state.restore(arrays=False)
+
+
+def _is_named(held: Held, said: Any) -> bool:
+    if isinstance(said, np.ndarray):
+        return held.array is said
+    return any(
+        fnmatch.fnmatchcase(path, pattern)
+        for path in held.paths
+        for pattern in (str(said), f"*.{said}", f"{said}.*", f"*.{said}.*")
+    )
+
+
+def _complain(
+    subject: StrangerSubject, every: Mapping[str, Held], grads: Mapping[str, Any], constants: Sequence[Any]
+) -> None:
+    known = {path for held in every.values() for path in held.paths}
+    for name in grads:
+        if not any(_is_named(held, name) for held in every.values()):
+            raise ConfigError(f"grads: there is no array {name!r} in {subject.name}; {did_you_mean(name, known)}")
+    arguments = {path for key, tree in subject.arguments.items() for path in (key, *leaves(tree, key))}
+    for said in constants:
+        if (
+            isinstance(said, str)
+            and said not in arguments
+            and not any(_is_named(held, said) for held in every.values())
+        ):
+            raise ConfigError(f"constants: there is no array {said!r} in {subject.name}; {did_you_mean(said, known)}")
+
+
+def _covered(subject: StrangerSubject, every: Mapping[str, Held]) -> set[str]:
+    """Return the arrays all of whose cells belong to arrays with a gradient: views, and vectors that hold them all."""
+    covered = set()
+    for memory in memories([h for h in every.values() if h.array.size and h.array.dtype == np.float64]):
+        seen = np.zeros(memory.size)
+        for held in memory.members:
+            if held.path in subject.held:
+                memory.view(seen, held)[...] = 1
+        covered |= {h.path for h in memory.members if h.path not in subject.held and memory.view(seen, h).all()}
+    return covered
+
+
+def _shown(x: Any) -> str:
+    return f"{type(x).__name__}{x.shape if isinstance(x, np.ndarray) else ''}"

@@ -1,0 +1,170 @@
+"""Which array of an object is the gradient of which: by name, by place, by method."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from npgpt.core import Array
+from npgpt.study.check.conventions import gradient_stems, stem
+from npgpt.study.check.places import Held, walk
+
+VALUES = {"data", "value", "val", "array", "tensor", "values", "w", "v", "param"}
+GRADIENTS = {"grad", "gradient", "g", "diff", "grads", "d", "gradients", "dvalue", "ddata", "delta"}
+HOLDERS = {"params", "parameters", "param", "p", "weights", "trainable", "vars", "variables", "theta"}
+GRADIENT_HOLDERS = {
+    "grads",
+    "gradients",
+    "grad",
+    "dparams",
+    "g",
+    "derivatives",
+    "param_grads",
+    "gradient",
+    "dweights",
+    "_grads",
+}
+LISTS = ("params", "parameters", "get_params", "get_parameters", "trainable_params", "weights", "trainable_parameters")
+GRADIENT_LISTS = ("grads", "gradients", "get_grads", "get_gradients", "param_grads", "gradient", "grad")
+
+
+def pair_up(params: Mapping[str, Held], after: Mapping[str, Any]) -> dict[str, str]:
+    """Return path of a parameter -> path of its gradient.
+
+    Args
+        params: arrays that forward reads.
+        after: path -> number or array, of all that the object holds after backward.
+    """
+    return {path: best for path, held in params.items() if (best := _best(held, params, after)) is not None}
+
+
+def _best(held: Held, params: Mapping[str, Held], after: Mapping[str, Any]) -> str | None:
+    ranked = []
+    for other, x in after.items():
+        if np.size(x) != held.array.size or other in held.paths:
+            continue
+        rank = max((_rank(path, other) for path in held.paths), default=0)
+        if rank:
+            ranked.append((rank, other))
+    if not ranked:
+        return None
+    ranked.sort(key=lambda pair: -pair[0])
+    return ranked[0][1]
+
+
+def _rank(param: str, grad: str) -> int:
+    """Return how well a path fits as that of a parameter's gradient; 0 if it does not."""
+    *home, name = param.split(".")
+    *grad_home, grad_name = grad.split(".")
+    if home == grad_home:
+        if grad_name.lower() in GRADIENTS and name.lower() in VALUES:
+            return 10
+        return _named(name, grad_name)
+    if len(home) == len(grad_home):
+        differ = [(a, b) for a, b in zip(home, grad_home, strict=True) if a != b]
+        if len(differ) == 1:
+            a, b = differ[0]
+            holder = _named(a, b) or (_holds_gradients(b) and (a.lower() in HOLDERS or not _holds_gradients(a)))
+            if holder:
+                return 9 if name == grad_name else _named(name, grad_name)
+    if grad_home[: len(home)] == home and len(grad_home) == len(home) + 1 and _holds_gradients(grad_home[-1]):
+        return 8 if name == grad_name else max(0, _named(name, grad_name) - 1)
+    if home[: len(grad_home)] == grad_home and len(home) == len(grad_home) + 1 and home[-1].lower() in HOLDERS:
+        return max(0, _named(name, grad_name) - 2)
+    if home[: len(grad_home)] == grad_home and len(home) == len(grad_home) + 1 and name.isdigit():
+        return 0
+    return 0
+
+
+def _holds_gradients(name: str) -> bool:
+    return name.strip("_").lower() in GRADIENT_HOLDERS or bool(gradient_stems(name) & HOLDERS)
+
+
+def _named(name: str, grad_name: str) -> int:
+    if not gradient_stems(grad_name):
+        return 0
+    plain = name.strip("_")
+    for cut in (grad_name.strip("_"),):
+        low = cut.lower().replace("_", "")
+        exact = plain.lower().replace("_", "")
+        if low in (
+            f"d{exact}",
+            f"grad{exact}",
+            f"{exact}grad",
+            f"gradient{exact}",
+            f"{exact}gradient",
+            f"dl{exact}",
+            f"dld{exact}",
+        ):
+            return 9
+    return 7 if stem(name) in gradient_stems(grad_name) else 0
+
+
+def by_methods(root: Any, params: Mapping[str, Held]) -> dict[str, Callable[[], Any]]:
+    """Return path of a parameter -> a function that returns its gradient, where an object has both methods."""
+    found: dict[str, Callable[[], Any]] = {}
+    get: Callable[[], Any] | None
+    for value in [node.value for node in walk(root) if not isinstance(node.value, type)]:
+        values = _listed(value, LISTS)
+        if values is None:
+            continue
+        grads = _listed(value, GRADIENT_LISTS)
+        for key, x in values.items():
+            if isinstance(x, tuple | list) and len(x) == 2 and all(isinstance(part, np.ndarray) for part in x):
+                held = _owner(x[0], params)
+                get = _getter(value, LISTS, key, 1)
+            else:
+                held = _owner(x, params)
+                get = _getter(value, GRADIENT_LISTS, key) if grads is not None and key in grads else None
+            if held is not None and get is not None:
+                found[held] = get
+    return found
+
+
+def _owner(x: Any, params: Mapping[str, Held]) -> str | None:
+    return next((path for path, held in params.items() if held.array is x), None)
+
+
+def _listed(value: Any, names: tuple[str, ...]) -> dict[Any, Any] | None:
+    for name in names:
+        item: Any = getattr(value, name, None) if not isinstance(value, np.ndarray | dict | list | tuple) else None
+        if callable(item):
+            try:
+                item = item()
+            except Exception:  # there may be no gradients yet
+                continue
+        if isinstance(item, dict):
+            return dict(item)
+        if isinstance(item, list | tuple) or (hasattr(item, "__next__")):
+            return dict(enumerate(item))
+    return None
+
+
+def _getter(value: Any, names: tuple[str, ...], key: Any, part: int | None = None) -> Callable[[], Any]:
+    def get() -> Any:
+        item = (_listed(value, names) or {}).get(key)
+        return item if part is None or item is None else item[part]
+
+    return get
+
+
+def numbers_of(root: Any) -> dict[str, Any]:
+    """Return path -> array or number, of all floats that an object holds."""
+    found: dict[str, Any] = {}
+    for node in walk(root):
+        x = node.value
+        if (isinstance(x, np.ndarray) and x.dtype.kind == "f") or isinstance(x, float | np.floating):
+            found.setdefault(node.path, x)
+    return found
+
+
+def as_array(x: Any, shape: tuple[int, ...]) -> Array:
+    """Return a gradient as an array; with axes of length 1 more or less, in the shape of its tensor."""
+    made = np.array(x, np.float64)
+    if made.shape != shape and made.size == int(np.prod(shape, dtype=int)):
+        try:  # ``b − db`` must not be larger than b, as it is for (3, 1) and (3,)
+            fits = np.prod(np.broadcast_shapes(made.shape, shape), dtype=int) == made.size
+        except ValueError:
+            return made
+        return made.reshape(shape) if fits else made
+    return made

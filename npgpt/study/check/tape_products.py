@@ -1,0 +1,114 @@
+"""Matrix products and Einstein sums on the tape: an edge from each cell of the result to both factors of each term."""
+
+import itertools
+from typing import Any
+
+import numpy as np
+
+from npgpt.core import Array
+from npgpt.study.check.tape import Tape, Taped, TapeError
+
+
+def product(tape: Tape, subscripts: str, a: Any, b: Any) -> Taped:
+    """Return an Einstein sum of two arrays. Each cell of one has the corresponding cell of the other as its slope."""
+    left, out = subscripts.split("->")
+    names = left.split(",")
+    letters = out + "".join(sorted(set(left) - set(out) - {","}))
+    value = np.einsum(subscripts, *(x.value if isinstance(x, Taped) else x for x in (a, b)))
+    sizes = {letter: n for x, own in zip((a, b), names, strict=True) for letter, n in zip(own, x.shape, strict=True)}
+    shape = [sizes[letter] for letter in letters]
+
+    def spread(cells: Array, own: str) -> Array:
+        for letter in set(own):  # a repeated letter is a diagonal
+            while own.count(letter) > 1:
+                i, j = own.index(letter), own.rindex(letter)
+                cells = np.moveaxis(np.diagonal(cells, axis1=i, axis2=j), -1, i)
+                own = own[:j] + own[j + 1 :]
+        order = sorted(range(len(own)), key=lambda i: letters.index(own[i]))
+        full = [sizes[letter] if letter in own else 1 for letter in letters]
+        return np.broadcast_to(cells.transpose(order).reshape(full), shape)
+
+    children = tape.numbers(value.shape)
+    va, vb = (x.value if isinstance(x, Taped) else np.asarray(x) for x in (a, b))
+    owns = names
+    parents = []
+    if isinstance(a, Taped):
+        parents.append((spread(a.ids, owns[0]), spread(vb, owns[1])))
+    if isinstance(b, Taped):
+        parents.append((spread(b.ids, owns[1]), spread(va, owns[0])))
+    tape.edges(children.reshape([*value.shape, *(1,) * (len(letters) - len(out))]), *parents)
+    made = children.reshape(value.shape)
+    return Taped(tape, np.asarray(value, np.float64), made)
+
+
+def einsum(tape: Tape, subscripts: Any, *operands: Any, **_: Any) -> Any:
+    if not isinstance(subscripts, str):
+        raise TapeError("the tape has np.einsum with a string of subscripts only")
+    subscripts, arrays = subscripts.replace(" ", ""), [np.asanyarray(x) for x in operands]
+    left, arrow, out = subscripts.partition("->")
+    names = left.split(",")
+    free = iter(sorted(set("ABCDEFGHIJKLMNOPQRSTUVWXYZ") - set(left)))
+    dots = [x.ndim - len(own.replace("...", "")) for x, own in zip(arrays, names, strict=True) if "..." in own]
+    extra = "".join(itertools.islice(free, max(dots, default=0)))[::-1]
+    names = [
+        own.replace("...", extra[len(extra) - (x.ndim - len(own.replace("...", ""))) :])
+        for x, own in zip(arrays, names, strict=True)
+    ]
+    if arrow:
+        out = out.replace("...", extra)
+    else:
+        once = [c for c in sorted(set("".join(names)) - set(extra)) if "".join(names).count(c) == 1]
+        out = extra + "".join(once)
+    if len(arrays) == 1:
+        return product(tape, f"{names[0]},->{out}", arrays[0], np.ones(()))
+    total, own = arrays[0], names[0]
+    for i, (x, name) in enumerate(zip(arrays[1:], names[1:], strict=True), 2):
+        later = set("".join(names[i:])) | set(out)
+        kept = out if i == len(arrays) else "".join(sorted((set(own) | set(name)) & later))
+        total, own = (
+            np.einsum(f"{own},{name}->{kept}", total, x)
+            if not _taped(total, x)
+            else product(tape, f"{own},{name}->{kept}", total, x),
+            kept,
+        )
+    return total
+
+
+def _taped(*xs: Any) -> bool:
+    return any(isinstance(x, Taped) for x in xs)
+
+
+def matmul(tape: Tape, a: Any, b: Any) -> Any:
+    a, b = np.asanyarray(a), np.asanyarray(b)
+    if a.ndim == 1 or b.ndim == 1:
+        row, column = a.ndim == 1, b.ndim == 1
+        made = matmul(tape, a[None] if row else a, b[:, None] if column else b)
+        made = made[..., 0] if column else made
+        return made[..., 0, :] if row and not column else made[..., 0] if row else made
+    lead = "CDEFGHIJ"[: max(a.ndim, b.ndim) - 2]
+    shape = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    if a.shape[-1] != b.shape[-2]:
+        raise ValueError(f"matmul: shapes {a.shape} and {b.shape} do not fit")
+    a, b = (np.broadcast_to(x, shape + x.shape[-2:]) if x.shape[:-2] != shape else x for x in (a, b))
+    return product(tape, f"{lead}ik,{lead}kj->{lead}ij", a, b)
+
+
+def dot(tape: Tape, a: Any, b: Any, **_: Any) -> Any:
+    a, b = np.asanyarray(a), np.asanyarray(b)
+    if not a.ndim or not b.ndim:
+        return a * b
+    return tensordot(tape, a, b, ((a.ndim - 1,), (max(0, b.ndim - 2),)))
+
+
+def tensordot(tape: Tape, a: Any, b: Any, axes: Any = 2) -> Any:
+    a, b = np.asanyarray(a), np.asanyarray(b)
+    if isinstance(axes, int):
+        axes = (range(a.ndim - axes, a.ndim), range(axes))
+    of_a, of_b = ([x] if isinstance(x, int) else list(x) for x in axes)
+    left = [chr(97 + i) for i in range(a.ndim)]
+    right = [chr(65 + i) for i in range(b.ndim)]
+    for i, j in zip(of_a, of_b, strict=True):
+        right[j] = left[i]
+    shared = {left[i] for i in of_a}
+    out = "".join(c for c in [*left, *right] if c not in shared)
+    return product(tape, f"{''.join(left)},{''.join(right)}->{out}", a, b)
