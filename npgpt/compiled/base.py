@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from npgpt.core import Array, Cache, Layer, Param
+from npgpt.core.layer import with_layers
 from npgpt.core.shapes import check_array
 from npgpt.errors import ShapeError
 from npgpt.kernels import elementwise
@@ -44,7 +45,9 @@ class CompiledLayer(Layer):
             if param.value.dtype != np.float32:
                 value = param.value.astype(np.float32)
                 param.move(value, np.zeros_like(value))
-        vars(self).update({name: child.recast(compiled_class) for name, child in self.children().items()})
+        vars(self).update(
+            {n: with_layers(x, lambda layer: layer.recast(compiled_class)) for n, x in vars(self).items()}
+        )
 
     @classmethod
     def textbook_class(cls) -> type[Layer]:

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from npgpt.core.cache import Cache
 from npgpt.core.param import Array, FlatParams, Param
+from npgpt.errors import ConfigError
 from npgpt.rng import make_key, normal
 
 
@@ -19,7 +20,7 @@ class Layer:
     returns the gradients of the float inputs: one array, a tuple if there are several, None if there are none.
     Neither method writes to its arguments.
 
-    Every attribute that is a Param, a layer or a list of layers is a part of the layer.
+    Every Param and every layer in an attribute is a part of the layer, also in lists, tuples and dicts at any depth.
 
     Attributes
         flat: the vector that holds this layer's parameters, once ``pack`` has been called.
@@ -34,26 +35,26 @@ class Layer:
 
     def children(self) -> dict[str, "Layer"]:
         """Return name -> sub-layer; the items of a list ``blocks`` are named ``blocks.0``, ``blocks.1``, ..."""
-        found: dict[str, Layer] = {}
-        for name, value in vars(self).items():
-            items = {f"{name}.{i}": item for i, item in enumerate(value)} if isinstance(value, list) else {name: value}
-            found |= {key: item for key, item in items.items() if isinstance(item, Layer)}
-        return found
+        return {name: part for name, part in _parts(vars(self)) if isinstance(part, Layer)}
 
-    def slots(self, prefix: str = "") -> Iterator[tuple[str, "Layer", str]]:
-        """Yield (path, layer, attribute) of each attribute that is a Param. A shared Param has several paths."""
-        for name, value in vars(self).items():
-            if isinstance(value, Param):
-                yield prefix + name, self, name
+    def slots(self, prefix: str = "") -> Iterator[tuple[str, "Layer", Param]]:
+        """Yield (path, layer, Param) of each Param, with the layer that holds it. A shared Param has several paths."""
+        for name, part in _parts(vars(self)):
+            if isinstance(part, Param):
+                yield prefix + name, self, part
         for name, child in self.children().items():
             yield from child.slots(f"{prefix}{name}.")
 
     def parameters(self) -> dict[str, Param]:
-        """Return path -> Param. A shared Param is listed once, under its first path."""
+        """Return path -> Param. A shared Param is listed once, under its first path.
+
+        Raises
+            ConfigError if an object that is no layer holds a Param or a layer: nobody would train it.
+        """
+        _refuse_hidden_parts(self)
         found: dict[str, Param] = {}
         seen: set[int] = set()
-        for path, owner, name in self.slots():
-            param = getattr(owner, name)
+        for path, _, param in self.slots():
             if id(param) not in seen:
                 seen.add(id(param))
                 found[path] = param
@@ -75,8 +76,7 @@ class Layer:
         """
         params: dict[int, Param] = {}
         by_hand: set[int] = set()  # Params whose gradients textbook layers add to
-        for _, layer, name in self.slots():
-            param = getattr(layer, name)
+        for _, layer, param in self.slots():
             params[id(param)] = param
             if cache is None or not layer.COMPILED:
                 by_hand.add(id(param))
@@ -136,14 +136,48 @@ class Layer:
             return made[id(self)]
         other = made[id(self)] = object.__new__(type(self))
         for name, value in vars(self).items():
-            if isinstance(value, Layer):
-                value = value._recast(choose, made)
-            elif isinstance(value, list):
-                value = [item._recast(choose, made) if isinstance(item, Layer) else item for item in value]
-            setattr(other, name, value)
+            setattr(other, name, with_layers(value, lambda layer: layer._recast(choose, made)))
         other.__class__ = choose(other)
         return other
 
     def __repr__(self) -> str:
         parts = [f"{name} {value.value.shape}" for name, value in vars(self).items() if isinstance(value, Param)]
         return f"{type(self).__name__}({', '.join(parts + list(self.children()))})"
+
+
+def _parts(value: Any, name: str = "") -> Iterator[tuple[str, Param | Layer]]:
+    """Yield (name, part) of the Params and layers in lists, tuples and dicts at any depth."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list | tuple) else ()
+    for key, item in items:
+        path = f"{name}.{key}" if name else str(key)
+        if isinstance(item, Param | Layer):
+            yield path, item
+        elif isinstance(item, list | tuple | dict):
+            yield from _parts(item, path)
+
+
+def with_layers(value: Any, change: Callable[[Layer], Any]) -> Any:
+    """Return a value in which other layers stand, also in lists, tuples and dicts at any depth."""
+    if isinstance(value, Layer):
+        return change(value)
+    if not any(isinstance(part, Layer) for _, part in _parts(value)):
+        return value
+    if isinstance(value, dict):
+        return {key: with_layers(item, change) for key, item in value.items()}
+    items = [with_layers(item, change) for item in value]
+    return items if isinstance(value, list) else value._make(items) if hasattr(value, "_make") else tuple(items)
+
+
+def _refuse_hidden_parts(layer: Layer) -> None:
+    for name, value in vars(layer).items():
+        if isinstance(value, set | frozenset):
+            held: dict[str, Any] = {str(i): item for i, item in enumerate(value)}
+        else:
+            held = {} if isinstance(value, Param | Layer | FlatParams | type) else getattr(value, "__dict__", {})
+        for path, _ in _parts(dict(held), name):
+            raise ConfigError(
+                f"{type(layer).__name__}: {path} is in a {type(value).__name__}, where it would not be trained; "
+                f"make {name} a Layer, a list or a dict"
+            )
+    for child in layer.children().values():
+        _refuse_hidden_parts(child)

@@ -1,17 +1,20 @@
 """Param, Cache and Layer: ownership, sharing, and errors."""
 
 import copy
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from npgpt import layers
+from npgpt import gradcheck, layers, twin
 from npgpt.config import GPTConfig
-from npgpt.core import Cache, FlatParams, Layer, Param
+from npgpt.core import Array, Cache, FlatParams, Layer, Param
 from npgpt.core.shapes import check_array, check_ids
-from npgpt.errors import ShapeError
+from npgpt.errors import ConfigError, ShapeError
+from npgpt.layers import Linear
 from npgpt.model import GPT
 
 TINY = GPTConfig(vocab_size=7, context_length=4, n_layer=2, n_head=2, n_embd=6)
@@ -245,3 +248,58 @@ def test_model_rejects_invalid_targets() -> None:
 def test_layer_without_parameters() -> None:
     assert layers.ReLU().parameters() == {}
     assert isinstance(layers.ReLU().astype(np.float32), Layer)
+
+
+# ---- Parts of a layer, wherever they stand.
+
+
+class Scattered(Layer):
+    """Params and layers in lists, tuples and dicts, and in lists of dicts."""
+
+    def __init__(self) -> None:
+        self.gains = [Param(np.full(3, 2.0)), Param(np.full(3, 3.0))]
+        self.pair = (Param(np.full(3, 0.5)), 7)
+        self.heads = {"q": Linear(3, 3), "deep": [{"v": Linear(3, 3)}]}
+        self.sizes = [3, 3]
+
+    def forward(self, x: Array, cache: Cache) -> Array:
+        y = cache.keep("x", x) * self.gains[0].value * self.gains[1].value * self.pair[0].value
+        y = cache.keep("y", y)
+        return self.heads["q"].forward(y, cache.scope("q")) + self.heads["deep"][0]["v"].forward(y, cache.scope("v"))
+
+    def backward(self, dz: Array, cache: Cache) -> Array:
+        dy = self.heads["q"].backward(dz, cache.scope("q")) + self.heads["deep"][0]["v"].backward(dz, cache.scope("v"))
+        cache.note("y", dy)
+        gains = [*self.gains, self.pair[0]]
+        for i, gain in enumerate(gains):
+            others = np.prod([other.value for j, other in enumerate(gains) if j != i], axis=0)
+            gain.grad += (dy * cache["x"] * others).sum((0, 1))
+        return cache.note("x", dy * np.prod([gain.value for gain in gains], axis=0))
+
+
+def test_parts_in_lists_tuples_and_dicts_are_found_trained_copied_and_recast() -> None:
+    layer = Scattered()
+    paths = ["gains.0", "gains.1", "pair.0", "heads.q.weight", "heads.q.bias"]
+    paths += ["heads.deep.0.v.weight", "heads.deep.0.v.bias"]
+    assert sorted(layer.parameters()) == sorted(paths)
+    assert len(layer.pack(np.float64).values) == 3 * 3 + 2 * 12
+    report = gradcheck(layer, np.random.default_rng(0).normal(size=(2, 4, 3)))
+    assert report.passed and {f"param {path}" for path in paths} <= report.verdicts.keys(), f"\n{report}"
+    compiled = twin(layer.astype(np.float32), "compiled")
+    assert type(compiled.heads["deep"][0]["v"]).COMPILED and compiled.sizes == [3, 3]
+    assert compiled.parameters().keys() == layer.parameters().keys()
+    copied = copy.deepcopy(layer)
+    assert copied.gains[0] is not layer.gains[0] and copied.parameters().keys() == layer.parameters().keys()
+
+
+class Holder:
+    def __init__(self, param: Param) -> None:
+        self.inner = [param]
+
+
+@pytest.mark.parametrize(("make", "name"), [(Holder, "helper.inner.0"), (lambda param: {param}, "helper.0")])
+def test_a_param_where_nobody_would_train_it_is_refused_by_name(make: Callable[[Param], Any], name: str) -> None:
+    layer = Linear(2, 2)
+    layer.helper = make(Param(np.ones(2)))  # type: ignore[attr-defined]
+    with pytest.raises(ConfigError, match=name):
+        layer.parameters()

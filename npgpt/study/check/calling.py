@@ -7,7 +7,7 @@ import numpy as np
 
 from npgpt.core import Array
 from npgpt.errors import ConfigError, NpgptError
-from npgpt.study.check.conventions import CACHES, RATE, RATES, gradient_stems, plans, required, returned_names
+from npgpt.study.check.conventions import CACHES, DY, RATE, RATES, gradient_stems, plans, required, returned_names
 from npgpt.study.check.differences import rise
 from npgpt.study.check.strangers import StrangerSubject
 from npgpt.study.check.trees import Output, leaves
@@ -52,7 +52,7 @@ def choose_call(subject: StrangerSubject, maybe_cached: int) -> None:
         y = subject.output(subject.run()).y
         if not plan and np.size(y) != 1:
             continue
-        dy = np.random.default_rng(11).normal(size=np.shape(y))
+        dy = np.random.default_rng(11).normal(size=np.shape(y)) if DY in plan else np.ones(np.shape(y))
         optional_rate = next((n for n in optional if n.lower() in RATES), "")
         subject.rate_name = optional_rate if RATE in plan and len(plan) > len(needed) else ""
         try:
@@ -80,8 +80,13 @@ def choose_call(subject: StrangerSubject, maybe_cached: int) -> None:
 def _gap(subject: StrangerSubject, dy: Array) -> float:
     """Return how far the gradients of the inputs are from a difference, roughly, at numbers beside the given ones."""
     rng = np.random.default_rng(14)
-    base = {path: x + 0.1 * _size(x) * rng.normal(size=x.shape) for path, x in subject.inputs.items()}
-    v = {path: _size(x) * rng.normal(size=x.shape) for path, x in subject.inputs.items()}
+    with np.errstate(all="ignore"):
+        given = subject.assigned(subject.call_back(subject.run(), dy))
+    inputs = {path: x for path, x in subject.inputs.items() if given.get(f"input {path}") is not None}
+    if subject.inputs and not inputs:
+        return 1.5
+    base = {path: x + 0.1 * _size(x) * rng.normal(size=x.shape) for path, x in inputs.items()}
+    v = {path: _size(x) * rng.normal(size=x.shape) for path, x in inputs.items()}
 
     def at(t: float) -> Any:
         return subject.run(lambda path, x: base[path] + t * v[path] if path in base else x)
@@ -90,10 +95,10 @@ def _gap(subject: StrangerSubject, dy: Array) -> float:
         found = subject.assigned(subject.call_back(at(0), dy))
         ours = 0.0
         for path, direction in v.items():
-            x = found.get(f"input {path}")
-            if x is not None and np.size(x) != direction.size:
+            x = found[f"input {path}"]
+            if np.size(x) != direction.size:
                 return 2.0
-            ours += 0.0 if x is None else float((np.reshape(np.asarray(x, float), direction.shape) * direction).sum())
+            ours += float((np.reshape(np.asarray(x, float), direction.shape) * direction).sum())
         above, below = (np.asarray(subject.output(at(t)).y, float) for t in (1e-5, -1e-5))
         theirs = float((dy * rise(above, below)).sum()) / 2e-5
     gap = abs(ours - theirs) / (abs(ours) + abs(theirs) or 1.0)

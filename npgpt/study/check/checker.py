@@ -19,6 +19,7 @@ from npgpt.errors import ConfigError, NpgptError, did_you_mean
 from npgpt.study.check.cases import Case, make_case
 from npgpt.study.check.conventions import required
 from npgpt.study.check.discovery import prepare
+from npgpt.study.check.first_passes import failed
 from npgpt.study.check.judge import check, on_the_way_back, upstream
 from npgpt.study.check.report import METHODS, Report
 from npgpt.study.check.strangers import StrangerSubject
@@ -70,6 +71,13 @@ def gradcheck(
         ConfigError if the layer cannot be run as it was given.
     """
     _refuse(layer, inputs, backward)
+    methods = (methods,) if isinstance(methods, str) else methods
+    if not methods:
+        raise ConfigError(f"methods is empty; known: {', '.join(METHODS)}")
+    if init is not None and not callable(init) and not isinstance(init, Mapping):
+        raise ConfigError(
+            f"init is {_shown(init)}; give a function of (rng, shape), or a dict of path -> array or function"
+        )
     if isinstance(layer, Layer) or (backward is None and _has_cache(layer)):
         if params or grads or keywords:
             raise ConfigError("params, grads and keyword arguments are for other people's layers, not for npgpt's")
@@ -126,11 +134,16 @@ class _Rounds:
                 break
             try:
                 later = self.judged(on, None if rng is None else np.random.default_rng(rng), brief, seed)
-            except (ArithmeticError, ValueError, TypeError, IndexError, np.linalg.LinAlgError, NpgptError) as error:
-                if rng is not None:
-                    report.remarks.append(f"{label} forward fails ({error}); the given weights alone were judged")
-                    continue
+            except ConfigError:
                 raise
+            except Exception as error:
+                if rng is None:
+                    raise
+                why = f": {error}" if str(error) else ""
+                report.remarks.append(
+                    f"{label} forward fails ({type(error).__name__}{why}); the given weights alone were judged"
+                )
+                continue
             if later is not None:
                 report.add_round(label, later, decides=label == IN_TRAINING or self.drawn_by_user)
         return report
@@ -143,6 +156,16 @@ class _Rounds:
         if subject is None:
             return None
         report = check(subject, methods, seed)
+        others = {
+            n: get for n, get in getattr(subject, "alternatives", {}).items() if report.verdicts[n].state != RIGHT
+        }
+        if others:
+            before, subject.getters = subject.getters, subject.getters | others
+            again = check(subject, methods, seed)
+            if not any(again.verdicts[name].state == WRONG for name in others):
+                report = again
+            else:
+                subject.getters = before
         for name in getattr(subject, "guessed", ()):
             if report.verdicts[name].state != RIGHT:
                 report.drop(name, f"no gradient of {name[6:]} was found")
@@ -165,7 +188,13 @@ class _LayerRounds(_Rounds):
             named = {f"x{i}": x for i, x in enumerate(self.inputs)}
         mode = bool(training or self.training)
         case = Case(type(self.layer).__name__, self.layer, named, training=mode).astype(np.float64)
-        subject = LayerSubject(case)
+        try:
+            subject = LayerSubject(case)
+            subject.gradients(upstream(subject.forward({})))
+        except NpgptError:
+            raise
+        except Exception as error:
+            raise failed("forward or backward", case.name, named, error) from error
         self.asks_for_training |= bool(subject.cache.asked)
         for said in self.constants:
             if f"array {said}" not in subject.unchecked and said not in subject.unused:
@@ -177,6 +206,7 @@ class _LayerRounds(_Rounds):
         if rng is not None:
             if not subject.params:
                 return None
+            _refuse_unknown(self.init, [name[6:] for name in subject.params])
             subject.redraw(rng, self.init)
             _assert_finite(subject)
         return subject
@@ -212,6 +242,7 @@ class _StrangerRounds(_Rounds):
             return subject
         if not weights:
             return None
+        _refuse_unknown(self.init, list(weights))
         if not self.is_factory or all(
             np.array_equal(x, self.first_weights.get(path, np.nan)) for path, x in weights.items()
         ):
@@ -288,6 +319,9 @@ def _refuse(layer: Any, inputs: Sequence[Any], backward: Any) -> None:
         raise ConfigError(f"{_shown(layer)} has no method forward")
     if backward is not None and not callable(backward):
         raise ConfigError(f"backward is {_shown(backward)}; give a function")
+    for i, given in enumerate(inputs):
+        if isinstance(given, list) and any(isinstance(x, float) for x in leaves(given).values()):
+            raise ConfigError(f"input {i} is a list of numbers; give np.array(...)")
     for path, x in leaves(list(inputs)).items():
         if not isinstance(x, np.ndarray):
             continue
@@ -300,6 +334,12 @@ def _refuse(layer: Any, inputs: Sequence[Any], backward: Any) -> None:
             raise ConfigError(f"{where} is empty, with the shape {x.shape}; give at least one example")
         if x.dtype == object:
             raise ConfigError(f"{where} is an array of Python objects; give an array of floats")
+
+
+def _refuse_unknown(init: Any, paths: Sequence[str]) -> None:
+    for name in init if isinstance(init, Mapping) else ():
+        if name not in paths and not any(path.rpartition(".")[2] == name for path in paths):
+            raise ConfigError(f"init: there is no parameter {name!r}; {did_you_mean(name, paths)}")
 
 
 def _has_cache(layer: Any) -> bool:

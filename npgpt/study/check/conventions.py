@@ -184,8 +184,10 @@ def sorted_out(
     if not isinstance(given, tuple | list):
         if len(floats) == 1:
             return _of_tree(given, floats[0], arguments[floats[0]])
-        if not floats and len(params) == 1:
-            return {f"param {next(iter(params))}": given}
+        if not floats:  # of an input of integers, or of the one parameter
+            taken = {np.shape(x) for x in arguments.values()}
+            only = [path for path, x in params.items() if np.shape(x) == np.shape(given) and np.shape(x) not in taken]
+            return {f"param {only[0]}": given} if len(params) == len(only) == 1 else {}
         return _in_order([given], _fitting([given], floats, arguments), arguments) if floats else None
     is_tree = len(floats) == 1 and isinstance(arguments[floats[0]], list | tuple | Mapping) and len(given) != 1
     if is_tree and (found := _of_tree(given, floats[0], arguments[floats[0]])) is not None:
@@ -195,6 +197,13 @@ def sorted_out(
     if len(given) == len(arguments):
         pairs = [(item, key) for item, key in zip(given, arguments, strict=True) if key in floats]
         return _in_order([item for item, _ in pairs], floats, arguments)
+    if len(given) == len(floats) + 1 and isinstance(given[-1], list | tuple | Mapping):
+        own, first = given[-1], _in_order(given[: len(floats)], floats, arguments)
+        if isinstance(own, Mapping):
+            return None if first is None else {**_by_key(own, {}, [], params), **first}
+        fits = [np.shape(x) for x in own] == [np.shape(x) for x in params.values()]
+        if first is not None and (fits or not own):
+            return first | {f"param {key}": x for key, x in zip(params, own, strict=False)}
     if len(names) == len(given) and all(names):
         found = _by_key(dict(zip(names, given, strict=True)), arguments, floats, params)
         if len(found) >= len(floats):

@@ -15,6 +15,7 @@ from npgpt.core import Array
 STEPS = (1e-4, 1e-3, 1e-5, 1e-2, 1e-6, 1e-1, 1e-7, 1e-8)  # relative to the size of the tensor; in the order of use
 GOOD = 3e-9  # an estimate this small, relative to the slope, needs no other step
 ROUNDING = 2.0**-52
+LOW_PRECISION = 1e-3  # that of float16
 Forward = Callable[[float], Array]  # t -> y(x + t·v)
 
 
@@ -45,16 +46,20 @@ def slope(forward: Forward, dy: Array, noise: float, good: float = GOOD) -> Slop
         noise: rounding error of Σ dy ⊙ y.
         good: largest relative error with which no other step is tried.
     """
-    best = Slope(0.0, np.inf, 0.0)
+    best, far = Slope(0.0, np.inf, 0.0), None
     for h in STEPS:
         wide = rise(forward(h), forward(-h)) / (2 * h)
         narrow = rise(forward(h / 2), forward(-h / 2)) / h
         of_wide, of_narrow, rounding = float((dy * wide).sum()), float((dy * narrow).sum()), 2 * noise / h
         value = (4 * of_narrow - of_wide) / 3
         found = Slope(value, abs(value - of_narrow) + rounding, float(np.abs(dy * narrow).sum()))
+        if not found.size:
+            far = bool(rise(forward(0.1), forward(-0.1)).any()) if far is None else far
+            if far:
+                continue  # the step is lost in the rounding of a forward pass in low precision
         if found.error < best.error:
             best = found
-        if best.error <= good * best.size or (h == STEPS[0] and best.error <= 2 * rounding):
+        if best.error <= good * best.size or (h == STEPS[0] and best.size <= 4 * rounding):
             break
     return best
 
@@ -77,5 +82,7 @@ def noise_of(forward: Forward, y: Array, step: float = 1e-6) -> float:
     finite = np.isfinite(fourth) & np.isfinite(y)
     if not finite.any():
         return ROUNDING
+    if not any(rise(x, y).any() for x in (a, b, c, d)) and rise(forward(1e-2), y).any():
+        return LOW_PRECISION  # steps this small are lost in rounding
     size, found = np.sqrt((y[finite] ** 2).mean()), np.sqrt((fourth[finite] ** 2).mean() / 70)
     return max(float(found / size) if size else 0.0, ROUNDING)

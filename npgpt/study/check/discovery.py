@@ -14,43 +14,51 @@ from typing import Any
 import numpy as np
 
 from npgpt.core import Array
-from npgpt.errors import ConfigError, NpgptError, did_you_mean
+from npgpt.errors import ConfigError, did_you_mean
 from npgpt.study.check.calling import choose_call, n_cached
-from npgpt.study.check.conventions import RATE
-from npgpt.study.check.parameters import by_methods, numbers_of, pair_up
-from npgpt.study.check.places import Held, find, look_up, memories, walk
+from npgpt.study.check.conventions import DY, RATE
+from npgpt.study.check.first_passes import equal_leaves, in_float64, lasting_arrays, repeatable_pass, shown, warm_up
+from npgpt.study.check.parameters import all_of_tied, by_methods, numbers_of, pair_up
+from npgpt.study.check.places import Held, find, look_up, memories, odd_arrays, walk
 from npgpt.study.check.strangers import StrangerSubject
 from npgpt.study.check.trees import leaves
-
-
-class NotRepeatableError(NpgptError):
-    """Two forward passes over the same numbers differ."""
 
 
 def prepare(
     subject: StrangerSubject, params: Any = None, grads: Mapping[str, Any] | None = None, constants: Sequence[Any] = ()
 ) -> None:
     """Find out how a subject's backward is called, and where its gradients are."""
-    _in_float64(subject)
+    in_float64(subject)
     subject.begin()
-    returned = _repeatable_pass(subject)
+    warm_up(subject)
+    returned = repeatable_pass(subject)
     subject.n_cached, maybe = n_cached(subject, returned)
     y = subject.output(returned).y
     if not np.size(y):
-        raise ConfigError(f"{subject.name}: forward returned no floats; it returned {_shown(returned)}")
+        raise ConfigError(f"{subject.name}: forward returned no floats; it returned {shown(returned)}")
     if not np.isfinite(np.asarray(y)).any():
         raise ConfigError(f"{subject.name}: forward's output holds no finite number; give inputs of order one")
     subject.state.restore()
     _take_out_constants(subject, constants)
     extra = _said_params(subject, params)
-    every = find(subject.root) | extra
+    every, replaced = lasting_arrays(subject)
+    every |= extra
+    _refuse_unknown_names(subject, [*every.values(), *replaced], dict(grads or {}), constants)
     subject.held = dict(every)
     choose_call(subject, maybe)
+    if DY not in subject.plan:
+        subject.is_end = True
+        subject.remarks.append(
+            "backward takes no upstream gradient, or ignores it: it is judged as the end, where dy is 1"
+        )
     y = subject.output(subject.run()).y
     subject.state.restore()
     subject.held = {}
     _find_parameters(subject, every, y, dict(grads or {}), list(constants), set(extra))
     subject.state.restore()
+    for path, x in odd_arrays(subject.root).items():
+        if not any(fnmatch.fnmatchcase(path, str(said)) for said in constants):
+            subject.unchecked[f"array {path}"] = f"it is of type {x.dtype}; hold floats in arrays of floats"
     subject.begin()
     _move_out_ungiven(subject, y)
     subject.gradients(np.ones(np.shape(y)))
@@ -68,7 +76,13 @@ def _take_out_constants(subject: StrangerSubject, constants: Sequence[Any]) -> N
 
 def _move_out_ungiven(subject: StrangerSubject, y: Array) -> None:
     """Sort out the inputs that backward returns no gradient of: nobody can check them."""
-    given = subject.assigned(_backward_once(subject, y))
+    returned = _backward_once(subject, y)
+    for path, x in subject.constants.items():
+        if isinstance(returned, np.ndarray) and returned.dtype.kind == "f" and np.shape(x) == returned.shape:
+            subject.remarks.append(
+                f"{path} holds {x.dtype} and gets no gradient; .astype(float) would make it an input"
+            )
+    given = subject.assigned(returned)
     subject.state.restore()
     for path in list(subject.inputs):
         if given.get(f"input {path}") is None:
@@ -77,54 +91,6 @@ def _move_out_ungiven(subject: StrangerSubject, y: Array) -> None:
                 f"backward returns no gradient of it; if none is needed, constants=[{path!r}]"
             )
     subject.begin()
-
-
-def _in_float64(subject: StrangerSubject) -> None:
-    """Let arrays of other precisions be copies in float64; arrays that share memory share it again."""
-    others = [held for held in find(subject.root).values() if held.array.dtype != np.float64]
-    subject.single = bool(others)
-    for kind in {held.array.dtype for held in others}:
-        wide: dict[int, Array] = {}
-        for held in (h for h in others if h.array.dtype == kind):
-            base = held.array
-            while isinstance(base.base, np.ndarray) and base.base.dtype == kind:
-                base = base.base
-            whole = wide.setdefault(id(base), base.astype(np.float64, order="K"))
-            offset = (
-                (held.array.__array_interface__["data"][0] - base.__array_interface__["data"][0]) * 8 // kind.itemsize
-            )
-            strides = tuple(n * 8 // kind.itemsize for n in held.array.strides)
-            same_layout = whole.strides == tuple(n * 8 // kind.itemsize for n in base.strides)
-            try:
-                view = np.ndarray(held.array.shape, np.float64, whole, offset, strides) if same_layout else None
-                held.replace(held.array.astype(np.float64) if view is None else view)
-            except (TypeError, ValueError, AttributeError):
-                continue
-
-
-def _repeatable_pass(subject: StrangerSubject) -> Any:
-    """Return what forward returns, and see to it that every pass returns the same."""
-    for seeded in (False, True):
-        subject.seeded = seeded
-        first = leaves(subject.run())
-        again = subject.run()
-        if _equal(first, leaves(again)):
-            if seeded:
-                subject.remarks.append("forward draws random numbers; every pass draws the same ones")
-            return again
-    raise NotRepeatableError(
-        f"{subject.name}: forward gives other numbers each time, also from the same seeds; "
-        "pass the random generator, or the mask, as an argument"
-    )
-
-
-def _equal(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
-    def same(x: Any, y: Any) -> bool:
-        if isinstance(x, np.ndarray):
-            return x.shape == np.shape(y) and np.array_equal(x, y, equal_nan=x.dtype.kind in "fc")
-        return not isinstance(x, float) or x == y or x != x
-
-    return a.keys() == b.keys() and all(same(x, b[key]) for key, x in a.items())
 
 
 def _said_params(subject: StrangerSubject, params: Any) -> dict[str, Held]:
@@ -141,7 +107,7 @@ def _said_params(subject: StrangerSubject, params: Any) -> dict[str, Held]:
                 raise ConfigError(f"there is no array {x!r} in {subject.name}; {did_you_mean(x, every)}")
             continue
         if not isinstance(x, np.ndarray) or x.dtype.kind != "f":
-            raise ConfigError(f"params: {name} is {_shown(x)}; give an array of floats, or the path of one")
+            raise ConfigError(f"params: {name} is {shown(x)}; give an array of floats, or the path of one")
         known = next((held for held in every.values() if held.array is x), None)
         if known is not None:
             known.paths.append(str(name))
@@ -173,6 +139,7 @@ def _find_parameters(
     rng = np.random.default_rng(12)
     floats = _numbers_after(subject, rng.normal(size=np.shape(y)))
     other = _numbers_after(subject, rng.normal(size=np.shape(y)))
+    live = numbers_of(subject.root)
     made_by_backward = [
         path for path, x in floats.items() if not np.array_equal(x, other.get(path, np.nan), equal_nan=True)
     ]
@@ -180,7 +147,6 @@ def _find_parameters(
     _promote_numbers(subject, every, floats)
     used = {path for path in every if _is_used(subject, every, path, set(made_by_backward), y)} | extra
     given_constants = {path for path, held in every.items() if any(_is_named(held, name) for name in constants)}
-    _complain(subject, every, grads, constants)
     possible = {path: held for path, held in every.items() if path not in given_constants}
     named = pair_up(possible, {p: x for p, x in floats.items() if p not in used})
     named = {p: g for p, g in named.items() if g not in named or p in used}
@@ -202,6 +168,10 @@ def _find_parameters(
         elif path in named:
             getters[f"param {path}"] = _getter(subject, named[path])
             subject.gradient_paths.append(named[path])
+            tied = all_of_tied(held, possible, {p: x for p, x in live.items() if p not in used})
+            if len(tied) > 1:  # each use may have a gradient of its own
+                subject.alternatives[f"param {path}"] = functools.partial(_sum, [_getter(subject, p) for p in tied])
+                subject.gradient_paths += tied
         elif RATE in subject.plan and path in used and path in _changed_by_backward(subject, possible, y):
             subject.held[path] = held
         elif path in used:
@@ -212,6 +182,8 @@ def _find_parameters(
                 subject.guessed.add(f"param {path}")
     subject.held |= {name[6:]: possible[name[6:]] for name in getters}
     subject.getters = getters
+    dirty = [path for path in made_by_backward if path in every and path not in used]
+    subject.gradient_paths = list(dict.fromkeys([*subject.gradient_paths, *dirty]))  # backward may add to what is there
     grads_of = {*named.values(), *made_by_backward}
     backward_is_pure = isinstance(subject.root, dict) and not made_by_backward  # a pair of functions, without a store
     covered = _covered(subject, every)
@@ -221,7 +193,7 @@ def _find_parameters(
         if path in given_constants or path not in used:
             if path not in grads_of:
                 subject.unused.append(path)
-        elif backward_is_pure:
+        elif backward_is_pure and path not in extra:
             subject.unused.append(path)
             subject.remarks.append(
                 f"forward uses {path}; backward computes no gradient of it, so it counts as a constant"
@@ -230,9 +202,18 @@ def _find_parameters(
             subject.unchecked[f"array {path}"] = (
                 f"no gradient of {path} was found: say where it is, grads={{{path!r}: ...}}, or constants=[{path!r}]"
             )
-    subject.memories = memories([h for h in every.values() if h.array.size and h.array.dtype == np.float64])
+    subject.memories = memories([h for h in every.values() if _is_plain(h)])
     wanted = set(subject.held)
     subject.memories = [m for m in subject.memories if any(h.path in wanted for h in m.members)]
+
+
+def _sum(getters: Sequence[Callable[[], Any]]) -> Any:
+    return sum(np.asarray(get()) for get in getters)
+
+
+def _is_plain(held: Held) -> bool:
+    """Return whether another array of the same shape can take the place of an array; of an np.matrix none can."""
+    return held.array.size > 0 and held.array.dtype == np.float64 and type(held.array) in (np.ndarray, np.memmap)
 
 
 def _numbers_after(subject: StrangerSubject, dy: Array) -> dict[str, Any]:
@@ -264,10 +245,11 @@ def _getter(subject: StrangerSubject, said: Any) -> Callable[[], Any]:
 
 
 def _promote_numbers(subject: StrangerSubject, every: dict[str, Held], after: Mapping[str, Any]) -> None:
-    """Let a plain number with a gradient, such as a slope of PReLU, be an array."""
+    """Let a plain number with a gradient, such as a slope of PReLU, be an array, and weights of integers floats."""
     for node in list(walk(subject.root)):
-        if type(node.value) is float and node.path in after:
-            held = Held(node.path, np.array(node.value), [node.put], [node.path])
+        is_number = isinstance(node.value, float | np.floating)
+        if is_number or (isinstance(node.value, np.ndarray) and node.value.dtype.kind in "iu" and node.value.size):
+            held = Held(node.path, np.array(node.value, float), [node.put], [node.path])
             if pair_up({node.path: held}, {p: x for p, x in after.items() if p != node.path and p not in every}):
                 try:
                     node.put(held.array)
@@ -297,10 +279,11 @@ def _is_used(subject: StrangerSubject, every: Mapping[str, Held], path: str, gra
             _restore_containers(subject)
             held.array += moved(held.array)
             changed = subject.output(subject.run(again=True)).numbers
-            if not _equal(base, {key: np.array(x) for key, x in changed.items()}):
+            if not equal_leaves(base, {key: np.array(x) for key, x in changed.items()}):
                 return True
         except Exception:
-            continue
+            if not crowd:  # forward fails if it is moved: it depends on it
+                return True
         finally:
             for x, old in before:
                 x[...] = old
@@ -321,34 +304,26 @@ def _is_named(held: Held, said: Any) -> bool:
     )
 
 
-def _complain(
-    subject: StrangerSubject, every: Mapping[str, Held], grads: Mapping[str, Any], constants: Sequence[Any]
+def _refuse_unknown_names(
+    subject: StrangerSubject, every: Sequence[Held], grads: Mapping[str, Any], constants: Sequence[Any]
 ) -> None:
-    known = {path for held in every.values() for path in held.paths}
+    known = {path for held in every for path in held.paths}
     for name in grads:
-        if not any(_is_named(held, name) for held in every.values()):
+        if not any(_is_named(held, name) for held in every):
             raise ConfigError(f"grads: there is no array {name!r} in {subject.name}; {did_you_mean(name, known)}")
     arguments = {path for key, tree in subject.arguments.items() for path in (key, *leaves(tree, key))}
     for said in constants:
-        if (
-            isinstance(said, str)
-            and said not in arguments
-            and not any(_is_named(held, said) for held in every.values())
-        ):
+        if isinstance(said, str) and said not in arguments and not any(_is_named(held, said) for held in every):
             raise ConfigError(f"constants: there is no array {said!r} in {subject.name}; {did_you_mean(said, known)}")
 
 
 def _covered(subject: StrangerSubject, every: Mapping[str, Held]) -> set[str]:
     """Return the arrays all of whose cells belong to arrays with a gradient: views, and vectors that hold them all."""
     covered = set()
-    for memory in memories([h for h in every.values() if h.array.size and h.array.dtype == np.float64]):
+    for memory in memories([h for h in every.values() if _is_plain(h)]):
         seen = np.zeros(memory.size)
         for held in memory.members:
             if held.path in subject.held:
                 memory.view(seen, held)[...] = 1
         covered |= {h.path for h in memory.members if h.path not in subject.held and memory.view(seen, h).all()}
     return covered
-
-
-def _shown(x: Any) -> str:
-    return f"{type(x).__name__}{x.shape if isinstance(x, np.ndarray) else ''}"

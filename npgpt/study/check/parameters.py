@@ -7,10 +7,10 @@ import numpy as np
 
 from npgpt.core import Array
 from npgpt.study.check.conventions import gradient_stems, stem
-from npgpt.study.check.places import Held, walk
+from npgpt.study.check.places import Held, look_up, walk
 
-VALUES = {"data", "value", "val", "array", "tensor", "values", "w", "v", "param"}
-GRADIENTS = {"grad", "gradient", "g", "diff", "grads", "d", "gradients", "dvalue", "ddata", "delta"}
+VALUES = {"data", "value", "val", "array", "tensor", "values", "param"}
+GRADIENTS = {"grad", "gradient", "diff", "grads", "gradients", "dvalue", "ddata"}
 HOLDERS = {"params", "parameters", "param", "p", "weights", "trainable", "vars", "variables", "theta"}
 GRADIENT_HOLDERS = {
     "grads",
@@ -36,6 +36,18 @@ def pair_up(params: Mapping[str, Held], after: Mapping[str, Any]) -> dict[str, s
         after: path -> number or array, of all that the object holds after backward.
     """
     return {path: best for path, held in params.items() if (best := _best(held, params, after)) is not None}
+
+
+def all_of_tied(held: Held, params: Mapping[str, Held], after: Mapping[str, Any]) -> list[str]:
+    """Return the paths of all gradients of an array that stands in several places: one for each place."""
+    found: list[str] = []
+    for path in held.paths:
+        best = _best(
+            Held(path, held.array, paths=[path]), params, {p: x for p, x in after.items() if p not in held.paths}
+        )
+        if best is not None and not any(after[best] is after[other] for other in found):
+            found.append(best)
+    return found
 
 
 def _best(held: Held, params: Mapping[str, Held], after: Mapping[str, Any]) -> str | None:
@@ -103,21 +115,17 @@ def _named(name: str, grad_name: str) -> int:
 def by_methods(root: Any, params: Mapping[str, Held]) -> dict[str, Callable[[], Any]]:
     """Return path of a parameter -> a function that returns its gradient, where an object has both methods."""
     found: dict[str, Callable[[], Any]] = {}
-    get: Callable[[], Any] | None
-    for value in [node.value for node in walk(root) if not isinstance(node.value, type)]:
-        values = _listed(value, LISTS)
-        if values is None:
-            continue
-        grads = _listed(value, GRADIENT_LISTS)
-        for key, x in values.items():
+    for node in [node for node in walk(root) if not isinstance(node.value, type)]:
+        values, grads = _listed(node.value, LISTS), _listed(node.value, GRADIENT_LISTS)
+        for key, x in (values or {}).items():
             if isinstance(x, tuple | list) and len(x) == 2 and all(isinstance(part, np.ndarray) for part in x):
-                held = _owner(x[0], params)
-                get = _getter(value, LISTS, key, 1)
+                owner, get = _owner(x[0], params), _getter(root, node.path, LISTS, key, 1)
+            elif grads is not None and key in grads:
+                owner, get = _owner(x, params), _getter(root, node.path, GRADIENT_LISTS, key)
             else:
-                held = _owner(x, params)
-                get = _getter(value, GRADIENT_LISTS, key) if grads is not None and key in grads else None
-            if held is not None and get is not None:
-                found[held] = get
+                continue
+            if owner is not None:
+                found.setdefault(owner, get)  # the outermost object counts
     return found
 
 
@@ -126,23 +134,25 @@ def _owner(x: Any, params: Mapping[str, Held]) -> str | None:
 
 
 def _listed(value: Any, names: tuple[str, ...]) -> dict[Any, Any] | None:
+    """Return what a method of one of these names returns, by key or by position."""
     for name in names:
         item: Any = getattr(value, name, None) if not isinstance(value, np.ndarray | dict | list | tuple) else None
-        if callable(item):
-            try:
-                item = item()
-            except Exception:  # there may be no gradients yet
-                continue
+        if not callable(item):
+            continue  # lists and dicts have paths
+        try:
+            item = item()
+        except Exception:  # there may be no gradients yet
+            continue
         if isinstance(item, dict):
             return dict(item)
-        if isinstance(item, list | tuple) or (hasattr(item, "__next__")):
+        if isinstance(item, list | tuple) or hasattr(item, "__next__"):
             return dict(enumerate(item))
     return None
 
 
-def _getter(value: Any, names: tuple[str, ...], key: Any, part: int | None = None) -> Callable[[], Any]:
+def _getter(root: Any, path: str, names: tuple[str, ...], key: Any, part: int | None = None) -> Callable[[], Any]:
     def get() -> Any:
-        item = (_listed(value, names) or {}).get(key)
+        item = (_listed(look_up(root, path), names) or {}).get(key)
         return item if part is None or item is None else item[part]
 
     return get

@@ -1,12 +1,14 @@
-"""The arrays that an object holds, wherever it holds them, and the state to which it returns after a pass.
+"""The arrays that an object holds, wherever it holds them.
 
-An object of other people's code keeps its arrays in attributes, lists, dicts, objects in objects, closures. ``find``
-names every place that holds an array. ``Snapshot`` remembers what all containers hold, and the state of random
-generators, so that every pass starts from the same state, and the object is left as it was.
+An object of other people's code keeps its arrays in attributes, lists, dicts, objects in objects, in its class, in
+closures, in its module. ``find`` names every place that holds an array.
 """
 
+import collections
+import collections.abc
 import functools
 import random
+import sys
 import types
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -18,6 +20,8 @@ from npgpt.core import Array
 
 DEEPEST, MOST = 12, 20_000
 PLAIN = (str, bytes, int, float, complex, bool, type(None), type, types.ModuleType, np.dtype, np.ufunc, range)
+LEAVES = (*PLAIN, np.ndarray, np.generic, np.random.Generator, np.random.RandomState, random.Random)
+LIBRARIES = {"numpy", "scipy", "numba", "torch", "jax", "pandas", "sklearn", "matplotlib", "npgpt", "pytest", "_pytest"}
 Setter = Callable[[Any], None]
 
 
@@ -54,37 +58,96 @@ def parts(value: Any) -> Iterator[tuple[str, Any, Setter]]:
     if isinstance(value, dict):
         for key, item in list(value.items()):
             yield str(key), item, functools.partial(value.__setitem__, key)
-    elif isinstance(value, list):
+    elif isinstance(value, list | collections.deque):
         for i, item in enumerate(value):
             yield str(i), item, functools.partial(value.__setitem__, i)
+    elif isinstance(value, set | frozenset | collections.abc.ValuesView):
+        for i, item in enumerate(value):
+            yield str(i), item, _cannot
+    elif isinstance(value, np.ndarray) and value.dtype == object:
+        for i, item in enumerate(value.flat):
+            yield str(i), item, functools.partial(value.flat.__setitem__, i)
     elif isinstance(value, functools.partial):
+        yield "", value.func, _cannot
         for i, item in enumerate(value.args):
             yield str(i), item, _cannot
         for key, item in value.keywords.items():
             yield key, item, functools.partial(value.keywords.__setitem__, key)
     elif isinstance(value, types.MethodType):
         yield "", value.__self__, _cannot
-    elif isinstance(value, types.FunctionType):
+    elif isinstance(value, types.FunctionType) or not isinstance(value, LEAVES):
+        for name in () if isinstance(value, types.FunctionType) else attributes(value):
+            yield name, getattr(value, name), functools.partial(object.__setattr__, value, name)
+        for name, get, put in loose_names(value):
+            yield name, get(), put
+
+
+def loose_names(value: Any) -> Iterator[tuple[str, Callable[[], Any], Setter]]:
+    """Yield (name, getter, setter) of what an object's code reads from its class, from closures and from its module."""
+    if isinstance(value, types.FunctionType):
         for name, cell in zip(value.__code__.co_freevars, value.__closure__ or (), strict=True):
-            try:
-                yield name, cell.cell_contents, functools.partial(setattr, cell, "cell_contents")
-            except ValueError:  # an empty cell
-                continue
-    elif not isinstance(value, PLAIN) and not isinstance(value, np.ndarray | np.generic | set | frozenset):
-        for name in _attributes(value):
-            try:
-                item = getattr(value, name)
-            except AttributeError:
-                continue
-            yield name, item, functools.partial(object.__setattr__, value, name)
+            if not _is_empty(cell):
+                yield name, functools.partial(_content, cell), functools.partial(setattr, cell, "cell_contents")
+        space = value.__globals__
+        for name in () if is_foreign(str(space.get("__name__", ""))) else value.__code__.co_names:
+            if _is_data(space.get(name)) or isinstance(space.get(name), types.FunctionType):
+                yield name, functools.partial(space.get, name), functools.partial(space.__setitem__, name)
+    elif not isinstance(value, LEAVES):
+        for kind in type(value).__mro__:
+            for name, item in [] if is_foreign(kind.__module__) else list(vars(kind).items()):
+                if _is_data(item) and not name.startswith("__"):
+                    yield name, functools.partial(getattr, kind, name), functools.partial(setattr, kind, name)
+        code: Any = type(value)
+        for function in _functions_of(code):
+            yield from loose_names(function)
 
 
-def _attributes(value: Any) -> list[str]:
+@functools.cache
+def _functions_of(kind: type) -> tuple[types.FunctionType, ...]:
+    """Return the methods of a class, and what its properties run."""
+    found = []
+    for c in kind.__mro__:
+        for item in [] if is_foreign(c.__module__) else vars(c).values():
+            item = item.fget if isinstance(item, property) else getattr(item, "__func__", item)
+            found += [item] if isinstance(item, types.FunctionType) else []
+    return tuple(found)
+
+
+def _is_data(x: Any) -> bool:
+    return isinstance(x, np.ndarray | list | dict | collections.deque) or not (
+        isinstance(x, (*PLAIN, types.FunctionType, types.BuiltinFunctionType, property, classmethod, staticmethod))
+        or is_foreign(type(x).__module__)
+    )
+
+
+def _holds_objects(value: Any) -> bool:
+    return isinstance(value, np.ndarray) and value.dtype == object and type(value) is np.ndarray
+
+
+def _is_empty(cell: types.CellType) -> bool:
+    try:
+        return cell.cell_contents is cell
+    except ValueError:
+        return True
+
+
+def _content(cell: types.CellType) -> Any:
+    return cell.cell_contents
+
+
+def is_foreign(module: str) -> bool:
+    """Return whether a module belongs to Python or to a library, so that its objects hold no parameters of a layer."""
+    top = module.partition(".")[0]
+    return top in LIBRARIES or (top in sys.stdlib_module_names and top != "__main__")
+
+
+def attributes(value: Any) -> list[str]:
+    """Return the names of the attributes that an object itself has."""
     found = list(getattr(value, "__dict__", ()))
     for kind in type(value).__mro__:
         slots = vars(kind).get("__slots__", ())
         found += [slots] if isinstance(slots, str) else slots
-    return [name for name in found if name not in ("__dict__", "__weakref__")]
+    return [name for name in found if name not in ("__dict__", "__weakref__") and hasattr(value, name)]
 
 
 def _cannot(_: Any) -> None:
@@ -98,7 +161,7 @@ def walk(root: Any, name: str = "", put: Setter = _cannot) -> Iterator[Node]:
     while waiting and len(seen) < MOST:
         path, value, put, depth = waiting.pop()
         yield Node(path, value, put)
-        if isinstance(value, (*PLAIN, np.ndarray)) or depth >= DEEPEST:
+        if (isinstance(value, LEAVES) and not _holds_objects(value)) or depth >= DEEPEST:
             continue
         if not isinstance(value, tuple):
             if id(value) in seen:
@@ -121,6 +184,12 @@ def _of_tuple(value: Any, put: Setter) -> Iterator[tuple[str, Any, Setter]]:
         yield (value._fields[i] if hasattr(value, "_fields") else str(i)), item, functools.partial(put_item, i)
 
 
+def odd_arrays(root: Any) -> dict[str, Array]:
+    """Return path -> array, for arrays of records, of objects and of complex numbers: they may hold parameters."""
+    found = {node.path: node.value for node in walk(root) if isinstance(node.value, np.ndarray)}
+    return {path: x for path, x in found.items() if x.dtype.kind in "VOc"}
+
+
 def find(root: Any) -> dict[str, Held]:
     """Return path -> array of floats, for all arrays that can be reached; each array once, under its first path."""
     by_id: dict[int, Held] = {}
@@ -130,98 +199,17 @@ def find(root: Any) -> dict[str, Held]:
             held = by_id.setdefault(id(x), Held(node.path, x))
             held.setters.append(node.put)
             held.paths.append(node.path)
-    return {held.path: held for held in by_id.values()}
+    found: dict[str, Held] = {}
+    for held in by_id.values():
+        while held.path in found:  # a closure and an attribute may have one name
+            held.path += "'"
+        found[held.path] = held
+    return found
 
 
 def look_up(root: Any, path: str) -> Any:
     """Return what stands at a path, or None."""
     return next((node.value for node in walk(root) if node.path == path), None)
-
-
-class Snapshot:
-    """What all containers and random generators below an object hold at one moment; arrays with their numbers."""
-
-    def __init__(self, root: Any) -> None:
-        self.containers: list[tuple[Any, Any]] = []
-        self.arrays: list[tuple[Array, Array]] = []
-        self.generators: list[tuple[Any, Any]] = []
-        for node in walk(root):
-            value = node.value
-            if isinstance(value, dict | list):
-                self.containers.append((value, value.copy()))
-            elif isinstance(value, np.ndarray):
-                self.arrays.append((value, value.copy()))
-            elif isinstance(value, np.random.Generator):
-                self.generators.append((value.bit_generator, value.bit_generator.state))
-            elif isinstance(value, np.random.RandomState):
-                self.generators.append((value, value.get_state()))
-            elif isinstance(value, random.Random):
-                self.generators.append((value, value.getstate()))
-            elif not isinstance(value, (*PLAIN, tuple, types.FunctionType, types.MethodType, functools.partial)):
-                self.containers.append((value, _contents(value)))
-
-    def restore(self, arrays: bool = True) -> None:
-        """Put everything back."""
-        for container, held in self.containers:
-            _restore(container, held)
-        for generator, state in self.generators:
-            if isinstance(generator, np.random.RandomState):
-                generator.set_state(state)
-            elif isinstance(generator, random.Random):
-                generator.setstate(state)
-            else:
-                generator.state = state
-        for x, numbers in self.arrays if arrays else ():
-            if x.flags.writeable:
-                x[...] = numbers
-
-    def renewed(self) -> "Snapshot":
-        """Return a snapshot of the same things as they are now."""
-        other = Snapshot(None)
-        other.arrays = [(x, x.copy()) for x, _ in self.arrays]
-        other.containers = [(container, _contents(container)) for container, _ in self.containers]
-        other.generators = list(self.generators)
-        return other
-
-    def forget_unchanged(self) -> None:
-        """Restore in future only what has changed by now."""
-        self.arrays = [(x, old) for x, old in self.arrays if not _equal(x, old)]
-        self.containers = [(container, held) for container, held in self.containers if _changed(container, held)]
-
-
-def _equal(x: Array, old: Array) -> bool:
-    return np.array_equal(x, old, equal_nan=x.dtype.kind in "fc")
-
-
-def _contents(container: Any) -> Any:
-    if isinstance(container, dict | list):
-        return container.copy()
-    return {name: getattr(container, name, None) for name in _attributes(container)}
-
-
-def _changed(container: Any, held: Any) -> bool:
-    now = container
-    if isinstance(container, list):
-        return len(now) != len(held) or any(a is not b for a, b in zip(now, held, strict=True))
-    now = _contents(container)
-    return now.keys() != held.keys() or any(now[key] is not held[key] for key in held)
-
-
-def _restore(container: Any, held: Any) -> None:
-    if not _changed(container, held):
-        return
-    if isinstance(container, dict):
-        container.clear()
-        container.update(held)
-    elif isinstance(container, list):
-        container[:] = held
-    else:
-        attributes = getattr(container, "__dict__", {})
-        for name in attributes.keys() - held.keys():
-            del attributes[name]
-        for name, value in held.items():
-            if getattr(container, name, None) is not value:
-                object.__setattr__(container, name, value)
 
 
 class Memory:

@@ -16,7 +16,8 @@ from npgpt.core import Array
 from npgpt.errors import ConfigError
 from npgpt.study.check.conventions import CACHE, DY, OUTPUT, RATE, required, sorted_out
 from npgpt.study.check.parameters import as_array
-from npgpt.study.check.places import Held, Memory, Snapshot, find, look_up
+from npgpt.study.check.places import Held, Memory, find, look_up
+from npgpt.study.check.snapshot import Snapshot
 from npgpt.study.check.subjects import Nudges, Subject, redrawn
 from npgpt.study.check.substitutes import taped_numbers
 from npgpt.study.check.tape import CONSTANT, Tape, Taped
@@ -40,6 +41,7 @@ class StrangerSubject(Subject):
         plan: how backward is called, see ``conventions.plans``.
         n_cached: number of results of forward, the last ones, that are no output but a cache.
         getters: ``param W`` -> a function that returns its gradient after backward.
+        alternatives: the same for tied parameters, as the sum of the gradients of all uses.
         gradient_paths: paths of arrays that are set to zero before backward, because it may add to them.
         returned_names: the names in the return statement of backward.
         guessed: tensors whose gradient was found by its behaviour alone.
@@ -60,6 +62,9 @@ class StrangerSubject(Subject):
         self.root, self.call, self.back, self.keywords = root, call, back, set(keywords)
         self.original = Snapshot([root, arguments])
         self.original_random = np.random.get_state(), random.getstate()  # noqa: NPY002 - the layer may use it
+        self.given_inputs = [
+            x for tree in arguments.values() for x in leaves(tree).values() if isinstance(x, np.ndarray)
+        ]
         self.arguments = {key: rebuilt(tree, lambda _, x: _doubled(x)) for key, tree in arguments.items()}
         self.held: dict[str, Held] = {}
         self.memories: list[Memory] = []
@@ -67,6 +72,7 @@ class StrangerSubject(Subject):
         self.rate_name = ""
         self.n_cached, self.seeded = 0, False
         self.getters: dict[str, Callable[[], Any]] = {}
+        self.alternatives: dict[str, Callable[[], Any]] = {}
         self.gradient_paths: list[str] = []
         self.returned_names: list[str] = []
         self.guessed: set[str] = set()
@@ -88,7 +94,7 @@ class StrangerSubject(Subject):
         """Take the present state as the one from which every pass starts."""
         self.state = self.state.renewed() if self.settled else Snapshot([self.root, self.arguments])
         self.tensors = {f"input {path}": x for path, x in self.inputs.items()}
-        self.tensors |= {f"param {path}": held.array for path, held in self.held.items()}
+        self.tensors |= {f"param {path}": held.array.view(np.ndarray) for path, held in self.held.items()}
 
     def settle(self) -> None:
         """Restore from now on only what the last pass has changed."""
@@ -142,6 +148,8 @@ class StrangerSubject(Subject):
         self.state.restore()
         with self._nudged(params):
             y = self.output(self.run(lambda path, x: x + inputs[path] if path in inputs else x, again=True)).y
+        if y.dtype.kind == "f" and y.dtype.itemsize < 8:
+            self.coarsest = float(np.finfo(y.dtype).eps) / 4
         return np.asarray(y, np.complex128 if y.dtype.kind == "c" else np.float64)
 
     @contextmanager
@@ -336,4 +344,7 @@ def _doubled(x: Any) -> Any:
 
 
 def _gradient(x: Any, shape: tuple[int, ...]) -> Array:
-    return np.full(shape, np.nan) if x is None else as_array(x, shape)
+    try:
+        return np.full(shape, np.nan) if x is None else as_array(x, shape)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"a gradient is {type(x).__name__}, not an array of numbers") from error

@@ -36,6 +36,8 @@ class Subject:
         single: whether its parameters were given in float32.
         coarse: tensors whose gradient came in float32.
         spaces: global names of the modules that its code comes from.
+        is_end: whether backward takes no upstream gradient: the output is the loss, and its gradient is 1.
+        coarsest: rounding error of one number, by the type of the output.
     """
 
     strict = single = False
@@ -49,6 +51,7 @@ class Subject:
         self.remarks: list[str] = []
         self.spaces: list[dict[str, Any]] = []
         self.coarse: set[str] = set()
+        self.is_end, self.coarsest = False, 0.0
 
     def forward(self, nudges: Nudges) -> Array:
         """Run forward with nudges added to tensors: nudges of float64 or of complex numbers."""
@@ -197,7 +200,9 @@ def redrawn(x: Array, rng: np.random.Generator, init: Any, path: str) -> Array:
     if isinstance(init, Mapping):
         how = init.get(path, init.get(path.rpartition(".")[2]))
     if how is None:
-        return np.asarray(x + (float(x.std()) or 0.5) * rng.normal(size=x.shape))
+        spread = float(x.std())
+        spread = spread if spread > 1e-6 * float(np.abs(x).max(initial=0)) else 0.5
+        return np.asarray(x + spread * rng.normal(size=x.shape))
     return np.asarray(how(rng, x.shape) if callable(how) else how, float)
 
 

@@ -16,24 +16,11 @@ from typing import Any
 import numpy as np
 
 from npgpt.study.check import tape_functions  # noqa: F401 - the tape's operations
-from npgpt.study.check.places import walk
+from npgpt.study.check.places import is_foreign, walk
 from npgpt.study.check.tape import Tape, Taped, joined
 
 BUFFERS = ("zeros", "empty", "ones", "full", "eye", "identity", "zeros_like", "empty_like", "ones_like", "full_like")
 CONVERTERS = ("array", "asarray", "asanyarray", "ascontiguousarray", "asfortranarray")
-NOT_USERS = {
-    "numpy",
-    "scipy",
-    "numba",
-    "torch",
-    "jax",
-    "pandas",
-    "sklearn",
-    "matplotlib",
-    "npgpt",
-    "builtins",
-    "pytest",
-}
 Space = dict[str, Any]
 
 
@@ -49,21 +36,17 @@ def namespaces(root: Any, *functions: Any) -> list[Space]:
             continue
         seen.add(id(value))
         if isinstance(value, types.ModuleType):
-            spaces = [vars(value)] if not _is_foreign(value.__name__) else []
+            spaces = [vars(value)] if not is_foreign(value.__name__) else []
         elif isinstance(value, types.FunctionType | types.MethodType):
             spaces = [getattr(getattr(value, "__func__", value), "__globals__", {})]
         else:
             methods = [m for c in kind.__mro__ for m in vars(c).values() if isinstance(m, types.FunctionType)]
             spaces = [method.__globals__ for method in methods]
         for space in spaces:
-            if id(space) not in found and not _is_foreign(str(space.get("__name__", ""))):
+            if id(space) not in found and not is_foreign(str(space.get("__name__", ""))):
                 found[id(space)] = space
                 waiting += [x for x in space.values() if isinstance(x, types.FunctionType | types.ModuleType | type)]
     return list(found.values())
-
-
-def _is_foreign(module: str) -> bool:
-    return module.partition(".")[0] in NOT_USERS
 
 
 class _Numpy(types.ModuleType):

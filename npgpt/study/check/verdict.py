@@ -58,6 +58,8 @@ def decide(opinions: Mapping[str, Opinion]) -> Verdict:
     families: dict[str, Opinion] = {}
     for method, opinion in opinions.items():  # within a family, the first method that can tell speaks
         family = FAMILIES[method]
+        if family == "differences" and method != family and family in opinions:
+            continue  # sweep and Taylor show what differences have weighed
         if family not in families or (families[family].state in (UNCLEAR, ABSTAINS) and not families[family].roughly):
             families[family] = opinion
     agree = tuple(f for f, opinion in families.items() if opinion.state == AGREES)

@@ -32,6 +32,8 @@ TINY = 1e-30  # step of the complex step
 SWEEP = tuple(10.0**-n for n in range(1, 10))
 TAYLOR = tuple(10.0**-n for n in range(1, 7))
 SINGLE = 1e-5  # largest relative error of a gradient that came in float32
+JUMP = 1e-6  # a gradient that changes more with the last bits of its inputs is at a jump
+TOO_COARSE = 1e-3  # a tolerance that is larger lets mistakes pass
 LONGEST = 1.0  # seconds; a method that would take longer abstains
 IN_FLOAT32 = 1e-9  # a forward pass with larger rounding errors does not compute in float64
 
@@ -75,6 +77,7 @@ class Witnesses:
         }
         started = time.perf_counter()
         self.noise = differences.noise_of(self.along({name: v[0] for name, v in self.directions.items()}), y)
+        self.noise = max(self.noise, subject.coarsest)
         self.seconds = (time.perf_counter() - started) / 4
         finite = np.isfinite(y)
         self.loss_size = float(np.abs(dy * np.where(finite, y, 0)).sum())
@@ -94,8 +97,11 @@ class Witnesses:
         """Return what a method says about the gradient of a tensor."""
         if not self.got[name].size:
             return Opinion(AGREES)
-        if method in ("sweep", "Taylor") and 18 * self.seconds > LONGEST:
-            return Opinion(ABSTAINS, reason=f"it would take about {18 * self.seconds:.0f} s for each tensor")
+        if method in ("sweep", "Taylor"):
+            if 18 * self.seconds > LONGEST:
+                return Opinion(ABSTAINS, reason=f"it would take about {18 * self.seconds:.0f} s for each tensor")
+            if self.noise > IN_FLOAT32:
+                return Opinion(ABSTAINS, reason=f"forward's rounding errors of {self.noise:.0e} hide what it looks for")
         made: Opinion = getattr(self, f"_{method}")(name)
         return made
 
@@ -127,6 +133,8 @@ class Witnesses:
             ours, size = float((self.got[name] * v).sum()), found.size + float(np.abs(self.got[name] * v).sum())
         gap = float(np.nan_to_num(abs(ours - found.value), nan=np.inf))
         error = gap / size if size and np.isfinite(gap) else gap and 1.0
+        if self.exact > TOO_COARSE:
+            return Opinion(UNCLEAR, error, f"forward's rounding errors of {self.noise:.0e} hide mistakes")
         if not np.isfinite(found.value) or not np.isfinite(found.error):
             return Opinion(UNCLEAR, error, "forward is not finite near these numbers")
         if gap > 100 * found.error and gap > (1e-4 if name in self.subject.coarse else 1e-6) * size:
@@ -222,8 +230,10 @@ class Witnesses:
     def _exactly(self, name: str, gap: float, size: float, rounding: float, length: float) -> Opinion:
         gap = float(np.nan_to_num(gap, nan=np.inf))
         error = gap / size if size and np.isfinite(gap) else gap and 1.0
+        if self.exact > TOO_COARSE:
+            return Opinion(UNCLEAR, error, f"forward's rounding errors of {self.noise:.0e} hide mistakes")
         exact = max(self.exact, SINGLE) if name in self.subject.coarse else self.exact
-        if gap <= exact * size + rounding or gap <= 30 * self.jitter(name) * length:
+        if gap <= exact * size + rounding or gap <= min(30 * self.jitter(name) * length, JUMP * size):
             return Opinion(AGREES, error)
         if error < 5e-7 and self.noise < IN_FLOAT32 and not self.subject.strict:
             if self.subject.single:

@@ -1,0 +1,87 @@
+"""How long does a verdict on all gradients take? npgpt's checker and PyTorch's, on the same two layers.
+
+    python benchmarks/bench_gradcheck.py [--rounds N] [--quick] [--json FILE]
+
+Both judge a layer norm (2, 5, 12) and causal attention (2, 5, 12) with 3 heads, in float64: the inputs and all
+parameters; npgpt judges the kept arrays, too, and takes two rounds of weights. PyTorch runs its slow mode, which
+differentiates every cell, and its fast mode, which takes one random direction. They take turns; printed are medians in
+milliseconds, with the lowest and the highest, and the time over npgpt's. ``npgpt gradcheck --all`` is timed once.
+"""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from statistics import median
+
+import numpy as np
+from peers import HAS_TORCH, Report, parse
+
+import npgpt
+from npgpt import layers
+
+B, T, C, H = 2, 5, 12, 3
+
+
+def torch_checks(fast: bool) -> dict[str, Callable[[], bool]]:
+    import torch
+
+    def x() -> "torch.Tensor":
+        return torch.randn(B, T, C, dtype=torch.float64, requires_grad=True)
+
+    gain, bias = (torch.randn(C, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    weights = [torch.randn(*s, dtype=torch.float64, requires_grad=True) for s in ((C, 3 * C), (3 * C,), (C, C), (C,))]
+
+    def attention(x, wqkv, bqkv, wo, bo):  # type: ignore[no-untyped-def]
+        q, k, v = (part.view(B, T, H, C // H).transpose(1, 2) for part in (x @ wqkv + bqkv).split(C, -1))
+        hidden = torch.ones(T, T, dtype=torch.bool).triu(1)
+        weights = ((q @ k.transpose(-1, -2)) / (C // H) ** 0.5).masked_fill(hidden, -torch.inf).softmax(-1)
+        return (weights @ v).transpose(1, 2).reshape(B, T, C) @ wo + bo
+
+    def norm(x, gain, bias):  # type: ignore[no-untyped-def]
+        return torch.nn.functional.layer_norm(x, (C,), gain, bias)
+
+    return {
+        "layer norm": lambda: torch.autograd.gradcheck(norm, (x(), gain, bias), fast_mode=fast),
+        "attention": lambda: torch.autograd.gradcheck(attention, (x(), *weights), fast_mode=fast),
+    }
+
+
+def our_checks() -> dict[str, Callable[[], bool]]:
+    x = np.random.default_rng(0).normal(size=(B, T, C))
+    made = {"layer norm": layers.LayerNorm(C), "attention": layers.Attention(C, H)}
+    for layer in made.values():
+        layer.initialise(0)
+    return {name: lambda layer=layer: npgpt.gradcheck(layer, x).passed for name, layer in made.items()}  # type: ignore[misc]
+
+
+def main() -> None:
+    options = parse(__doc__, rounds=20)
+    report = Report()
+    contestants = {"npgpt": our_checks()}
+    if HAS_TORCH:
+        contestants |= {"torch slow": torch_checks(fast=False), "torch fast": torch_checks(fast=True)}
+    print("\nmilliseconds for a verdict: median (lowest to highest); in brackets, time over npgpt's")
+    for layer in our_checks():
+        times: dict[str, list[float]] = {name: [] for name in contestants}
+        for turn in range(options.rounds + 1):
+            for name, checks in contestants.items():
+                start = time.perf_counter()
+                assert checks[layer]()
+                if turn:  # the first one warms up
+                    times[name].append(1e3 * (time.perf_counter() - start))
+        ours = median(times["npgpt"])
+        report.rows.append({"layer": layer, "milliseconds": times})
+        shown = [
+            f"{n} {median(t):.1f} ({min(t):.1f} to {max(t):.1f}) [{median(t) / ours:.2f}]" for n, t in times.items()
+        ]
+        print(f"{layer:<12}{'   '.join(shown)}", flush=True)
+    start = time.perf_counter()
+    subprocess.run([sys.executable, "-m", "npgpt", "gradcheck", "--all"], check=True, stdout=subprocess.DEVNULL)
+    report.rows.append({"all layers": time.perf_counter() - start})
+    print(f"npgpt gradcheck --all: {time.perf_counter() - start:.1f} s")
+    report.write(options.json)
+
+
+if __name__ == "__main__":
+    main()
