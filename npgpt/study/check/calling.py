@@ -57,8 +57,6 @@ def choose_call(subject: StrangerSubject, maybe_cached: int) -> None:
         subject.rate_name = optional_rate if RATE in plan and len(plan) > len(needed) else ""
         try:
             gap = _gap(subject, dy)
-        except NotImplementedError:
-            raise
         except Exception as error:
             first_error = first_error or error
             continue
@@ -71,6 +69,10 @@ def choose_call(subject: StrangerSubject, maybe_cached: int) -> None:
         return
     if isinstance(first_error, NpgptError):
         raise first_error
+    if first_error is None:
+        raise ConfigError(
+            f"{subject.name}: no way was found to call backward with {', '.join(needed) or 'no arguments'}"
+        )
     raise ConfigError(
         f"{subject.name}: backward raised {type(first_error).__name__}: {first_error}. It was called as "
         f"backward({', '.join(tried[0][1]) if tried else ''}) after forward({', '.join(subject.arguments)})"

@@ -23,7 +23,7 @@ from npgpt.study.check.first_passes import failed
 from npgpt.study.check.judge import check, on_the_way_back, upstream
 from npgpt.study.check.report import METHODS, Report
 from npgpt.study.check.strangers import StrangerSubject
-from npgpt.study.check.subjects import LayerSubject
+from npgpt.study.check.subjects import LayerSubject, is_dull
 from npgpt.study.check.substitutes import namespaces
 from npgpt.study.check.training import set_training
 from npgpt.study.check.trees import leaves
@@ -74,6 +74,12 @@ def gradcheck(
     methods = (methods,) if isinstance(methods, str) else methods
     if not methods:
         raise ConfigError(f"methods is empty; known: {', '.join(METHODS)}")
+    if expects is not None and not isinstance(expects, int):
+        raise ConfigError(f"expects is {expects!r}; give a number of arrays")
+    if grads is not None and not isinstance(grads, Mapping):
+        raise ConfigError("grads must be a dict: path of a parameter -> where its gradient is after backward")
+    constants = (constants,) if isinstance(constants, str) else constants
+    params = (params,) if isinstance(params, str) else params
     if init is not None and not callable(init) and not isinstance(init, Mapping):
         raise ConfigError(
             f"init is {_shown(init)}; give a function of (rng, shape), or a dict of path -> array or function"
@@ -134,11 +140,12 @@ class _Rounds:
                 break
             try:
                 later = self.judged(on, None if rng is None else np.random.default_rng(rng), brief, seed)
-            except ConfigError:
-                raise
             except Exception as error:
-                if rng is None:
+                if isinstance(error, ConfigError) and str(error).startswith("init"):
                     raise
+                if rng is None:
+                    report.unchecked["training"] = f"forward or backward fails there: {type(error).__name__}: {error}"
+                    break
                 why = f": {error}" if str(error) else ""
                 report.remarks.append(
                     f"{label} forward fails ({type(error).__name__}{why}); the given weights alone were judged"
@@ -156,19 +163,40 @@ class _Rounds:
         if subject is None:
             return None
         report = check(subject, methods, seed)
-        others = {
-            n: get for n, get in getattr(subject, "alternatives", {}).items() if report.verdicts[n].state != RIGHT
-        }
-        if others:
-            before, subject.getters = subject.getters, subject.getters | others
-            again = check(subject, methods, seed)
-            if not any(again.verdicts[name].state == WRONG for name in others):
-                report = again
-            else:
-                subject.getters = before
+        if isinstance(subject, StrangerSubject) and report.verdict != RIGHT:
+            report = self._with_other_gradients(subject, report, methods, seed)
         for name in getattr(subject, "guessed", ()):
             if report.verdicts[name].state != RIGHT:
                 report.drop(name, f"no gradient of {name[6:]} was found")
+        return report
+
+    def _with_other_gradients(
+        self, subject: StrangerSubject, report: Report, methods: Sequence[str], seed: int
+    ) -> Report:
+        """Return the report after other arrays were tried that may be the gradients of wrong parameters."""
+        for name, getters in subject.alternatives.items():
+            for place, other in getters.items() if report.verdicts[name].state == WRONG else ():
+                before, subject.getters = subject.getters, subject.getters | {name: other}
+                again = check(subject, methods, seed)
+                if again.verdicts[name].state != WRONG:
+                    if place:
+                        path = name[6:]
+                        again.doubt(
+                            name, f"{place} is its gradient, not {subject.places[name]}: grads={{{path!r}: {place!r}}}"
+                        )
+                    else:
+                        again.remarks.append(f"{name[6:]} has a gradient for each of its uses; their sum was judged")
+                    report = again
+                    break
+                subject.getters = before
+        for name, why in subject.doubtful.items():
+            if report.verdicts[name].state == WRONG:
+                report.doubt(name, why)
+        for name in subject.from_step:
+            if report.verdicts[name].state == WRONG:
+                report.doubt(
+                    name, "the step that backward takes is not the gradient; it may hold a momentum or a decay"
+                )
         return report
 
 
@@ -178,7 +206,7 @@ class _LayerRounds(_Rounds):
     ) -> None:
         self.layer = layer if isinstance(layer, Layer) else _as_layer(layer)
         self.inputs, self.constants, self.init, self.training = inputs, constants, init, training
-        self.drawn_by_user, self.asks_for_training = init is not None, False
+        self.asks_for_training = False
 
     def subject(self, training: bool | None, rng: np.random.Generator | None) -> Any:
         if training and (self.training is not None or not self.asks_for_training):
@@ -204,7 +232,7 @@ class _LayerRounds(_Rounds):
                 )
             subject.unchecked.pop(f"array {said}", None)
         if rng is not None:
-            if not subject.params:
+            if not subject.params and not any(map(is_dull, case.float_inputs().values())):
                 return None
             _refuse_unknown(self.init, [name[6:] for name in subject.params])
             subject.redraw(rng, self.init)
@@ -219,7 +247,7 @@ class _StrangerRounds(_Rounds):
     ) -> None:  # fmt: skip
         self.layer, self.inputs, self.keywords, self.backward = layer, inputs, keywords, backward
         self.params, self.grads, self.constants = params, grads, constants
-        self.init, self.training, self.drawn_by_user = init, training, init is not None
+        self.init, self.training = init, training
         self.open: list[StrangerSubject] = []
         self.is_factory = backward is None and callable(layer) and _method(layer, BACKWARDS) is None
         self.first_weights: dict[str, Any] = {}
@@ -240,11 +268,13 @@ class _StrangerRounds(_Rounds):
         if rng is None:
             self.first_weights = weights
             return subject
-        if not weights:
+        if not weights and not any(map(is_dull, subject.inputs.values())):
             return None
         _refuse_unknown(self.init, list(weights))
-        if not self.is_factory or all(
-            np.array_equal(x, self.first_weights.get(path, np.nan)) for path, x in weights.items()
+        if (
+            not weights
+            or not self.is_factory
+            or all(np.array_equal(x, self.first_weights.get(path, np.nan)) for path, x in weights.items())
         ):
             subject.redraw(rng, self.init)
         else:

@@ -6,6 +6,7 @@ learning rate. ``sorted_out`` assigns what it returned to the inputs and paramet
 """
 
 import ast
+import dataclasses
 import inspect
 import re
 import textwrap
@@ -178,6 +179,7 @@ def sorted_out(
     if given is None:
         return {}
     given = tuple(given) if hasattr(given, "__next__") else given
+    given = vars(given) if dataclasses.is_dataclass(given) and not isinstance(given, type) else given
     if isinstance(given, Mapping) or hasattr(given, "_fields"):
         items = dict(given) if isinstance(given, Mapping) else given._asdict()
         return _by_key(items, arguments, floats, params)
@@ -193,7 +195,8 @@ def sorted_out(
     if is_tree and (found := _of_tree(given, floats[0], arguments[floats[0]])) is not None:
         return found
     if len(given) == len(floats):
-        return _in_order(given, floats, arguments)
+        order = [next((k for k in floats if stem(k) in gradient_stems(n)), "") for n in names]
+        return _in_order(given, order if sorted(order) == sorted(floats) else floats, arguments)
     if len(given) == len(arguments):
         pairs = [(item, key) for item, key in zip(given, arguments, strict=True) if key in floats]
         return _in_order([item for item, _ in pairs], floats, arguments)

@@ -16,12 +16,14 @@ import numpy as np
 from npgpt.core import Array
 from npgpt.errors import ConfigError, did_you_mean
 from npgpt.study.check.calling import choose_call, n_cached
-from npgpt.study.check.conventions import DY, RATE
+from npgpt.study.check.conventions import DY, RATE, RATES
 from npgpt.study.check.first_passes import equal_leaves, in_float64, lasting_arrays, repeatable_pass, shown, warm_up
-from npgpt.study.check.parameters import all_of_tied, by_methods, numbers_of, pair_up
+from npgpt.study.check.parameters import all_of_tied, by_methods, candidates, numbers_of, pair_up
 from npgpt.study.check.places import Held, find, look_up, memories, odd_arrays, walk
 from npgpt.study.check.strangers import StrangerSubject
 from npgpt.study.check.trees import leaves
+
+MOST_ALTERNATIVES = 4
 
 
 def prepare(
@@ -46,6 +48,8 @@ def prepare(
     _refuse_unknown_names(subject, [*every.values(), *replaced], dict(grads or {}), constants)
     subject.held = dict(every)
     choose_call(subject, maybe)
+    if _promote_arguments(subject):
+        choose_call(subject, maybe)
     if DY not in subject.plan:
         subject.is_end = True
         subject.remarks.append(
@@ -56,6 +60,10 @@ def prepare(
     subject.held = {}
     _find_parameters(subject, every, y, dict(grads or {}), list(constants), set(extra))
     subject.state.restore()
+    for path in subject.gradient_paths:
+        x = look_up(subject.root, path)
+        if isinstance(x, np.ndarray) and x.flags.writeable:
+            x[...] = 0  # some objects add to it, others replace it
     for path, x in odd_arrays(subject.root).items():
         if not any(fnmatch.fnmatchcase(path, str(said)) for said in constants):
             subject.unchecked[f"array {path}"] = f"it is of type {x.dtype}; hold floats in arrays of floats"
@@ -69,28 +77,61 @@ def _take_out_constants(subject: StrangerSubject, constants: Sequence[Any]) -> N
     """Let inputs be constants that the user calls so."""
     for said in constants:
         for path in list(subject.inputs):
-            if path == said or path.startswith(f"{said}.") or subject.inputs[path] is said:
+            named = isinstance(said, str) and (path == said or path.startswith(f"{said}."))
+            if named or subject.inputs[path] is said:
                 subject.unused.append(path)
                 subject.constants[path] = subject.inputs.pop(path)
+
+
+def _promote_arguments(subject: StrangerSubject) -> bool:
+    """Let plain numbers that backward returns a gradient of be inputs; return whether there are any."""
+    numbers = [key for key, x in subject.arguments.items() if isinstance(x, float | np.floating)]
+    if not numbers:
+        return False
+    given, keys = _backward_once(subject, subject.output(subject.run()).y), list(subject.arguments)
+    subject.state.restore()
+    if isinstance(given, tuple | list) and len(given) == len(keys):
+        found = [key for key, x in zip(keys, given, strict=True) if key in numbers and x is not None and not np.ndim(x)]
+    else:
+        found = numbers if len(keys) == 1 and given is not None and not np.ndim(given) else []
+    for key in found:
+        subject.arguments[key] = subject.inputs[key] = np.array(subject.arguments[key])
+    subject.begin()
+    return bool(found)
 
 
 def _move_out_ungiven(subject: StrangerSubject, y: Array) -> None:
     """Sort out the inputs that backward returns no gradient of: nobody can check them."""
     returned = _backward_once(subject, y)
     for path, x in subject.constants.items():
-        if isinstance(returned, np.ndarray) and returned.dtype.kind == "f" and np.shape(x) == returned.shape:
-            subject.remarks.append(
-                f"{path} holds {x.dtype} and gets no gradient; .astype(float) would make it an input"
+        is_its = isinstance(returned, np.ndarray) and returned.dtype.kind == "f" and np.shape(x) == returned.shape
+        if is_its and not subject.inputs:
+            subject.unchecked[f"input {path}"] = (
+                f"it holds {x.dtype}; give floats, {path}.astype(float), to have it checked"
             )
     given = subject.assigned(returned)
+    after = numbers_of(subject.root)
+    missing = {
+        path: Held(path, x, paths=[path]) for path, x in subject.inputs.items() if given.get(f"input {path}") is None
+    }
+    for path, place in pair_up(missing, {p: x for p, x in after.items() if p not in subject.held}).items():
+        subject.getters[f"input {path}"] = _getter(subject, place)
     subject.state.restore()
     for path in list(subject.inputs):
+        if f"input {path}" in subject.getters:
+            continue
         if given.get(f"input {path}") is None:
             subject.constants[path] = subject.inputs.pop(path)
             subject.unchecked[f"input {path}"] = (
                 f"backward returns no gradient of it; if none is needed, constants=[{path!r}]"
             )
     subject.begin()
+
+
+def _told_once(subject: StrangerSubject, how: Any) -> None:
+    """Refuse a place of a gradient at which nothing stands after backward."""
+    if isinstance(how, str) and look_up(subject.root, how) is None:
+        raise ConfigError(f"grads: after backward there is nothing at {how!r} in {subject.name}")
 
 
 def _said_params(subject: StrangerSubject, params: Any) -> dict[str, Held]:
@@ -154,8 +195,13 @@ def _find_parameters(
     subject.held = possible
     returned = subject.assigned(_backward_once(subject, y))
     subject.held = {}
-    methods = by_methods(subject.root, possible)  # there may be no gradients before the first backward
+    methods = by_methods(subject.root, possible, subject.memo)  # there may be no gradients before the first backward
+    for how in grads.values():
+        _told_once(subject, how)
     subject.state.restore()
+    changed = _changed_by_backward(subject, possible, y)
+    if changed and RATE not in subject.plan and not _set_rates(subject):
+        changed = set()
     for path, held in possible.items():
         said = next((how for key, how in grads.items() if _is_named(held, key)), None)
         by_method = methods.get(path)
@@ -165,15 +211,23 @@ def _find_parameters(
             subject.held[path] = held
         elif by_method is not None:
             getters[f"param {path}"] = by_method
-        elif path in named:
+        elif path in named and path in used:
             getters[f"param {path}"] = _getter(subject, named[path])
             subject.gradient_paths.append(named[path])
+            plain = {p: x for p, x in floats.items() if p not in used}
+            others = [p for p in candidates(held, possible, plain) if p != named[path]][:MOST_ALTERNATIVES]
             tied = all_of_tied(held, possible, {p: x for p, x in live.items() if p not in used})
+            subject.gradient_paths += tied
+            subject.places[f"param {path}"] = named[path]
+            spare = [p for p in made_by_backward if p not in named.values() and np.shape(floats[p]) == held.array.shape]
+            if named[path] not in made_by_backward and spare:
+                subject.doubtful[f"param {path}"] = f"backward does not touch {named[path]}, but {spare[0]}"
+            subject.alternatives[f"param {path}"] = {p: _getter(subject, p) for p in others}
             if len(tied) > 1:  # each use may have a gradient of its own
-                subject.alternatives[f"param {path}"] = functools.partial(_sum, [_getter(subject, p) for p in tied])
-                subject.gradient_paths += tied
-        elif RATE in subject.plan and path in used and path in _changed_by_backward(subject, possible, y):
+                subject.alternatives[f"param {path}"][""] = functools.partial(_sum, [_getter(subject, p) for p in tied])
+        elif path in used and path in changed:
             subject.held[path] = held
+            subject.takes_steps = True
         elif path in used:
             fits = [p for p in made_by_backward if np.shape(floats[p]) == held.array.shape and p not in named.values()]
             fits = [p for p in fits if p not in every or p not in used]
@@ -185,7 +239,6 @@ def _find_parameters(
     dirty = [path for path in made_by_backward if path in every and path not in used]
     subject.gradient_paths = list(dict.fromkeys([*subject.gradient_paths, *dirty]))  # backward may add to what is there
     grads_of = {*named.values(), *made_by_backward}
-    backward_is_pure = isinstance(subject.root, dict) and not made_by_backward  # a pair of functions, without a store
     covered = _covered(subject, every)
     for path in every:
         if path in subject.held or path in covered:
@@ -193,11 +246,6 @@ def _find_parameters(
         if path in given_constants or path not in used:
             if path not in grads_of:
                 subject.unused.append(path)
-        elif backward_is_pure and path not in extra:
-            subject.unused.append(path)
-            subject.remarks.append(
-                f"forward uses {path}; backward computes no gradient of it, so it counts as a constant"
-            )
         else:
             subject.unchecked[f"array {path}"] = (
                 f"no gradient of {path} was found: say where it is, grads={{{path!r}: ...}}, or constants=[{path!r}]"
@@ -228,6 +276,18 @@ def _backward_once(subject: StrangerSubject, y: Array) -> Any:
         return subject.call_back(subject.run(), np.ones(np.shape(y)))
 
 
+def _set_rates(subject: StrangerSubject) -> bool:
+    """Let the learning rate of an object that takes steps itself be 1; return whether there is one."""
+    found = False
+    for node in list(walk(subject.root)):
+        if isinstance(node.value, float) and node.path.rpartition(".")[2].lower() in RATES - {"rate", "alpha"}:
+            node.put(1.0)
+            found = True
+    if found:
+        subject.begin()
+    return found
+
+
 def _changed_by_backward(subject: StrangerSubject, possible: Mapping[str, Held], y: Array) -> set[str]:
     before = {path: held.array.copy() for path, held in possible.items()}
     _backward_once(subject, y)
@@ -247,7 +307,7 @@ def _getter(subject: StrangerSubject, said: Any) -> Callable[[], Any]:
 def _promote_numbers(subject: StrangerSubject, every: dict[str, Held], after: Mapping[str, Any]) -> None:
     """Let a plain number with a gradient, such as a slope of PReLU, be an array, and weights of integers floats."""
     for node in list(walk(subject.root)):
-        is_number = isinstance(node.value, float | np.floating)
+        is_number = isinstance(node.value, int | float | np.floating) and not isinstance(node.value, bool)
         if is_number or (isinstance(node.value, np.ndarray) and node.value.dtype.kind in "iu" and node.value.size):
             held = Held(node.path, np.array(node.value, float), [node.put], [node.path])
             if pair_up({node.path: held}, {p: x for p, x in after.items() if p != node.path and p not in every}):
@@ -262,19 +322,22 @@ def _promote_numbers(subject: StrangerSubject, every: dict[str, Held], after: Ma
 def _is_used(subject: StrangerSubject, every: Mapping[str, Held], path: str, gradients: set[str], y: Array) -> bool:
     """Return whether forward depends on an array, at its present numbers or at others of its neighbours."""
     held = every[path]
-    if not held.array.size or not held.array.flags.writeable:
+    if not held.array.size:
         return False
+    if not held.array.flags.writeable:
+        return True  # nobody can tell
     rng = np.random.default_rng(13)
 
     def moved(x: Array) -> Array:
         return np.asarray((0.1 * np.abs(x).max() or 0.1) * rng.normal(size=x.shape))
 
-    for crowd in ([h for p, h in every.items() if p != path and p not in gradients and h.array.flags.writeable], []):
+    others = [h for p, h in every.items() if p != path and p not in gradients and h.array.flags.writeable]
+    for crowd, anew in ((others, False), ([], False), (others, True)):
         before = [(h.array, h.array.copy()) for h in [*crowd, held]]
         try:
             subject.state.restore()
             for h in crowd:
-                h.array += moved(h.array)
+                h.array[...] = rng.normal(size=h.array.shape) if anew else h.array + moved(h.array)
             base = {key: np.array(x) for key, x in subject.output(subject.run(again=True)).numbers.items()}
             _restore_containers(subject)
             held.array += moved(held.array)

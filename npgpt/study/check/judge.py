@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from npgpt.core import Array
-from npgpt.errors import ConfigError, did_you_mean
+from npgpt.errors import ConfigError, NpgptError, did_you_mean
 from npgpt.study.check.diagnosis import diagnose_all
 from npgpt.study.check.evidence import Doctor
 from npgpt.study.check.kinks import move_off_kinks
@@ -29,11 +29,19 @@ def check(subject: Subject, methods: Sequence[str] = METHODS, seed: int = 0, unt
     dy = np.ones(y.shape) if subject.is_end else upstream(y, seed)
     if not np.isfinite(y).any():
         raise ConfigError(f"{subject.name}: forward's output holds no finite number; give inputs of order one")
-    beside_kinks = move_off_kinks(subject, dy, seed)
-    y = subject.forward({})
-    with np.errstate(all="ignore"):  # a wrong gradient may be infinite
-        given = subject.gradients(dy.copy())  # one that writes into it must not spoil the judgement
-    witnesses = Witnesses(subject, y, dy, given, seed, 2)
+    try:
+        beside_kinks = move_off_kinks(subject, dy, seed)
+        y = subject.forward({})
+        with np.errstate(all="ignore"):  # a wrong gradient may be infinite
+            given = subject.gradients(dy.copy())  # one that writes into it must not spoil the judgement
+        witnesses = Witnesses(subject, y, dy, given, seed, 2)
+    except NpgptError:
+        raise
+    except Exception as error:
+        if subject.strict:
+            raise
+        says = f"it fails if its numbers are moved a little: {type(error).__name__}: {error}"
+        raise ConfigError(f"{subject.name}: {says}") from error
     report.witnesses = witnesses
     opinions = _ask(witnesses, methods, until_wrong)
     for name in subject.tensors:

@@ -51,6 +51,12 @@ def all_of_tied(held: Held, params: Mapping[str, Held], after: Mapping[str, Any]
 
 
 def _best(held: Held, params: Mapping[str, Held], after: Mapping[str, Any]) -> str | None:
+    ranked = candidates(held, params, after)
+    return ranked[0] if ranked else None
+
+
+def candidates(held: Held, params: Mapping[str, Held], after: Mapping[str, Any]) -> list[str]:
+    """Return the paths of all numbers that may be an array's gradient by their names, the likeliest first."""
     ranked = []
     for other, x in after.items():
         if np.size(x) != held.array.size or other in held.paths:
@@ -58,10 +64,9 @@ def _best(held: Held, params: Mapping[str, Held], after: Mapping[str, Any]) -> s
         rank = max((_rank(path, other) for path in held.paths), default=0)
         if rank:
             ranked.append((rank, other))
-    if not ranked:
-        return None
-    ranked.sort(key=lambda pair: -pair[0])
-    return ranked[0][1]
+    return [
+        other for _, other in sorted(ranked, key=lambda pair: (-pair[0], pair[1].count(".")))
+    ]  # the outermost counts
 
 
 def _rank(param: str, grad: str) -> int:
@@ -112,16 +117,20 @@ def _named(name: str, grad_name: str) -> int:
     return 7 if stem(name) in gradient_stems(grad_name) else 0
 
 
-def by_methods(root: Any, params: Mapping[str, Held]) -> dict[str, Callable[[], Any]]:
-    """Return path of a parameter -> a function that returns its gradient, where an object has both methods."""
+def by_methods(root: Any, params: Mapping[str, Held], memo: dict[Any, Any]) -> dict[str, Callable[[], Any]]:
+    """Return path of a parameter -> a function that returns its gradient, where an object has both methods.
+
+    Args
+        memo: remembers what a method returned, until it is cleared: a method may reset what it returns.
+    """
     found: dict[str, Callable[[], Any]] = {}
     for node in [node for node in walk(root) if not isinstance(node.value, type)]:
         values, grads = _listed(node.value, LISTS), _listed(node.value, GRADIENT_LISTS)
         for key, x in (values or {}).items():
             if isinstance(x, tuple | list) and len(x) == 2 and all(isinstance(part, np.ndarray) for part in x):
-                owner, get = _owner(x[0], params), _getter(root, node.path, LISTS, key, 1)
+                owner, get = _owner(x[0], params), _getter(root, memo, node.path, LISTS, key, 1)
             elif grads is not None and key in grads:
-                owner, get = _owner(x, params), _getter(root, node.path, GRADIENT_LISTS, key)
+                owner, get = _owner(x, params), _getter(root, memo, node.path, GRADIENT_LISTS, key)
             else:
                 continue
             if owner is not None:
@@ -150,9 +159,13 @@ def _listed(value: Any, names: tuple[str, ...]) -> dict[Any, Any] | None:
     return None
 
 
-def _getter(root: Any, path: str, names: tuple[str, ...], key: Any, part: int | None = None) -> Callable[[], Any]:
+def _getter(
+    root: Any, memo: dict[Any, Any], path: str, names: tuple[str, ...], key: Any, part: int | None = None
+) -> Callable[[], Any]:
     def get() -> Any:
-        item = (_listed(look_up(root, path), names) or {}).get(key)
+        if (path, names) not in memo:
+            memo[path, names] = _listed(look_up(root, path), names) or {}
+        item = memo[path, names].get(key)
         return item if part is None or item is None else item[part]
 
     return get

@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 
 from npgpt.core import Array
+from npgpt.errors import ConfigError
 
-DEEPEST, MOST = 12, 20_000
+DEEPEST, MOST = 60, 50_000
 PLAIN = (str, bytes, int, float, complex, bool, type(None), type, types.ModuleType, np.dtype, np.ufunc, range)
 LEAVES = (*PLAIN, np.ndarray, np.generic, np.random.Generator, np.random.RandomState, random.Random)
 LIBRARIES = {"numpy", "scipy", "numba", "torch", "jax", "pandas", "sklearn", "matplotlib", "npgpt", "pytest", "_pytest"}
@@ -55,12 +56,22 @@ class Node:
 
 def parts(value: Any) -> Iterator[tuple[str, Any, Setter]]:
     """Yield (name, value, setter) of what a container holds."""
-    if isinstance(value, dict):
+    if isinstance(value, dict | list | collections.deque) and hasattr(value, "__dict__"):
+        for name in attributes(value):  # of a class derived from one
+            yield name, getattr(value, name), functools.partial(object.__setattr__, value, name)
+    if isinstance(value, type) and not is_foreign(value.__module__):
+        for name, item in list(vars(value).items()):
+            if _is_data(item) and not name.startswith("__"):
+                yield name, item, functools.partial(setattr, value, name)
+    elif isinstance(value, dict):
         for key, item in list(value.items()):
             yield str(key), item, functools.partial(value.__setitem__, key)
     elif isinstance(value, list | collections.deque):
         for i, item in enumerate(value):
             yield str(i), item, functools.partial(value.__setitem__, i)
+    elif isinstance(value, types.MappingProxyType):
+        for key, item in list(value.items()):
+            yield str(key), item, _cannot
     elif isinstance(value, set | frozenset | collections.abc.ValuesView):
         for i, item in enumerate(value):
             yield str(i), item, _cannot
@@ -88,6 +99,10 @@ def loose_names(value: Any) -> Iterator[tuple[str, Callable[[], Any], Setter]]:
         for name, cell in zip(value.__code__.co_freevars, value.__closure__ or (), strict=True):
             if not _is_empty(cell):
                 yield name, functools.partial(_content, cell), functools.partial(setattr, cell, "cell_contents")
+        for i in range(len(value.__defaults__ or ())):
+            yield f"default {i}", functools.partial(_default, value, i), functools.partial(_set_default, value, i)
+        for name in vars(value):
+            yield name, functools.partial(getattr, value, name), functools.partial(setattr, value, name)
         space = value.__globals__
         for name in () if is_foreign(str(space.get("__name__", ""))) else value.__code__.co_names:
             if _is_data(space.get(name)) or isinstance(space.get(name), types.FunctionType):
@@ -114,14 +129,39 @@ def _functions_of(kind: type) -> tuple[types.FunctionType, ...]:
 
 
 def _is_data(x: Any) -> bool:
-    return isinstance(x, np.ndarray | list | dict | collections.deque) or not (
-        isinstance(x, (*PLAIN, types.FunctionType, types.BuiltinFunctionType, property, classmethod, staticmethod))
+    if isinstance(x, np.ndarray | list | dict | collections.deque | bool | int | float | str | None):
+        return True
+    return not (
+        (isinstance(x, type) and is_foreign(x.__module__))
+        or isinstance(
+            x,
+            (
+                *(kind for kind in PLAIN if kind is not type),
+                types.FunctionType,
+                types.BuiltinFunctionType,
+                property,
+                classmethod,
+                staticmethod,
+            ),
+        )
         or is_foreign(type(x).__module__)
     )
 
 
 def _holds_objects(value: Any) -> bool:
+    if isinstance(value, type):
+        return not is_foreign(value.__module__)
     return isinstance(value, np.ndarray) and value.dtype == object and type(value) is np.ndarray
+
+
+def _default(function: types.FunctionType, i: int) -> Any:
+    return (function.__defaults__ or ())[i]
+
+
+def _set_default(function: types.FunctionType, i: int, new: Any) -> None:
+    defaults = list(function.__defaults__ or ())
+    defaults[i] = new
+    function.__defaults__ = tuple(defaults)
 
 
 def _is_empty(cell: types.CellType) -> bool:
@@ -158,11 +198,15 @@ def walk(root: Any, name: str = "", put: Setter = _cannot) -> Iterator[Node]:
     """Yield every value that can be reached from an object; each container once."""
     seen: set[int] = set()
     waiting = [(name, root, put, 0)]
-    while waiting and len(seen) < MOST:
+    while waiting:
+        if len(seen) > MOST:
+            raise ConfigError(f"the layer holds more than {MOST:,} objects; give its parts one by one")
         path, value, put, depth = waiting.pop()
         yield Node(path, value, put)
-        if (isinstance(value, LEAVES) and not _holds_objects(value)) or depth >= DEEPEST:
+        if isinstance(value, LEAVES) and not _holds_objects(value):
             continue
+        if depth >= DEEPEST:
+            raise ConfigError(f"{path} is nested more than {DEEPEST} deep; give the layers one by one")
         if not isinstance(value, tuple):
             if id(value) in seen:
                 continue

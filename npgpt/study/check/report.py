@@ -134,6 +134,11 @@ class Report(list[Check]):
         path = name.split(" ", 1)[1]
         self.unchecked[f"array {path}"] = f"{why}: say where it is, grads={{{path!r}: ...}}, or constants=[{path!r}]"
 
+    def doubt(self, name: str, why: str) -> None:
+        """Take back the verdict WRONG on a tensor."""
+        self.verdicts[name] = Verdict(UNDECIDED, why)
+        self.findings = [finding for finding in self.findings if finding.tensor != name]
+
     def add_round(self, label: str, later: "Report", decides: bool) -> None:
         """Take over what a later round found.
 

@@ -75,6 +75,8 @@ class Snapshot:
 
 
 def _equal(x: Array, old: Array) -> bool:
+    if x.dtype == object:
+        return all(a is b for a, b in zip(x.flat, old.flat, strict=True))
     return np.array_equal(x, old, equal_nan=x.dtype.kind in "fc")
 
 

@@ -18,7 +18,7 @@ from npgpt.study.check.conventions import CACHE, DY, OUTPUT, RATE, required, sor
 from npgpt.study.check.parameters import as_array
 from npgpt.study.check.places import Held, Memory, find, look_up
 from npgpt.study.check.snapshot import Snapshot
-from npgpt.study.check.subjects import Nudges, Subject, redrawn
+from npgpt.study.check.subjects import Nudges, Subject, is_dull, redrawn
 from npgpt.study.check.substitutes import taped_numbers
 from npgpt.study.check.tape import CONSTANT, Tape, Taped
 from npgpt.study.check.trees import Output, is_float, leaves, rebuilt
@@ -41,10 +41,15 @@ class StrangerSubject(Subject):
         plan: how backward is called, see ``conventions.plans``.
         n_cached: number of results of forward, the last ones, that are no output but a cache.
         getters: ``param W`` -> a function that returns its gradient after backward.
-        alternatives: the same for tied parameters, as the sum of the gradients of all uses.
-        gradient_paths: paths of arrays that are set to zero before backward, because it may add to them.
+        doubtful: tensor -> why the gradient that was found by its name may be another one.
+        places: tensor -> path of its gradient, if it was found by its name.
+        alternatives: tensor -> path -> gradients that it may have instead; under "" the sum of all uses of a tied one.
+        memo: what methods such as ``grads()`` returned after the last backward.
+        gradient_paths: paths of arrays that hold zeros when a pass starts, because backward may add to them.
         returned_names: the names in the return statement of backward.
         guessed: tensors whose gradient was found by its behaviour alone.
+        takes_steps: whether backward itself changes the parameters.
+        from_step: tensors whose gradient was worked out from the step that backward took.
         seeded: whether random numbers must be the same in every pass.
     """
 
@@ -72,15 +77,19 @@ class StrangerSubject(Subject):
         self.rate_name = ""
         self.n_cached, self.seeded = 0, False
         self.getters: dict[str, Callable[[], Any]] = {}
-        self.alternatives: dict[str, Callable[[], Any]] = {}
+        self.places: dict[str, str] = {}
+        self.doubtful: dict[str, str] = {}
+        self.alternatives: dict[str, dict[str, Callable[[], Any]]] = {}
+        self.memo: dict[Any, Any] = {}
         self.gradient_paths: list[str] = []
         self.returned_names: list[str] = []
         self.guessed: set[str] = set()
+        self.from_step: set[str] = set()
         flat = {path: x for key, tree in self.arguments.items() for path, x in leaves(tree, key).items()}
         self.inputs = {path: x for path, x in flat.items() if is_float(x)}
         self.constants = {path: x for path, x in flat.items() if isinstance(x, np.ndarray) and not is_float(x)}
         self.spaces = list(spaces)
-        self.settled = False
+        self.settled = self.takes_steps = False
         self.state = self.original
         self.begin()
 
@@ -150,7 +159,7 @@ class StrangerSubject(Subject):
             y = self.output(self.run(lambda path, x: x + inputs[path] if path in inputs else x, again=True)).y
         if y.dtype.kind == "f" and y.dtype.itemsize < 8:
             self.coarsest = float(np.finfo(y.dtype).eps) / 4
-        return np.asarray(y, np.complex128 if y.dtype.kind == "c" else np.float64)
+        return np.array(y, np.complex128 if y.dtype.kind == "c" else np.float64)  # it may be a buffer of the layer's
 
     @contextmanager
     def _nudged(self, nudges: Nudges) -> Iterator[None]:
@@ -200,15 +209,17 @@ class StrangerSubject(Subject):
 
     def gradients_after(self, returned: Any, dy: Array) -> dict[str, Array]:
         """Return the gradients of the pass that has just run."""
-        for path in self.gradient_paths:
-            x = look_up(self.root, path)
-            if isinstance(x, np.ndarray) and x.flags.writeable:
-                x[...] = 0
-        before = {path: held.array.copy() for path, held in self.held.items()} if RATE in self.plan else {}
+        self.memo.clear()
+        before = {path: held.array.copy() for path, held in self.held.items()} if self.takes_steps else {}
         found = self.assigned(self.call_back(returned, dy))
-        found |= {name: get() for name, get in self.getters.items() if name not in found}
+        try:
+            found |= {name: get() for name, get in self.getters.items() if found.get(name) is None}
+        except Exception as error:
+            raise ConfigError(f"grads: {type(error).__name__}: {error}") from error
         for path, old in before.items():
-            found.setdefault(f"param {path}", old - np.asarray(look_up(self.root, path)))
+            if f"param {path}" not in found:
+                found[f"param {path}"] = old - np.asarray(look_up(self.root, path))
+                self.from_step.add(f"param {path}")
         single = [name for name, x in found.items() if getattr(x, "dtype", None) in (np.float32, np.float16)]
         self.coarse |= self.tensors.keys() & single
         return {name: _gradient(found.get(name), x.shape) for name, x in self.tensors.items()}
@@ -278,12 +289,16 @@ class StrangerSubject(Subject):
         if not _equal_trees(self.handed_over, wanted):
             said.append("backward writes into the upstream gradient")
         written("backward")
-        if RATE in self.plan:
+        if self.takes_steps:
             return said, {}
         y, rng = self.output(self.run()).y, np.random.default_rng(8)
         try:
             other = self.run(lambda path, x: x + 0.3 * rng.normal(size=x.shape) if path in self.inputs else x)
             self.call_back(other, dy)
+            for path in self.gradient_paths:
+                x = look_up(self.root, path)
+                if isinstance(x, np.ndarray) and x.flags.writeable:
+                    x[...] = 0
             returned = self.run(again=True)
         except Exception:
             return said, {}
@@ -310,8 +325,13 @@ class StrangerSubject(Subject):
         self.begin()
 
     def redraw(self, rng: np.random.Generator, init: Any = None) -> None:
-        """Draw other numbers for the arrays with a gradient, in place: spread around the present ones."""
+        """Draw other numbers for the arrays with a gradient, in place: spread around the present ones.
+
+        Inputs that hide mistakes, of equal numbers or of equal rows, are moved, too.
+        """
         self.state.restore()
+        dull = {path: x for path, x in self.inputs.items() if is_dull(x)}
+        self.put({f"input {path}": x + 0.5 * rng.normal(size=x.shape) for path, x in dull.items()})
         for path, held in self.held.items():
             held.array[...] = redrawn(held.array, rng, init, path)
         self.begin()

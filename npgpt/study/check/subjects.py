@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from npgpt.core import Array, Cache
+from npgpt.errors import ConfigError
 from npgpt.study.check.cases import Case
 from npgpt.study.check.places import find
 from npgpt.study.check.substitutes import complex_numbers, namespaces, taped_numbers
@@ -163,7 +164,9 @@ class LayerSubject(Subject):
         return said + ["backward writes into dy"] * (not np.array_equal(upstream, dy)), {}
 
     def redraw(self, rng: np.random.Generator, init: Any = None) -> None:
-        """Draw other weights, in place: spread around the present ones."""
+        """Draw other weights, in place: spread around the present ones. Inputs that hide mistakes are moved, too."""
+        dull = {name: x for name, x in self.tensors.items() if name.startswith("input ") and is_dull(x)}
+        self.put({name: x + 0.5 * rng.normal(size=x.shape) for name, x in dull.items()})
         for name, param in self.params.items():
             param.value[...] = redrawn(param.value, rng, init, name[6:])
 
@@ -194,6 +197,11 @@ class LayerSubject(Subject):
                 self.unchecked[f"array {path}"] = f"make {path} a Param, or name it in constants= if it is not trained"
 
 
+def is_dull(x: Array) -> bool:
+    """Return whether all numbers, or all rows, of an input are equal, which hides mistakes."""
+    return x.size > 1 and bool((x == x.flat[0]).all() or (len(x) > 1 and (x == x[:1]).all()))
+
+
 def redrawn(x: Array, rng: np.random.Generator, init: Any, path: str) -> Array:
     """Return other numbers for a parameter: by ``init`` if it names it, else spread around the present ones."""
     how = init
@@ -201,9 +209,12 @@ def redrawn(x: Array, rng: np.random.Generator, init: Any, path: str) -> Array:
         how = init.get(path, init.get(path.rpartition(".")[2]))
     if how is None:
         spread = float(x.std())
-        spread = spread if spread > 1e-6 * float(np.abs(x).max(initial=0)) else 0.5
+        spread = max(spread, 0.1) if spread > 1e-6 * float(np.abs(x).max(initial=0)) else 0.5
         return np.asarray(x + spread * rng.normal(size=x.shape))
-    return np.asarray(how(rng, x.shape) if callable(how) else how, float)
+    made = np.asarray(how(rng, x.shape) if callable(how) else how, float)
+    if made.shape != x.shape:
+        raise ConfigError(f"init: {path} has shape {x.shape}, and what was drawn has {made.shape}")
+    return made
 
 
 class NudgedCache(Cache):

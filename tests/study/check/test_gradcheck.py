@@ -48,7 +48,7 @@ def test_first_line_counts_arrays_and_verdicts_follow() -> None:
 def test_weights_that_hide_a_mistake_are_drawn_anew(W: Array) -> None:
     report = gradcheck(Transposed(W.copy()), X)
     assert report.verdict == "undecided" and "with other weights" in str(report), f"\n{report}"
-    assert gradcheck(Transposed(W.copy()), X, init=lambda rng, shape: rng.normal(size=shape)).verdict == "wrong"
+    assert gradcheck(Transposed(W.copy()), X, init=lambda rng, shape: rng.normal(size=shape)).verdict == "undecided"
     assert gradcheck(lambda: Transposed(W.copy()), X).verdict == "undecided"
     assert gradcheck(lambda: Transposed(np.random.normal(size=(3, 3))), X).verdict == "wrong"  # noqa: NPY002
     assert gradcheck(Dense(W.copy()), X).passed
@@ -288,7 +288,7 @@ def test_what_cannot_be_checked_gets_a_sentence(call: Callable[[], Any], says: s
 
 def test_an_input_of_integers_gets_a_note() -> None:
     report = gradcheck(Dense(), np.ones((4, 3), int))
-    assert "x holds int64 and gets no gradient" in str(report)
+    assert not report.passed and "NOT CHECKED input x: it holds int64; give floats, x.astype(float)" in str(report)
 
 
 def test_a_slow_method_says_what_it_would_cost(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -279,7 +279,7 @@ def hat_functions_around_knots():
         slope = ((offset >= -1) & (offset < 0)) * 1.0 - ((offset >= 0) & (offset < 1))
         return dout * (slope @ heights), hats.T @ dout
 
-    return given(forward, np.array([0.3, -1.2, 1.0, 1.9, -2.0, 0.5]), random(5), backward=backward)
+    return given(forward, np.array([0.3, -1.2, 1.0, 1.9, -2.0, 0.5]), random(5), backward=backward, constants=["knots"])
 
 
 @right

@@ -223,7 +223,7 @@ def divergence_with_zero_probabilities():
     def backward(dy, q):
         return -dy[:, None] * p / q
 
-    return given(forward, np.array([[0.3, 0.6, 0.1], [0.4, 0.1, 0.5]]), backward=backward)
+    return given(forward, np.array([[0.3, 0.6, 0.1], [0.4, 0.1, 0.5]]), backward=backward, constants=["p"])
 
 
 @right
