@@ -35,6 +35,8 @@ def check(subject: Subject, methods: Sequence[str] = METHODS, seed: int = 0, unt
         with np.errstate(all="ignore"):  # a wrong gradient may be infinite
             given = subject.gradients(dy.copy())  # one that writes into it must not spoil the judgement
         witnesses = Witnesses(subject, y, dy, given, seed, 2)
+        report.witnesses = witnesses
+        opinions = _ask(witnesses, methods, until_wrong)
     except NpgptError:
         raise
     except Exception as error:
@@ -42,8 +44,6 @@ def check(subject: Subject, methods: Sequence[str] = METHODS, seed: int = 0, unt
             raise
         says = f"it fails if its numbers are moved a little: {type(error).__name__}: {error}"
         raise ConfigError(f"{subject.name}: {says}") from error
-    report.witnesses = witnesses
-    opinions = _ask(witnesses, methods, until_wrong)
     for name in subject.tensors:
         verdict = decide(opinions[name])
         if not beside_kinks and verdict.state != RIGHT:

@@ -111,7 +111,7 @@ def loose_names(value: Any) -> Iterator[tuple[str, Callable[[], Any], Setter]]:
         for kind in type(value).__mro__:
             for name, item in [] if is_foreign(kind.__module__) else list(vars(kind).items()):
                 if _is_data(item) and not name.startswith("__"):
-                    yield name, functools.partial(getattr, kind, name), functools.partial(setattr, kind, name)
+                    yield name, functools.partial(vars(kind).get, name), functools.partial(setattr, kind, name)
         code: Any = type(value)
         for function in _functions_of(code):
             yield from loose_names(function)
@@ -131,21 +131,10 @@ def _functions_of(kind: type) -> tuple[types.FunctionType, ...]:
 def _is_data(x: Any) -> bool:
     if isinstance(x, np.ndarray | list | dict | collections.deque | bool | int | float | str | None):
         return True
-    return not (
-        (isinstance(x, type) and is_foreign(x.__module__))
-        or isinstance(
-            x,
-            (
-                *(kind for kind in PLAIN if kind is not type),
-                types.FunctionType,
-                types.BuiltinFunctionType,
-                property,
-                classmethod,
-                staticmethod,
-            ),
-        )
-        or is_foreign(type(x).__module__)
-    )
+    if isinstance(x, type):
+        return not is_foreign(x.__module__)
+    code = (*PLAIN, types.FunctionType, types.BuiltinFunctionType, property, classmethod, staticmethod)
+    return not isinstance(x, code) and not is_foreign(type(x).__module__)
 
 
 def _holds_objects(value: Any) -> bool:

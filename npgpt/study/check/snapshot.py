@@ -23,7 +23,7 @@ class Snapshot:
         self.names: list[tuple[Callable[[], Any], Setter, Any]] = []
         for node in walk(root):
             value = node.value
-            if isinstance(value, dict | list | deque):
+            if isinstance(value, dict | list | deque | set | bytearray):
                 self.containers.append((value, value.copy()))
             elif isinstance(value, np.ndarray):
                 self.arrays.append((value, value.copy()))
@@ -81,13 +81,15 @@ def _equal(x: Array, old: Array) -> bool:
 
 
 def _contents(container: Any) -> Any:
-    if isinstance(container, dict | list | deque):
+    if isinstance(container, dict | list | deque | set | bytearray):
         return container.copy()
     return {name: getattr(container, name) for name in attributes(container)}
 
 
 def _changed(container: Any, held: Any) -> bool:
     now = container
+    if isinstance(container, set | bytearray):
+        return bool(now != held)
     if isinstance(container, list | deque):
         return len(now) != len(held) or any(a is not b for a, b in zip(now, held, strict=True))
     now = _contents(container)
@@ -97,9 +99,11 @@ def _changed(container: Any, held: Any) -> bool:
 def _restore(container: Any, held: Any) -> None:
     if not _changed(container, held):
         return
-    if isinstance(container, dict):
+    if isinstance(container, dict | set):
         container.clear()
         container.update(held)
+    elif isinstance(container, bytearray):
+        container[:] = held
     elif isinstance(container, list | deque):
         container.clear()
         container.extend(held)

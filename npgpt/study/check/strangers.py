@@ -121,7 +121,7 @@ class StrangerSubject(Subject):
 
         def copied(path: str, x: Any) -> Any:
             x = x if change is None else change(path, x)
-            return x.copy() if type(x) is np.ndarray else x
+            return x.copy(order="K") if type(x) is np.ndarray else x
 
         self.passed = {key: rebuilt(tree, copied, key) for key, tree in self.arguments.items()}
         by_order = [x for key, x in self.passed.items() if key not in self.keywords]
@@ -156,7 +156,7 @@ class StrangerSubject(Subject):
         params = {name[6:]: nudge for name, nudge in nudges.items() if name.startswith("param ")}
         self.state.restore()
         with self._nudged(params):
-            y = self.output(self.run(lambda path, x: x + inputs[path] if path in inputs else x, again=True)).y
+            y = self.output(self.run(lambda path, x: _added(x, inputs[path]) if path in inputs else x, again=True)).y
         if y.dtype.kind == "f" and y.dtype.itemsize < 8:
             self.coarsest = float(np.finfo(y.dtype).eps) / 4
         return np.array(y, np.complex128 if y.dtype.kind == "c" else np.float64)  # it may be a buffer of the layer's
@@ -347,6 +347,13 @@ def _replaced(pairs: Sequence[tuple[Held, Any]]) -> Iterator[None]:
     finally:
         for held, _ in pairs:
             held.replace(held.array)
+
+
+def _added(x: Array, nudge: Array) -> Array:
+    """Return a sum in the memory layout of an input."""
+    made = x.astype(np.result_type(x, nudge), order="K")
+    made += nudge
+    return made
 
 
 def _equal(a: Any, b: Any) -> bool:

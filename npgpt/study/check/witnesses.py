@@ -235,7 +235,7 @@ class Witnesses:
         exact = max(self.exact, SINGLE) if name in self.subject.coarse else self.exact
         if gap <= exact * size + rounding or gap <= min(30 * self.jitter(name) * length, JUMP * size):
             return Opinion(AGREES, error)
-        if error < 5e-7 and self.noise < IN_FLOAT32 and not self.subject.strict:
+        if error < SINGLE and self.noise < IN_FLOAT32 and not self.subject.strict:
             if self.subject.single:
                 return Opinion(AGREES, error)
             return Opinion(
