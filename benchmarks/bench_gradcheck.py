@@ -1,18 +1,28 @@
-"""How long does a verdict on all gradients take? npgpt's checker and PyTorch's, on the same two layers.
+"""How long does a verdict on all gradients take, and is it right about other people's code?
 
-    python benchmarks/bench_gradcheck.py [--rounds N] [--quick] [--json FILE]
+    python benchmarks/bench_gradcheck.py [--rounds N] [--programs N] [--quick] [--json FILE]
 
 Both judge a layer norm (2, 5, 12) and causal attention (2, 5, 12) with 3 heads, in float64: the inputs and all
 parameters; npgpt judges the kept arrays, too, and takes two rounds of weights. PyTorch runs its slow mode, which
 differentiates every cell, and its fast mode, which takes one random direction. They take turns; printed are medians in
 milliseconds, with the lowest and the highest, and the time over npgpt's. ``npgpt gradcheck --all`` is timed once.
+
+The second table counts verdicts: on layers as other people write them (tests/study/check/strangers), right and wrong
+ones, and on random programs (tests/study/check/programs), right by construction and with one mistake. It also counts
+how often each method abstained, and why.
 """
 
+import importlib
+import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 from peers import HAS_TORCH, Report, parse
@@ -21,6 +31,7 @@ import npgpt
 from npgpt import layers
 
 B, T, C, H = 2, 5, 12, 3
+TESTS = Path(__file__).parents[1] / "tests" / "study" / "check"
 
 
 def torch_checks(fast: bool) -> dict[str, Callable[[], bool]]:
@@ -55,8 +66,53 @@ def our_checks() -> dict[str, Callable[[], bool]]:
     return {name: lambda layer=layer: npgpt.gradcheck(layer, x).passed for name, layer in made.items()}  # type: ignore[misc]
 
 
+def strangers() -> Iterable[tuple[str, Any]]:
+    from strangers.given import RIGHT, WRONG
+
+    for file in sorted(TESTS.joinpath("strangers").glob("*.py")):
+        importlib.import_module(f"strangers.{file.stem}")
+    for kind, makers in (("right layers", RIGHT), ("wrong layers", WRONG)):
+        yield from ((kind, make()) for make in makers)
+
+
+def programs(n: int) -> Iterable[tuple[str, Any]]:
+    from programs.programs import make_program, mutate
+
+    for seed in range(n):
+        program = make_program(seed)
+        for kind, made in (("right programs", program), ("mutants", mutate(program, seed))):
+            if made is not None:
+                yield kind, (made.forward, tuple(made.inputs.values()), {"backward": made.backward})
+
+
+def judge(cases: Iterable[tuple[str, Any]], report: Report) -> None:
+    """Print the verdicts on all cases, the abstentions, and the time of a verdict."""
+    verdicts: dict[str, Counter[str]] = {}
+    reasons: Counter[str] = Counter()
+    times: dict[str, list[float]] = {}
+    for kind, (layer, inputs, settings) in cases:
+        start = time.perf_counter()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found = npgpt.gradcheck(layer, *inputs, **settings)
+        times.setdefault(kind, []).append(1e3 * (time.perf_counter() - start))
+        verdicts.setdefault(kind, Counter())[found.verdict] += 1
+        for method, why in {check.method: check.skipped for check in found if check.skipped}.items():
+            reasons[f"{method}: {re.sub(r'[-+.0-9e]+ and [-+.0-9e]+$', '... and ...', why)}"] += 1
+    for kind, counts in verdicts.items():
+        report.rows.append({"kind": kind, "verdicts": dict(counts), "milliseconds": median(times[kind])})
+        shown = ", ".join(f"{verdict} {counts[verdict]}" for verdict in ("right", "wrong", "undecided"))
+        print(
+            f"{kind:<16}{counts.total():>6}: {shown}; {median(times[kind]):.1f} ms, longest {max(times[kind]):.0f} ms"
+        )
+    for why, n in reasons.most_common(12):
+        print(f"  abstained {n:>4} times: {why[:95]}")
+    report.rows.append({"abstentions": dict(reasons)})
+
+
 def main() -> None:
-    options = parse(__doc__, rounds=20)
+    more = ("--programs", {"type": int, "default": 1000, "metavar": "N", "help": "number of random programs (1000)"})
+    options = parse(__doc__, 20, more)
     report = Report()
     contestants = {"npgpt": our_checks()}
     if HAS_TORCH:
@@ -80,6 +136,10 @@ def main() -> None:
     subprocess.run([sys.executable, "-m", "npgpt", "gradcheck", "--all"], check=True, stdout=subprocess.DEVNULL)
     report.rows.append({"all layers": time.perf_counter() - start})
     print(f"npgpt gradcheck --all: {time.perf_counter() - start:.1f} s")
+    print("\nverdicts")
+    sys.path.insert(0, str(TESTS))
+    judge(strangers(), report)
+    judge(programs(20 if options.quick else options.programs), report)
     report.write(options.json)
 
 

@@ -11,6 +11,7 @@ from npgpt.study.check.conventions import CACHES, DY, RATE, RATES, gradient_stem
 from npgpt.study.check.differences import rise
 from npgpt.study.check.strangers import StrangerSubject
 from npgpt.study.check.trees import Output, leaves
+from npgpt.study.check.witnesses import sizes_of
 
 WORDS_IN_D = ("data", "den", "der", "dev", "dia", "dif", "dim", "dis", "dro")  # names that are no gradient's
 
@@ -87,8 +88,8 @@ def _gap(subject: StrangerSubject, dy: Array) -> float:
     inputs = {path: x for path, x in subject.inputs.items() if given.get(f"input {path}") is not None}
     if subject.inputs and not inputs:
         return 1.5
-    base = {path: x + 0.1 * _size(x) * rng.normal(size=x.shape) for path, x in inputs.items()}
-    v = {path: _size(x) * rng.normal(size=x.shape) for path, x in inputs.items()}
+    base = {path: x + 0.1 * sizes_of(x) * rng.normal(size=x.shape) for path, x in inputs.items()}
+    v = {path: sizes_of(x) * rng.normal(size=x.shape) for path, x in inputs.items()}
 
     def at(t: float) -> Any:
         return subject.run(lambda path, x: base[path] + t * v[path] if path in base else x)
@@ -105,7 +106,3 @@ def _gap(subject: StrangerSubject, dy: Array) -> float:
         theirs = float((dy * rise(above, below)).sum()) / 2e-5
     gap = abs(ours - theirs) / (abs(ours) + abs(theirs) or 1.0)
     return gap if np.isfinite(gap) else 1.5
-
-
-def _size(x: Array) -> float:
-    return float(np.sqrt((x * x).mean())) or 1.0 if x.size else 1.0

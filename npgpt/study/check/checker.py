@@ -115,6 +115,7 @@ def check_cases(names: Sequence[str]) -> Iterator[Report]:
 
 def _report(name: str) -> Report:
     report = check_case(make_case(name))
+    assert report.sweep
     report.witnesses = None  # it cannot go to another process
     return report
 

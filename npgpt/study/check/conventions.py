@@ -106,9 +106,11 @@ def plans(backward: Callable[..., Any], inputs: Sequence[str], n_outputs: int, h
         [],
     ]
     unique: list[list[str]] = []
+    known = by_name if by_name.count(DY) in (0, 1, n_outputs) else [None] * len(by_name)
     for plan in found:
         fits = any_number or len(needed) <= len(plan) <= len(needed) + len(optional)
-        if fits and plan not in unique:
+        as_named = all(role in (None, OUTPUT, given) for role, given in zip(known, plan, strict=False))
+        if fits and as_named and plan not in unique:  # a name that says what it wants gets nothing else
             unique.append(plan)
     first = unique[:1]
     if first and optional_rate and RATE not in first[0] and len(first[0]) == len(needed):

@@ -34,8 +34,9 @@ class Slope:
 
 
 def rise(above: Array, below: Array) -> Array:
-    """Return what an output gained. A masked score is −∞ on both sides: it gained 0, not −∞ + ∞."""
-    return np.asarray(np.subtract(above, below, where=above != below, out=np.zeros(above.shape)))
+    """Return what an output gained. A masked score is −∞ or NaN on both sides: it gained 0."""
+    moved = (above != below) & ~(np.isnan(above) & np.isnan(below))
+    return np.asarray(np.subtract(above, below, where=moved, out=np.zeros(above.shape)))
 
 
 def slope(forward: Forward, dy: Array, noise: float, good: float = GOOD) -> Slope:

@@ -16,7 +16,7 @@ import numpy as np
 from npgpt.core import Array
 from npgpt.errors import ConfigError, did_you_mean
 from npgpt.study.check.calling import choose_call, n_cached
-from npgpt.study.check.conventions import DY, RATE, RATES
+from npgpt.study.check.conventions import DY, RATE, RATES, gradient_stems, stem
 from npgpt.study.check.first_passes import equal_leaves, in_float64, lasting_arrays, repeatable_pass, shown, warm_up
 from npgpt.study.check.parameters import all_of_tied, by_methods, candidates, numbers_of, pair_up
 from npgpt.study.check.places import Held, find, look_up, memories, odd_arrays, walk
@@ -90,7 +90,9 @@ def _promote_arguments(subject: StrangerSubject) -> bool:
         return False
     given, keys = _backward_once(subject, subject.output(subject.run()).y), list(subject.arguments)
     subject.state.restore()
-    if isinstance(given, tuple | list) and len(given) == len(keys):
+    if isinstance(given, Mapping):
+        found = [k for k in numbers if any(k == str(key) or stem(k) in gradient_stems(str(key)) for key in given)]
+    elif isinstance(given, tuple | list) and len(given) == len(keys):
         found = [key for key, x in zip(keys, given, strict=True) if key in numbers and x is not None and not np.ndim(x)]
     else:
         found = numbers if len(keys) == 1 and given is not None and not np.ndim(given) else []

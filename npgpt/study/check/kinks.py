@@ -4,6 +4,7 @@ There the slopes on both sides differ, however small the step is, and no gradien
 named, and moved a little, and the check goes on beside the kink.
 """
 
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy as np
 from npgpt.core import Array
 from npgpt.study.check.differences import ROUNDING, has_kink, noise_of
 from npgpt.study.check.subjects import Subject
-from npgpt.study.check.witnesses import scale_of
+from npgpt.study.check.witnesses import LONGEST, scale_of, sizes_of
 
 ROUNDS, MOST_TESTS, SHOWN = 4, 200, 3
 
@@ -24,7 +25,7 @@ def move_off_kinks(subject: Subject, dy: Array, seed: int) -> bool:
         finite = np.where(np.isfinite(y), y, 0)
         tensors = {n: x for n, x in subject.tensors.items() if not n.startswith("kept ") and x.size}
         units = {name: scale_of(x) for name, x in tensors.items()}
-        all_together = {name: units[name] * rng.normal(size=x.shape) for name, x in tensors.items()}
+        all_together = {name: sizes_of(x) * rng.normal(size=x.shape) for name, x in tensors.items()}
         smooth = noise_of(along(subject, all_together), y, 1e-7)
         noise = 4 * max(smooth, ROUNDING) * (float(np.abs(dy * finite).sum()) or 1.0)
 
@@ -32,13 +33,15 @@ def move_off_kinks(subject: Subject, dy: Array, seed: int) -> bool:
             with np.errstate(all="ignore"):
                 return has_kink(along(subject, v), y, dy, noise)
 
+        started = time.perf_counter()
         if not kinked(all_together) or not kinked({n: -0.7 * x for n, x in all_together.items()}):
             return True
+        most = min(MOST_TESTS, max(8, int(2 * LONGEST / (time.perf_counter() - started))))
         values, said = {}, []
         for name, x in tensors.items():
             v = all_together[name]
             if kinked({name: v}):
-                cells = _cells(lambda mask, name=name, v=v: kinked({name: v * mask}), x.shape)
+                cells = _cells(lambda mask, name=name, v=v: kinked({name: v * mask}), x.shape, most)
                 delta = (
                     units[name] * (0.02 + 0.01 * turn) * rng.uniform(0.5, 1.5, x.shape) * rng.choice([-1, 1], x.shape)
                 )
@@ -63,7 +66,7 @@ def along(subject: Subject, v: dict[str, Array]) -> Callable[[float], Array]:
     return lambda t: subject.forward({name: t * x for name, x in v.items()})
 
 
-def _cells(test: object, shape: tuple[int, ...]) -> Array:
+def _cells(test: object, shape: tuple[int, ...], most: int) -> Array:
     """Return a mask of the cells that have a kink, by halving; of all that are left where there are too many."""
     found = np.zeros(int(np.prod(shape, dtype=int)), bool)
     waiting, n_tests = [np.arange(found.size)], 0
@@ -72,7 +75,7 @@ def _cells(test: object, shape: tuple[int, ...]) -> Array:
         mask = np.zeros(found.size)
         mask[part] = 1
         n_tests += 1
-        if n_tests > MOST_TESTS:
+        if n_tests > most:
             found[part] = True
         elif test(mask.reshape(shape)):  # type: ignore[operator]
             if len(part) == 1:

@@ -6,6 +6,7 @@ closures, in its module. ``find`` names every place that holds an array.
 
 import collections
 import collections.abc
+import dis
 import functools
 import random
 import sys
@@ -23,6 +24,7 @@ DEEPEST, MOST = 60, 50_000
 PLAIN = (str, bytes, int, float, complex, bool, type(None), type, types.ModuleType, np.dtype, np.ufunc, range)
 LEAVES = (*PLAIN, np.ndarray, np.generic, np.random.Generator, np.random.RandomState, random.Random)
 LIBRARIES = {"numpy", "scipy", "numba", "torch", "jax", "pandas", "sklearn", "matplotlib", "npgpt", "pytest", "_pytest"}
+COMPILED = {"numba", "llvmlite", "torch", "jax", "jaxlib"}  # their objects are no containers
 Setter = Callable[[Any], None]
 
 
@@ -104,7 +106,7 @@ def loose_names(value: Any) -> Iterator[tuple[str, Callable[[], Any], Setter]]:
         for name in vars(value):
             yield name, functools.partial(getattr, value, name), functools.partial(setattr, value, name)
         space = value.__globals__
-        for name in () if is_foreign(str(space.get("__name__", ""))) else value.__code__.co_names:
+        for name in () if is_foreign(str(space.get("__name__", ""))) else _global_names(value.__code__):
             if _is_data(space.get(name)) or isinstance(space.get(name), types.FunctionType):
                 yield name, functools.partial(space.get, name), functools.partial(space.__setitem__, name)
     elif not isinstance(value, LEAVES):
@@ -115,6 +117,12 @@ def loose_names(value: Any) -> Iterator[tuple[str, Callable[[], Any], Setter]]:
         code: Any = type(value)
         for function in _functions_of(code):
             yield from loose_names(function)
+
+
+@functools.cache
+def _global_names(code: types.CodeType) -> tuple[str, ...]:
+    """Return the names that a function reads from its module; an attribute may have the same name."""
+    return tuple(dict.fromkeys(i.argval for i in dis.get_instructions(code) if i.opname == "LOAD_GLOBAL"))
 
 
 @functools.cache
@@ -172,6 +180,8 @@ def is_foreign(module: str) -> bool:
 
 def attributes(value: Any) -> list[str]:
     """Return the names of the attributes that an object itself has."""
+    if type(value).__module__.partition(".")[0] in COMPILED:
+        return []
     found = list(getattr(value, "__dict__", ()))
     for kind in type(value).__mro__:
         slots = vars(kind).get("__slots__", ())

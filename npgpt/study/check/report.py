@@ -1,5 +1,6 @@
 """The checker's report: a verdict for each tensor, what each method found, the diagnoses, and text for the terminal."""
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -70,7 +71,6 @@ class Report(list[Check]):
         expects: number of arrays that must be checked; None for any.
         findings: a diagnosis of each wrong tensor.
         truth: tensor -> true gradient, where it is known cell by cell.
-        sweep: (h, error) of the whole layer along one direction.
         rounds: what the later rounds ("with other weights", "in training") found.
     """
 
@@ -84,7 +84,6 @@ class Report(list[Check]):
         self.expects: int | None = None
         self.findings: list[Finding] = []
         self.truth: dict[str, Array] = {}
-        self.sweep: list[tuple[float, float]] = []
         self.rounds: dict[str, Report] = {}
         self.witnesses: Witnesses | None = None
         self._worst: dict[str, tuple[tuple[int, ...], float, float]] = {}
@@ -97,6 +96,14 @@ class Report(list[Check]):
             return WRONG
         complete = self.verdicts and not self.unchecked and self.expects in (None, self.n_checked)
         return RIGHT if states == {RIGHT} and complete else UNDECIDED
+
+    @functools.cached_property
+    def sweep(self) -> list[tuple[float, float]]:
+        """(h, error) of the whole layer along one direction."""
+        if self.witnesses is None:
+            return []
+        with np.errstate(all="ignore"):
+            return self.witnesses.sweep([name for name in self.witnesses.got if not name.startswith("kept ")])
 
     @property
     def passed(self) -> bool:

@@ -1,12 +1,15 @@
 """Matrix products and Einstein sums on the tape: an edge from each cell of the result to both factors of each term."""
 
 import itertools
+import math
 from typing import Any
 
 import numpy as np
 
 from npgpt.core import Array
 from npgpt.study.check.tape import Tape, Taped, TapeError
+
+LARGEST = 3_000_000  # terms of one product: about 150 megabytes
 
 
 def product(tape: Tape, subscripts: str, a: Any, b: Any) -> Taped:
@@ -28,6 +31,8 @@ def product(tape: Tape, subscripts: str, a: Any, b: Any) -> Taped:
         full = [sizes[letter] if letter in own else 1 for letter in letters]
         return np.broadcast_to(cells.transpose(order).reshape(full), shape)
 
+    if math.prod(shape) > LARGEST:
+        raise TapeError(f"a product of {math.prod(shape):,} terms is too large for the tape; take smaller arrays")
     children = tape.numbers(value.shape)
     va, vb = (x.value if isinstance(x, Taped) else np.asarray(x) for x in (a, b))
     owns = names

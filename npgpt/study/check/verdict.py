@@ -14,7 +14,6 @@ from dataclasses import dataclass
 AGREES, DIFFERS, UNCLEAR, ABSTAINS = "agrees", "differs", "cannot tell", "abstains"
 RIGHT, WRONG, UNDECIDED = "right", "wrong", "undecided"
 BELOW_DIFFERENCES = 1e-6  # a relative error that differences may overlook
-SMALL = 1e-2  # a kink that nobody noticed shifts differences by less
 FAMILIES = {
     "tape": "tape",
     "differences": "differences",
@@ -66,17 +65,19 @@ def decide(opinions: Mapping[str, Opinion]) -> Verdict:
     differ = tuple(f for f, opinion in families.items() if opinion.state == DIFFERS)
     if agree == ("differences",) and differ and max(families[f].error for f in differ) < BELOW_DIFFERENCES:
         agree = ()
+    if differ == ("differences",) and {"tape", "complex"} <= set(agree):  # they confirm each other
+        differ = ()
     roughly = [f for f, opinion in families.items() if opinion.roughly and f not in agree]
     if agree and differ:
         return Verdict(UNDECIDED, f"{' and '.join(agree)} agree with it, {' and '.join(differ)} differ")
     backed = [f for f, opinion in families.items() if opinion.backs]
-    if differ == ("differences",) and backed and families["differences"].error < SMALL:
+    if differ == ("differences",) and backed:
         says = f"differences differ, by {families['differences'].error:.0e}, but {' and '.join(backed)} agree with it; "
         return Verdict(UNDECIDED, says + "a point that is not differentiable may be near")
     if differ and (len(differ) >= 2 or differ == ("differences",)):
         return Verdict(WRONG, "one witness: differences alone" if len(differ) == 1 else "", differ)
     doubts = [f for f, opinion in families.items() if opinion.state == UNCLEAR and f != "differences"]
-    if agree and (len(agree) + len(roughly) >= 2 or (agree == ("differences",) and not doubts)):
+    if agree and not doubts and (len(agree) + len(roughly) >= 2 or agree == ("differences",)):
         return Verdict(RIGHT, "one witness: differences alone" if len(agree) + len(roughly) == 1 else "", agree)
     reasons = [f"{f}: {opinion.reason}" for f, opinion in families.items() if opinion.reason]
     if agree or differ:

@@ -72,7 +72,7 @@ class Witnesses:
         self.got = {n: given[n] if given[n].shape == shape else np.full(shape, np.nan) for n, shape in shapes.items()}
         rng = np.random.default_rng([seed, 2])
         self.directions = {
-            name: [scale_of(x) * rng.normal(size=x.shape) for _ in range(n_directions)]
+            name: [sizes_of(x) * rng.normal(size=x.shape) for _ in range(n_directions)]
             for name, x in subject.tensors.items()
         }
         started = time.perf_counter()
@@ -83,12 +83,15 @@ class Witnesses:
         self.loss_size = float(np.abs(dy * np.where(finite, y, 0)).sum())
         self.loss_noise = max(self.noise, ROUNDING) * (self.loss_size or 1.0)
         self.exact = max(EXACT, 300 * self.noise)
+        self.rounding = 1e-12 + 30 * self.noise
+        self.confirmed: dict[str, bool] = {}
         self.slopes: dict[str, list[Slope]] = {}
         self.bounds: dict[str, Array] = {}
         self.truth: dict[str, Array] = {}
         self.used: set[str] = set()
         self.tape_fails = self._run_tape()
         self._jitter: dict[str, float] | None = None
+        self._jitter_cells: dict[str, Array] | None = None
 
     def along(self, v: dict[str, Array]) -> Callable[[float], Array]:
         return lambda t: self.subject.forward({name: t * x for name, x in v.items()})
@@ -207,8 +210,10 @@ class Witnesses:
             return text if type(error).__name__ == "TapeError" else f"forward does not run on taped numbers: {text}"
         return ""
 
-    def _examined(self, values: list[float], name: str, v: list[Array]) -> str:
-        """Return why slopes are not those of forward, or an empty text."""
+    def _examined(self, values: list[float], name: str) -> str:
+        """Return why slopes are not those of forward, or an empty text. Tape and complex step confirm each other."""
+        if self._confirm_each_other(name):
+            return ""
         for value, found in zip(values, self.differences_of(name), strict=False):
             allowed = 10 * found.error + 1e-6 * (found.size + abs(value) * 1e-3)
             if not abs(value - found.value) <= allowed and np.isfinite(found.error):
@@ -223,9 +228,25 @@ class Witnesses:
             slopes = [float((truth * v).sum()) for v in self.directions[name]]
         gap, size = float(np.linalg.norm(got - truth)), float(np.linalg.norm(got) + np.linalg.norm(truth))
         bound = float(np.nan_to_num(np.linalg.norm(self.bounds[name]), nan=0, posinf=0))
-        opinion = self._exactly(name, gap, size, 5e3 * self.noise * bound, 1.0)
-        why = self._examined(slopes, name, self.directions[name])
+        rounding = self.rounding * bound if size < 1e-13 * bound else min(self.rounding * bound, 1e-6 * size)
+        opinion = self._exactly(name, gap, size, rounding, 1.0)
+        if opinion.state == AGREES and (cell := self._cell_apart(name)) is not None:
+            opinion = Opinion(DIFFERS, opinion.error, f"cell [{', '.join(map(str, cell))}] differs, beside larger ones")
+        why = self._examined(slopes, name)
         return Opinion(ABSTAINS, reason=why, backs=opinion.state == AGREES) if why else opinion
+
+    def _cell_apart(self, name: str) -> tuple[int, ...] | None:
+        """Return a cell whose gradient is off by far more than rounding, though the tensor's norm hides it."""
+        got, truth, bound = self.got[name], self.truth[name], np.nan_to_num(self.bounds[name], nan=np.inf)
+        if self.noise > IN_FLOAT32 or name in self.subject.coarse:
+            return None
+        off = np.abs(got - truth) - 1e-6 * np.abs(truth) - 10 * self.rounding * bound
+        worst = np.unravel_index(int(np.argmax(off)), off.shape)
+        if off[worst] <= 0:
+            return None
+        self.jitter(name)
+        assert self._jitter_cells is not None
+        return None if off[worst] <= 100 * self._jitter_cells[name][worst] else tuple(int(i) for i in worst)
 
     def _exactly(self, name: str, gap: float, size: float, rounding: float, length: float) -> Opinion:
         gap = float(np.nan_to_num(gap, nan=np.inf))
@@ -252,11 +273,31 @@ class Witnesses:
             deltas = {n: x * rng.choice([-1.0, 1.0], x.shape) * 2.0**-51 for n, x in tensors.items()}
             with np.errstate(all="ignore"), self.subject.shifted(deltas):
                 other = self.subject.gradients(self.dy.copy())
+            self._jitter_cells = {
+                n: np.abs(np.nan_to_num(x - self.got[n]))
+                if x.shape == self.got[n].shape
+                else np.zeros(self.got[n].shape)
+                for n, x in other.items()
+            }
             self._jitter = {
                 n: float(np.nan_to_num(np.linalg.norm(x - self.got[n]))) if x.shape == self.got[n].shape else 0.0
                 for n, x in other.items()
             }
         return self._jitter.get(name, 0.0)
+
+    def _confirm_each_other(self, name: str) -> bool:
+        """Return whether tape and complex step, which share nothing, have the same slope along a direction."""
+        if name not in self.confirmed:
+            v, self.confirmed[name] = self.directions[name][0], False
+            if not self.tape_fails and name in self.truth:
+                slopes = self._complex_slopes(name, [v])
+                if not isinstance(slopes, str):
+                    terms, tape = self.dy * np.where(np.isfinite(slopes[0]), slopes[0], 0), (self.truth[name] * v).sum()
+                    size = float(np.abs(terms).sum() + np.abs(self.truth[name] * v).sum())
+                    self.confirmed[name] = bool(
+                        size and abs(terms.sum() - tape) <= 1e-9 * size and abs(tape) > 1e-9 * size
+                    )
+        return self.confirmed[name]
 
     def _complex_slopes(self, name: str, directions: list[Array]) -> list[Array] | str:
         """Return ∂y/∂v by the complex step, or why there is none."""
@@ -290,11 +331,12 @@ class Witnesses:
                 if name in self.bounds
                 else 0
             )
-            rounding = 5e3 * self.noise * (bound or self.loss_size)
+            rounding = self.rounding * (bound or self.loss_size)
             opinion = self._exactly(name, gap, size, rounding, float(np.linalg.norm(v)))
             if i < len(slopes):
                 allowed = 10 * slopes[i].error + 1e-6 * (slopes[i].size + float(np.abs(terms).sum()) * 1e-3)
-                if not abs(value - slopes[i].value) <= allowed and np.isfinite(slopes[i].error):
+                apart = not abs(value - slopes[i].value) <= allowed and np.isfinite(slopes[i].error)
+                if apart and not self._confirm_each_other(name):
                     why = (
                         self._why_not_complex()
                         or f"it disagrees with differences of forward alone: {value:.6g} and {slopes[i].value:.6g}"
@@ -332,9 +374,19 @@ class Witnesses:
 
 
 def scale_of(x: Array) -> float:
-    """Return the size of a tensor's numbers; 1 if it holds zeros alone."""
+    """Return the size of a tensor's numbers; 1 if it holds zeros alone. Beside a large offset their spread counts."""
     finite = x[np.isfinite(x)]
-    return float(np.sqrt((finite * finite).mean())) or 1.0 if finite.size else 1.0
+    if not finite.size:
+        return 1.0
+    size, spread = float(np.sqrt((finite * finite).mean())), float(finite.std())
+    return (spread if 1e-9 * size < spread < 0.1 * size else size) or 1.0
+
+
+def sizes_of(x: Array) -> Array:
+    """Return the size of a step for each cell: that of the tensor, or of the cell if it is smaller, so that no step
+    crosses zero."""
+    scale = scale_of(x)
+    return np.where((x == 0) | ~np.isfinite(x), scale, np.minimum(np.abs(x), scale))
 
 
 def states(opinions: Any) -> set[str]:
