@@ -18,7 +18,7 @@ MEANINGS = {
     ExitCode.FINE: "fine",
     ExitCode.WRONG: "a gradient or a solution is wrong, or a promise is broken",
     ExitCode.USAGE: "an argument, a file or the memory does not allow the command",
-    ExitCode.UNDECIDED: "undecided: no method could check a gradient",
+    ExitCode.UNDECIDED: "undecided: a gradient could not be judged, or was not checked",
     ExitCode.DIVERGED: "training diverged: a loss or a gradient is not finite",
     ExitCode.CTRL_C: "stopped by Ctrl-C",
     ExitCode.CLOSED_PIPE: "the reader of the output closed the pipe",

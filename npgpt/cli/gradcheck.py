@@ -23,8 +23,8 @@ SUMMARY, EXAMPLE = "check every gradient of every layer", "npgpt gradcheck Layer
 def add_parser(subparsers: Any) -> None:
     more = (
         "Six methods compute the gradient of every input, parameter and kept array without the backward pass, and "
-        "compare it with the gradient of the backward pass. Exit code 1: a gradient is wrong. Exit code 3: no method "
-        "could check a gradient."
+        "compare it with the gradient of the backward pass. Exit code 1: a gradient is wrong. Exit code 3: a gradient "
+        "is undecided; the report says why."
     )
     parser = add_action(subparsers, "gradcheck", run, SUMMARY, more, EXAMPLE)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"layers to check (default: all): {', '.join(CASES)}")

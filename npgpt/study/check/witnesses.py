@@ -82,6 +82,8 @@ class Witnesses:
         finite = np.isfinite(y)
         self.loss_size = float(np.abs(dy * np.where(finite, y, 0)).sum())
         self.loss_noise = max(self.noise, ROUNDING) * (self.loss_size or 1.0)
+        # Where paths explode, as in a long loop, the bound of their sum says nothing about rounding.
+        self.largest_bound = 1e4 * (self.loss_size + float(np.linalg.norm(dy)))
         self.exact = max(EXACT, 300 * self.noise)
         self.rounding = 1e-12 + 30 * self.noise
         self.confirmed: dict[str, bool] = {}
@@ -228,6 +230,7 @@ class Witnesses:
             slopes = [float((truth * v).sum()) for v in self.directions[name]]
         gap, size = float(np.linalg.norm(got - truth)), float(np.linalg.norm(got) + np.linalg.norm(truth))
         bound = float(np.nan_to_num(np.linalg.norm(self.bounds[name]), nan=0, posinf=0))
+        bound = min(bound, self.largest_bound / scale_of(self.subject.tensors[name]))
         rounding = self.rounding * bound if size < 1e-13 * bound else min(self.rounding * bound, 1e-6 * size)
         opinion = self._exactly(name, gap, size, rounding, 1.0)
         if opinion.state == AGREES and (cell := self._cell_apart(name)) is not None:
@@ -331,7 +334,7 @@ class Witnesses:
                 if name in self.bounds
                 else 0
             )
-            rounding = self.rounding * (bound or self.loss_size)
+            rounding = self.rounding * min(bound or self.loss_size, self.largest_bound)
             opinion = self._exactly(name, gap, size, rounding, float(np.linalg.norm(v)))
             if i < len(slopes):
                 allowed = 10 * slopes[i].error + 1e-6 * (slopes[i].size + float(np.abs(terms).sum()) * 1e-3)
