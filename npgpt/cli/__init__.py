@@ -7,6 +7,7 @@ import _thread
 import argparse
 import contextlib
 import os
+import re
 import signal
 import sys
 import threading
@@ -88,8 +89,8 @@ def _run(arguments: Sequence[str] | None) -> ExitCode:
 
     options, unknown = parser.parse_known_args(arguments)
     if unknown:
-        names = {"run" if name == "run_folder" else name for name in vars(options).keys() - {"run"}} | {"help"}
-        flags = {f"--{name.replace('_', '-')}" for name in names}
+        rows = re.findall(r"^ +(-.*?)(?:  |$)", getattr(options, "parser", parser).format_help(), re.MULTILINE)
+        flags = {flag for row in rows for flag in re.findall(r"--[\w-]+", row)}
         raise ConfigError(f"unknown argument {unknown[0]!r}; {did_you_mean(unknown[0].split('=')[0], flags)}")
     if not hasattr(options, "run"):
         print(parser.description)

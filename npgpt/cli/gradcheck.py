@@ -44,6 +44,8 @@ def run(options: argparse.Namespace) -> ExitCode:
     check_at_least(0, generated=options.generated)
     if options.mutants:
         return run_mutants(options)
+    if options.generated:
+        raise ConfigError("--generated draws further mistakes; it needs --mutants")
     in_any_case = {name.casefold(): name for name in CASES}
     for name in options.names:
         if name.casefold() not in in_any_case:

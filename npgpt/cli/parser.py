@@ -48,5 +48,5 @@ def add_action(
         epilog=f"example: {example}" if example else None,
     )
     if run:
-        made.set_defaults(run=run)
+        made.set_defaults(run=run, parser=made)
     return made

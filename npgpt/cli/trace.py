@@ -23,6 +23,7 @@ from npgpt.study.trace.tracing import small_model
 from npgpt.support.files import write_atomically
 from npgpt.support.terminal import escape_controls, given_text
 
+VIEWS = ("over_time", "page", "ledger", "tensor", "json", "precision", "plain")
 SUMMARY, EXAMPLE = "show every value and gradient of one pass over a text", 'npgpt trace "to be or not to be"'
 
 
@@ -51,6 +52,12 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
+    views = [name for name in VIEWS if getattr(options, name)]
+    if len(views) > 1:
+        flags = " and ".join(f"--{name.replace('_', '-')}" for name in views)
+        raise ConfigError(f"{flags} are different views of a pass; give one of them")
+    if options.picture and not options.over_time:
+        raise ConfigError("--picture draws the record of a run; it needs --over-time")
     if options.over_time:
         if not options.run_folder:
             raise ConfigError("--over-time needs --run DIR, a run of `npgpt train --record-every N`")
@@ -67,7 +74,9 @@ def run(options: argparse.Namespace) -> None:
         raise DataError(f"the text has {len(ids)} tokens; a pass needs at least 2, one to read and one to predict")
     made = trace(model, np.array([ids[:-1]]), np.array([ids[1:]]))
     if options.page:
-        write_atomically(Path(options.page), page(made, text).encode())
+        made_page = page(made, text).encode()
+        _refuse_other_files(Path(options.page), made_page)
+        write_atomically(Path(options.page), made_page)
         print(f"wrote {escape_controls(options.page, keep='')}: open it in a browser and click on a number")
     elif options.ledger:
         print(made.ledger(*parse_cell(options.ledger, {tensor.name for tensor in made})).why())
@@ -81,6 +90,13 @@ def run(options: argparse.Namespace) -> None:
         _print_table(Trace.HEADER, made.rows())
     else:
         walk(made, [tokenizer.decode([token]) for token in ids])
+
+
+def _refuse_other_files(path: Path, made: bytes) -> None:
+    """Refuse to overwrite a file that is no page of a trace."""
+    title = made[: made.index(b"</title>")]
+    if path.is_file() and not path.read_bytes()[: len(title)] == title:
+        raise ConfigError(f"{path} exists and is no page of npgpt trace; give another name, or delete it first")
 
 
 def _show_over_time(folder: Path, picture: str | None) -> None:

@@ -103,7 +103,7 @@ def screen(trace: Trace, view: View, tokens: list[str], width: int, height: int,
     ]
     lines += _heat_map(numbers, cursor, width, max(1, height - 12), colour)
     room = max(2, height - len(lines) - 3)
-    lines += ["", *_about_cell(trace, tensor.name, tensor.grad, numbers, cursor, width, room)]
+    lines += ["", *_about_cell(trace, tensor.name, tensor.grad, tensor.value, cursor, width, room)]
     shown_tokens = " ".join(f"{i}:{escape_controls(token, keep='')!r}" for i, token in enumerate(tokens))
     lines = [line if "\x1b" in line else line[:width] for line in lines]
     return [*lines[: height - 2], f"tokens {shown_tokens}"[:width], KEYS[:width]]
@@ -143,8 +143,7 @@ def _heat_map(numbers: Array, cursor: list[int], width: int, room: int, colour: 
 
 
 def _cell_text(x: float, largest: float, here: bool, colour: bool) -> str:
-    text = "−∞" if x == -np.inf else f"{x:.3g}" if abs(x) < 1e-2 and x else f"{x:.3f}".rstrip("0").rstrip(".")
-    text = f"{text[: NUMBER - 1]:>{NUMBER - 1}}"
+    text = f"{_short(x):>{NUMBER - 1}}"
     text = f"[{text.strip():>{NUMBER - 2}}]" if here else f"{text} "
     if not colour or not np.isfinite(x):
         return text
@@ -152,12 +151,23 @@ def _cell_text(x: float, largest: float, here: bool, colour: bool) -> str:
     return f"\x1b[48;5;{shade}m\x1b[38;5;16m{text}\x1b[0m"
 
 
+def _short(x: float) -> str:
+    """Return a number in at most ``NUMBER - 1`` characters, with as many digits as fit; an exponent is never cut."""
+    if not np.isfinite(x):
+        return "−∞" if x == -np.inf else str(x)
+    plain = f"{x:.3f}".rstrip("0").rstrip(".")
+    if (abs(x) >= 1e-2 or not x) and len(plain) < NUMBER:
+        return plain
+    texts = [f"{x:.{digits}g}".replace("e-0", "e-").replace("e+0", "e").replace("e+", "e") for digits in (3, 2, 1)]
+    return next((text for text in texts if len(text) < NUMBER), texts[-1])
+
+
 def _about_cell(
-    trace: Trace, name: str, grad: Array | None, numbers: Array, cursor: list[int], width: int, room: int
+    trace: Trace, name: str, grad: Array | None, value: Array, cursor: list[int], width: int, room: int
 ) -> list[str]:
     """Return the value at the cursor and the terms of its gradient."""
     cell = tuple(cursor)
-    lines = [f"{name}[{','.join(map(str, cell))}] = {float(numbers[cell]):.6g}"]
+    lines = [f"{name}[{','.join(map(str, cell))}] = {float(value[cell]):.6g}"]
     if grad is not None:
         try:
             lines += str(trace.ledger(name, cell)).splitlines()

@@ -58,7 +58,7 @@ def parse_cell(said: str, names: Container[str]) -> Cell:
     Raises
         ConfigError if the label has another form.
     """
-    found = re.fullmatch(r"\s*(?:∂L/∂)?\s*([\w.]+)\s*(?:\[([\d,\s-]*)\])?\s*", said)
+    found = re.fullmatch(r"\s*(?:∂L/∂)?\s*([\w.]+)\s*(?:\[(\s*(?:-?\d+\s*(?:,\s*-?\d+\s*)*)?)\])?\s*", said)
     if not found:
         raise ConfigError(f"{said!r} is not a cell of a tensor; write it like blocks.0.attention.q[0,1,3,0]")
     tensor, numbers = found[1], (found[2] or "").replace(" ", "").split(",")

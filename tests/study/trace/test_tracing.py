@@ -13,7 +13,7 @@ import pytest
 
 from npgpt.build import make_gpt
 from npgpt.cli import main
-from npgpt.cli.trace_screen import View, press, screen
+from npgpt.cli.trace_screen import NUMBER, View, _short, press, screen
 from npgpt.config import GPTConfig
 from npgpt.core import Array, Cache, Layer, Param
 from npgpt.errors import ConfigError
@@ -293,3 +293,20 @@ def test_training_loss_paths_have_no_wrapper() -> None:
     gpt, ids, targets = small_gpt()
     books = Ledger(Case("loss", TrainingLoss(gpt), {"ids": ids, "targets": targets}), np.array(1.0))
     assert "embedding.weight" in books.values
+
+
+@pytest.mark.parametrize(
+    ("x", "says"),
+    [(3.71e-07, "3.71e-7"), (-3.71e-07, "-3.7e-7"), (-1.5e-120, "-2e-120"), (0.25, "0.25"), (0.0, "0"), (-np.inf, "−∞"),
+     (12345678.0, "1.23e7"), (-1234567.0, "-1.23e6"), (0.012, "0.012"), (-4.2e-3, "-0.0042")],
+)  # fmt: skip
+def test_a_number_on_the_screen_keeps_its_exponent(x: float, says: str) -> None:
+    assert _short(x) == says and len(says) < NUMBER
+
+
+def test_the_line_of_a_cell_shows_its_value_in_the_view_of_gradients_too(traced: Trace) -> None:
+    q = [tensor.name for tensor in traced].index("blocks.0.attention.q")
+    for gradient in (False, True):
+        lines = screen(traced, View(q, gradient=gradient, cursor={q: [0, 1, 2, 1]}), [], 80, 24, colour=False)
+        value = traced["blocks.0.attention.q"].value[0, 1, 2, 1]
+        assert any(line.startswith(f"blocks.0.attention.q[0,1,2,1] = {value:.6g}") for line in lines)
