@@ -234,6 +234,30 @@ def lost_term(doctor: Doctor, name: str, d: str, g: Array, e: Array) -> Answer |
     return None
 
 
+def statistics(doctor: Doctor, name: str, d: str, g: Array, e: Array) -> Answer | None:
+    """Does g lack the terms through the mean and the standard deviation of each row, as in a normalisation?
+
+    Both statistics change with x_i by a multiple of 1 and of x_i. So what g lacks must lie, in each row, in the plane
+    of 1 and x. Rows of five numbers or more do not lie in a plane by chance.
+    """
+    x, missing = doctor.subject.tensors[name], e - g
+    for axis in range(e.ndim):
+        if e.shape[axis] < 5 or not missing.any():
+            continue
+        rows, of_x = (np.moveaxis(a, axis, -1).reshape(-1, e.shape[axis]) for a in (missing, x))
+        centred = of_x - of_x.mean(-1, keepdims=True)
+        mean = rows.mean(-1, keepdims=True)
+        along = (rows * centred).sum(-1, keepdims=True) / (centred * centred).sum(-1, keepdims=True)
+        if doctor.same(mean + along * centred, rows):
+            lost = [what for what, part in zip(("mean", "standard deviation"), (mean, along * centred), strict=True)
+                    if np.linalg.norm(part) * np.sqrt(part.size / rows.size) > 1e-9 * np.linalg.norm(rows)]  # fmt: skip
+            return (
+                "lost term",
+                f"{d} lacks the term through the {' and the one through the '.join(lost)} along axis {axis}",
+            )
+    return None
+
+
 def diagonal(doctor: Doctor, name: str, d: str, g: Array, e: Array) -> Answer | None:
     if not doctor.has_tape or doctor.dy.shape != e.shape or e.size > 200:
         return None
@@ -304,6 +328,7 @@ QUESTIONS: tuple[Question, ...] = (
     repeated_ids,
     rounded,
     lost_term,
+    statistics,
     swapped,
     moved,
     lost_factor,

@@ -295,3 +295,21 @@ def test_a_slow_method_says_what_it_would_cost(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("npgpt.study.check.witnesses.LONGEST", 1e-6)
     report = gradcheck(np.exp, X, backward=lambda dy, x: dy * np.exp(x))
     assert report.passed and "it would take about" in str(report)
+
+
+@pytest.mark.parametrize(("mean", "spread", "says"), [
+    (0, 0, "lacks the term through the mean and the one through the standard deviation along axis 1"),
+    (1, 0, "lacks the term through the standard deviation along axis 1"),
+    (0, 1, "lacks a term that is constant along axis 1"),
+])  # fmt: skip
+def test_lost_terms_of_a_normalisation_are_named(mean: float, spread: float, says: str) -> None:
+    def forward(x: Array) -> Array:
+        return np.asarray((x - x.mean(1, keepdims=True)) / np.sqrt(x.var(1, keepdims=True) + 0.1))
+
+    def backward(dy: Array, x: Array) -> Array:
+        r, xhat = 1 / np.sqrt(x.var(1, keepdims=True) + 0.1), forward(x)
+        lost = mean * dy.mean(1, keepdims=True) + spread * xhat * (dy * xhat).mean(1, keepdims=True)
+        return np.asarray(r * (dy - lost))
+
+    (found,) = gradcheck(forward, np.random.default_rng(2).normal(size=(4, 7)), backward=backward).findings
+    assert says in found.says
