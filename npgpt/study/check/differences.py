@@ -67,10 +67,15 @@ def slope(forward: Forward, dy: Array, noise: float, good: float = GOOD) -> Slop
 
 def has_kink(forward: Forward, y: Array, dy: Array, noise: float) -> bool:
     """Return whether the slopes on both sides differ at x itself: where y is smooth, their difference falls with h."""
-    sides = [(rise(forward(h), y) / h, rise(y, forward(-h)) / h) for h in (1e-5, 1e-7)]
-    wide, narrow = (abs(float((dy * (right - left)).sum())) for right, left in sides)
-    size = float(np.abs(dy * sides[1][0]).sum() + np.abs(dy * sides[1][1]).sum())
-    return bool(narrow > 0.5 * wide and narrow > 1e-6 * size + 40 * noise / 1e-7)
+    bends, sizes, steps = [], [], (1e-5, 1e-6, 1e-7)
+    for h in steps:
+        right, left = rise(forward(h), y) / h, rise(y, forward(-h)) / h
+        bends.append(abs(float((dy * (right - left)).sum())))
+        sizes.append(float(np.abs(dy * right).sum() + np.abs(dy * left).sum()))
+    return any(
+        narrow > 0.5 * wide and narrow > 1e-6 * size + 20 * noise / h
+        for wide, narrow, size, h in zip(bends, bends[1:], sizes[1:], steps[1:], strict=False)
+    )
 
 
 def noise_of(forward: Forward, y: Array, step: float = 1e-6) -> float:

@@ -34,6 +34,7 @@ class Opinion:
         reason: why it cannot tell, or abstains.
         roughly: it cannot tell alone, but it confirms a witness that can.
         backs: it abstains, because differences contradict it, but it agrees with the gradient.
+        nearly: it abstains, because differences contradict it, by so little that a kink may be near.
     """
 
     state: str
@@ -41,6 +42,7 @@ class Opinion:
     reason: str = ""
     roughly: bool = False
     backs: bool = False
+    nearly: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,9 @@ def decide(opinions: Mapping[str, Opinion]) -> Verdict:
     backed = [f for f, opinion in families.items() if opinion.backs]
     if differ == ("differences",) and backed:
         says = f"differences differ, by {families['differences'].error:.0e}, but {' and '.join(backed)} agree with it; "
+        return Verdict(UNDECIDED, says + "a point that is not differentiable may be near")
+    if differ == ("differences",) and any(opinion.nearly for opinion in families.values()):
+        says = "differences alone differ, and another witness disagrees with them a little; "
         return Verdict(UNDECIDED, says + "a point that is not differentiable may be near")
     if differ and (len(differ) >= 2 or differ == ("differences",)):
         return Verdict(WRONG, "one witness: differences alone" if len(differ) == 1 else "", differ)

@@ -235,8 +235,10 @@ class Witnesses:
         opinion = self._exactly(name, gap, size, rounding, 1.0)
         if opinion.state == AGREES and (cell := self._cell_apart(name)) is not None:
             opinion = Opinion(DIFFERS, opinion.error, f"cell [{', '.join(map(str, cell))}] differs, beside larger ones")
-        why = self._examined(slopes, name)
-        return Opinion(ABSTAINS, reason=why, backs=opinion.state == AGREES) if why else opinion
+        if not (why := self._examined(slopes, name)):
+            return opinion
+        apart = max(abs(a - b.value) / (b.size or 1) for a, b in zip(slopes, self.differences_of(name), strict=False))
+        return Opinion(ABSTAINS, reason=why, backs=opinion.state == AGREES, nearly=apart < 1e-3)
 
     def _cell_apart(self, name: str) -> tuple[int, ...] | None:
         """Return a cell whose gradient is off by far more than rounding, though the tensor's norm hides it."""
