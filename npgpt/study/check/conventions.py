@@ -99,7 +99,7 @@ def plans(backward: Callable[..., Any], inputs: Sequence[str], n_outputs: int, h
         [*tail, DY],
         [DY, *inputs],
         [*inputs, DY],
-        [DY, OUTPUT],
+        *([[DY, OUTPUT]] if needed[1:] and needed[1].lower() in OUTPUTS else []),
         [DY, *inputs[:1]],
         [*inputs[:1], DY],
         [DY, RATE],

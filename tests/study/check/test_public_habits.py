@@ -237,8 +237,9 @@ def sigmoid(x: Array) -> Array:
         (sigmoid, lambda dy, x: dy * x * (1 - x)),
         (np.tanh, lambda dy, x: dy * (1 - x**2)),
         (lambda x: np.exp(x), lambda x, dout: x * dout),
+        (lambda *xs: np.tanh(*xs), lambda dy, x: dy * (1 - x**2)),  # the name of the input is not known
     ],
-    ids=["sigmoid", "tanh", "exp"],
+    ids=["sigmoid", "tanh", "exp", "unnamed"],
 )
 def test_an_argument_that_is_named_as_the_input_is_the_input(forward: Any, backward: Any) -> None:
     """With the output in its place, each of these would be right."""
