@@ -6,7 +6,8 @@ from npgpt.study.check.diagnosis import KINDS
 from npgpt.study.check.invariants import INVARIANTS
 from npgpt.study.check.jacobians import jacobian
 from npgpt.study.check.laws import LAWS, LAWS_OF_COMPILED, Law, laws_for
-from npgpt.study.check.report import METHODS, TOLERANCES, Check, Finding, Report
+from npgpt.study.check.report import METHODS, Check, Finding, Report
+from npgpt.study.check.verdict import TOLERANCES
 
 __all__ = [
     "CASES", "INVARIANTS", "KINDS", "LAWS", "LAWS_OF_COMPILED", "METHODS", "TOLERANCES", "Case", "Check", "Finding",

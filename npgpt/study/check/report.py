@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from npgpt.core import Array
-from npgpt.study.check.verdict import RIGHT, UNDECIDED, WRONG, Verdict
+from npgpt.study.check.verdict import RIGHT, TOLERANCES, UNDECIDED, WRONG, Verdict
 from npgpt.support.pictures import pyplot
 
 if TYPE_CHECKING:
     from npgpt.study.check.witnesses import Witnesses
 
-# Method -> the largest error that it has for a right gradient of a layer of npgpt; for Taylor, the smallest slope.
-TOLERANCES = {"tape": 1e-12, "differences": 1e-7, "complex": 1e-12, "sweep": 1e-8, "Taylor": 1.8, "adjoint": 1e-12}
 METHODS = tuple(TOLERANCES)
 
 WIDTH, COLUMN = 31, 8  # with six methods, 79 columns: they fit on every terminal

@@ -22,6 +22,8 @@ FAMILIES = {
     "complex": "complex",
     "adjoint": "complex",
 }
+# Method -> the largest error that it has for a right gradient of a layer of npgpt; for Taylor, the smallest slope.
+TOLERANCES = {"tape": 1e-12, "differences": 1e-7, "complex": 1e-12, "sweep": 1e-8, "Taylor": 1.8, "adjoint": 1e-12}
 
 
 @dataclass(frozen=True)

@@ -23,10 +23,9 @@ import numpy as np
 from npgpt.core import Array
 from npgpt.study.check import differences
 from npgpt.study.check.differences import ROUNDING, Slope, rise, slope
-from npgpt.study.check.report import TOLERANCES
 from npgpt.study.check.subjects import Subject
 from npgpt.study.check.tape import gradients
-from npgpt.study.check.verdict import ABSTAINS, AGREES, DIFFERS, UNCLEAR, Opinion
+from npgpt.study.check.verdict import ABSTAINS, AGREES, DIFFERS, TOLERANCES, UNCLEAR, Opinion
 
 EXACT = 1e-10  # largest relative error of an exact witness in other people's code, which may cancel digits
 TINY = 1e-30  # step of the complex step
