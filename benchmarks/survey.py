@@ -1,0 +1,203 @@
+"""Is npgpt right about public projects whose backward passes were written by hand?
+
+    python benchmarks/survey.py FOLDER [--only NAME] [--json FILE]
+
+FOLDER holds clones, each in FOLDER/owner+name; without them, the commands that make them are printed. The survey holds
+names, commits and adapters, and none of their code. Each project runs in a process of its own.
+
+Whether a backward pass is right was decided by hand, from the mathematics. npgpt judges the layer as it is built, with
+other weights, and in training if it behaves differently there. PyTorch's ``gradcheck`` judges the same pair of
+functions, in float64, at the weights that npgpt judged last: a ``torch.autograd.Function`` calls their forward and their
+backward, with the inputs and parameters that npgpt has found. So PyTorch is spared the search. It has no names.
+"""
+
+import argparse
+import contextlib
+import io
+import json
+import os
+import platform
+import subprocess
+import sys
+import types
+import warnings
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from peers import HAS_TORCH
+
+import npgpt
+from npgpt.study.check.report import Report
+from survey_adapters import PROJECTS
+from survey_adapters.given import Given, Pass, Project
+
+SECONDS = 300  # for a project
+NOT_RUN = {"verdict": "not run", "kind": "", "torch": ""}
+
+
+def judged(it: Pass) -> dict[str, Any]:
+    """Return npgpt's and PyTorch's verdicts on a backward pass."""
+    try:
+        layer, inputs, options = it.given()
+        report = npgpt.gradcheck(layer, *inputs, **options)
+    except Exception as error:
+        return NOT_RUN | {"says": f"{type(error).__name__}: {error}"}
+    named = [f for f in report.findings if f.kind not in ("unknown", "follows", "not noted")]
+    found = {"verdict": report.verdict, "kind": named[0].kind if named else "", "says": named[0].says if named else ""}
+    if report.verdict == "undecided":
+        why = [v.reason for v in report.verdicts.values() if v.state == "undecided"]
+        found["says"] = "; ".join([*why, *(f"not checked: {name[6:]}" for name in report.unchecked)])
+    return found | {"torch": torch_verdict(report) if HAS_TORCH else ""}
+
+
+def torch_verdict(report: Report) -> str:
+    """Return what PyTorch's slow gradcheck says about the pair that npgpt judged last."""
+    import torch
+    from torch.autograd.gradcheck import GradcheckError
+
+    last = [report, *report.rounds.values()][-1]
+    assert last.witnesses is not None
+    subject = last.witnesses.subject
+    names = [name for name in subject.tensors if name in report.verdicts]
+    start = {name: subject.tensors[name].copy() for name in names}
+
+    class Theirs(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, *given: torch.Tensor) -> torch.Tensor:
+            ctx.given = [x.detach().numpy() for x in given]
+            y = subject.forward({name: x - start[name] for name, x in zip(names, ctx.given, strict=True)})
+            return torch.from_numpy(np.array(y, np.float64))
+
+        @staticmethod
+        def backward(ctx: Any, *dy: torch.Tensor) -> Any:
+            upstream = dy[0].detach().numpy()
+            found = subject.gradients(upstream.copy())
+            times = upstream if subject.is_end else 1.0  # a loss whose backward takes no upstream gradient
+            return tuple(torch.from_numpy(np.array(found[name] * times, np.float64)) for name in names)
+
+    given = [torch.from_numpy(x.copy()).requires_grad_() for x in start.values()]
+    try:
+        return "right" if torch.autograd.gradcheck(Theirs.apply, given, check_undefined_grad=False) else "wrong"
+    except GradcheckError:
+        return "wrong"
+    except Exception as error:
+        return f"fails: {type(error).__name__}"
+
+
+def run(project: Project, folder: Path) -> None:
+    """Judge a project's backward passes; print a line of JSON for each."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    warnings.simplefilter("ignore")
+    for name in project.missing:
+        sys.modules[name] = types.ModuleType(name)
+    sys.path[:0] = [str(folder / root) for root in project.roots]
+    os.chdir(folder)
+    for it in project.passes:
+        with contextlib.redirect_stdout(io.StringIO()), np.errstate(all="ignore"):
+            found = judged(it)
+        print(json.dumps(found), file=answers, flush=True)
+
+
+def clone_of(project: Project, folder: Path) -> Path | None:
+    owner, name = project.repository.split("/")
+    return next((path for path in (folder / f"{owner}+{name}", folder / name) if path.is_dir()), None)
+
+
+def rows_of(project: Project, folder: Path) -> list[dict[str, Any]]:
+    """Return a row of the table for each backward pass of a project, judged in a process of its own."""
+    clone = clone_of(project, folder)
+    command = [sys.executable, __file__, str(folder), "--child", project.repository]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+        answers, why = done.stdout.splitlines(), done.stderr.strip().rpartition("\n")[2]
+    except subprocess.TimeoutExpired as error:
+        answers, why = (error.stdout or b"").decode().splitlines(), f"took more than {SECONDS} s"
+    found = [json.loads(line) for line in answers] + [NOT_RUN | {"says": why}] * (len(project.passes) - len(answers))
+    head = {"repository": project.repository, "commit": project.commit, "clone": str(clone)}
+    return [
+        head | {"file": it.file, "layer": it.layer, "mistake": it.mistake, "true kinds": sorted(it.kinds)} | answer
+        for it, answer in zip(project.passes, found, strict=True)
+    ]
+
+
+def name_of(row: dict[str, Any]) -> str:
+    """Return whether the name of a mistake is right, wrong or not there."""
+    if not row["mistake"] or row["verdict"] != "wrong":
+        return ""
+    return "none" if not row["kind"] else "right" if row["kind"] in row["true kinds"] else "wrong"
+
+
+def as_table(rows: list[dict[str, Any]]) -> list[str]:
+    """Return lines of Markdown: the backward passes with a mistake, or with a wrong answer, one a line."""
+    lines = ["| file | layer | truth | npgpt | PyTorch | name of the mistake |", "|---|---|---|---|---|---|"]
+    last = ""
+    for row in rows:
+        if row["repository"] != last:
+            last = row["repository"]
+            lines.append(f"| **{last}** `{row['commit'][:10]}` | | | | | |")
+        name = f"{row['kind'] or '-'}" + {"right": "", "wrong": " (not true)"}.get(name_of(row), "")
+        shown = (row["file"], row["layer"], row["mistake"] or "right", row["verdict"], row.get("torch") or "-")
+        lines.append(f"| {' | '.join(shown)} | {name if row['verdict'] == 'wrong' else '-'} |")
+    return lines
+
+
+def summary(rows: list[dict[str, Any]]) -> list[str]:
+    """Return sentences that count right and wrong answers."""
+    lines = []
+    truth = {"right": [r for r in rows if not r["mistake"]], "wrong": [r for r in rows if r["mistake"]]}
+    for column, who in (("verdict", "npgpt"), ("torch", "PyTorch")):
+        n = {kind: Counter(r.get(column) or "not run" for r in those) for kind, those in truth.items()}
+        if who == "PyTorch" and not HAS_TORCH:
+            continue
+        lines.append(
+            f"{who}: of {n['right'].total()} right ones, {n['right']['right']} right, {n['right']['wrong']} false alarms; "
+            f"of {n['wrong'].total()} wrong ones, {n['wrong']['wrong']} found, {n['wrong']['right']} missed; "
+            f"undecided {n['right']['undecided']} and {n['wrong']['undecided']}; "
+            f"the rest could not be run"
+        )
+    names = Counter(filter(None, map(name_of, rows)))
+    lines.append(f"names of the mistakes: {names['right']} right, {names['wrong']} wrong, {names['none']} without a name")
+    return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=(__doc__ or "").partition("\n")[0],
+        epilog=(__doc__ or "").partition("\n\n")[2],
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="where the clones are")
+    parser.add_argument("--only", metavar="NAME", help="only the projects with this in their names")
+    parser.add_argument("--json", metavar="FILE", help="write every answer to this file")
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    folder = options.folder.absolute()
+    if options.child:
+        project = next(p for p in PROJECTS if p.repository == options.child)
+        clone = clone_of(project, folder)
+        assert clone is not None
+        run(project, clone)
+        return
+    wanted = [p for p in PROJECTS if (options.only or "") in p.repository]
+    missing = [p for p in wanted if clone_of(p, folder) is None]
+    if missing:
+        print(f"These clones are not in {options.folder}:")
+        for p in missing:
+            to = f"{options.folder}/{p.repository.replace('/', '+')}"
+            print(f"git clone https://github.com/{p.repository} {to} && git -C {to} checkout -q {p.commit}")
+    rows: list[dict[str, Any]] = []
+    for project in wanted:
+        if project not in missing:
+            rows += rows_of(project, folder)
+            print(f"{project.repository}: {len(project.passes)}", file=sys.stderr, flush=True)
+    print(f"Python {platform.python_version()}, NumPy {np.__version__}, {len(rows)} backward passes")
+    print("\n".join([*as_table(rows), "", *summary(rows)]))
+    if options.json:
+        Path(options.json).write_text(json.dumps(rows, indent=1), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
