@@ -22,14 +22,19 @@ import sys
 import types
 import warnings
 from collections import Counter
+from collections.abc import Sequence
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 from peers import HAS_TORCH
 
 import npgpt
 from npgpt.study.check.report import Report
+from npgpt.study.check.snapshot import Snapshot
+from npgpt.study.check.strangers import StrangerSubject
 from survey_adapters import PROJECTS
 from survey_adapters.given import Given, Pass, Project
 
@@ -37,11 +42,38 @@ SECONDS = 300  # for a project
 NOT_RUN = {"verdict": "not run", "kind": "", "torch": ""}
 
 
+class Empty(types.ModuleType):
+    """A module that has every name."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return type(name, (), {})
+
+
+class EmptyFinder:
+    """Finds empty modules in place of packages that a project imports and does not need here."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = names
+
+    def find_spec(self, name: str, path: Any, target: Any = None) -> ModuleSpec | None:
+        wanted = any(name == n or name.startswith(f"{n}.") for n in self.names)
+        return ModuleSpec(name, self, is_package=True) if wanted else None  # type: ignore[arg-type]
+
+    def create_module(self, spec: ModuleSpec) -> Empty:
+        return Empty(spec.name)
+
+    def exec_module(self, module: Empty) -> None:
+        pass
+
+
 def judged(it: Pass) -> dict[str, Any]:
     """Return npgpt's and PyTorch's verdicts on a backward pass."""
     try:
         layer, inputs, options = it.given()
-        report = npgpt.gradcheck(layer, *inputs, **options)
+        with patch.object(StrangerSubject, "close", left):
+            report = npgpt.gradcheck(layer, *inputs, **options)
     except Exception as error:
         return NOT_RUN | {"says": f"{type(error).__name__}: {error}"}
     named = [f for f in report.findings if f.kind not in ("unknown", "follows", "not noted")]
@@ -52,14 +84,20 @@ def judged(it: Pass) -> dict[str, Any]:
     return found | {"torch": torch_verdict(report) if HAS_TORCH else ""}
 
 
+def left(subject: StrangerSubject, close: Any = StrangerSubject.close) -> None:
+    """Close a subject, and keep the state in which npgpt left it."""
+    subject.at_the_end = Snapshot([subject.root, subject.arguments])  # type: ignore[attr-defined]
+    close(subject)
+
+
 def torch_verdict(report: Report) -> str:
     """Return what PyTorch's slow gradcheck says about the pair that npgpt judged last."""
     import torch
-    from torch.autograd.gradcheck import GradcheckError
 
     last = [report, *report.rounds.values()][-1]
     assert last.witnesses is not None
     subject = last.witnesses.subject
+    subject.at_the_end.restore()  # type: ignore[attr-defined]
     names = [name for name in subject.tensors if name in report.verdicts]
     start = {name: subject.tensors[name].copy() for name in names}
 
@@ -80,7 +118,7 @@ def torch_verdict(report: Report) -> str:
     given = [torch.from_numpy(x.copy()).requires_grad_() for x in start.values()]
     try:
         return "right" if torch.autograd.gradcheck(Theirs.apply, given, check_undefined_grad=False) else "wrong"
-    except GradcheckError:
+    except RuntimeError:  # of gradcheck, or because of a shape
         return "wrong"
     except Exception as error:
         return f"fails: {type(error).__name__}"
@@ -91,10 +129,10 @@ def run(project: Project, folder: Path) -> None:
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     warnings.simplefilter("ignore")
-    for name in project.missing:
-        sys.modules[name] = types.ModuleType(name)
+    sys.meta_path.insert(0, EmptyFinder(project.missing))
     sys.path[:0] = [str(folder / root) for root in project.roots]
     os.chdir(folder)
+    project.prepare()
     for it in project.passes:
         with contextlib.redirect_stdout(io.StringIO()), np.errstate(all="ignore"):
             found = judged(it)

@@ -57,4 +57,4 @@ fish2.add(HEADS, "WeightSum", lambda m: given(m.WeightSum(), normal(2, 3, 4), no
 fish2.add(HEADS, "Attention", lambda m: given(m.Attention(), normal(2, 3, 4), normal(2, 4, seed=1)))
 fish2.add(HEADS, "TimeAttention", lambda m: given(m.TimeAttention(), normal(2, 3, 4), normal(2, 2, 4, seed=1)))
 
-_ = one_hot
+

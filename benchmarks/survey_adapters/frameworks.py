@@ -44,10 +44,10 @@ tinynn.add(
     FILE, "ELU", lambda m: given(m.ELU(), normal(4, 5)),
     "x > 0 + … compares x with the whole sum: the slope is 0 or 1", "lost factor", "mask",
 )  # fmt: skip
-tinynn.add(LOSSES, "MSE", lambda m: loss(m.MSE(), normal(4, 3), normal(4, 3, seed=1)))
+tinynn.add(LOSSES, "MSE", lambda m: loss(m.MSE(), normal(4, 3), normal(4, 3, seed=1), constants=["targets"]))
 tinynn.add(LOSSES, "MAE", lambda m: loss(m.MAE(), normal(4, 3), normal(4, 3, seed=1), constants=["targets"]))
 tinynn.add(LOSSES, "Huber", lambda m: loss(m.Huber(), 2 * normal(4, 3), normal(4, 3, seed=1), constants=["targets"]))
-tinynn.add(LOSSES, "SigmoidCrossEntropy", lambda m: loss(m.SigmoidCrossEntropy(), normal(4, 3), ids(2, 4, 3)))
+tinynn.add(LOSSES, "SigmoidCrossEntropy", lambda m: loss(m.SigmoidCrossEntropy(), normal(4, 3), ids(2, 4, 3), constants=["_weights"]))
 tinynn.add(
     LOSSES, "SoftmaxCrossEntropy", lambda m: loss(m.SoftmaxCrossEntropy(), normal(4, 5), one_hot(5, 4), constants=["labels"])
 )
@@ -68,27 +68,28 @@ mlfs = Project(
 FILE = "mlfromscratch/deep_learning/layers.py"
 
 
-class Descent:
-    """An optimizer whose step is the gradient."""
+class Notes:
+    """An optimizer that only keeps the gradient; each parameter gets one."""
 
     def update(self, w: Any, grad: Any) -> Any:
-        return w - grad
+        self.grad = grad
+        return w
 
 
-def built(layer: Any, x: Any, **options: Any) -> Given:
+def built(layer: Any, x: Any, *names: str) -> Given:
     layer.set_input_shape(x.shape[1:])
     if hasattr(layer, "initialize"):
-        layer.initialize(Descent())
-    return given(layer, x, **options)
+        layer.initialize(Notes())
+    return given(layer, x, grads={name: f"{name}_opt.grad" for name in names})
 
 
-mlfs.add(FILE, "Dense", lambda m: built(m.Dense(3), normal(5, 4)))
+mlfs.add(FILE, "Dense", lambda m: built(m.Dense(3), normal(5, 4), "W", "w0"))
 mlfs.add(
-    FILE, "RNN", lambda m: built(m.RNN(4), normal(2, 3, 3)),
+    FILE, "RNN", lambda m: built(m.RNN(4), normal(2, 3, 3), "U", "V", "W"),
     "the input's gradient leaves out the later states", "lost term",
 )  # fmt: skip
-mlfs.add(FILE, "Conv2D", lambda m: built(m.Conv2D(3, (3, 3)), normal(2, 2, 5, 5)))
-mlfs.add(FILE, "BatchNormalization", lambda m: built(m.BatchNormalization(), normal(6, 4)))
+mlfs.add(FILE, "Conv2D", lambda m: built(m.Conv2D(3, (3, 3)), normal(2, 2, 5, 5), "W", "w0"))
+mlfs.add(FILE, "BatchNormalization", lambda m: built(m.BatchNormalization(), normal(6, 4), "gamma", "beta"))
 mlfs.add(FILE, "ConstantPadding2D", lambda m: built(m.ConstantPadding2D((1, 2)), normal(2, 2, 3, 3)))
 mlfs.add(
     FILE, "UpSampling2D", lambda m: built(m.UpSampling2D(), normal(2, 2, 3, 3)),
@@ -159,4 +160,4 @@ hip.add(
     LOSS, "l2_regression", lambda m: hip_loss(m, "l2_regression", normal(4, 1), normal(4, seed=1)),
     "the loss takes every target with every prediction (4 × 4), by broadcasting", "lost term", "factor", "one example",
 )  # fmt: skip
-_ = softmax
+

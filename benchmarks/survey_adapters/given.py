@@ -41,6 +41,7 @@ class Project:
 
     Attributes
         roots: folders from which its modules are imported.
+        prepare: what must be done before its modules are imported.
         missing: packages that it imports and does not need here; empty modules take their places.
     """
 
@@ -48,6 +49,7 @@ class Project:
     commit: str
     roots: Sequence[str] = ("",)
     missing: Sequence[str] = ()
+    prepare: Callable[[], None] = lambda: None  # noqa: E731
     passes: list[Pass] = field(default_factory=list)
 
     def __post_init__(self) -> None:
