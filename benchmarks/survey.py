@@ -197,7 +197,9 @@ def summary(rows: list[dict[str, Any]]) -> list[str]:
             f"the rest could not be run"
         )
     names = Counter(filter(None, map(name_of, rows)))
-    lines.append(f"names of the mistakes: {names['right']} right, {names['wrong']} wrong, {names['none']} without a name")
+    lines.append(
+        f"names of the mistakes: {names['right']} right, {names['wrong']} wrong, {names['none']} without a name"
+    )
     return lines
 
 

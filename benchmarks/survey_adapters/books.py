@@ -13,7 +13,9 @@ fish.add(FILE, "Affine", lambda m: given(m.Affine(normal(6, 3), normal(3, seed=2
 fish.add(FILE, "SoftmaxWithLoss", lambda m: given(m.SoftmaxWithLoss(), normal(4, 5), ids(5, 4)), EPS, "constant")
 fish.add(FILE, "Dropout", lambda m: given(m.Dropout(), normal(4, 5)))
 fish.add(
-    FILE, "BatchNormalization", lambda m: given(m.BatchNormalization(normal(5, seed=1), normal(5, seed=2)), normal(6, 5))
+    FILE,
+    "BatchNormalization",
+    lambda m: given(m.BatchNormalization(normal(5, seed=1), normal(5, seed=2)), normal(6, 5)),
 )
 fish.add(
     FILE, "Convolution",
@@ -56,5 +58,3 @@ fish2.add("ch04/negative_sampling_layer.py", "NegativeSamplingLoss", lookup, EPS
 fish2.add(HEADS, "WeightSum", lambda m: given(m.WeightSum(), normal(2, 3, 4), normal(2, 3, seed=1)))
 fish2.add(HEADS, "Attention", lambda m: given(m.Attention(), normal(2, 3, 4), normal(2, 4, seed=1)))
 fish2.add(HEADS, "TimeAttention", lambda m: given(m.TimeAttention(), normal(2, 3, 4), normal(2, 2, 4, seed=1)))
-
-

@@ -27,7 +27,7 @@ FILE, LOSSES = "tinynn/core/layer.py", "tinynn/core/loss.py"
 
 def loss(made: Any, *inputs: Any, **options: Any) -> Given:
     """A loss with methods loss and grad."""
-    return given(made.loss, *inputs, backward=lambda dy, y, t: dy * made.grad(y, t), **options)
+    return given(made.loss, *inputs, backward=lambda dy, x, t: dy * made.grad(x, t), **options)
 
 
 tinynn.add(FILE, "Dense", lambda m: given(m.Dense(3), normal(5, 4)))
@@ -47,9 +47,15 @@ tinynn.add(
 tinynn.add(LOSSES, "MSE", lambda m: loss(m.MSE(), normal(4, 3), normal(4, 3, seed=1), constants=["targets"]))
 tinynn.add(LOSSES, "MAE", lambda m: loss(m.MAE(), normal(4, 3), normal(4, 3, seed=1), constants=["targets"]))
 tinynn.add(LOSSES, "Huber", lambda m: loss(m.Huber(), 2 * normal(4, 3), normal(4, 3, seed=1), constants=["targets"]))
-tinynn.add(LOSSES, "SigmoidCrossEntropy", lambda m: loss(m.SigmoidCrossEntropy(), normal(4, 3), ids(2, 4, 3), constants=["_weights"]))
 tinynn.add(
-    LOSSES, "SoftmaxCrossEntropy", lambda m: loss(m.SoftmaxCrossEntropy(), normal(4, 5), one_hot(5, 4), constants=["labels"])
+    LOSSES,
+    "SigmoidCrossEntropy",
+    lambda m: loss(m.SigmoidCrossEntropy(), normal(4, 3), ids(2, 4, 3), constants=["_weights"]),
+)
+tinynn.add(
+    LOSSES,
+    "SoftmaxCrossEntropy",
+    lambda m: loss(m.SoftmaxCrossEntropy(), normal(4, 5), one_hot(5, 4), constants=["labels"]),
 )
 tinynn.add(
     LOSSES, "SoftmaxCrossEntropy, T = 2",
@@ -126,9 +132,7 @@ for name in ("relu", "lrelu", "sigmoid", "tanh"):
     hip.add(FILE, name, lambda m, name=name: pair(m, name, normal(4, 5)))
 hip.add(FILE, "dropout", lambda m: pair(m, "dropout", normal(4, 5), p_dropout=0.6))
 hip.add(FILE, "bn", lambda m: hip_norm(m))
-hip.add(
-    FILE, "conv", lambda m: pair(m, "conv", normal(2, 2, 5, 5), normal(3, 2, 3, 3, seed=1), normal(3, 1, seed=2))
-)
+hip.add(FILE, "conv", lambda m: pair(m, "conv", normal(2, 2, 5, 5), normal(3, 2, 3, 3, seed=1), normal(3, 1, seed=2)))
 hip.add(FILE, "maxpool, 4 × 4", lambda m: pair(m, "maxpool", normal(2, 3, 4, 4)))
 hip.add(
     FILE, "maxpool, 4 × 6", lambda m: pair(m, "maxpool", normal(2, 3, 4, 6)),
@@ -160,4 +164,3 @@ hip.add(
     LOSS, "l2_regression", lambda m: hip_loss(m, "l2_regression", normal(4, 1), normal(4, seed=1)),
     "the loss takes every target with every prediction (4 × 4), by broadcasting", "lost term", "factor", "one example",
 )  # fmt: skip
-

@@ -10,13 +10,17 @@ from survey_adapters.given import Given, Project, given, ids, normal, one_hot, s
 MEAN = "an average over the examples, of which forward takes none"
 
 
-
 def old_python() -> None:
     """numpy-ml was written for Python 3.9, and for NumPy 1."""
     collections.Hashable = collections.abc.Hashable  # type: ignore[attr-defined]
 
 
-ml = Project("ddbourgin/numpy-ml", "b0359af5285fbf9699d64fd5ec059493228af03e", prepare=old_python, missing=("scipy", "sklearn", "matplotlib", "networkx"))
+ml = Project(
+    "ddbourgin/numpy-ml",
+    "b0359af5285fbf9699d64fd5ec059493228af03e",
+    prepare=old_python,
+    missing=("scipy", "sklearn", "matplotlib", "networkx"),
+)
 FILE, ACTIVATIONS = "numpy_ml/neural_nets/layers/layers.py", "numpy_ml/neural_nets/activations/activations.py"
 
 
@@ -87,7 +91,9 @@ def one_step(made: Any) -> Given:
 
 BITS, BERNOULLI = ids(2, 4, 3), 1 / (1 + np.exp(-normal(4, 3)))
 
-course = Project("FortiLeiZhang/cs231n", "43867c4206797553f9247ad0861c960bf73d69c8", roots=("code/cs231n/assignment3", "code/cs231n"))
+course = Project(
+    "FortiLeiZhang/cs231n", "43867c4206797553f9247ad0861c960bf73d69c8", roots=("code/cs231n/assignment3", "code/cs231n")
+)
 FILE, RNN = "code/cs231n/assignment2/cs231n/layers.py", "code/cs231n/assignment3/cs231n/rnn_layers.py"
 PADDED = {"stride": 1, "pad": 1}
 
@@ -125,15 +131,23 @@ course.add(
 course.add(FILE, "svm_loss", lambda m: with_loss(m, "svm_loss", normal(4, 5), ids(5, 4)))
 course.add(FILE, "softmax_loss", lambda m: with_loss(m, "softmax_loss", normal(4, 5), ids(5, 4)))
 course.add(RNN, "rnn", lambda m: pair(m, "rnn", normal(2, 3, 3), normal(2, 4, seed=1), *affine(1)))
-course.add(RNN, "lstm_step", lambda m: pair(m, "lstm_step", normal(2, 3), normal(2, 4, seed=1), normal(2, 4, seed=2), *affine(4)))
+course.add(
+    RNN,
+    "lstm_step",
+    lambda m: pair(m, "lstm_step", normal(2, 3), normal(2, 4, seed=1), normal(2, 4, seed=2), *affine(4)),
+)
 course.add(RNN, "lstm", lambda m: pair(m, "lstm", normal(2, 3, 3), normal(2, 4, seed=1), *affine(4)))
 course.add(RNN, "gru", lambda m: pair(m, "gru", normal(2, 3, 3), normal(2, 4, seed=1), *affine(2), *affine(1)[:3]))
 course.add(RNN, "word_embedding", lambda m: pair(m, "word_embedding", ids(5, 2, 4), normal(5, 3)))
 course.add(
-    RNN, "temporal_softmax_loss", lambda m: with_loss(m, "temporal_softmax_loss", normal(2, 3, 5), ids(5, 2, 3), np.ones((2, 3), int))
+    RNN,
+    "temporal_softmax_loss",
+    lambda m: with_loss(m, "temporal_softmax_loss", normal(2, 3, 5), ids(5, 2, 3), np.ones((2, 3), int)),
 )
 
-epynn = Project("Synthaze/EpyNN", "06ea8cbd78e38da7fd6be651a6dacabb3e37734d", missing=("termcolor", "texttable", "matplotlib"))
+epynn = Project(
+    "Synthaze/EpyNN", "06ea8cbd78e38da7fd6be651a6dacabb3e37734d", missing=("termcolor", "texttable", "matplotlib")
+)
 
 
 class Together:
@@ -162,7 +176,11 @@ epynn.add("epynn/dense/models.py", "Dense", lambda m: together(m.Dense(3), norma
 epynn.add("epynn/rnn/models.py", "RNN", lambda m: together(m.RNN(4, clip_gradients=False), normal(2, 3, 3)))
 epynn.add("epynn/lstm/models.py", "LSTM", lambda m: together(m.LSTM(4, sequences=True), normal(2, 3, 3)))
 epynn.add("epynn/gru/models.py", "GRU", lambda m: together(m.GRU(4), normal(2, 3, 3)))
-epynn.add("epynn/convolution/models.py", "Convolution", lambda m: together(m.Convolution(3, strides=(1, 1)), normal(2, 5, 5, 2)))
+epynn.add(
+    "epynn/convolution/models.py",
+    "Convolution",
+    lambda m: together(m.Convolution(3, strides=(1, 1)), normal(2, 5, 5, 2)),
+)
 epynn.add(
     "epynn/convolution/models.py", "Convolution, padding", lambda m: together(m.Convolution(3, strides=(1, 1), padding=1), normal(2, 5, 5, 2)),
     "dx has the shape of the padded image", "shape",
@@ -173,7 +191,11 @@ epynn.add(
     "the mask of a maximum is used for the mean", "zero", "lost term",
 )  # fmt: skip
 
-cnn = Project("3outeille/CNNumpy", "9c78b400a02ad9e030736964c11cb86d9ae03922", missing=("tqdm", "matplotlib", "src.fast.data", "skimage"))
+cnn = Project(
+    "3outeille/CNNumpy",
+    "9c78b400a02ad9e030736964c11cb86d9ae03922",
+    missing=("tqdm", "matplotlib", "src.fast.data", "skimage"),
+)
 FILE = "src/fast/layers.py"
 cnn.add(FILE, "Conv", lambda m: given(m.Conv(3, 3, 2), normal(2, 2, 5, 5)))
 cnn.add(FILE, "AvgPool", lambda m: given(m.AvgPool(2, 2), normal(2, 3, 4, 4)))
@@ -201,8 +223,20 @@ def joined(layer: Any, x: Any, **options: Any) -> Given:
 
 
 N = "npdl/layers/"
-npdl.add(N + "core.py", "Linear", lambda m: joined(m.Linear(3), normal(5, 4)), "db is averaged over the examples, dW is not", "factor")
-npdl.add(N + "core.py", "Dense", lambda m: joined(m.Dense(3), normal(5, 4)), "db is averaged over the examples, dW is not", "factor")
+npdl.add(
+    N + "core.py",
+    "Linear",
+    lambda m: joined(m.Linear(3), normal(5, 4)),
+    "db is averaged over the examples, dW is not",
+    "factor",
+)
+npdl.add(
+    N + "core.py",
+    "Dense",
+    lambda m: joined(m.Dense(3), normal(5, 4)),
+    "db is averaged over the examples, dW is not",
+    "factor",
+)
 npdl.add(N + "core.py", "Dropout", lambda m: joined(m.Dropout(0.4), normal(4, 5)))
 npdl.add(
     N + "normalization.py", "BatchNormal", lambda m: joined(m.BatchNormal(), normal(6, 4)),
@@ -217,7 +251,11 @@ npdl.add(
     "dy[a, b, a, w] where dy[a, b, h, w] belongs; and the windows", "lost term", "transposed", "mask", "wrong operand",
 )  # fmt: skip
 npdl.add(
-    N + "convolution.py", "Convolution", lambda m: joined(m.Convolution(3, (3, 3), activation="tanh"), normal(2, 2, 5, 5)), MEAN, "factor"
+    N + "convolution.py",
+    "Convolution",
+    lambda m: joined(m.Convolution(3, (3, 3), activation="tanh"), normal(2, 2, 5, 5)),
+    MEAN,
+    "factor",
 )
 npdl.add(
     N + "embedding.py", "Embedding", lambda m: joined(m.Embedding(static=False, input_size=5, n_out=3), ids(5, 2, 4))
@@ -233,9 +271,27 @@ def npdl_loss(loss: Any, y: Any, t: Any) -> Given:
 
 
 FILE = "npdl/objectives.py"
-npdl.add(FILE, "MeanSquaredError", lambda m: npdl_loss(m.MSE(), normal(4, 3), normal(4, 3, seed=1)), "the mean of forward is left out", "factor")
-npdl.add(FILE, "HellingerDistance", lambda m: npdl_loss(m.HeD(), softmax(4, 3), softmax(4, 3, seed=1)), "the mean of forward is left out", "factor")
-npdl.add(FILE, "BinaryCrossEntropy", lambda m: npdl_loss(m.BCE(), softmax(4, 3), one_hot(3, 4)), "the mean of forward is left out", "factor")
+npdl.add(
+    FILE,
+    "MeanSquaredError",
+    lambda m: npdl_loss(m.MSE(), normal(4, 3), normal(4, 3, seed=1)),
+    "the mean of forward is left out",
+    "factor",
+)
+npdl.add(
+    FILE,
+    "HellingerDistance",
+    lambda m: npdl_loss(m.HeD(), softmax(4, 3), softmax(4, 3, seed=1)),
+    "the mean of forward is left out",
+    "factor",
+)
+npdl.add(
+    FILE,
+    "BinaryCrossEntropy",
+    lambda m: npdl_loss(m.BCE(), softmax(4, 3), one_hot(3, 4)),
+    "the mean of forward is left out",
+    "factor",
+)
 
 naive = Project("keithchev/naive-net", "cb16547e9c73f180e4ce6933675ef84e155399a5", roots=("naivenet",))
 FILE = "naivenet/layers.py"
@@ -278,10 +334,31 @@ reche.add(
     M + "normalization.py", "Normalization", lambda m: given(fixed(m), normal(4, 5)),
     "forward divides by the norm, backward multiplies by it", "factor",
 )  # fmt: skip
-for name in ("tanh", "sigmoid", "leaky_relu", "elu", "swish", "arctan", "gaussian", "silu", "bent_identity", "selu", "celu", "gelu", "softplus", "mish"):
-    reche.add(SLOPES, name, lambda m, name=name: cells((f := getattr(m, name)), lambda x: f(x, prime=True), normal(4, 5)))
+for name in (
+    "tanh",
+    "sigmoid",
+    "leaky_relu",
+    "elu",
+    "swish",
+    "arctan",
+    "gaussian",
+    "silu",
+    "bent_identity",
+    "selu",
+    "celu",
+    "gelu",
+    "softplus",
+    "mish",
+):
+    reche.add(
+        SLOPES, name, lambda m, name=name: cells((f := getattr(m, name)), lambda x: f(x, prime=True), normal(4, 5))
+    )
 reche.add(
-    SLOPES, "gelu, tanh", lambda m: cells(lambda x: m.gelu(x, approximate="tanh"), lambda x: m.gelu(x, True, "tanh"), normal(4, 5)), GELU, "constant"
+    SLOPES,
+    "gelu, tanh",
+    lambda m: cells(lambda x: m.gelu(x, approximate="tanh"), lambda x: m.gelu(x, True, "tanh"), normal(4, 5)),
+    GELU,
+    "constant",
 )
 
 
@@ -294,7 +371,11 @@ bptt = Project("pangolulu/rnn-from-scratch", "622c4238c810d42812ef011494f0eec09d
 bptt.add("activation.py", "Tanh", lambda m: given(m.Tanh(), normal(4, 5)))
 bptt.add("gate.py", "MultiplyGate", lambda m: given(m.MultiplyGate(), normal(3, 4), normal(4, seed=1)))
 bptt.add("gate.py", "AddGate", lambda m: given(m.AddGate(), normal(4), normal(4, seed=1)))
-bptt.add("output.py", "Softmax", lambda m: cells(lambda x: m.Softmax().loss(x, 2), lambda x: m.Softmax().diff(x, 2), normal(5)))
+bptt.add(
+    "output.py",
+    "Softmax",
+    lambda m: cells(lambda x: m.Softmax().loss(x, 2), lambda x: m.Softmax().diff(x, 2), normal(5)),
+)
 
 cell = Project("nianiaele/gru-cell-in-numpy", "ca920dd3817cecebe4ca6c3ea64b908aef3b3597")
 cell.add(
@@ -313,7 +394,11 @@ images = Project("moghon92/CNN-from-scratch", "8a69497f80ca62294e575a2221c1e3e76
 images.add("linear.py", "Linear", lambda m: attributes(m.Linear(4, 3), normal(5, 4)))
 images.add("convolution.py", "Conv2D, padding 1", lambda m: attributes(m.Conv2D(2, 3, padding=1), normal(2, 2, 5, 5)))
 images.add(
-    "convolution.py", "Conv2D", lambda m: attributes(m.Conv2D(2, 3), normal(2, 2, 5, 5)), "dx[p:-p] is empty if p is 0", "shape"
+    "convolution.py",
+    "Conv2D",
+    lambda m: attributes(m.Conv2D(2, 3), normal(2, 2, 5, 5)),
+    "dx[p:-p] is empty if p is 0",
+    "shape",
 )
 images.add("max_pool.py", "MaxPooling", lambda m: attributes(m.MaxPooling(2, 2), normal(2, 3, 4, 4)))
 images.add("softmax_ce.py", "SoftmaxCrossEntropy", lambda m: probability(m.SoftmaxCrossEntropy()))

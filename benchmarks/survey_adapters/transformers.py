@@ -46,9 +46,17 @@ def aki_loss(loss: Any, y: Any, t: Any, mean: bool = False) -> Given:
 
 LOSSES = "transformer/losses.py"
 SIGN = "the slope of log(1 − y + ε) has 1 − y − ε"
-aki.add(LOSSES, "BinaryCrossEntropy", lambda m: aki_loss(m.BinaryCrossEntropy(), softmax(4, 3), ids(2, 4, 3)), SIGN, "constant")
+aki.add(
+    LOSSES,
+    "BinaryCrossEntropy",
+    lambda m: aki_loss(m.BinaryCrossEntropy(), softmax(4, 3), ids(2, 4, 3)),
+    SIGN,
+    "constant",
+)
 aki.add(LOSSES, "CategoricalCrossEntropy", lambda m: aki_loss(m.CategoricalCrossEntropy(), softmax(4, 3), ids(2, 4, 3)))
-aki.add(LOSSES, "CrossEntropy", lambda m: aki_loss(m.CrossEntropy(), normal(4, 3), ids(3, 4), mean=True), BATCH, "factor")
+aki.add(
+    LOSSES, "CrossEntropy", lambda m: aki_loss(m.CrossEntropy(), normal(4, 3), ids(3, 4), mean=True), BATCH, "factor"
+)
 aki.add(LAYERS + "base/dense.py", "Dense", lambda m: given(m.Dense(5, 4, data_type=np.float64), normal(*X)))
 GAMMA = "γ multiplies the means from outside; it belongs into them"
 aki.add(
@@ -60,7 +68,9 @@ aki.add(
 def aki_attention(m: Any) -> Given:
     made = m.MultiHeadAttention(4, 2, 0.0, np.float64)
     sees = np.tril(np.ones((1, 3, 3), int))
-    return given(lambda q, k, v: made.forward(q, k, v, sees)[0], *(normal(*X, seed=i) for i in range(3)), backward=made.backward)
+    return given(
+        lambda q, k, v: made.forward(q, k, v, sees)[0], *(normal(*X, seed=i) for i in range(3)), backward=made.backward
+    )
 
 
 aki.add(LAYERS + "combined/self_attention.py", "MultiHeadAttention", aki_attention, BATCH + " (Softmax)", "factor")
@@ -91,7 +101,7 @@ yv.add(
 
 def yv_loss(m: Any) -> Given:
     loss = m.CrossEntropyLoss()
-    return given(loss.forward, softmax(4, 5), ids(5, 4), backward=lambda dy, y, t: dy * loss.backward(y, t))
+    return given(loss.forward, softmax(4, 5), ids(5, 4), backward=lambda dy, x, t: dy * loss.backward(x, t))
 
 
 ultron = Project("Ultron09/Numpy-Transformer", "d9e0e9b5716fe918de31ac24e0b9a48cda838a70")
@@ -124,7 +134,9 @@ ultron.add("positional_embeddings.py", "RotaryEmbedding", lambda m: rope(m))
 
 def rope(m: Any) -> Given:
     made = m.RotaryEmbedding(4, 5)
-    return given(made.apply_rope, normal(1, 2, 3, 4), backward=made.backward_rope, constants=["_cos_cached", "_sin_cached"])
+    return given(
+        made.apply_rope, normal(1, 2, 3, 4), backward=made.backward_rope, constants=["_cos_cached", "_sin_cached"]
+    )
 
 
 fosing = Project("DanFosing/numpy_ai", "c4b076ed80df84ca648bee3bf86cdde847ddab55")
@@ -135,10 +147,16 @@ fosing.add(M + "embeddings.py", "Embedding", lambda m: given(m.Embedding(5, 3), 
 fosing.add(M + "mlp.py", "MLP", lambda m: given(m.MLP(4, 6), normal(*X)))
 fosing.add(M + "mlp.py", "MLP, dropout", lambda m: given(m.MLP(4, 6, 0.3), normal(*X)))
 fosing.add(M + "attention.py", "Attention", lambda m: given(m.Attention(4, 2, 1), normal(*X)))
-fosing.add(M + "losses.py", "MSELoss", lambda m: given(m.MSELoss(), normal(4, 3), normal(4, 3, seed=1), constants=["target"]))
-fosing.add(M + "losses.py", "MAELoss", lambda m: given(m.MAELoss(), normal(4, 3), normal(4, 3, seed=1), constants=["target"]))
+fosing.add(
+    M + "losses.py", "MSELoss", lambda m: given(m.MSELoss(), normal(4, 3), normal(4, 3, seed=1), constants=["target"])
+)
+fosing.add(
+    M + "losses.py", "MAELoss", lambda m: given(m.MAELoss(), normal(4, 3), normal(4, 3, seed=1), constants=["target"])
+)
 EPS = "the loss is log(p + 1e-9); backward is that of log(p)"
-fosing.add(M + "losses.py", "CrossEntropyLoss", lambda m: given(m.CrossEntropyLoss(), normal(4, 5), ids(5, 4)), EPS, "constant")
+fosing.add(
+    M + "losses.py", "CrossEntropyLoss", lambda m: given(m.CrossEntropyLoss(), normal(4, 5), ids(5, 4)), EPS, "constant"
+)
 fosing.add(
     M + "losses.py", "CrossEntropyLoss of probabilities",
     lambda m: given(m.CrossEntropyLoss(apply_softmax=False), softmax(4, 5), ids(5, 4)),
@@ -173,7 +191,12 @@ hanke.add(FILE, "Sigmoid", lambda m: slope(m.Sigmoid(), normal(4, 5)))
 hanke.add(FILE, "TanH", lambda m: slope(m.TanH(2), normal(4, 5)))
 hanke.add(FILE, "LeakyReLu", lambda m: slope(m.LeakyReLu(), normal(4, 5)))
 hanke.add(
-    FILE, "Swish", lambda m: slope(m.Swish(), normal(4, 5)), "a closing bracket too late: x + sinh(x)/(…)", "lost factor", "lost term"
+    FILE,
+    "Swish",
+    lambda m: slope(m.Swish(), normal(4, 5)),
+    "a closing bracket too late: x + sinh(x)/(…)",
+    "lost factor",
+    "lost term",
 )
 hanke.add(FILE, "SoftMax", lambda m: slope(m.SoftMax(), normal(*X)), DIAGONAL, "lost term")
 
@@ -201,5 +224,3 @@ hanke.add(
     "models/attention/attention.py", "MultiHeadAttention", hanke_attention,
     "softmax's slopes are multiplied as a matrix, instead of cell by cell; dk lacks q", "wrong operand", "lost term", "transposed",
 )  # fmt: skip
-
-
