@@ -6,9 +6,9 @@ FOLDER holds clones, each in FOLDER/owner+name; without them, the commands that 
 names, commits and adapters, and none of their code. Each project runs in a process of its own.
 
 Whether a backward pass is right was decided by hand, from the mathematics. npgpt judges the layer as it is built, with
-other weights, and in training if it behaves differently there. PyTorch's ``gradcheck`` judges the same pair of
-functions, in float64, at the weights that npgpt judged last: a ``torch.autograd.Function`` calls their forward and their
-backward, with the inputs and parameters that npgpt has found. So PyTorch is spared the search. It has no names.
+other weights, and in training if it behaves differently there. PyTorch's slow ``gradcheck`` judges the same functions
+at the weights that npgpt judged last: a ``torch.autograd.Function`` calls their forward and their backward, with the
+inputs and parameters that npgpt has found. PyTorch has no names for mistakes.
 """
 
 import argparse
@@ -24,19 +24,20 @@ import warnings
 from collections import Counter
 from collections.abc import Sequence
 from importlib.machinery import ModuleSpec
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import numpy as np
 from peers import HAS_TORCH
+from survey_adapters import PROJECTS
+from survey_adapters.given import Pass, Project
 
 import npgpt
 from npgpt.study.check.report import Report
 from npgpt.study.check.snapshot import Snapshot
 from npgpt.study.check.strangers import StrangerSubject
-from survey_adapters import PROJECTS
-from survey_adapters.given import Given, Pass, Project
 
 SECONDS = 300  # for a project
 NOT_RUN = {"verdict": "not run", "kind": "", "torch": ""}
@@ -144,9 +145,17 @@ def clone_of(project: Project, folder: Path) -> Path | None:
     return next((path for path in (folder / f"{owner}+{name}", folder / name) if path.is_dir()), None)
 
 
+def warn_of_other_commit(project: Project, clone: Path) -> None:
+    if (clone / ".git").exists():
+        done = subprocess.run(
+            ["git", "-C", str(clone), "rev-parse", "HEAD"], capture_output=True, text=True, check=False
+        )
+        if done.stdout.strip() != project.commit:
+            print(f"{clone} is not at {project.commit}: its answers may differ", file=sys.stderr)
+
+
 def rows_of(project: Project, folder: Path) -> list[dict[str, Any]]:
     """Return a row of the table for each backward pass of a project, judged in a process of its own."""
-    clone = clone_of(project, folder)
     command = [sys.executable, __file__, str(folder), "--child", project.repository]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
@@ -154,7 +163,7 @@ def rows_of(project: Project, folder: Path) -> list[dict[str, Any]]:
     except subprocess.TimeoutExpired as error:
         answers, why = (error.stdout or b"").decode().splitlines(), f"took more than {SECONDS} s"
     found = [json.loads(line) for line in answers] + [NOT_RUN | {"says": why}] * (len(project.passes) - len(answers))
-    head = {"repository": project.repository, "commit": project.commit, "clone": str(clone)}
+    head = {"repository": project.repository, "commit": project.commit}
     return [
         head | {"file": it.file, "layer": it.layer, "mistake": it.mistake, "true kinds": sorted(it.kinds)} | answer
         for it, answer in zip(project.passes, found, strict=True)
@@ -169,38 +178,32 @@ def name_of(row: dict[str, Any]) -> str:
 
 
 def as_table(rows: list[dict[str, Any]]) -> list[str]:
-    """Return lines of Markdown: the backward passes with a mistake, or with a wrong answer, one a line."""
+    """Return lines of Markdown. Layers of one file about which all are right stand in one line."""
     lines = ["| file | layer | truth | npgpt | PyTorch | name of the mistake |", "|---|---|---|---|---|---|"]
-    last = ""
-    for row in rows:
-        if row["repository"] != last:
-            last = row["repository"]
-            lines.append(f"| **{last}** `{row['commit'][:10]}` | | | | | |")
-        name = f"{row['kind'] or '-'}" + {"right": "", "wrong": " (not true)"}.get(name_of(row), "")
-        shown = (row["file"], row["layer"], row["mistake"] or "right", row["verdict"], row.get("torch") or "-")
-        lines.append(f"| {' | '.join(shown)} | {name if row['verdict'] == 'wrong' else '-'} |")
+    for repository, of_project in groupby(rows, lambda row: row["repository"]):
+        cells: dict[tuple[str, ...], list[str]] = {}
+        for row in of_project:
+            commit, name = row["commit"][:10], {"right": "", "wrong": " (not true)"}.get(name_of(row), "")
+            name = f"{row['kind']}{name}" if row["mistake"] and row["kind"] else "-"
+            shown = (row["file"], row["mistake"] or "right", row["verdict"], row["torch"] or "-", name)
+            cells.setdefault(shown, []).append(row["layer"])
+        lines.append(f"| **{repository}** `{commit}` | | | | | |")
+        lines += [f"| {file} | {'; '.join(layers)} | {' | '.join(rest)} |" for (file, *rest), layers in cells.items()]
     return lines
 
 
 def summary(rows: list[dict[str, Any]]) -> list[str]:
-    """Return sentences that count right and wrong answers."""
-    lines = []
-    truth = {"right": [r for r in rows if not r["mistake"]], "wrong": [r for r in rows if r["mistake"]]}
-    for column, who in (("verdict", "npgpt"), ("torch", "PyTorch")):
-        n = {kind: Counter(r.get(column) or "not run" for r in those) for kind, those in truth.items()}
-        if who == "PyTorch" and not HAS_TORCH:
-            continue
-        lines.append(
-            f"{who}: of {n['right'].total()} right ones, {n['right']['right']} right, {n['right']['wrong']} false alarms; "
-            f"of {n['wrong'].total()} wrong ones, {n['wrong']['wrong']} found, {n['wrong']['right']} missed; "
-            f"undecided {n['right']['undecided']} and {n['wrong']['undecided']}; "
-            f"the rest could not be run"
-        )
-    names = Counter(filter(None, map(name_of, rows)))
-    lines.append(
-        f"names of the mistakes: {names['right']} right, {names['wrong']} wrong, {names['none']} without a name"
-    )
-    return lines
+    """Return lines of Markdown that count right and wrong answers."""
+    lines = ["| | truth | called right | called wrong | undecided | not run |", "|---|---|---|---|---|---|"]
+    for column, who in (("verdict", "npgpt"), ("torch", "PyTorch's gradcheck")):
+        for truth in ("right", "wrong"):
+            those = [row[column] for row in rows if bool(row["mistake"]) == (truth == "wrong")]
+            n = Counter(those)
+            cells = [n["right"], n["wrong"], n["undecided"], len(those) - n["right"] - n["wrong"] - n["undecided"]]
+            lines.append(f"| {who} | {len(those)} {truth} | {' | '.join(map(str, cells))} |")
+    n = Counter(map(name_of, rows))
+    said = f"{n['right']} true, {n['wrong']} not true, {n['none']} mistakes without a name"
+    return [*lines, "", f"npgpt's names of the mistakes that it found: {said}."]
 
 
 def main() -> None:
@@ -217,9 +220,9 @@ def main() -> None:
     folder = options.folder.absolute()
     if options.child:
         project = next(p for p in PROJECTS if p.repository == options.child)
-        clone = clone_of(project, folder)
-        assert clone is not None
-        run(project, clone)
+        here = clone_of(project, folder)
+        assert here is not None
+        run(project, here)
         return
     wanted = [p for p in PROJECTS if (options.only or "") in p.repository]
     missing = [p for p in wanted if clone_of(p, folder) is None]
@@ -230,11 +233,13 @@ def main() -> None:
             print(f"git clone https://github.com/{p.repository} {to} && git -C {to} checkout -q {p.commit}")
     rows: list[dict[str, Any]] = []
     for project in wanted:
-        if project not in missing:
+        if (clone := clone_of(project, folder)) is not None:
+            warn_of_other_commit(project, clone)
             rows += rows_of(project, folder)
             print(f"{project.repository}: {len(project.passes)}", file=sys.stderr, flush=True)
-    print(f"Python {platform.python_version()}, NumPy {np.__version__}, {len(rows)} backward passes")
-    print("\n".join([*as_table(rows), "", *summary(rows)]))
+    n = len({row["repository"] for row in rows})
+    print(f"{len(rows)} backward passes of {n} projects; Python {platform.python_version()}, NumPy {np.__version__}\n")
+    print("\n".join([*summary(rows), "", *as_table(rows)]))
     if options.json:
         Path(options.json).write_text(json.dumps(rows, indent=1), encoding="utf-8")
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from survey_adapters.given import Project, given, ids, normal, one_hot
+from survey_adapters.given import Project, given, ids, normal
 
 fish = Project("oreilly-japan/deep-learning-from-scratch", "07b11618cdb5d5f78ad45464de0730efc07b0a4a")
 FILE = "common/layers.py"
@@ -18,9 +18,10 @@ fish.add(
     lambda m: given(m.BatchNormalization(normal(5, seed=1), normal(5, seed=2)), normal(6, 5)),
 )
 fish.add(
-    FILE, "Convolution",
+    FILE,
+    "Convolution",
     lambda m: given(m.Convolution(normal(3, 2, 3, 3), normal(3, seed=2), 1, 1), normal(2, 2, 5, 5, seed=1)),
-)  # fmt: skip
+)
 fish.add(FILE, "Pooling", lambda m: given(m.Pooling(2, 2, 2), normal(2, 3, 4, 4)))
 
 fish2 = Project("oreilly-japan/deep-learning-from-scratch-2", "842ae31c2bb070f5116275606ed90396626a2c17")

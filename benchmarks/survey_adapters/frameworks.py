@@ -17,9 +17,15 @@ deepnet.add(FILE, "ReLU", lambda m: given(m.ReLU(), normal(4, 5)))
 deepnet.add(FILE, "sigmoid", lambda m: given(m.sigmoid(), normal(4, 5)), "forward is 1/(1 + exp(x)): the sign", "sign")
 deepnet.add(FILE, "tanh", lambda m: given(m.tanh(), normal(4, 5)))
 deepnet.add(
-    "deepnet/loss.py", "SoftmaxLoss",
-    lambda m: given(lambda x, y: m.SoftmaxLoss(x, y)[0], normal(4, 5), ids(5, 4), backward=lambda dy, x, y: dy * m.SoftmaxLoss(x, y)[1]),
-)  # fmt: skip
+    "deepnet/loss.py",
+    "SoftmaxLoss",
+    lambda m: given(
+        lambda x, y: m.SoftmaxLoss(x, y)[0],
+        normal(4, 5),
+        ids(5, 4),
+        backward=lambda dy, x, y: dy * m.SoftmaxLoss(x, y)[1],
+    ),
+)
 
 tinynn = Project("borgwang/tinynn", "0fb0f94a896ecefe3ba99806f82050b3fed4b5cd")
 FILE, LOSSES = "tinynn/core/layer.py", "tinynn/core/loss.py"
@@ -41,9 +47,13 @@ tinynn.add(FILE, "Dropout", lambda m: given(m.Dropout(), normal(4, 5)))
 for name in ("Sigmoid", "Softplus", "Tanh", "ReLU", "LeakyReLU", "GELU"):
     tinynn.add(FILE, name, lambda m, name=name: given(getattr(m, name)(), normal(4, 5)))
 tinynn.add(
-    FILE, "ELU", lambda m: given(m.ELU(), normal(4, 5)),
-    "x > 0 + … compares x with the whole sum: the slope is 0 or 1", "lost factor", "mask",
-)  # fmt: skip
+    FILE,
+    "ELU",
+    lambda m: given(m.ELU(), normal(4, 5)),
+    "x > 0 + … compares x with the whole sum: the slope is 0 or 1",
+    "lost factor",
+    "mask",
+)
 tinynn.add(LOSSES, "MSE", lambda m: loss(m.MSE(), normal(4, 3), normal(4, 3, seed=1), constants=["targets"]))
 tinynn.add(LOSSES, "MAE", lambda m: loss(m.MAE(), normal(4, 3), normal(4, 3, seed=1), constants=["targets"]))
 tinynn.add(LOSSES, "Huber", lambda m: loss(m.Huber(), 2 * normal(4, 3), normal(4, 3, seed=1), constants=["targets"]))
@@ -58,19 +68,26 @@ tinynn.add(
     lambda m: loss(m.SoftmaxCrossEntropy(), normal(4, 5), one_hot(5, 4), constants=["labels"]),
 )
 tinynn.add(
-    LOSSES, "SoftmaxCrossEntropy, T = 2",
-    lambda m: loss(m.SoftmaxCrossEntropy(T=2.0), normal(4, 5), one_hot(5, 4), constants=["labels"]), "1/T is left out", "factor",
-)  # fmt: skip
+    LOSSES,
+    "SoftmaxCrossEntropy, T = 2",
+    lambda m: loss(m.SoftmaxCrossEntropy(T=2.0), normal(4, 5), one_hot(5, 4), constants=["labels"]),
+    "1/T is left out",
+    "factor",
+)
 tinynn.add(
-    LOSSES, "SoftmaxCrossEntropy, weights",
+    LOSSES,
+    "SoftmaxCrossEntropy, weights",
     lambda m: loss(m.SoftmaxCrossEntropy(weights=[1.0, 2, 3, 4, 5]), normal(4, 5), one_hot(5, 4), constants=["labels"]),
-    "the weight of the column, and not of the label, multiplies each cell", "lost factor", "wrong operand",
-)  # fmt: skip
+    "the weight of the column, and not of the label, multiplies each cell",
+    "lost factor",
+    "wrong operand",
+)
 
 mlfs = Project(
-    "eriklindernoren/ML-From-Scratch", "a2806c6732eee8d27762edd6d864e0c179d8e9e8",
+    "eriklindernoren/ML-From-Scratch",
+    "a2806c6732eee8d27762edd6d864e0c179d8e9e8",
     missing=("cvxopt", "progressbar", "terminaltables", "mlfromscratch.utils"),
-)  # fmt: skip
+)
 FILE = "mlfromscratch/deep_learning/layers.py"
 
 
@@ -91,28 +108,42 @@ def built(layer: Any, x: Any, *names: str) -> Given:
 
 mlfs.add(FILE, "Dense", lambda m: built(m.Dense(3), normal(5, 4), "W", "w0"))
 mlfs.add(
-    FILE, "RNN", lambda m: built(m.RNN(4), normal(2, 3, 3), "U", "V", "W"),
-    "the input's gradient leaves out the later states", "lost term",
-)  # fmt: skip
+    FILE,
+    "RNN",
+    lambda m: built(m.RNN(4), normal(2, 3, 3), "U", "V", "W"),
+    "the input's gradient leaves out the later states",
+    "lost term",
+)
 mlfs.add(FILE, "Conv2D", lambda m: built(m.Conv2D(3, (3, 3)), normal(2, 2, 5, 5), "W", "w0"))
 mlfs.add(FILE, "BatchNormalization", lambda m: built(m.BatchNormalization(), normal(6, 4), "gamma", "beta"))
 mlfs.add(FILE, "ConstantPadding2D", lambda m: built(m.ConstantPadding2D((1, 2)), normal(2, 2, 3, 3)))
 mlfs.add(
-    FILE, "UpSampling2D", lambda m: built(m.UpSampling2D(), normal(2, 2, 3, 3)),
-    "one cell of each block is taken, instead of the sum", "lost term", "one example",
-)  # fmt: skip
+    FILE,
+    "UpSampling2D",
+    lambda m: built(m.UpSampling2D(), normal(2, 2, 3, 3)),
+    "one cell of each block is taken, instead of the sum",
+    "lost term",
+    "one example",
+)
 mlfs.add(FILE, "Dropout", lambda m: built(m.Dropout(0.3), normal(4, 5)))
 for name in ("relu", "sigmoid", "selu", "elu", "leaky_relu", "tanh", "softplus"):
     mlfs.add(FILE, f"Activation {name}", lambda m, name=name: built(m.Activation(name), normal(4, 5)))
 mlfs.add(
-    FILE, "Activation softmax", lambda m: built(m.Activation("softmax"), normal(4, 5)),
-    "only the diagonal of the Jacobian", "lost term",
-)  # fmt: skip
+    FILE,
+    "Activation softmax",
+    lambda m: built(m.Activation("softmax"), normal(4, 5)),
+    "only the diagonal of the Jacobian",
+    "lost term",
+)
 mlfs.add(
-    "mlfromscratch/deep_learning/loss_functions.py", "CrossEntropy",
-    lambda m: given(lambda p: m.CrossEntropy().loss(one_hot(5, 4), p), softmax(4, 5),
-                    backward=lambda dy, p: dy * m.CrossEntropy().gradient(one_hot(5, 4), p)),
-)  # fmt: skip
+    "mlfromscratch/deep_learning/loss_functions.py",
+    "CrossEntropy",
+    lambda m: given(
+        lambda p: m.CrossEntropy().loss(one_hot(5, 4), p),
+        softmax(4, 5),
+        backward=lambda dy, p: dy * m.CrossEntropy().gradient(one_hot(5, 4), p),
+    ),
+)
 
 joelnet = Project("joelgrus/joelnet", "65cbc3ff169855d801416d629d290c44c95d001d")
 joelnet.add("joelnet/layers.py", "Linear", lambda m: given(m.Linear(4, 3), normal(5, 4)))
@@ -135,9 +166,14 @@ hip.add(FILE, "bn", lambda m: hip_norm(m))
 hip.add(FILE, "conv", lambda m: pair(m, "conv", normal(2, 2, 5, 5), normal(3, 2, 3, 3, seed=1), normal(3, 1, seed=2)))
 hip.add(FILE, "maxpool, 4 × 4", lambda m: pair(m, "maxpool", normal(2, 3, 4, 4)))
 hip.add(
-    FILE, "maxpool, 4 × 6", lambda m: pair(m, "maxpool", normal(2, 3, 4, 6)),
-    "height and width change places", "transposed", "wrong operand", "swapped",
-)  # fmt: skip
+    FILE,
+    "maxpool, 4 × 6",
+    lambda m: pair(m, "maxpool", normal(2, 3, 4, 6)),
+    "height and width change places",
+    "transposed",
+    "wrong operand",
+    "swapped",
+)
 hip.add(FILE, "avgpool, 4 × 4", lambda m: pair(m, "avgpool", normal(2, 3, 4, 4)))
 LOSS = "hipsternet/loss.py"
 
@@ -161,6 +197,11 @@ def hip_loss(m: Any, name: str, y: Any, t: Any) -> Given:
 hip.add(LOSS, "cross_entropy", lambda m: hip_loss(m, "cross_entropy", normal(4, 5), ids(5, 4)))
 hip.add(LOSS, "hinge_loss", lambda m: hip_loss(m, "hinge_loss", normal(4, 5), ids(5, 4)))
 hip.add(
-    LOSS, "l2_regression", lambda m: hip_loss(m, "l2_regression", normal(4, 1), normal(4, seed=1)),
-    "the loss takes every target with every prediction (4 × 4), by broadcasting", "lost term", "factor", "one example",
-)  # fmt: skip
+    LOSS,
+    "l2_regression",
+    lambda m: hip_loss(m, "l2_regression", normal(4, 1), normal(4, seed=1)),
+    "the loss takes every target with every prediction (4 × 4), by broadcasting",
+    "lost term",
+    "factor",
+    "one example",
+)

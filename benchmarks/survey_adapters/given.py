@@ -49,7 +49,7 @@ class Project:
     commit: str
     roots: Sequence[str] = ("",)
     missing: Sequence[str] = ()
-    prepare: Callable[[], None] = lambda: None  # noqa: E731
+    prepare: Callable[[], None] = lambda: None
     passes: list[Pass] = field(default_factory=list)
 
     def __post_init__(self) -> None:

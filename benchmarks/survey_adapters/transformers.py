@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from survey_adapters.given import Given, Project, given, ids, normal, one_hot, softmax
+from survey_adapters.given import Given, Project, given, ids, normal, softmax
 
 X = (2, 3, 4)  # B, T, C
 
@@ -29,7 +29,7 @@ aki = Project("AkiRusProd/numpy-transformer", "656470af9a5a13cb43975e148085a0aea
 ACTIVATIONS, LAYERS = "transformer/activations.py", "transformer/layers/"
 for name in ("Sigmoid", "Tanh", "Softplus", "Softsign", "Swish", "Mish", "TanhExp", "ELU", "SELU"):
     aki.add(ACTIVATIONS, name, lambda m, name=name: given(getattr(m, name)(), normal(4, 5)))
-BATCH = "the gradient is divided by the number of examples, of which forward takes no mean"
+BATCH = "divided by the number of examples, of which forward takes no mean"
 aki.add(ACTIVATIONS, "GELU", lambda m: given(m.GELU(), normal(4, 5)), "constants with six digits", "constant")
 aki.add(ACTIVATIONS, "Softmax", lambda m: given(m.Softmax(), normal(4, 5)), BATCH, "factor")
 aki.add(ACTIVATIONS, "LogSoftmax", lambda m: given(m.LogSoftmax(), normal(4, 5)), BATCH, "factor")
@@ -58,11 +58,15 @@ aki.add(
     LOSSES, "CrossEntropy", lambda m: aki_loss(m.CrossEntropy(), normal(4, 3), ids(3, 4), mean=True), BATCH, "factor"
 )
 aki.add(LAYERS + "base/dense.py", "Dense", lambda m: given(m.Dense(5, 4, data_type=np.float64), normal(*X)))
-GAMMA = "γ multiplies the means from outside; it belongs into them"
+GAMMA = "γ stands outside of the means; it belongs inside"
 aki.add(
-    LAYERS + "base/layer_norm.py", "LayerNormalization",
-    lambda m: given(m.LayerNormalization((6,), data_type=np.float64), normal(2, 3, 6)), GAMMA, "lost factor", "wrong operand",
-)  # fmt: skip
+    LAYERS + "base/layer_norm.py",
+    "LayerNormalization",
+    lambda m: given(m.LayerNormalization((6,), data_type=np.float64), normal(2, 3, 6)),
+    GAMMA,
+    "lost factor",
+    "wrong operand",
+)
 
 
 def aki_attention(m: Any) -> Given:
@@ -85,18 +89,28 @@ yv.add(M + "norm.py", "LayerNormalization", lambda m: given(m.LayerNormalization
 yv.add(M + "ffn.py", "FeedForward", lambda m: given(m.FeedForward(4, 6, 5), normal(*X)))
 yv.add(M + "attention.py", "SingleHeadAttention", lambda m: given(m.SingleHeadAttention(4), normal(*X)))
 yv.add(
-    M + "attention.py", "SingleHeadCrossAttention",
+    M + "attention.py",
+    "SingleHeadCrossAttention",
     lambda m: given(m.SingleHeadCrossAttention(4), normal(*X), normal(2, 5, 4, seed=1)),
-)  # fmt: skip
+)
 yv.add(
-    M + "loss.py", "CrossEntropyLoss", lambda m: yv_loss(m),
-    "forward takes probabilities; backward is that of logits", "lost factor", "wrong operand", "lost term",
-)  # fmt: skip
+    M + "loss.py",
+    "CrossEntropyLoss",
+    lambda m: yv_loss(m),
+    "forward takes probabilities; backward is that of logits",
+    "lost factor",
+    "wrong operand",
+    "lost term",
+)
 yv.add(M + "encoder.py", "EncoderBlock", lambda m: given(m.EncoderBlock(4, 1), normal(*X)), RESIDUAL, "lost term")
 yv.add(
-    M + "decoder.py", "DecoderBlock", lambda m: given(m.DecoderBlock(4, 1), normal(*X), normal(*X, seed=1)),
-    "the two gradients of cross-attention change places; residual connections are left out", "swapped", "lost term",
-)  # fmt: skip
+    M + "decoder.py",
+    "DecoderBlock",
+    lambda m: given(m.DecoderBlock(4, 1), normal(*X), normal(*X, seed=1)),
+    "the two gradients of cross-attention change places; residual connections are left out",
+    "swapped",
+    "lost term",
+)
 
 
 def yv_loss(m: Any) -> Given:
@@ -113,9 +127,12 @@ ultron.add(FILE, "Linear", lambda m: given(m.Linear(4, 5), normal(*X)))
 ultron.add(FILE, "Embedding", lambda m: given(m.Embedding(5, 3), ids(5, 2, 4)))
 ultron.add(FILE, "MultiHeadAttention, no dropout", lambda m: given(m.MultiHeadAttention(4, 2, 0.0), normal(*X)))
 ultron.add(
-    FILE, "MultiHeadAttention, dropout", lambda m: given(m.MultiHeadAttention(4, 2, 0.3), normal(*X)),
-    "dv is taken from the weights before dropout", "wrong operand",
-)  # fmt: skip
+    FILE,
+    "MultiHeadAttention, dropout",
+    lambda m: given(m.MultiHeadAttention(4, 2, 0.3), normal(*X)),
+    "dv is taken from the weights before dropout",
+    "wrong operand",
+)
 ultron.add(FILE, "FeedForward", lambda m: given(m.FeedForward(4, 6), normal(*X)))
 ultron.add(FILE, "TransformerBlock", lambda m: given(m.TransformerBlock(4, 2, 6, 0.0), normal(*X)))
 
@@ -158,9 +175,10 @@ fosing.add(
     M + "losses.py", "CrossEntropyLoss", lambda m: given(m.CrossEntropyLoss(), normal(4, 5), ids(5, 4)), EPS, "constant"
 )
 fosing.add(
-    M + "losses.py", "CrossEntropyLoss of probabilities",
+    M + "losses.py",
+    "CrossEntropyLoss of probabilities",
     lambda m: given(m.CrossEntropyLoss(apply_softmax=False), softmax(4, 5), ids(5, 4)),
-)  # fmt: skip
+)
 
 rziga = Project("rziga/numpy-is-all-you-need", "e437c7b4ee04587b9d0da21a7402b258dcfb8aca", roots=("src",))
 M = "src/nn/layers/"
@@ -174,9 +192,10 @@ rziga.add(M + "basic.py", "Embedding", lambda m: given(m.Embedding(5, 3), ids(5,
 rziga.add(M + "basic.py", "Dropout", lambda m: given(m.Dropout(0.3), normal(*X)))
 rziga.add(M + "attention.py", "SelfAttention", lambda m: given(m.SelfAttention(2, 4, 3), normal(*X)))
 rziga.add(
-    M + "attention.py", "MultiHeadAttention",
+    M + "attention.py",
+    "MultiHeadAttention",
     lambda m: given(m.MultiHeadAttention(2, 4, 3), [normal(*X, seed=i) for i in range(3)]),
-)  # fmt: skip
+)
 
 hanke = Project("JackHanke/nets", "2715d3fbee6d1e014d3a0c4c9db7e1023cf688dd")
 FILE = "functions/activation_funcs.py"
@@ -194,7 +213,7 @@ hanke.add(
     FILE,
     "Swish",
     lambda m: slope(m.Swish(), normal(4, 5)),
-    "a closing bracket too late: x + sinh(x)/(…)",
+    "x + sinh(x)/(…), where (x + sinh(x))/(…) belongs",
     "lost factor",
     "lost term",
 )
@@ -221,6 +240,11 @@ def hanke_attention(m: Any) -> Given:
 
 
 hanke.add(
-    "models/attention/attention.py", "MultiHeadAttention", hanke_attention,
-    "softmax's slopes are multiplied as a matrix, instead of cell by cell; dk lacks q", "wrong operand", "lost term", "transposed",
-)  # fmt: skip
+    "models/attention/attention.py",
+    "MultiHeadAttention",
+    hanke_attention,
+    "softmax's slopes are multiplied as a matrix; dk holds v where q belongs",
+    "wrong operand",
+    "lost term",
+    "transposed",
+)
