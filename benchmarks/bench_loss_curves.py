@@ -2,11 +2,12 @@
 
     python benchmarks/bench_loss_curves.py [--steps N] [--seeds N] [--quick] [--picture FILE] [--json FILE]
 
-A small GPT learns from the documentation of Python, by textbook layers: first as they are, then with each mistake of
-``npgpt gradcheck --mutants`` that changes a gradient of this GPT (2 blocks, 2 heads, 32 channels, dropout 0.1), in float64. A seed
-gives the initial weights, the order of the examples and the dropout; all mistakes get the same seeds. Printed, best
-first: the mean validation loss at the end; how far it is from that of the right code, in standard deviations of the
-right code over the seeds; and how far off the gradient is, as a share of its norm, after the right training.
+A small GPT learns from the documentation of Python, by textbook layers in float64: first as they are, then with each
+mistake of ``npgpt gradcheck --mutants`` that changes a gradient of this GPT (2 blocks, 2 heads, 32 channels, dropout
+0.1). A seed gives the initial weights, the order of the examples and the dropout; all mistakes get the same seeds.
+Printed, best first: the mean validation loss at the end; how far it is from that of the right code, in standard
+deviations of the right code over the seeds; and how far off the gradient is, as a share of its norm, after the right
+training.
 """
 
 import argparse
