@@ -14,6 +14,7 @@ other inputs, behaviour in training) is not counted. So the tables compare defau
 is skipped. Chainer's ``check_backward`` is left out: Chainer 7.8.1 imports ``np.sctypes``, which NumPy 2 has removed.
 """
 
+import argparse
 import importlib
 import importlib.util
 import inspect
@@ -27,7 +28,7 @@ from statistics import median
 from typing import Any, NamedTuple
 
 import numpy as np
-from peers import Numpy, Report, parse
+from peers import Numpy, Report
 
 import npgpt
 from npgpt.core import Array
@@ -300,13 +301,16 @@ def table(title: str, rows: list[dict[str, Any]]) -> None:
 
 
 def main() -> None:
-    more = ("--programs", {"type": int, "default": 100, "metavar": "N", "help": "number of random programs (100)"})
-    options = parse("Gradient checkers on the same functions.", 1, more)
+    parser = argparse.ArgumentParser(description="Gradient checkers on the same functions.")
+    parser.add_argument("--programs", type=int, help="number of random programs (100; with --quick 5)")
+    parser.add_argument("--quick", action="store_true", help="less of everything: to see that it runs")
+    parser.add_argument("--json", metavar="FILE", help="write all figures there")
+    options = parser.parse_args()
     report = Report()
     print("# NumPy:", ", ".join(f"{name} {value}" for name, value in Numpy(1).about().items()))
     sys.path.insert(0, str(TESTS))
     step = 8 if options.quick else 1
-    n_programs = 5 if options.quick else options.programs
+    n_programs = options.programs or (5 if options.quick else 100)
     checkers = list(installed(next(strangers())))
     sources = {
         "other people's functions": lambda: list(strangers())[::step],

@@ -92,8 +92,9 @@ def draw(rows: list[Row], right: list[float], path: str) -> None:
     plt = pyplot()
     shown = [row for row in rows if math.isfinite(fmean(row["losses"]))]
     figure, axes = plt.subplots(figsize=(8, 1.5 + 0.155 * len(shown)), layout="constrained")
-    middle, spread = fmean(right), NOISE * stdev(right)
-    axes.axvspan(middle - spread, middle + spread, color="C2", alpha=0.25, lw=0, label=f"right code ± {NOISE} sd")
+    middle, spread = fmean(right), stdev(right)
+    noise, label = NOISE * spread, f"the right code, ± {NOISE} standard deviations"
+    axes.axvspan(middle - noise, middle + noise, color="C2", alpha=0.25, lw=0, label=label)
     axes.axvline(middle, color="C2", lw=1)
     for y, row in enumerate(shown):
         color = "C3" if abs(row["units"]) <= NOISE else "C0"
@@ -102,7 +103,19 @@ def draw(rows: list[Row], right: list[float], path: str) -> None:
     axes.plot([], [], "o", color="C3", ms=4, label="a mistake that ends within the noise")
     axes.plot([], [], "o", color="C0", ms=4, label="a mistake that ends outside it")
     axes.set_yticks(range(len(shown)), [row["name"] for row in shown], fontsize=7)
-    axes.set(ylim=(len(shown) - 0.4, -0.6), xlabel="validation loss at the end, nats per token (small dots: each seed)")
+    axes.set_xscale(
+        "function", functions=(lambda x: np.arcsinh((x - middle) / spread), lambda u: middle + spread * np.sinh(u))
+    )
+    losses = [loss for row in shown for loss in (*row["losses"], middle)]
+    low, high = min(losses) - 2 * spread, max(losses) + 2 * spread
+    ticks = [middle + k * spread for k in (-5, -2, 0, 2, 5, 15, 50, 150, 500, 1500, 5000)]
+    ticks = [tick for tick in ticks if low < tick < high]
+    axes.set_xticks(ticks, [f"{tick:.2f}" for tick in ticks], fontsize=8)
+    axes.minorticks_off()
+    axes.set(xlim=(low, high + 0.1 * (high - middle)), ylim=(len(shown) - 0.4, -0.6))
+    axes.set_xlabel(
+        "validation loss at the end, nats per token (stretched around the right code's)\nsmall dots: each seed"
+    )
     axes.grid(axis="x", alpha=0.3)
     axes.legend(loc="upper right", fontsize=8)
     figure.savefig(path, dpi=120)

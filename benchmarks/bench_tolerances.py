@@ -10,6 +10,7 @@ A round draws all of them anew. Printed are medians over the rounds: how many mi
 layers are accused.
 """
 
+import argparse
 import math
 from collections import Counter
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-from peers import Numpy, Report, parse
+from peers import Numpy, Report
 
 from npgpt import layers
 from npgpt.core import Array
@@ -105,11 +106,17 @@ def setting_name(scale: float, upstream: str) -> str:
 
 
 def main() -> None:
-    options = parse("Which mistakes does a gradient check let through?", 5)
+    parser = argparse.ArgumentParser(description="Which mistakes does a gradient check let through?")
+    parser.add_argument(
+        "--rounds", type=int, help="draws of weights, inputs and upstream gradients (5; with --quick 1)"
+    )
+    parser.add_argument("--quick", action="store_true", help="less of everything: to see that it runs")
+    parser.add_argument("--json", metavar="FILE", help="write all figures there")
+    options = parser.parse_args()
     report = Report()
     print("# NumPy:", ", ".join(f"{name} {value}" for name, value in Numpy(1).about().items()))
     mutants = [mutant for mutant in MUTANTS if not mutant.compiled and mutant.kind != "reference"]
-    seeds = range(1 if options.quick else options.rounds)
+    seeds = range(options.rounds or (1 if options.quick else 5))
     for seed in seeds:
         for name in CASES:
             report.rows += judge(name, [mutant for mutant in mutants if mutant.case == name], seed)
