@@ -74,6 +74,10 @@ class Subject:
         """Return sentences on what a pass writes into, and the gradients of a pass that follows another one."""
         return [], {}
 
+    def output_sizes(self) -> dict[str, int]:
+        """Return the size of each output, if there are several."""
+        return {}
+
     def put(self, values: Mapping[str, Array]) -> None:
         """Give inputs and parameters other numbers, until further notice."""
         raise NotImplementedError
