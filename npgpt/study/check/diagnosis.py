@@ -22,8 +22,10 @@ from npgpt.study.check.questions import (
     masked_cells,
     moved,
     one_example,
+    one_gradient,
     products,
     repeated_ids,
+    rounded,
     row_sums,
     swapped,
     upstream_ignored,
@@ -43,9 +45,9 @@ KINDS = (
 
 Question = Callable[[Doctor, str, str, Array, Array], Answer | None]
 QUESTIONS: tuple[Question, ...] = (
-    *(zero, upstream_ignored, another_upstream, one_end, masked_cells, factor, one_example, repeated_ids),
-    *(one_sign, beyond_a_size, lost_cells, one_place, swapped, moved, lost_factor, row_sums, products, jacobian),
-    *(epsilon_by_row, unmasked, another_constant, rows_of_repeated_ids),
+    *(zero, upstream_ignored, another_upstream, masked_cells, one_end, factor, rounded, one_example, repeated_ids),
+    *(one_sign, beyond_a_size, lost_cells, one_place, one_gradient, swapped, moved, lost_factor, row_sums, products),
+    *(jacobian, epsilon_by_row, unmasked, another_constant, rows_of_repeated_ids),
 )
 
 

@@ -47,6 +47,9 @@ class Doctor:
             y = None
         if isinstance(y, Taped):
             self.walk = Walk(y, dy, leaves)
+            if isinstance(subject, LayerSubject):
+                kept = {f"kept {path}": x for path, x, _ in subject.cache.walk()}
+                self.tensors |= {name: kept[name].value for name in self.tensors if isinstance(kept.get(name), Taped)}
         self._tried: list[tuple[Hypothesis, dict[str, Array]]] = []
         self._others: list[Doctor] | None = None
 
@@ -106,8 +109,11 @@ class Doctor:
         rng = np.random.default_rng(31)
         movable = {name: x for name, x in self.tensors.items() if name[:5] != "kept "}
         near = {name: 0.2 * x * rng.uniform(-1, 1, x.shape) for name, x in movable.items()}
-        mixed = {n: rng.permuted(x.ravel()).reshape(x.shape) - x for n, x in movable.items() if n[:5] == "input"}
-        for deltas in ({}, near, mixed) if self._backward is None else ({},):
+        mixed = {n: rng.permuted(x.ravel()).reshape(x.shape) for n, x in movable.items() if n[:5] == "input"}
+        with np.errstate(invalid="ignore"):  # masked scores are -inf
+            mixed = {name: x - movable[name] for name, x in mixed.items()}
+        for moves in ({}, near, mixed) if self._backward is None else ({},):
+            deltas = {name: np.where(np.isfinite(x), x, 0) for name, x in moves.items()}
             if self.subject.is_end and not deltas:
                 continue
             dy = np.ones_like(self.dy) if self.subject.is_end else np.asarray(rng.normal(size=self.dy.shape))

@@ -47,6 +47,7 @@ class Walk:
         leaves: tensor -> its taped array.
         at: place -> numbers of the steps that it wrote.
         values: the value of each cell.
+        idle: number of a step -> zeros, for paths whose shares cancel.
     """
 
     def __init__(self, y: Taped, dy: Array, leaves: dict[str, Taped]) -> None:
@@ -60,10 +61,27 @@ class Walk:
         for x in leaves.values():
             self.values[x.ids] = x.value
         self.n_edges = sum(len(step.child) for step in self.tape.steps)
+        self.idle: dict[int, Array] = {}
+        self._find_idle_paths()
 
     def gradients(self, slopes: dict[int, Array], moved: tuple[int, Array] | None = None) -> dict[str, Array]:
-        grad = all_gradients(self.y, self.dy, False, slopes, moved)
+        grad = all_gradients(self.y, self.dy, False, self.idle | slopes, moved)
         return {name: grad[x.ids] for name, x in self.leaves.items()}
+
+    def _find_idle_paths(self) -> None:
+        """Cut the path through a maximum that softmax subtracts: it adds nothing, and no backward pass follows it."""
+        if not self.tape.used & {"max", "amax", "maximum"}:
+            return
+        base = self.gradients({})
+        for site, numbers in self.at.items():
+            if site.name == "subtract" and site.operand == 1:
+                slopes = {n: 0 * self.tape.steps[n].slope for n in numbers}
+                found = self.gradients(slopes)
+                if all(
+                    np.allclose(found[name], x, rtol=1e-9, atol=1e-12 * np.abs(x).max(initial=0))
+                    for name, x in base.items()
+                ):
+                    self.idle |= slopes
 
     def pool(self) -> Iterator[tuple[str, Array]]:
         """Yield the arrays that the forward pass computed: name, value."""
@@ -168,8 +186,8 @@ def _derivatives(site: Site, what: str, steps: list[Step]) -> Iterator[Hypothesi
             yield made("power", says, _times_power(k))
     for name, factor in FACTORS.items():
         says = f"the factor {name} in the derivative of y = {what}"
-        yield made("lost factor", f"lacks {says}", lambda w, s, f=factor: s.slope / f(w.values[s.child]))
-        yield made("lost factor", f"has {says} once too often", lambda w, s, f=factor: s.slope * f(w.values[s.child]))
+        yield made("lost factor", f"lacks {says}", _times(factor, -1))
+        yield made("lost factor", f"has {says} once too often", _times(factor, 1))
     yield made("power", f"has the derivative of {what} upside down", lambda w, s: 1 / s.slope)
     if site.name in OF_ONE:
         formula, function = OF_ONE[site.name], getattr(np, site.name, None)
@@ -210,7 +228,8 @@ def _operands(site: Site, walk: Walk) -> Iterator[Hypothesis]:
                 continue
             seen.add(text)
             says = f"is that with {text}, where {belongs or 'another array'} belongs, in {shown(site)}"
-            yield Hypothesis("wrong operand", says, _with_array(site, name, turned))
+            kind = "transposed" if turned and name == belongs else "wrong operand"
+            yield Hypothesis(kind, says, _with_array(site, name, turned))
 
 
 def _with_array(site: Site, name: str, turned: bool) -> Callable[[Walk], dict[str, Array] | None]:
@@ -253,6 +272,10 @@ def _orders(site: Site, first: int, value: Array, walk: Walk) -> Iterator[Hypoth
             return None if here is None else walk.gradients({}, (here, order))
 
         yield Hypothesis("transposed", says, predicts)
+
+
+def _times(factor: Callable[[Array], Array], power: int) -> Change:
+    return lambda walk, step: step.slope * factor(walk.values[step.child]) ** power
 
 
 def _times_power(k: float) -> Change:

@@ -64,6 +64,8 @@ def upstream_ignored(doctor: Doctor, name: str, d: str, g: Array, e: Array) -> A
         return Answer("upstream", f"{d} does not change with the upstream gradient: multiply by dy")
     if without.any() and doctor.same(twice, 2 * g - without):
         return Answer("upstream", f"{d} has a term that lacks the factor dy: it is not zero where dy is zero")
+    if doctor.same(twice, 4 * g):
+        return Answer("upstream", f"{d} grows with the square of the upstream gradient: multiply by dy once")
     return None
 
 
@@ -120,6 +122,30 @@ def lost_cells(doctor: Doctor, name: str, d: str, g: Array, e: Array) -> Answer 
         cell = [int(i) for i in np.argwhere(lost)[0]]
         says = f"{d} is right, but {lost.sum()} cells are wrongly 0 (first: {cell}): the mask removes too much"
         return Answer("mask", says, "too much")
+    return None
+
+
+def one_gradient(doctor: Doctor, name: str, d: str, g: Array, e: Array) -> Answer | None:
+    """Does g lack one known gradient as a term, or have it once too often?"""
+    for text, x in doctor.arrays.items():
+        if text[0] in "d∂" and x.shape == e.shape and x.any() and not doctor.same(x, e):
+            if doctor.same(e - g, x):
+                return Answer("lost term", f"{d} lacks the term {text}")
+            if doctor.same(g - e, x):
+                return Answer("lost term", f"{d} has the term {text} once too often")
+    return None
+
+
+def rounded(doctor: Doctor, name: str, d: str, g: Array, e: Array) -> Answer | None:
+    """Is g off by rounding in float32? Such errors are erratic: they do not grow in proportion to dy."""
+    off = float(np.linalg.norm(g - e) / np.linalg.norm(e))
+    if not 1e-10 < off < 1e-6:
+        return None
+    if (g.astype(np.float32) == g).all():
+        return Answer("float32", f"{d} is rounded to float32", "float32")
+    error, of_thrice = g - e, doctor.backward(3 * doctor.dy)[name] - 3 * e
+    if np.linalg.norm(of_thrice - 3 * error) > 0.2 * np.linalg.norm(of_thrice):
+        return Answer("float32", f"{d} is right only to {off:.0e}: a step of backward computes in float32", "float32")
     return None
 
 
@@ -242,7 +268,7 @@ def _turned(name: str, x: Array) -> Iterator[tuple[Array, str]]:
 
 
 def jacobian(doctor: Doctor, name: str, d: str, g: Array, e: Array) -> Answer | None:
-    """Does g hold only the diagonal of the Jacobian, or does it multiply by the Jacobian where its transpose belongs?"""
+    """Is g only the diagonal of the Jacobian times dy, or the Jacobian itself times dy in place of its transpose?"""
     if doctor.walk is None or doctor.dy.shape != e.shape or not 1 < e.size <= 200:
         return None
     rows = []

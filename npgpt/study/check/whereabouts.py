@@ -16,25 +16,24 @@ CHANCE = 20  # of so many equally likely sets of wrong cells in a pass, at most 
 
 
 def wrong_cells(doctor: Doctor, g: Array, e: Array) -> Array:
-    size = float(np.abs(e).max(initial=0))
-    return ~(np.abs(g - e) <= 10 * doctor.close * (np.abs(e) + 0.01 * size))
+    allowed = 10 * doctor.close * (np.abs(e) + 0.01 * np.abs(e).max(initial=0))
+    return np.asarray(~(np.abs(g - e) <= allowed))
 
 
 def one_end(doctor: Doctor, name: str, d: str, g: Array, e: Array) -> Answer | None:
-    wrong = wrong_cells(doctor, g, e)
+    wrong, used = wrong_cells(doctor, g, e), np.asarray((e != 0) | (g != 0))
     for axis, n in enumerate(e.shape):
-        of_index = np.moveaxis(wrong, axis, 0).reshape(n, -1)
-        some, every = of_index.any(1), of_index.mean(1) > 0.6
-        which = f"axis {axis}" if e.ndim > 1 else "it"
-        if n < 3 or some.all():
+        some, every = (np.moveaxis(x, axis, 0).reshape(n, -1) for x in (wrong, wrong | ~used))
+        here, whole, known = some.any(1), every.all(1), np.moveaxis(used, axis, 0).reshape(n, -1).any(1)
+        if n < 3 or not known.all() or here.all():
             continue
-        for here, what in ((0, "first"), (n - 1, "last")):
-            if some[here] and some.sum() == 1 and every[here]:
-                zero = not np.moveaxis(g, axis, 0)[here].any()
-                holds = "is zero at" if zero else "is wrong only at"
+        which = f"axis {axis}" if e.ndim > 1 else "it"
+        for i, what in ((0, "first"), (n - 1, "last")):
+            if here[i] and here.sum() == 1 and whole[i]:
+                holds = "is zero at" if not np.moveaxis(g, axis, 0)[i].any() else "is wrong only at"
                 return Answer("end", f"{d} {holds} the {what} index of {which}, and right at all others")
-        first = int(np.argmax(some))
-        if math.comb(n, n - first) > 9 and first > 1 and every[first:].all():
+        first = int(np.argmax(here))
+        if math.comb(n, n - first) > 9 and first > 1 and whole[first:].all():
             return Answer("size", f"{d} is right up to index {first - 1} of {which}, and wrong from there on")
     return None
 
@@ -42,17 +41,18 @@ def one_end(doctor: Doctor, name: str, d: str, g: Array, e: Array) -> Answer | N
 def one_sign(doctor: Doctor, name: str, d: str, g: Array, e: Array) -> Answer | None:
     x, wrong, used = doctor.tensors[name], wrong_cells(doctor, g, e), (e != 0) | (g != 0)
     for sign, other, here in (("negative", "positive", x < 0), ("positive", "negative", x > 0)):
-        n = int(used.sum())
-        if np.array_equal(wrong[used], here[used]) and math.comb(n, int(wrong.sum())) > CHANCE:
-            factor = {round(float(c), 6) for c in g[wrong] / e[wrong]} if e[wrong].all() else set()
-            times = f": there it is the true gradient times {factor.pop():g}" if len(factor) == 1 else ""
+        if np.array_equal(wrong[used], here[used]) and _no_chance(wrong[used]):
+            factors = {round(float(c), 6) for c in g[wrong] / e[wrong]} if e[wrong].all() else set()
+            times = f": there it is the true gradient times {factors.pop():g}" if len(factors) == 1 else ""
             return Answer("sign of x", f"{d} is right where {name[6:]} is {other}, wrong where it is {sign}{times}")
     return None
 
 
 def beyond_a_size(doctor: Doctor, name: str, d: str, g: Array, e: Array) -> Answer | None:
     x, wrong = np.abs(doctor.tensors[name]), wrong_cells(doctor, g, e)
-    if not 2 < wrong.sum() < wrong.size - 2 or math.comb(wrong.size, int(wrong.sum())) < CHANCE:
+    used = np.isfinite(x) & ((e != 0) | (g != 0))
+    x, wrong = x[used], wrong[used]
+    if not _no_chance(wrong):
         return None
     short = name.split(" ", 1)[1]
     if x[wrong].min() > x[~wrong].max():
@@ -64,8 +64,13 @@ def beyond_a_size(doctor: Doctor, name: str, d: str, g: Array, e: Array) -> Answ
     return None
 
 
+def _no_chance(wrong: Array) -> bool:
+    n = int(wrong.sum())
+    return 2 <= n <= wrong.size - 2 and math.comb(wrong.size, n) >= CHANCE
+
+
 def rows_of_repeated_ids(doctor: Doctor, name: str, d: str, g: Array, e: Array) -> Answer | None:
-    rows = wrong_cells(doctor, g, e).reshape(len(e), -1).any(1) if e.ndim else np.zeros(1, bool)
+    rows = np.asarray(wrong_cells(doctor, g, e).reshape(len(e) if e.ndim else 1, -1).any(1))
     for path, ids in doctor.subject.constants.items():
         if ids.dtype.kind not in "iu" or not ids.size or ids.min() < 0 or ids.max() >= len(rows):
             continue
