@@ -156,23 +156,21 @@ class Doctor:
             for axis, n in enumerate(x.shape):
                 if n > 1 and n not in lengths.values():  # one name for each length
                     lengths[f"(length of axis {axis} of {name.split(' ', 1)[-1]})"] = float(n)
-        named = {**letters, **lengths}
+        products = {f"{a}·{b}": letters[a] * letters[b] for a, b in itertools.combinations(letters, 2)}
+        one_less = {f"({key} − 1)/{key}": (n - 1) / n for key, n in (letters | lengths).items() if n > 2}
+        plain = {"2": 2.0, "√2": math.sqrt(2), "√(2/π)": math.sqrt(2 / math.pi)}
         for known in (
-            letters
-            | _roots(letters)
-            | {f"{a}·{b}": letters[a] * letters[b] for a, b in itertools.combinations(letters, 2)},
-            {"2": 2.0, "3": 3.0, "4": 4.0, "√2": math.sqrt(2), "√(2/π)": math.sqrt(2 / math.pi)},
+            plain,
+            letters | _roots(letters) | products,
+            {"3": 3.0, "4": 4.0},
             lengths | _roots(lengths),
-            {f"({a}/{b})": named[a] / named[b] for a, b in itertools.permutations(named, 2)},
+            one_less,
         ):
-            for of, said in (
-                (abs(c), " = {0}: 1/{1} is missing"),
-                (1 / abs(c), " = 1/{1}: remove the division by {0}"),
-            ):
-                names = [key for key, n in known.items() if math.isclose(of, n, rel_tol=self.close)][:3]
-                if names:
-                    told = said.format(" or ".join(names), " or 1/".join(names))
-                    return told.replace(f" = {names[0]}:", ":") if f"{of:g}" == names[0] and of == abs(c) else told
+            for of, said in ((abs(c), ": 1/{0} is missing"), (1 / abs(c), ": remove the division by {0}")):
+                for name, n in known.items():
+                    if math.isclose(of, n, rel_tol=self.close):
+                        shown = name if of == abs(c) else f"1/{name}"
+                        return (f" = {shown}" if "/" in shown or not name.isdigit() else "") + said.format(name)
         return ""
 
     @functools.cached_property
