@@ -11,7 +11,7 @@ import numpy as np
 from npgpt.core import Array
 from npgpt.study.check.evidence import Doctor, gradient_name
 from npgpt.study.check.one_place import one_place
-from npgpt.study.check.other_forwards import another_constant, epsilon_by_row, unmasked
+from npgpt.study.check.other_forwards import another_constant, another_epsilon, unmasked
 from npgpt.study.check.questions import (
     Answer,
     another_upstream,
@@ -45,9 +45,20 @@ KINDS = (
 
 Question = Callable[[Doctor, str, str, Array, Array], Answer | None]
 QUESTIONS: tuple[Question, ...] = (
-    *(zero, upstream_ignored, another_upstream, masked_cells, one_end, factor, rounded, one_example, repeated_ids),
-    *(one_sign, beyond_a_size, lost_cells, one_place, one_gradient, swapped, moved, lost_factor, row_sums, products),
-    *(jacobian, epsilon_by_row, unmasked, another_constant, rows_of_repeated_ids),
+    *(
+        zero,
+        swapped,
+        upstream_ignored,
+        another_upstream,
+        masked_cells,
+        one_end,
+        factor,
+        rounded,
+        one_example,
+        repeated_ids,
+    ),
+    *(one_sign, beyond_a_size, lost_cells, one_place, one_gradient, moved, lost_factor, row_sums, products),
+    *(jacobian, another_epsilon, unmasked, another_constant, rows_of_repeated_ids),
 )
 
 

@@ -116,20 +116,25 @@ def _constants(doctor: Doctor, name: str) -> dict[Site, tuple[int, float]]:
     return found
 
 
-def epsilon_by_row(doctor: Doctor, name: str, d: str, g: Array, e: Array) -> Answer | None:
-    """Is g off by a power of v/(v + ε) in each row, as where ε is left out of one factor of backward?"""
-    constants = _constants(doctor, name)
-    for site, (_, eps) in constants.items():
+def another_epsilon(doctor: Doctor, name: str, d: str, g: Array, e: Array) -> Answer | None:
+    """Is g = e·((v + ε)/(v + ε′))^p in each row, with one number ε′, as where backward takes another ε?"""
+    for site, (_, eps) in _constants(doctor, name).items() if doctor.walk is not None else ():
         if site.name != "add" or not 0 < eps < SMALL or doctor.walk is None:
             continue
         for at, _, value in doctor.walk.tape.nodes:
-            if at != site or value.ndim > e.ndim or value.size < 2:
+            if at != site or value.size < 2 or not fits(value, e) or (value <= 0).any():
                 continue
-            for power in (-0.5, 0.5, -1, 1, -1.5, 1.5, -2, 2, -3, 3):
-                ratio = (1 - eps / value) ** power
-                if fits(ratio, e) and doctor.same(g, e * ratio):
-                    what = f"(v/(v + ε))^{power:g}, where v + ε = {shown(site)}"
-                    return Answer("epsilon", f"{d} is the true gradient times {what}: ε is missing in backward")
+            shape = (1,) * (e.ndim - value.ndim) + value.shape
+            axes = tuple(i for i in range(e.ndim) if shape[i] == 1)
+            ratio = (g * e).sum(axes, keepdims=True) / (e * e).sum(axes, keepdims=True)
+            if (ratio <= 0).any() or not doctor.same(g, ratio * e):
+                continue
+            for power in (0.5, 1, 1.5, 2, 3, -0.5, -1, -1.5, -2, -3):
+                found = value * ratio ** (-1 / power) - (value - eps)
+                if np.ptp(found) < 1e-5 * eps and abs(float(found.flat[0])) < 10:
+                    other = round(float(found.flat[0]), 9) + 0.0
+                    says = f"with {other:g} in place of {eps:g} in {shown(site)}, in one of its factors"
+                    return Answer("epsilon", f"{d} is the gradient {says}")
     return None
 
 
@@ -143,7 +148,7 @@ def _with(site: Site, i: int, c: float) -> Change:
 def _fitted(doctor: Doctor, name: str, site: Site, i: int, c: float, e: Array) -> float | None:
     """Return the number of few digits with which the gradient comes nearest to the one that came; None if none does."""
     g, now, at = doctor.got[name], e, c
-    for _ in range(5):
+    for _ in range(12):
         step = 1e-4 * at
         moved = gradient_of(doctor, name, _with(site, i, at + step))
         if moved is None or not np.isfinite(moved).all() or not (slope := (moved - now) / step).any():
@@ -155,8 +160,8 @@ def _fitted(doctor: Doctor, name: str, site: Site, i: int, c: float, e: Array) -
         if found is None:
             return None
         now = found
-        if np.linalg.norm(now - g) > 0.5 * np.linalg.norm(e - g):
-            return None
+        if doctor.same(g, now):
+            break
     rounded = float(f"{at:.5g}")
     near = abs(rounded - c) < NEAR * abs(c) or (site.name == "add" and abs(c) < SMALL)
     return rounded if near and rounded != c and abs(at - rounded) < 1e-6 * abs(at) else None

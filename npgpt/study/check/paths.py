@@ -20,7 +20,13 @@ from npgpt.study.check.tape_ufuncs import OF_ONE
 POWERS = {"power", "float_power", "sqrt", "cbrt", "square", "reciprocal", "divide"}
 EXPONENTS = (-2, -1.5, -1, -0.5, 0.5, 1, 1.5, 2)
 # What may be missing in the derivative of a function with the result y.
-FACTORS: dict[str, Callable[[Array], Array]] = {"y": lambda y: y, "1 − y": lambda y: 1 - y, "1 + y": lambda y: 1 + y}
+FACTORS: dict[str, Callable[[Array], Array]] = {
+    "y": lambda y: y,
+    "1 − y": lambda y: 1 - y,
+    "1 + y": lambda y: 1 + y,
+    "y(1 − y)": lambda y: y * (1 - y),
+    "1 − y²": lambda y: 1 - y * y,
+}
 Change = Callable[["Walk", Step], Array | None]
 
 
@@ -102,6 +108,9 @@ def hypotheses(walk: Walk) -> Iterator[Hypothesis]:
         for sites in ([tuple(together)] if several else []) + [(site,) for site in together]:
             what = shown(sites[0], operand=several and len(sites) == 1)
             yield _changed("lost term", f"the path through {what}", sites, lambda w, s: 0 * s.slope, is_cut=True)
+    for together in calls.values():
+        if len(together) == 2 and together[0].name == "divide":
+            yield _softmax_diagonal(together)
     for site in walk.at:
         what = shown(site, operand=len(calls[site._replace(operand=0)]) > 1)
         steps = [walk.tape.steps[n] for n in walk.at[site]]
@@ -136,8 +145,8 @@ def _uses(site: Site, what: str) -> Iterator[Hypothesis]:
 
         return Hypothesis(kind, says, predicts)
 
-    yield only("lost term", f"counts only the last use of {what}", lambda numbers: numbers[-1:])
-    yield only("lost term", f"counts only the first use of {what}", lambda numbers: numbers[:1])
+    yield only("one example", f"counts only the last use of {what}", lambda numbers: numbers[-1:])
+    yield only("one example", f"counts only the first use of {what}", lambda numbers: numbers[:1])
     yield only("end", f"leaves out the last use of {what}", lambda numbers: numbers[:-1])
     yield only("end", f"leaves out the first use of {what}", lambda numbers: numbers[1:])
 
@@ -158,6 +167,7 @@ def _derivatives(site: Site, what: str, steps: list[Step]) -> Iterator[Hypothesi
     def made(kind: str, says: str, change: Change) -> Hypothesis:
         return _changed(kind, says, (site,), change)
 
+    yield from _one_index(what, steps, made)
     if any(step.spread for step in steps):
         shape = steps[0].shape
         for i, j in itertools.combinations(range(len(shape)), 2):
@@ -198,6 +208,40 @@ def _derivatives(site: Site, what: str, steps: list[Step]) -> Iterator[Hypothesi
         yield made("wrong operand", says, lambda w, s: formula(x := w.values[s.parent], x) + 0 * x)
 
 
+def _one_index(what: str, steps: list[Step], made: Callable[[str, str, Change], Hypothesis]) -> Iterator[Hypothesis]:
+    """Yield: of an axis along which the gradient must be summed, only one end counts."""
+    step = steps[0]
+    if step.known is not None:
+        return
+    parents = step.parent.reshape(step.shape)
+    for axis, n in enumerate(step.shape):
+        if n > 1 and (parents == parents.take([0], axis)).all():
+            for i, end in ((-1, "last"), (0, "first")):
+
+                def change(walk: Walk, step: Step, axis: int = axis, i: int = i) -> Array | None:
+                    if step.known is not None or len(step.shape) <= axis:
+                        return None
+                    kept = np.zeros(step.shape)
+                    kept[(slice(None),) * axis + (i,)] = 1
+                    return np.asarray(step.slope * kept.ravel())
+
+                yield made("one example", f"counts only the {end} of {n} uses of each cell of {what}", change)
+
+
+def _softmax_diagonal(sites: list[Site]) -> Hypothesis:
+    """Return: of e / Σe only the diagonal of the Jacobian is used, y(1 − y)."""
+
+    def predicts(walk: Walk) -> dict[str, Array] | None:
+        slopes = {n: 0 * walk.tape.steps[n].slope for n in walk.at.get(sites[1], ())}
+        for n in walk.at.get(sites[0], ()):
+            step = walk.tape.steps[n]
+            slopes[n] = step.slope * (1 - walk.values[step.child])
+        return walk.gradients(slopes) if slopes else None
+
+    says = f"has only the diagonal of the Jacobian of {shown(sites[0])}"
+    return Hypothesis("own position", says, predicts)
+
+
 def _placed_outside(site: Site, what: str) -> Hypothesis:
     """Return: the factor of one place is multiplied at the end, outside of the means and sums that lie between."""
 
@@ -228,7 +272,8 @@ def _operands(site: Site, walk: Walk) -> Iterator[Hypothesis]:
                 continue
             seen.add(text)
             says = f"is that with {text}, where {belongs or 'another array'} belongs, in {shown(site)}"
-            kind = "transposed" if turned and name == belongs else "wrong operand"
+            back = _spread(own, value) if turned else None
+            kind = "transposed" if back is not None and np.array_equal(back, own.slope) else "wrong operand"
             yield Hypothesis(kind, says, _with_array(site, name, turned))
 
 
@@ -287,7 +332,9 @@ def _times_power(k: float) -> Change:
 
 
 def _diagonal(i: int, j: int) -> Change:
-    def change(walk: Walk, step: Step) -> Array:
+    def change(walk: Walk, step: Step) -> Array | None:
+        if len(step.shape) <= j or step.shape[i] != step.shape[j]:
+            return None
         index = np.indices(step.shape)
         same = index[i] == index[j]
         return np.asarray(step.slope * (same.ravel() if step.known is None else same[step.known]))

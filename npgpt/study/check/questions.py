@@ -221,6 +221,9 @@ def products(doctor: Doctor, name: str, d: str, g: Array, e: Array) -> Answer | 
         return None
     (names, text), (right_names, right_text) = found, right
     kind = "transposed" if set(names) == set(right_names) else "wrong operand"
+    others = set(names) ^ set(right_names)
+    if len(others) == 2 and all(other[0] in "d∂" for other in others):
+        kind, right_text = "lost factor", f"{right_text}: the derivative between the two is missing"
     return Answer(kind, f"{d} is {text}; it should be {right_text}")
 
 

@@ -13,6 +13,8 @@ from npgpt.study.check.evidence import Doctor
 from npgpt.study.check.questions import Answer
 
 CHANCE = 20  # of so many equally likely sets of wrong cells in a pass, at most one may be such a place
+LONG = 16  # a part that is right and as long as this ends at a limit of a size, not near the end of an axis
+JUMP = 1e-5  # a mistake that grows smoothly with x has no place where it begins
 
 
 def wrong_cells(doctor: Doctor, g: Array, e: Array) -> Array:
@@ -34,7 +36,8 @@ def one_end(doctor: Doctor, name: str, d: str, g: Array, e: Array) -> Answer | N
                 return Answer("end", f"{d} {holds} the {what} index of {which}, and right at all others")
         first = int(np.argmax(here))
         if math.comb(n, n - first) > 9 and first > 1 and whole[first:].all():
-            return Answer("size", f"{d} is right up to index {first - 1} of {which}, and wrong from there on")
+            kind = "size" if first >= LONG else "end"
+            return Answer(kind, f"{d} is right up to index {first - 1} of {which}, and wrong from there on")
     return None
 
 
@@ -51,8 +54,9 @@ def one_sign(doctor: Doctor, name: str, d: str, g: Array, e: Array) -> Answer | 
 def beyond_a_size(doctor: Doctor, name: str, d: str, g: Array, e: Array) -> Answer | None:
     x, wrong = np.abs(doctor.tensors[name]), wrong_cells(doctor, g, e)
     used = np.isfinite(x) & ((e != 0) | (g != 0))
+    off = np.abs(g - e)[used] / (np.abs(e[used]) + np.abs(g[used]))
     x, wrong = x[used], wrong[used]
-    if not _no_chance(wrong):
+    if not _no_chance(wrong) or off[wrong].min() < JUMP:
         return None
     short = name.split(" ", 1)[1]
     if x[wrong].min() > x[~wrong].max():
