@@ -11,7 +11,7 @@ import numpy as np
 from npgpt.core import Array
 from npgpt.study.check.evidence import Doctor, gradient_name
 from npgpt.study.check.one_place import one_place
-from npgpt.study.check.other_forwards import another_constant, another_epsilon, unmasked
+from npgpt.study.check.other_forwards import another_constant, another_epsilon, another_leaf, unmasked
 from npgpt.study.check.questions import (
     Answer,
     another_upstream,
@@ -58,7 +58,7 @@ QUESTIONS: tuple[Question, ...] = (
         repeated_ids,
     ),
     *(one_sign, beyond_a_size, lost_cells, one_place, one_gradient, moved, lost_factor, row_sums, products),
-    *(jacobian, another_epsilon, unmasked, another_constant, rows_of_repeated_ids),
+    *(jacobian, another_leaf, another_epsilon, unmasked, another_constant, rows_of_repeated_ids),
 )
 
 

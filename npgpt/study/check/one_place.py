@@ -2,6 +2,8 @@
 
 import itertools
 
+import numpy as np
+
 from npgpt.core import Array
 from npgpt.study.check.evidence import Doctor
 from npgpt.study.check.paths import Hypothesis
@@ -30,19 +32,27 @@ def one_place(doctor: Doctor, name: str, d: str, g: Array, e: Array) -> Answer |
             return _with_factor(doctor, hypothesis, d, c)
         if not any(doctor.same(share, known) for _, known in lost):
             lost.append((hypothesis, share))
+    for hypothesis, share in lost if e.size > 4 else ():
+        rest = e - share
+        (a, c), *_ = np.linalg.lstsq(np.stack([rest.ravel(), share.ravel()], axis=1), g.ravel(), rcond=None)
+        if doctor.same(g, a * rest + c * share) and _holds(doctor, hypothesis, name, c, a):
+            of_path, of_rest = (f"{number(x)}{doctor.name_factor(x)}" for x in (c, a))
+            return Answer(
+                "factor", f"{d} has {hypothesis.says} times {of_path}, and the rest times {of_rest}", sure=True
+            )
     for (one, of_one), (two, of_two) in itertools.combinations(lost[:MOST_CUTS], 2):
         if doctor.same(g, e - of_one - of_two) and _both_hold(doctor, one, two, name):
             return Answer("lost term", f"{d} lacks {one.says} and {two.says}", sure=True)
     return None
 
 
-def _holds(doctor: Doctor, hypothesis: Hypothesis, name: str, c: float | None = None) -> bool:
-    """Return whether a hypothesis explains the gradient in the other passes, too."""
+def _holds(doctor: Doctor, hypothesis: Hypothesis, name: str, c: float | None = None, a: float = 1.0) -> bool:
+    """Return whether a hypothesis explains the other passes, too: with the path times c, and the rest times a."""
     for other in doctor.others:
         found = None if other.walk is None else hypothesis.predicts(other.walk)
         if found is None:
             return False
-        predicted = found[name] if c is None else found[name] + c * (other.truth[name] - found[name])
+        predicted = found[name] if c is None else a * found[name] + c * (other.truth[name] - found[name])
         if not other.same(other.got[name], predicted):
             return False
     return True

@@ -5,6 +5,7 @@ something anew, or by a formula, and forgets or rounds what forward had there.
 """
 
 import contextlib
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -31,11 +32,12 @@ def changed(change: Change) -> Iterator[None]:
         Tape.change = None
 
 
-def gradient_of(doctor: Doctor, name: str, change: Change) -> Array | None:
-    """Return the gradient of a tensor through the changed forward pass."""
+def gradient_of(doctor: Doctor, name: str, change: Change, deltas: dict[str, Array] | None = None) -> Array | None:
+    """Return the gradient of a tensor through the changed forward pass, with something added to some tensors."""
+    subject = doctor.subject
     try:
-        with changed(change), doctor.subject.shifted(doctor.deltas):
-            y, leaves = doctor.subject.taped()
+        with changed(change), subject.shifted(doctor.deltas), subject.shifted(deltas or {}):
+            y, leaves = subject.taped()
     except Exception:  # a stranger's forward may fail with other operands
         return None
     if not isinstance(y, Taped) or y.shape != doctor.dy.shape:
@@ -72,16 +74,17 @@ def unmasked(doctor: Doctor, name: str, d: str, g: Array, e: Array) -> Answer | 
 
 def _without_mask(site: Site, operands: list[Any]) -> list[Any]:
     def hides(x: Any) -> bool:
-        return not isinstance(x, Taped) and np.size(x) > 0 and bool((np.asarray(x, float) <= -HIDES).any())
+        plain = x if not isinstance(x, Taped) else x.value if (x.ids < 0).all() else np.zeros(0)
+        return bool((np.asarray(plain, float) <= -HIDES).any())
 
     if site.name == "where" and len(operands) == 3:
         condition, a, b = operands
-        if isinstance(a, Taped) and hides(b):
+        if hides(b) and not hides(a):
             return [np.ones_like(condition, bool), a, b]
-        if isinstance(b, Taped) and hides(a):
+        if hides(a) and not hides(b):
             return [np.zeros_like(condition, bool), a, b]
     if site.name in ("add", "setitem") and any(map(hides, operands)):
-        return [0 * np.nan_to_num(np.asarray(x, float)) if hides(x) else x for x in operands]
+        return [np.zeros(np.shape(x)) if hides(x) else x for x in operands]
     return operands
 
 
@@ -136,6 +139,38 @@ def another_epsilon(doctor: Doctor, name: str, d: str, g: Array, e: Array) -> An
                     says = f"with {other:g} in place of {eps:g} in {shown(site)}, in one of its factors"
                     return Answer("epsilon", f"{d} is the gradient {says}")
     return None
+
+
+def another_leaf(doctor: Doctor, name: str, d: str, g: Array, e: Array) -> Answer | None:
+    """Is g the gradient with one array transposed, turned round, or in the place of another one?"""
+    arrays = {n: x for n, x in doctor.tensors.items() if n[:5] != "kept " and n != name and x.ndim}
+    for one, x in arrays.items():
+        short = one.split(" ", 1)[1]
+        if (
+            x.ndim > 1
+            and x.shape[-1] == x.shape[-2]
+            and _with_arrays(doctor, name, {one: lambda a, one=one: a[one].swapaxes(-1, -2)})
+        ):
+            return Answer("transposed", f"{d} is the gradient with {short}ᵀ in place of {short}", sure=True)
+        for n in (1, 2):
+            axes = tuple(range(-n, 0))
+            if x.ndim >= n and _with_arrays(doctor, name, {one: lambda a, one=one, axes=axes: np.flip(a[one], axes)}):
+                return Answer("transposed", f"{d} is the gradient with {short} reversed along axis {axes}", sure=True)
+    for one, two in itertools.permutations(arrays, 2):
+        if arrays[one].shape == arrays[two].shape and _with_arrays(doctor, name, {one: lambda a, two=two: a[two]}):
+            here, there = (n.split(" ", 1)[1] for n in (one, two))
+            return Answer("wrong operand", f"{d} is the gradient with {there} in place of {here}", sure=True)
+    return None
+
+
+def _with_arrays(doctor: Doctor, name: str, changes: dict[str, Callable[[dict[str, Array]], Array]]) -> bool:
+    """Return whether the gradient that came is that at other arrays, in all passes."""
+    for one in (doctor, *doctor.others):
+        deltas = {n: change(one.tensors) - one.tensors[n] for n, change in changes.items()}
+        found = gradient_of(one, name, lambda site, operands: operands, deltas)
+        if found is None or not one.same(one.got[name], found):
+            return False
+    return True
 
 
 def _with(site: Site, i: int, c: float) -> Change:

@@ -188,6 +188,11 @@ def _derivatives(site: Site, what: str, steps: list[Step]) -> Iterator[Hypothesi
         return
     yield _placed_outside(site, what)
     yield made("lost factor", f"lacks the derivative of {what}", lambda w, s: np.ones_like(s.slope))
+    if site.name == "multiply":
+        other = operand_text(site, 1 - site.operand) or "the other factor"
+        yield made(
+            "wrong operand", f"has 1 − {other}, where {other} belongs, in {shown(site)}", lambda w, s: 1 - s.slope
+        )
     yield made("lost factor", f"has the derivative of {what} twice", lambda w, s: s.slope**2)
     if site.name in POWERS:
         for k in EXPONENTS:

@@ -35,7 +35,9 @@ class Answer(NamedTuple):
 def number(c: float) -> str:
     """Return a factor with enough digits to tell it from one."""
     return (
-        f"{c:.6g}" if abs(abs(c) - 1) > 1e-4 else f"{'-' if c < 0 else ''}(1 {'+-'[abs(c) < 1]} {abs(abs(c) - 1):.1g})"
+        f"{c:.6g}"
+        if abs(abs(c) - 1) > 1e-4
+        else f"{'-' if c < 0 else ''}(1 {'-' if abs(c) < 1 else '+'} {abs(abs(c) - 1):.1g})"
     )
 
 
@@ -199,6 +201,17 @@ def moved(doctor: Doctor, name: str, d: str, g: Array, e: Array) -> Answer | Non
             for (i, one), (j, two) in itertools.permutations(enumerate(sums), 2):
                 if doctor.same(g, one) and doctor.same(e, two):
                     return Answer("transposed", f"{d} is {text} summed over all axes but {i}; keep axis {j} instead")
+    if e.size > 1 and doctor.same(g, np.abs(e)):
+        return Answer("sign", f"{d} is the absolute value of the true gradient")
+    limit = float(np.abs(g).max())
+    if int((np.abs(e) > limit).sum()) > 1 and doctor.same(g, np.clip(e, -limit, limit)):
+        return Answer("size", f"{d} is clipped at {limit:.6g}")
+    for axis, n in enumerate(e.shape):
+        for shift in (1, -1) if n > 2 else ():
+            kept, moved_to = (slice(0, n - 1), slice(1, n))[::shift]
+            here, there = np.moveaxis(e, axis, 0)[kept], np.moveaxis(g, axis, 0)[moved_to]
+            if here.size > 3 and doctor.same(there, here):
+                return Answer("transposed", f"{d} is shifted by {shift} along axis {axis}")
     for axis in range(e.ndim):
         for shift in (1, -1):
             if doctor.same(g, np.roll(e, shift, axis)):

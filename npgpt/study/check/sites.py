@@ -4,6 +4,7 @@ import ast
 import functools
 import itertools
 import linecache
+import opcode
 import sys
 import textwrap
 import types
@@ -13,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 OURS, NUMPY = str(Path(__file__).parent), str(Path(np.__file__).parent)
+CACHE = opcode.opmap.get("CACHE", 0)
 LONGEST = 46  # of a quoted expression
 
 
@@ -40,7 +42,15 @@ def caller() -> tuple[types.CodeType, int]:
         if frame.f_code.co_name in ("run", "_run"):  # the checker called a function of NumPy's itself
             break
         frame = frame.f_back
-    return frame.f_code, frame.f_lasti
+    return frame.f_code, _start(frame.f_code, frame.f_lasti)
+
+
+@functools.cache
+def _start(code: types.CodeType, at: int) -> int:
+    """Return the offset of an instruction: once Python has specialised it, a frame may stand at its inline cache."""
+    while at > 0 and code.co_code[at] == CACHE:
+        at -= 2
+    return at
 
 
 @functools.cache
