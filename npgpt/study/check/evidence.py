@@ -11,7 +11,8 @@ from npgpt.core import Array
 from npgpt.study.check.paths import Hypothesis, Walk, hypotheses
 from npgpt.study.check.sites import variable
 from npgpt.study.check.subjects import LayerSubject, Subject
-from npgpt.study.check.tape import Taped, all_gradients, gradients
+from npgpt.study.check.tape import Taped
+from npgpt.study.check.tape_gradients import all_gradients, gradients
 
 MOST_ARRAYS = 90
 MOST_EDGES = 40_000_000  # edges that all hypotheses together may walk
@@ -49,7 +50,7 @@ class Doctor:
             self.walk = Walk(y, dy, leaves)
             if isinstance(subject, LayerSubject):
                 kept = {f"kept {path}": x for path, x, _ in subject.cache.walk()}
-                self.tensors |= {name: kept[name].value for name in self.tensors if isinstance(kept.get(name), Taped)}
+                self.tensors |= {n: x.value for n, x in kept.items() if n in self.tensors and isinstance(x, Taped)}
         self._tried: list[tuple[Hypothesis, dict[str, Array]]] = []
         self._others: list[Doctor] | None = None
 

@@ -32,6 +32,9 @@ def one_place(doctor: Doctor, name: str, d: str, g: Array, e: Array) -> Answer |
             return _with_factor(doctor, hypothesis, d, c)
         if not any(doctor.same(share, known) for _, known in lost):
             lost.append((hypothesis, share))
+    for (one, of_one), (two, of_two) in itertools.combinations(lost[:MOST_CUTS], 2):
+        if doctor.same(g, e - of_one - of_two) and _both_hold(doctor, one, two, name):
+            return Answer("lost term", f"{d} lacks {one.says} and {two.says}", sure=True)
     for hypothesis, share in lost if e.size > 4 else ():
         rest = e - share
         (a, c), *_ = np.linalg.lstsq(np.stack([rest.ravel(), share.ravel()], axis=1), g.ravel(), rcond=None)
@@ -40,9 +43,6 @@ def one_place(doctor: Doctor, name: str, d: str, g: Array, e: Array) -> Answer |
             return Answer(
                 "factor", f"{d} has {hypothesis.says} times {of_path}, and the rest times {of_rest}", sure=True
             )
-    for (one, of_one), (two, of_two) in itertools.combinations(lost[:MOST_CUTS], 2):
-        if doctor.same(g, e - of_one - of_two) and _both_hold(doctor, one, two, name):
-            return Answer("lost term", f"{d} lacks {one.says} and {two.says}", sure=True)
     return None
 
 

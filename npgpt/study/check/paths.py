@@ -14,7 +14,8 @@ import numpy as np
 
 from npgpt.core import Array
 from npgpt.study.check.sites import Site, operand_text, shown, variable
-from npgpt.study.check.tape import Step, Taped, all_gradients
+from npgpt.study.check.tape import Step, Taped
+from npgpt.study.check.tape_gradients import all_gradients
 from npgpt.study.check.tape_ufuncs import OF_ONE
 
 POWERS = {"power", "float_power", "sqrt", "cbrt", "square", "reciprocal", "divide"}

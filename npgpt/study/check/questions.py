@@ -13,7 +13,7 @@ import numpy as np
 from npgpt.core import Array
 from npgpt.study.check.evidence import Doctor
 
-NEAR = 0.05  # a factor that is nearer to one is a rounded constant
+NEAR = 0.008  # a factor that is nearer to one is a rounded constant
 
 
 class Answer(NamedTuple):

@@ -17,7 +17,8 @@ from npgpt.errors import ConfigError
 from npgpt.study.check.cases import Case
 from npgpt.study.check.places import find
 from npgpt.study.check.substitutes import complex_numbers, namespaces, taped_numbers
-from npgpt.study.check.tape import Tape, Taped, gradients
+from npgpt.study.check.tape import Tape, Taped
+from npgpt.study.check.tape_gradients import gradients
 
 Nudges = Mapping[str, Array]  # tensor -> the array added to it
 

@@ -26,7 +26,8 @@ def one_end(doctor: Doctor, name: str, d: str, g: Array, e: Array) -> Answer | N
     wrong, used = wrong_cells(doctor, g, e), np.asarray((e != 0) | (g != 0))
     for axis, n in enumerate(e.shape):
         some, every = (np.moveaxis(x, axis, 0).reshape(n, -1) for x in (wrong, wrong | ~used))
-        here, whole, known = some.any(1), every.all(1), np.moveaxis(used, axis, 0).reshape(n, -1).any(1)
+        here, whole = np.array(some.any(1)), np.array(every.all(1))
+        known = np.moveaxis(used, axis, 0).reshape(n, -1).any(1)
         if n < 3 or not known.all() or here.all():
             continue
         which = f"axis {axis}" if e.ndim > 1 else "it"
