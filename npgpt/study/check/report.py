@@ -2,6 +2,7 @@
 
 import functools
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -217,7 +218,7 @@ def _notes(report: Report) -> list[str]:
             if (worst := report.worst(name)) is not None:
                 lines.append(f"    at [{', '.join(map(str, worst[0]))}] expected {worst[1]:.9g}, got {worst[2]:.9g}")
             if name in says:
-                lines.append(f"    {says[name]}")
+                lines += textwrap.wrap(says[name], 79, initial_indent="    ", subsequent_indent="    ")
         elif verdict.state == UNDECIDED:
             lines.append(f"  UNDECIDED {name}: {verdict.reason}")
     alone = [name for name, v in report.verdicts.items() if v.state != UNDECIDED and v.reason.startswith("one witness")]

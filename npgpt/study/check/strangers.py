@@ -151,6 +151,9 @@ class StrangerSubject(Subject):
         n = len(returned) - self.n_cached if self.n_cached else 0
         return Output(returned if not n else returned[0] if n == 1 else tuple(returned[:n]))
 
+    def output_sizes(self) -> dict[str, int]:
+        return {path: int(np.size(x)) for path, x in self.output(self.run()).numbers.items()}
+
     def forward(self, nudges: Nudges) -> Array:
         inputs = {name[6:]: nudge for name, nudge in nudges.items() if name.startswith("input ")}
         params = {name[6:]: nudge for name, nudge in nudges.items() if name.startswith("param ")}
@@ -194,7 +197,7 @@ class StrangerSubject(Subject):
             numbers, ids = memory.numbers(), np.full(memory.size, CONSTANT)
             wanted = [held for held in memory.members if f"param {held.path}" in self.tensors]
             for held in wanted:
-                memory.view(ids, held)[...] = tape.numbers(held.array.shape)
+                memory.view(ids, held)[...] = tape.numbers(held.array)
             views = [(held, Taped(tape, memory.view(numbers, held), memory.view(ids, held))) for held in memory.members]
             found |= {f"param {held.path}": view.copy() for held, view in views if held in wanted}
             made += views
