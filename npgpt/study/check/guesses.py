@@ -15,10 +15,9 @@ Letters = dict[str, int]
 # B batch, T time, C channels, O outputs, H hidden size, V vocabulary, L longest text, M x N image, K kernel, G gates
 LETTERS = {"B": 3, "T": 4, "C": 5, "O": 7, "H": 6, "V": 11, "L": 9, "M": 6, "N": 8, "K": 3, "2": 2, "1": 1}
 IN_PARTS = LETTERS | {"C": 12, "O": 10, "H": 8}  # for heads and groups: 12 channels have 2 heads of size 6
-HEADS = re.compile(r"(n|num|nb)?_?(attention|attn|kv)?_?(heads?|groups?)|nhead|d_k|d_v|head_(size|dim)|.*_param")
-
+PARTS = r"(n|num|nb)?_?(attention|attn|kv)?_?(heads?|groups?)|nhead"
 SIZES = {
-    "2": r"(n|num|nb)?_?(attention|attn|kv)?_?(heads?|groups?)|nhead|(n|num)_?(layers?|blocks)|depth|pool.*",
+    "2": rf"{PARTS}|(n|num)_?(layers?|blocks)|depth|pool.*",
     "H": r"d_k|d_v|head_(size|dim)|.*hidd?en.*|hid.*|d?_?ff.*|.*inner.*|d_?mlp|nh|h",
     "V": r".*vocab.*|(n|num)_?(embeddings|words|tokens)|v",
     "L": r"max_?.*len.*|context.*|block_size|seq.*|n_ctx|.*pos(itions)?|max_pos.*|(n|num)_steps|t",
@@ -30,6 +29,12 @@ SIZES = {
     r"n|d|c|i|previous|.*prev.*|emb.*|n_in.*|num_in.*",
 }
 OPTIONS = {
+    "{'mode': 'train'}": r"bn_param",
+    "{}": r"[lg]n_param",
+    "{'mode': 'train', 'p': 0.5, 'seed': 1}": r"dropout_param",
+    "{'stride': 1, 'pad': 1}": r"conv_param",
+    "{'stride': 2, 'pool_height': 2, 'pool_width': 2}": r"pool_param",
+    "{'stride': 1, 'pad': 1, 'f': 2}": r"hparam.*",
     "1e-5": r"eps|epsilon|.*_eps(ilon)?",
     "0.9": r"momentum|decay|beta\d?|running_.*",
     "0.7": r"keep.*",
@@ -44,12 +49,6 @@ OPTIONS = {
     "True": r"(use|with|has|is|return)_.*|bias|causal|train(ing)?|affine|.*_bias|batch_first|stateful",
     "'train'": r"mode",
     "'layer'": r"name",
-    "{'mode': 'train'}": r"bn_param",
-    "{}": r"[lg]n_param",
-    "{'mode': 'train', 'p': 0.5, 'seed': 1}": r"dropout_param",
-    "{'stride': 1, 'pad': 1}": r"conv_param",
-    "{'stride': 2, 'pool_height': 2, 'pool_width': 2}": r"pool_param",
-    "{'stride': 1, 'pad': 1, 'f': 2}": r"hparam.*",
 }
 ROLES = {  # of arguments that are arrays
     "ids": r".*ids|.*idx|(token|word|index|indice)e?s?|.*indices|words|input_tokens",
@@ -131,6 +130,11 @@ def is_size(name: str) -> bool:
     return any(re.fullmatch(pattern, name.strip("_").lower()) for key, pattern in SIZES.items() if key not in "1K")
 
 
+def is_part(name: str) -> bool:
+    """Return whether a name is that of a number of parts, such as heads, into which the channels must be divisible."""
+    return bool(re.fullmatch(PARTS, name.strip("_").lower()))
+
+
 def shape(letters: str, sizes: Letters) -> tuple[int, ...]:
     gates = {"3": 3 * sizes["H"], "4": 4 * sizes["H"]}
     return tuple(gates.get(letter) or sizes[letter] for letter in letters)
@@ -149,7 +153,7 @@ def arrays(
     normal, positive = f"rng.normal(size={x})", f"rng.uniform(0.5, 1.5, size={x})"
     probabilities = f"rng.dirichlet(np.ones({x[-1]}), size={x[:-1]})" if x[1:] and x[-1] > 1 else None
     ids = f"rng.integers(0, {sizes['V']}, size={(sizes['B'], sizes['T'])})"
-    wanted = set(roles.values()) - {"x", "target", "ids", "table"}
+    wanted = set(roles.values()) - {"x", "target", "ids"}
     if not wanted <= scheme.keys():
         return
     given = {key: f"rng.normal(size={shape(scheme[kind], sizes)})" for key, kind in roles.items() if kind in wanted}
@@ -162,8 +166,9 @@ def arrays(
     free = [key for key, kind in roles.items() if kind == "x"]
     targets = [key for key, kind in roles.items() if kind == "target"]
     kinds = [probabilities or f"rng.uniform(0.1, 0.9, size={x})", normal] if is_loss else [normal, positive]
-    if of_ids:
+    if of_ids or "ids" in roles.values():
         given |= {key: f"rng.normal(size={(sizes['V'], sizes['C'])})" for key, kind in roles.items() if kind == "w"}
+    if of_ids:
         kinds = [ids]
     aims = [""]
     if targets:
@@ -178,9 +183,18 @@ def arrays(
 
 
 def parameters(function: Any) -> list[inspect.Parameter]:
-    """Return the arguments that a function can be given by position; none if it cannot tell."""
+    """Return the arguments of a function, without those like ``*layers``; none if it cannot tell."""
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return [p for p in _signature(function) if p.kind in kinds]
+
+
+def any_number(function: Any) -> list[str]:
+    """Return the names of arguments like ``*layers``."""
+    return [f"*{p.name}" for p in _signature(function) if p.kind is p.VAR_POSITIONAL]
+
+
+def _signature(function: Any) -> list[inspect.Parameter]:
     try:
-        every = inspect.signature(function).parameters.values()
+        return list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError):
         return []
-    return [p for p in every if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
