@@ -6,6 +6,7 @@ import json
 import re
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
@@ -21,7 +22,7 @@ from npgpt.study.check.report import HEADER, draw_sweeps, summary, v_of_errors
 from npgpt.study.mutants import MUTANTS, generated, scores, try_mutant
 
 SUMMARY, EXAMPLE = "check every gradient of npgpt's layers, or of your own file", "npgpt check LayerNorm"
-FILE = re.compile(r"(.+\.py)(?::(.*))?|.*[/\\].*", re.DOTALL)
+FILE = re.compile(r".+\.py(:.*)?|.*[/\\].*", re.DOTALL)
 
 
 def add_parser(subparsers: Any) -> None:
@@ -55,13 +56,14 @@ def run(options: argparse.Namespace) -> ExitCode:
         return run_mutants(options)
     if options.generated:
         raise ConfigError("--generated draws further mistakes; it needs --mutants")
-    files = [found for name in options.names if name not in CASES and (found := FILE.fullmatch(name))]
+    files = [name for name in options.names if name not in CASES and (FILE.fullmatch(name) or Path(name).exists())]
     if files and len(options.names) > 1:
         raise ConfigError("check one file at a time, without names of npgpt's layers")
     if files and (options.sweep or options.picture):
         raise ConfigError("--sweep and --picture are for npgpt's own layers; -v prints all numbers of a file's layers")
     if files:
-        return run_file(files[0][1] or options.names[0], files[0][2] or "", options)
+        file, _, name = files[0].rpartition(".py:")
+        return run_file(f"{file}.py" if file else files[0], name if file else "", options)
     if options.write:
         raise ConfigError("--write writes tests of the layers in a file; give FILE.py")
     return run_names(options)
@@ -73,7 +75,7 @@ def run_names(options: argparse.Namespace) -> ExitCode:
     for name in options.names:
         if name.casefold() not in in_any_case:
             says = f"there is no layer {name!r} to check; {did_you_mean(name, CASES)}"
-            raise ConfigError(f"{says}. A file of yours ends in .py")
+            raise ConfigError(f"{says} (A file of yours ends in .py)")
     names = [in_any_case[name.casefold()] for name in options.names] or list(CASES)
     start, width, reports = time.perf_counter(), max(map(len, names)), list[Report]()
     if not options.json:

@@ -9,6 +9,7 @@ import copy
 import random
 import re
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
@@ -18,13 +19,17 @@ import numpy as np
 from npgpt.errors import ConfigError
 from npgpt.study.check import guesses
 from npgpt.study.check.calls import Guess, calls, forward_of, needed
-from npgpt.study.check.checker import BACKWARDS, gradcheck
+from npgpt.study.check.checker import BACKWARDS, OTHER_WEIGHTS, gradcheck
 from npgpt.study.check.conventions import CACHES, RATES, UPSTREAM, required
 from npgpt.study.check.files import Found
+from npgpt.study.check.places import find
 from npgpt.study.check.report import Report
+from npgpt.study.check.subjects import redrawn
 from npgpt.study.check.trees import leaves
 from npgpt.study.check.verdict import UNDECIDED, WRONG
 
+DOUBT = "backward gives another gradient than that of forward's output"
+LAST = 2  # stage of a guess: 0 the layer is made, 1 forward runs, 2 the checker runs both passes
 MOST_RUNS = 8  # guesses that run, of one layer; each is checked for some tenths of a second
 
 
@@ -86,21 +91,27 @@ def check_found(item: Found, module: ModuleType) -> Judged | NotBuilt:
             if guess.given() in seen or runs[guess.backward] >= MOST_RUNS:
                 continue
             seen.add(guess.given())
-            for judged in _judged(item, guess, module, search):
-                runs[guess.backward] += 1
-                search.found.append((_rank(judged.report), judged))
-                if judged.report.passed:
-                    return judged
+            found = _judged(item, guess, module, search)
+            search.found += [(_rank(judged.report), judged) for judged in found]
+            runs[guess.backward] += len(found)
+            if any(judged.report.passed for judged in found):
+                break
         if search.found:
-            return min(search.found, key=lambda pair: pair[0])[1]
+            best = min(search.found, key=lambda pair: pair[0])[1]
+            if schemes is guesses.UNBATCHED and search.stage == LAST:
+                best.call += f". With a batch, {search.why}"
+            return best
     why = f"no guess for {', '.join(dict.fromkeys(unknown))}" if unknown else search.why or "no guess runs"
     return NotBuilt(item.name, why, _three_lines(item, module.__name__))
 
 
 def _rank(report: Report) -> int:
+    """Return 0 for right, 1 and 2 for undecided, 3 for wrong, 4 for wrong if backward means what it may not mean."""
     states = {verdict.state for verdict in report.verdicts.values()}
     if report.passed:
         return 0
+    if any(DOUBT in verdict.reason for verdict in report.verdicts.values()):
+        return 4
     return 3 if WRONG in states else 2 if UNDECIDED in states or not states else 1
 
 
@@ -117,7 +128,7 @@ def _judged(item: Found, guess: Guess, module: ModuleType, search: Search) -> li
         by_name = {key: x for key, x in inputs.items() if key in guess.by_name}
         call = _shown(guess, layer, inputs)
         _refuse_what_is_not_finite(layer, by_order, by_name)
-        stage = 2
+        stage = LAST
         root = (lambda: eval(guess.layer, space)) if guess.makes else layer
         backward = eval(guess.backward, space) if guess.backward else None
         if guess.backward.startswith("lambda"):
@@ -126,7 +137,10 @@ def _judged(item: Found, guess: Guess, module: ModuleType, search: Search) -> li
         names += [name for name in re.findall(r"(\w+)\(", guess.layer)[1:] if name in vars(module)]
         floats = tuple(key for key in guess.targets if inputs[key].dtype.kind == "f")
         for constants in ((), floats) if floats else ((),):
-            report = gradcheck(root, *by_order, backward=backward, constants=constants, **by_name)
+            settings = {"backward": backward, "constants": constants, **by_name}
+            report = gradcheck(root, *by_order, **settings)
+            if guess.makes:
+                report = _after_a_step(report, root, by_order, settings)
             report.layer = item.name
             if report.verdict == WRONG and not guess.backward.startswith("lambda"):
                 _doubt(item, layer, report)
@@ -137,6 +151,30 @@ def _judged(item: Found, guess: Guess, module: ModuleType, search: Search) -> li
         if not found:
             search.fails(stage, call, error)
     return found
+
+
+def _after_a_step(report: Report, make: Callable[[], Any], inputs: list[Any], settings: dict[str, Any]) -> Report:
+    """Return the report on a layer whose weights have moved, as training moves them, if it is right at first only.
+
+    Gains of one hide that backward forgets them. But a layer may renew by itself what it has made of its first weights,
+    such as a transposed copy. So it is not accused if its backward reads other arrays than its weights.
+    """
+    later = report.rounds.get(OTHER_WEIGHTS)
+    if later is None or later.verdict != WRONG or report.verdict == WRONG:
+        return report
+    weights = {name[6:] for name in report.verdicts if name.startswith("param ")}
+
+    def moved(which: bool) -> Any:
+        layer, rng = make(), np.random.default_rng(3)
+        for path, held in find(layer).items():
+            if (path in weights) is which and held.array.flags.writeable:
+                held.array[...] = redrawn(held.array, rng, None, path)
+        return layer
+
+    if gradcheck(lambda: moved(False), *inputs, **settings).verdict == WRONG:
+        return report
+    after = gradcheck(lambda: moved(True), *inputs, **settings)
+    return after if after.verdict == WRONG else report
 
 
 def _refuse_what_is_not_finite(layer: Any, by_order: list[Any], by_name: dict[str, Any]) -> None:
@@ -158,7 +196,7 @@ def _refuse_jacobian(item: Found, by_order: list[Any]) -> None:
 def _doubt(item: Found, layer: Any, report: Report) -> None:
     """Take WRONG back if the arguments of backward do not say that it gets the gradient of forward's output."""
     back = item.backward or next(each for name in BACKWARDS if callable(each := getattr(layer, name, None)))
-    known = {p.name for p in guesses.parameters(getattr(layer, forward_of(layer)))}
+    known = {p.name for p in guesses.parameters(item.thing if item.backward else getattr(layer, forward_of(layer)))}
     own = [name for name in required(back)[0] if name not in known and name.lower() not in {*CACHES, *RATES}]
     if any(UPSTREAM.fullmatch(name) for name in own):
         return
@@ -168,7 +206,7 @@ def _doubt(item: Found, layer: Any, report: Report) -> None:
     says = f"{own[0]} may be something else, such as a target" if own else "backward takes no upstream gradient"
     for name, verdict in list(report.verdicts.items()):
         if verdict.state == WRONG:
-            report.doubt(name, f"backward gives another gradient than that of forward's output; {says}")
+            report.doubt(name, f"{DOUBT}; {says}")
 
 
 def _shown(guess: Guess, layer: Any, inputs: dict[str, Any]) -> str:

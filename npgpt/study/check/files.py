@@ -50,6 +50,7 @@ def load(path: Path) -> ModuleType:
     Raises
         DataError that names the line of the file at which the import failed.
     """
+    shown, path = path, path.resolve()
     name, folders = module_name(path), [str(path.parent)]
     if "." in name:
         folders.append(str(path.parents[name.count(".")]))
@@ -65,9 +66,9 @@ def load(path: Path) -> ModuleType:
     except SyntaxError as error:
         where = f", line {error.lineno}" if error.lineno and error.filename == str(path) else ""
         line = f": `{error.text.strip()}`" if error.text else ""
-        raise DataError(f"{path}{where} is not Python: {error.msg}{line}") from error
+        raise DataError(f"{shown}{where} is not Python: {error.msg}{line}") from error
     except (Exception, SystemExit) as error:
-        raise DataError(_why(path, error)) from error
+        raise DataError(_why(shown, error)) from error
     finally:
         sys.argv = arguments
     return module
@@ -94,7 +95,7 @@ def without_input() -> Iterator[None]:
 
 def _why(path: Path, error: BaseException) -> str:
     """Return why a file could not be imported, with the line of the file itself that led there."""
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path.resolve())]
     says = f"{path}, line {frames[-1].lineno}: `{frames[-1].line}`" if frames else str(path)
     if isinstance(error, SystemExit):
         return f'{says} ends Python; remove it, or put it below `if __name__ == "__main__":`'
