@@ -76,7 +76,8 @@ def _refuse(path: Path) -> None:
 def _lines(result: Judged, width: int, verbose: bool) -> list[str]:
     shown = result.report.text(heads=False).splitlines() if verbose else short(result.report, width)
     call = wrapped(f"run as {result.call}", "  ")
-    return [escape_controls(line) for line in [shown[0], *call, *shown[1:]]]
+    unchecked = f"say it in Python: npgpt.gradcheck({result.given}, constants=...)" if result.report.unchecked else ""
+    return [escape_controls(line) for line in [shown[0], *call, *shown[1:], *wrapped(unchecked, "  ")]]
 
 
 def _say_rest(judged: Sequence[Judged], not_built: Sequence[NotBuilt], spoke: bool) -> None:

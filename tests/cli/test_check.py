@@ -125,6 +125,22 @@ def test_a_loss_inside_of_backward_is_no_reason_to_accuse(capsys: CapSys) -> Non
     assert "y may be something else, such as a target" in " ".join(shown.split())
 
 
+def test_a_table_that_nobody_trains_is_a_constant_and_another_array_is_not_checked(capsys: CapSys) -> None:
+    text = person_files.NORM.replace("np.zeros(dim), eps", "np.zeros(dim), eps\n        self.pe = np.arange(dim) / 9")
+    text = text.replace("return self.gamma * self.xhat", "return self.pe + self.gamma * self.xhat")
+    code, shown = check(capsys, text)
+    assert code == ExitCode.FINE and "run as LayerNorm(5).forward(x (3, 5)); constant: pe" in shown
+    code, shown = check(capsys, text.replace("pe", "extra"))
+    assert code == ExitCode.UNDECIDED and "NOT CHECKED array extra" in shown
+    assert "say it in Python: npgpt.gradcheck(lambda: LayerNorm(5), rng.normal(size=(3,\n" in shown
+
+
+def test_a_batch_that_backward_does_not_take_is_mentioned(capsys: CapSys) -> None:
+    text = person_files.NORM.replace("axes = tuple", "assert dout.ndim == 1\n        axes = tuple")
+    shown = " ".join(check(capsys, text)[1].split())
+    assert "run as LayerNorm(5).forward(x (5,)). With a batch, backward raised AssertionError" in shown
+
+
 def test_what_cannot_be_built_is_listed_with_three_lines(capsys: CapSys) -> None:
     text = (
         person_files.NORM

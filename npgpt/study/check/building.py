@@ -85,9 +85,9 @@ def check_found(item: Found, module: ModuleType) -> Judged | NotBuilt:
     """Check one layer of a file by the guess that suits it best."""
     unknown: list[str] = []
     search = Search()
-    for schemes in (guesses.SCHEMES, guesses.UNBATCHED):
+    for schemes, is_loss in ((guesses.SCHEMES, False), (guesses.SCHEMES, True), (guesses.UNBATCHED, False)):
         seen, runs = set(), Counter[str]()
-        for guess in calls(item, schemes, vars(module), unknown):
+        for guess in calls(item, schemes, vars(module), unknown, is_loss):
             if guess.given() in seen or runs[guess.backward] >= MOST_RUNS:
                 continue
             seen.add(guess.given())
@@ -141,6 +141,10 @@ def _judged(item: Found, guess: Guess, module: ModuleType, search: Search) -> li
             report = gradcheck(root, *by_order, **settings)
             if guess.makes:
                 report = _after_a_step(report, root, by_order, settings)
+            tables = tuple(name[6:] for name in report.unchecked if guesses.TABLES.fullmatch(name[6:]))
+            if tables and report.verdict != WRONG and not constants:
+                call, constants = f"{call}; constant: {', '.join(tables)}", tables
+                report = gradcheck(root, *by_order, **settings | {"constants": tables})
             report.layer = item.name
             if report.verdict == WRONG and not guess.backward.startswith("lambda"):
                 _doubt(item, layer, report)

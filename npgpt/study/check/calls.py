@@ -49,27 +49,35 @@ class Guess:
         return ", ".join(parts + ([f"constants={list(constants)}"] if constants else []))
 
 
-def calls(item: Found, schemes: Schemes, space: dict[str, Any], unknown: list[str]) -> Iterator[Guess]:
+def calls(
+    item: Found, schemes: Schemes, space: dict[str, Any], unknown: list[str], is_loss: bool = False
+) -> Iterator[Guess]:
     """Yield guesses, the likeliest first. Arguments without a guess are added to ``unknown``.
 
     Args
         space: the names of the file.
+        is_loss: whether y and t are targets, though the name of the layer is not that of a loss.
     """
+    is_loss = is_loss or bool(guesses.OF_LOSSES.search(item.name))
     is_class = isinstance(item.thing, type)
     for name, made in item.objects or (() if is_class or item.backward else [(item.name, item.thing)]):
         shapes = [held.array.shape for held in find(made).values()]
         widths = list(dict.fromkeys(n for dims in shapes for n in dims if n > 1))[:4] or [guesses.LETTERS["C"]]
         letters = guesses.LETTERS | {"V": shapes[0][0] if shapes and shapes[0] else 1}
-        yield from _inputs(item, Guess(name, False), {}, getattr(made, forward_of(made)), schemes, letters, widths)
+        yield from _inputs(
+            item, Guess(name, False), {}, getattr(made, forward_of(made)), is_loss, schemes, letters, widths
+        )
     sizes = [guesses.LETTERS, guesses.IN_PARTS]
     for letters in sizes[::-1] if any(map(guesses.is_part, _names(item.thing))) else sizes:
         if "pool" in item.name.lower():
             letters = letters | {"K": 2}
         if is_class:
-            yield from _of_class(item, schemes, letters, space, unknown)
+            yield from _of_class(item, is_loss, schemes, letters, space, unknown)
         elif item.backward is not None:
             backwards = _backwards(item)
-            for guess in _inputs(item, Guess(item.name, False), {}, item.thing, schemes, letters, [letters["C"]]):
+            for guess in _inputs(
+                item, Guess(item.name, False), {}, item.thing, is_loss, schemes, letters, [letters["C"]]
+            ):
                 for backward in backwards:
                     yield dataclasses.replace(guess, backward=backward)
 
@@ -99,18 +107,18 @@ def _backwards(item: Found) -> list[str]:
 
 
 def _of_class(
-    item: Found, schemes: Schemes, letters: Letters, space: dict[str, Any], unknown: list[str]
+    item: Found, is_loss: bool, schemes: Schemes, letters: Letters, space: dict[str, Any], unknown: list[str]
 ) -> Iterator[Guess]:
     made = _constructor(item.thing, item.name, letters, space, unknown)
     if made is None:
         return
     text, roles = made
     sizes = set(re.findall(r"\b\d+\b", text))
-    widths = [letters["C"], *(letters[c] for c in "HO" if str(letters[c]) in sizes)]
+    widths = [letters["C"], *(letters[c] for c in "HOV" if str(letters[c]) in sizes)]
     call = getattr(item.thing, forward_of(item.thing))
     for activation in ("'relu'", "'tanh'") if "'relu'" in text else ("'relu'",):
         guess = Guess(text.replace("'relu'", activation), True)
-        yield from _inputs(item, guess, roles, call, schemes, letters, widths)
+        yield from _inputs(item, guess, roles, call, is_loss, schemes, letters, widths)
 
 
 def _constructor(
@@ -158,6 +166,7 @@ def _inputs(
     made: Guess,
     held: dict[str, str],
     call: Callable[..., Any],
+    is_loss: bool,
     schemes: Schemes,
     letters: Letters,
     widths: list[int],
@@ -174,7 +183,6 @@ def _inputs(
         wanted = [inspect.Parameter("x", inspect.Parameter.POSITIONAL_ONLY)]
     if wanted and wanted[-1].name == "cache":
         wanted.pop()
-    is_loss = bool(guesses.OF_LOSSES.search(item.name))
     scalars: dict[str, str] = {}
     roles: dict[str, str] = {}
     for p in wanted:
@@ -184,6 +192,8 @@ def _inputs(
             roles[p.name] = kind
         else:
             scalars[p.name] = text
+    if not WEIGHTS & {*roles.values()}:
+        roles = {key: "x" if kind == "b" else kind for key, kind in roles.items()}  # the second operand
     by_name = tuple(p.name for p in wanted if p.kind is p.KEYWORD_ONLY)
     targets = tuple(name for name, kind in roles.items() if kind == "target")
     on_ids = guesses.OF_EMBEDDINGS.search(item.name) or re.search(rf"\b{letters['V']}\b", made.layer)

@@ -57,19 +57,26 @@ ROLES = {  # of arguments that are arrays
     "wh": r"w_?h+|w_?hh|u|w_?rec|.*recurrent.*|w_?aa",
     "wx": r"w_?x|w_?x?h|w_?ih|w_?ax",
     "square": r"w_?[qkvo]|w_?(query|key|value|out|proj)",
-    "w": r"w\d?|weights?\d?|kernel|filters?|theta|embedding|table|weight_matrix",
+    "w1": r"(w|weights?)_?1",
+    "w2": r"(w|weights?)_?2",
+    "b1": r"(b|bias(es)?)_?1",
+    "b2": r"(b|bias(es)?)_?2",
+    "w": r"w|weights?|kernel|filters?|theta|embedding|table|weight_matrix",
     "h": r"h|h0|h_?prev|prev_?h|h_.*|hidden.*|state|prev_state|c_prev|prev_?c|c0|c|cell.*|a_prev_step",
     "g": r"gamma|gain|beta|shift|scale|g",
-    "b": r"b\d?|bias(es)?\d?",
+    "b": r"b|bias(es)?",
 }
 BARE_TARGETS = re.compile(r"y|t")
 OF_LOSSES = re.compile(r"loss|entropy|mse|mae|bce|nll|criterion|cost|hinge|huber|xent|squared_?error|kl_?div", re.I)
 OF_EMBEDDINGS = re.compile(r"embed|lookup|one_?hot", re.I)
 
+TABLES = re.compile(r"(.*\.)?_?(.*mask|tril|pe|.*pos_?enc.*|sin.*|cos.*|.*freqs?(_.*)?)", re.I)  # that nobody trains
+
+TWO = {"w1": "CH", "b1": "H", "w2": "HO", "b2": "O"}  # two layers in one function
 # Role -> letters of its shape. The first ones are the likeliest.
 SCHEMES: tuple[dict[str, str], ...] = (
-    {"x": "BC", "w": "CO", "b": "O", "g": "C", "square": "CC", "h": "BH", "mask": "BC"},
-    {"x": "BTC", "w": "CO", "b": "O", "g": "C", "square": "CC", "h": "BH", "mask": "TT"},
+    {"x": "BC", "w": "CO", "b": "O", "g": "C", "square": "CC", "h": "BH", "mask": "BC"} | TWO,
+    {"x": "BTC", "w": "CO", "b": "O", "g": "C", "square": "CC", "h": "BH", "mask": "TT"} | TWO,
     {"x": "BLC", "w": "CO", "b": "O", "g": "C", "square": "CC", "h": "BH", "mask": "LL"},
     {"x": "BC", "wx": "CH", "wh": "HH", "b": "H", "h": "BH"},
     {"x": "BTC", "wx": "CH", "wh": "HH", "b": "H", "h": "BH"},
@@ -80,6 +87,7 @@ SCHEMES: tuple[dict[str, str], ...] = (
     {"x": "BC", "w": "OC", "b": "O", "h": "BH"},
     {"x": "BC", "w": "CO", "b": "1O", "g": "1C"},
     {"x": "CB", "w": "OC", "b": "O1", "g": "C1", "wx": "HC", "wh": "HH", "h": "HB", "mask": "CB"},
+    {"x": "CB", "w1": "HC", "b1": "H1", "w2": "OH", "b2": "O1"},
     {"x": "BCMN", "w": "OCKK", "b": "O", "g": "C", "mask": "MN"},
     {"x": "BCMN", "w": "OCKK", "b": "1O11", "g": "1C11"},
     {"x": "BMNC", "w": "KKCO", "b": "111O", "g": "C"},
@@ -111,8 +119,9 @@ def option(name: str, annotation: Any, letters: Letters) -> str | None:
 def number(name: str, annotation: Any, letters: Letters) -> str | None:
     """Return a guess for an argument of forward if it is a number or an option, not an array."""
     plain = name.strip("_").lower()
+    sizes = (SIZES["2"], SIZES["K"], SIZES["1"]) if len(plain) > 1 else ()  # k may be a key
     is_one = annotation in (int, float, bool, "int", "float", "bool") or any(
-        re.fullmatch(pattern, plain) for pattern in (*OPTIONS.values(), SIZES["2"], SIZES["K"], SIZES["1"])
+        re.fullmatch(pattern, plain) for pattern in (*OPTIONS.values(), *sizes)
     )
     return option(name, annotation, letters) if is_one else None
 
