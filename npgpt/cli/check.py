@@ -12,7 +12,7 @@ from typing import Any
 from tqdm import tqdm
 
 from npgpt.cli.check_file import run_file
-from npgpt.cli.check_lines import code_of, head, last_line, objects, short
+from npgpt.cli.check_lines import code_of, head, last_line, objects, short, wrapped
 from npgpt.cli.exit_codes import ExitCode
 from npgpt.cli.options import check_at_least
 from npgpt.cli.parser import add_action
@@ -93,7 +93,7 @@ def run_names(options: argparse.Namespace) -> ExitCode:
     else:
         if options.verbose:
             print("\n".join(summary([check for report in reports for check in report])))
-        print(f"{last_line(reports)}, {time.perf_counter() - start:.1f} s")
+        print("\n".join(wrapped(f"{last_line(reports)}, {time.perf_counter() - start:.1f} s", "")))
     return code_of(reports)
 
 

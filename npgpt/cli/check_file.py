@@ -7,6 +7,7 @@ import io
 import json
 import keyword
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from npgpt.cli.check_lines import code_of, head, last_line, objects, short, wrap
 from npgpt.cli.exit_codes import ExitCode
 from npgpt.errors import ConfigError, DataError
 from npgpt.study.check.building import Judged, NotBuilt, check_found
-from npgpt.study.check.files import find_layers, load, module_name, pick
+from npgpt.study.check.files import find_layers, load, module_name, pick, without_input
 from npgpt.study.check.report import HEADER
 from npgpt.study.check.verdict import UNDECIDED
 from npgpt.support.files import write_atomically
@@ -42,7 +43,8 @@ def run_file(file: str, name: str, options: argparse.Namespace) -> ExitCode:
         print(HEADER if options.verbose else head(width))
     said = io.StringIO()
     for item in chosen:
-        with contextlib.redirect_stdout(said):  # forward runs some hundred times
+        with contextlib.redirect_stdout(said), without_input(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # forward runs some hundred times
             result = check_found(item, module)
         if isinstance(result, NotBuilt):
             not_built.append(result)
@@ -88,7 +90,8 @@ def _say_rest(judged: Sequence[Judged], not_built: Sequence[NotBuilt], spoke: bo
     if spoke:
         print("note: your layers print while they are checked; this is not shown")
     says = last_line([item.report for item in judged]) if judged else "nothing was checked"
-    print(escape_controls(says + f"; NOT BUILT: {', '.join(item.name for item in not_built)}" * bool(not_built)))
+    says += f"; NOT BUILT: {', '.join(item.name for item in not_built)}" * bool(not_built)
+    print(escape_controls("\n".join(wrapped(says, ""))))
 
 
 def _document(path: Path, judged: Sequence[Judged], not_built: Sequence[NotBuilt]) -> dict[str, object]:

@@ -131,7 +131,7 @@ def _judged(item: Found, guess: Guess, module: ModuleType, search: Search) -> li
         stage = LAST
         root = (lambda: eval(guess.layer, space)) if guess.makes else layer
         backward = eval(guess.backward, space) if guess.backward else None
-        if guess.backward.startswith("lambda"):
+        if ": dy * " in guess.backward:
             _refuse_jacobian(item, by_order)
         names = [guess.layer.partition("(")[0], *([item.backward.__name__] if item.backward else [])]
         names += [name for name in re.findall(r"(\w+)\(", guess.layer)[1:] if name in vars(module)]
@@ -146,6 +146,8 @@ def _judged(item: Found, guess: Guess, module: ModuleType, search: Search) -> li
                 call, constants = f"{call}; constant: {', '.join(tables)}", tables
                 report = gradcheck(root, *by_order, **settings | {"constants": tables})
             report.layer = item.name
+            if not guess.backward:
+                _refuse_broadcast(report, inputs)
             if report.verdict == WRONG and not guess.backward.startswith("lambda"):
                 _doubt(item, layer, report)
             found.insert(0, Judged(item.name, call, guess.given(constants), names, report))
@@ -195,6 +197,14 @@ def _refuse_jacobian(item: Found, by_order: list[Any]) -> None:
     assert item.backward is not None
     if np.shape(item.backward(*by_order)) != np.shape(by_order[0]):
         raise ConfigError(f": {item.backward.__name__} does not return one number for each number of its input")
+
+
+def _refuse_broadcast(report: Report, inputs: dict[str, Any]) -> None:
+    """Refuse an input with fewer axes than the output and its gradient: forward has broadcast what has too few axes."""
+    for key, x in inputs.items():
+        verdict = report.verdicts.get(f"input {key}")
+        if verdict and verdict.by == ("shape",) and report.witnesses and report.witnesses.dy.ndim > np.ndim(x):
+            raise ConfigError(f": forward broadcasts {key} {np.shape(x)}, and its gradient has another shape")
 
 
 def _doubt(item: Found, layer: Any, report: Report) -> None:

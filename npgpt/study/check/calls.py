@@ -96,13 +96,23 @@ def _names(thing: Any) -> list[str]:
 
 
 def _backwards(item: Found) -> list[str]:
-    """Return ways to call the second function of a pair; one that takes no gradient may be a derivative."""
+    """Return ways to call the second function of a pair.
+
+    One that takes no gradient may be a derivative, at the input or at the output. What one takes beside the gradient
+    may be the output.
+    """
     assert item.backward is not None
     one, other = item.name, item.backward.__name__
     wanted, takes = required(item.backward)[0], required(item.thing)[0]
-    if len(wanted) != 1 or len(takes) != 1 or UPSTREAM.fullmatch(wanted[0]) or wanted[0].lower() in CACHES:
+    gradients = [bool(UPSTREAM.fullmatch(name)) for name in wanted]
+    if len(takes) != 1 or CACHES & {name.lower() for name in wanted} or gradients == [True]:
         return [other]
     x = takes[0]
+    if len(wanted) == 2 and sum(gradients) == 1 and x not in wanted:
+        given = f"dy, {one}({x})" if gradients[0] else f"{one}({x}), dy"
+        return [other, f"lambda dy, {x}: {other}({given})"]
+    if len(wanted) != 1:
+        return [other]
     return [f"lambda dy, {x}: dy * {other}({x})", f"lambda dy, {x}: dy * {other}({one}({x}))", other]
 
 

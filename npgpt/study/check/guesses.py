@@ -20,7 +20,7 @@ SIZES = {
     "2": rf"{PARTS}|(n|num)_?(layers?|blocks)|depth|pool.*",
     "H": r"d_k|d_v|head_(size|dim)|.*hidd?en.*|hid.*|d?_?ff.*|.*inner.*|d_?mlp|nh|h",
     "V": r".*vocab.*|(n|num)_?(embeddings|words|tokens)|v",
-    "L": r"max_?.*len.*|context.*|block_size|seq.*|n_ctx|.*pos(itions)?|max_pos.*|(n|num)_steps|t",
+    "L": r"length|max_?.*len.*|context.*|block_size|seq.*|n_ctx|.*pos(itions)?|max_pos.*|(n|num)_steps|t",
     "K": r"(kernel|filter|window)_?(size|h|w|height|width)?|k|f|ksize|fh|fw",
     "1": r"strides?|dilation|pad(ding)?|s",
     "O": r".*out(put|puts)?(_?(features?|channels?|size|dim|d|c|n))?|n?_?out.*|(n|num)?_?(classes|units|neurons|nodes|"
@@ -70,7 +70,9 @@ BARE_TARGETS = re.compile(r"y|t")
 OF_LOSSES = re.compile(r"loss|entropy|mse|mae|bce|nll|criterion|cost|hinge|huber|xent|squared_?error|kl_?div", re.I)
 OF_EMBEDDINGS = re.compile(r"embed|lookup|one_?hot", re.I)
 
-TABLES = re.compile(r"(.*\.)?_?(.*mask|tril|pe|.*pos_?enc.*|sin.*|cos.*|.*freqs?(_.*)?)", re.I)  # that nobody trains
+TABLES = re.compile(
+    r"(.*\.)?_?(.*mask|tril|pe|.*pos_?enc.*|sin.*|cos.*|.*freqs?(_.*)?|(running|moving)_.*)", re.I
+)  # nobody trains them
 
 TWO = {"w1": "CH", "b1": "H", "w2": "HO", "b2": "O"}  # two layers in one function
 # Role -> letters of its shape. The first ones are the likeliest.

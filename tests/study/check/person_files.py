@@ -213,6 +213,17 @@ class Pool(Module):
     def backward(self, grad):
         return grad.repeat(self.k, 2).repeat(self.k, 3) / self.k**2
 
+class Slopes(Module):
+    def __init__(self, heads):
+        self.slopes = 0.5 ** np.arange(heads)[:, None, None]
+
+    def forward(self, scores):
+        self.mask = self.slopes * np.ones((len(self.slopes), 4, 4))
+        return scores * self.mask
+
+    def backward(self, grad):
+        return grad * self.mask
+
 class Sequential(Module):
     def __init__(self, *layers):
         self.layers = layers
@@ -260,6 +271,13 @@ def log(x):
 
 def d_log(dy, x):
     return dy / x
+
+def softmax(s):
+    e = np.exp(s - s.max(axis=-1, keepdims=True))
+    return e / e.sum(axis=-1, keepdims=True)
+
+def softmax_backward(dp, p):
+    return p * (dp - (dp * p).sum(axis=-1, keepdims=True))
 """
 
 STEP = """
