@@ -5,7 +5,7 @@
 Both judge a layer norm (2, 5, 12) and causal attention (2, 5, 12) with 3 heads, in float64: the inputs and all
 parameters; npgpt judges the kept arrays, too, and takes two rounds of weights. PyTorch runs its slow mode, which
 differentiates every cell, and its fast mode, which takes one random direction. They take turns; printed are medians in
-milliseconds, with the lowest and the highest, and the time over npgpt's. ``npgpt gradcheck --all`` is timed once.
+milliseconds, with the lowest and the highest, and the time over npgpt's. ``npgpt check`` is timed once.
 
 The second table counts verdicts: on layers as other people write them (tests/study/check/strangers), right and wrong
 ones, and on random programs (tests/study/check/programs), right by construction and with one mistake. It also counts
@@ -133,9 +133,9 @@ def main() -> None:
         ]
         print(f"{layer:<12}{'   '.join(shown)}", flush=True)
     start = time.perf_counter()
-    subprocess.run([sys.executable, "-m", "npgpt", "gradcheck", "--all"], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([sys.executable, "-m", "npgpt", "check"], check=True, stdout=subprocess.DEVNULL)
     report.rows.append({"all layers": time.perf_counter() - start})
-    print(f"npgpt gradcheck --all: {time.perf_counter() - start:.1f} s")
+    print(f"npgpt check: {time.perf_counter() - start:.1f} s")
     print("\nverdicts")
     sys.path.insert(0, str(TESTS))
     judge(strangers(), report)
