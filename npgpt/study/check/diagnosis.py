@@ -10,6 +10,7 @@ import numpy as np
 
 from npgpt.core import Array
 from npgpt.study.check.evidence import Doctor, gradient_name
+from npgpt.study.check.examples import one_example, some_examples
 from npgpt.study.check.one_place import one_place
 from npgpt.study.check.other_forwards import another_constant, another_epsilon, another_leaf, unmasked
 from npgpt.study.check.questions import (
@@ -21,12 +22,12 @@ from npgpt.study.check.questions import (
     lost_factor,
     masked_cells,
     moved,
-    one_example,
     one_gradient,
     products,
     repeated_ids,
     rounded,
     row_sums,
+    slope_elsewhere,
     swapped,
     upstream_ignored,
     zero,
@@ -45,20 +46,10 @@ KINDS = (
 
 Question = Callable[[Doctor, str, str, Array, Array], Answer | None]
 QUESTIONS: tuple[Question, ...] = (
-    *(
-        zero,
-        swapped,
-        upstream_ignored,
-        another_upstream,
-        masked_cells,
-        one_end,
-        factor,
-        rounded,
-        one_example,
-        repeated_ids,
-    ),
-    *(one_sign, beyond_a_size, lost_cells, one_place, one_gradient, moved, lost_factor, row_sums, products),
-    *(jacobian, another_leaf, another_epsilon, unmasked, another_constant, rows_of_repeated_ids),
+    *(zero, swapped, upstream_ignored, another_upstream, masked_cells, one_end, factor, rounded, one_example),
+    *(repeated_ids, one_sign, beyond_a_size, lost_cells, one_place, some_examples, one_gradient, moved, lost_factor),
+    *(row_sums, products, slope_elsewhere, jacobian, another_leaf, another_epsilon, unmasked, another_constant),
+    rows_of_repeated_ids,
 )
 
 

@@ -40,9 +40,9 @@ def one_place(doctor: Doctor, name: str, d: str, g: Array, e: Array) -> Answer |
         (a, c), *_ = np.linalg.lstsq(np.stack([rest.ravel(), share.ravel()], axis=1), g.ravel(), rcond=None)
         if doctor.same(g, a * rest + c * share) and _holds(doctor, hypothesis, name, c, a):
             of_path, of_rest = (f"{number(x)}{doctor.name_factor(x)}" for x in (c, a))
-            return Answer(
-                "factor", f"{d} has {hypothesis.says} times {of_path}, and the rest times {of_rest}", sure=True
-            )
+            path = f"{hypothesis.says} times {of_path}, and the rest"
+            path = f"all but {hypothesis.says}" if abs(c - 1) < doctor.close else path
+            return Answer("factor", f"{d} has {path} times {of_rest}", sure=True)
     return None
 
 

@@ -168,7 +168,8 @@ def _derivatives(site: Site, what: str, steps: list[Step]) -> Iterator[Hypothesi
     def made(kind: str, says: str, change: Change) -> Hypothesis:
         return _changed(kind, says, (site,), change)
 
-    yield from _one_index(what, steps, made)
+    if site.name != "index":
+        yield from _one_use(what, steps, made)
     if any(step.spread for step in steps):
         shape = steps[0].shape
         for i, j in itertools.combinations(range(len(shape)), 2):
@@ -176,6 +177,9 @@ def _derivatives(site: Site, what: str, steps: list[Step]) -> Iterator[Hypothesi
                 says = f"has the path through {what} from its own position only"
                 yield made("own position", says, _diagonal(i, j))
         return
+    if site.name in ("power", "float_power") and site.operand == 1:
+        says = f"has the logarithm of the exponent in the derivative of {what}; it must be that of the base"
+        yield made("wrong operand", says, lambda w, s: w.values[s.child] * np.log(w.values[s.parent]))
     if site.name == "index":
         for which, name in ((-1, "last"), (0, "first")):
             says = f"keeps only the {name} of several equal indices in {what}: add with np.add.at"
@@ -214,24 +218,33 @@ def _derivatives(site: Site, what: str, steps: list[Step]) -> Iterator[Hypothesi
         yield made("wrong operand", says, lambda w, s: formula(x := w.values[s.parent], x) + 0 * x)
 
 
-def _one_index(what: str, steps: list[Step], made: Callable[[str, str, Change], Hypothesis]) -> Iterator[Hypothesis]:
-    """Yield: of an axis along which the gradient must be summed, only one end counts."""
+def _one_use(what: str, steps: list[Step], made: Callable[[str, str, Change], Hypothesis]) -> Iterator[Hypothesis]:
+    """Yield: where a cell is used several times along an axis, and its gradients must be added, one use counts."""
     step = steps[0]
-    if step.known is not None:
+    if step.known is not None or len(step.shape) > 6:
         return
     parents = step.parent.reshape(step.shape)
-    for axis, n in enumerate(step.shape):
-        if n > 1 and (parents == parents.take([0], axis)).all():
-            for i, end in ((-1, "last"), (0, "first")):
+    several = [axis for axis, n in enumerate(step.shape) if n > 1]
+    for axes in [(axis,) for axis in several] + list(itertools.pairwise(several)):
+        same = len(axes) == 1 and bool((parents == parents.take([0], axes[0])).all())
+        for last, end in ((True, "last"), (False, "first")):
+            says = f"counts only the {end} of several uses of each cell of {what}: add them up"
+            yield made("one example" if same else "lost term", says, _one_along(axes, last))
 
-                def change(walk: Walk, step: Step, axis: int = axis, i: int = i) -> Array | None:
-                    if step.known is not None or len(step.shape) <= axis:
-                        return None
-                    kept = np.zeros(step.shape)
-                    kept[(slice(None),) * axis + (i,)] = 1
-                    return np.asarray(step.slope * kept.ravel())
 
-                yield made("one example", f"counts only the {end} of {n} uses of each cell of {what}", change)
+def _one_along(axes: tuple[int, ...], last: bool) -> Change:
+    def change(walk: Walk, step: Step) -> Array | None:
+        if step.known is not None or len(step.shape) <= max(axes):
+            return None
+        index = np.zeros((1,) * len(step.shape), int)
+        for axis in axes:
+            index = index * step.shape[axis] + np.indices(step.shape, sparse=True)[axis]
+        index = np.broadcast_to(index if last else index.max() - index, step.shape).ravel()
+        most = np.full(walk.tape.n + 1, -1)
+        np.maximum.at(most, step.parent, index)
+        return np.asarray(step.slope * (most[step.parent] == index))
+
+    return change
 
 
 def _softmax_diagonal(sites: list[Site]) -> Hypothesis:
@@ -266,6 +279,8 @@ def _placed_outside(site: Site, what: str) -> Hypothesis:
 def _operands(site: Site, walk: Walk) -> Iterator[Hypothesis]:
     """Yield products with another array in place of the other operand."""
     own = walk.tape.steps[walk.at[site][0]]
+    if len(walk.at[site]) > 2 and own.spread:
+        yield _one_step_late(site)
     if len(walk.at[site]) > 1 or not (own.spread or site.name == "multiply"):
         return
     belongs = operand_text(site, 1 - site.operand)
@@ -281,6 +296,27 @@ def _operands(site: Site, walk: Walk) -> Iterator[Hypothesis]:
             back = _spread(own, value) if turned else None
             kind = "transposed" if back is not None and np.array_equal(back, own.slope) else "wrong operand"
             yield Hypothesis(kind, says, _with_array(site, name, turned))
+
+
+def _one_step_late(site: Site) -> Hypothesis:
+    """Return: in a loop, a product takes the state after each step, where the state before it belongs."""
+
+    def predicts(walk: Walk) -> dict[str, Array] | None:
+        steps = [walk.tape.steps[n] for n in walk.at.get(site, [])]
+        states: dict[Site, list[Array]] = {}
+        for at, _, value in walk.tape.nodes:
+            states.setdefault(at, []).append(value)
+        for values in states.values():
+            late = [_spread(step, value) for step, value in zip(steps, values, strict=False)]
+            fits = len(values) == len(steps) and all(x is not None for x in late)
+            if fits and all(
+                np.array_equal(x, step.slope) for x, step in zip(late, steps[1:], strict=False) if x is not None
+            ):
+                return walk.gradients({n: x for n, x in zip(walk.at[site], late, strict=True) if x is not None})
+        return None
+
+    says = f"takes the state after each step, where the state before it belongs, in {shown(site)}"
+    return Hypothesis("wrong operand", says, predicts)
 
 
 def _with_array(site: Site, name: str, turned: bool) -> Callable[[Walk], dict[str, Array] | None]:

@@ -39,7 +39,7 @@ def call(tape: Tape, function: Any, inputs: Any, options: dict[str, Any]) -> Any
             raise TapeError(f"np.{name} was called with a taped number where an index is expected")
         rest, options = _values(rest), _values(options)
         moved = x.moved(lambda cells: function(cells, *rest, **options))
-        return moved.told_apart() if name in ("take", "take_along_axis") else moved
+        return moved.told_apart() if name in ("take", "take_along_axis", "repeat", "tile") else moved
     if name in JOINS:
         return _join(tape, function, inputs, options)
     if name in FUNCTIONS:
@@ -243,6 +243,10 @@ def convolve(tape: Tape, a: Any, v: Any, mode: str = "full") -> Any:
     return whole[first:last]
 
 
+def correlate(tape: Tape, a: Any, v: Any, mode: str = "valid") -> Any:
+    return convolve(tape, a, v[::-1], mode)
+
+
 def _cumulative(ufunc: np.ufunc) -> Callable[..., Any]:
     return lambda tape, a, axis=None, **_: ufunc.accumulate(
         a.reshape(-1) if axis is None else a, 0 if axis is None else axis
@@ -297,6 +301,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "vector_norm": lambda tape, x, axis=None, keepdims=False, ord=2: norm(tape, x, ord, axis, keepdims),
     "diff": diff,
     "convolve": convolve,
+    "correlate": correlate,
     "tril": triangle("tril"),
     "triu": triangle("triu"),
     "diag": diag,

@@ -10,10 +10,9 @@ import numpy as np
 
 from npgpt.core import Array
 from npgpt.study.check.evidence import Doctor
-from npgpt.study.check.questions import Answer
+from npgpt.study.check.questions import LONG, Answer
 
 CHANCE = 20  # of so many equally likely sets of wrong cells in a pass, at most one may be such a place
-LONG = 16  # a part that is right and as long as this ends at a limit of a size, not near the end of an axis
 JUMP = 1e-5  # a mistake that grows smoothly with x has no place where it begins
 
 
@@ -80,6 +79,9 @@ def rows_of_repeated_ids(doctor: Doctor, name: str, d: str, g: Array, e: Array) 
         if ids.dtype.kind not in "iu" or not ids.size or ids.min() < 0 or ids.max() >= len(rows):
             continue
         counts = np.bincount(ids.ravel(), minlength=len(rows))
+        uses = np.maximum(counts, 1).reshape(-1, *(1,) * (e.ndim - 1))
+        if (counts > 1).any() and doctor.same(g, e / uses):
+            return Answer("lost factor", f"{d} has each row divided by how often its {path} occurs")
         for least in (2, 3):
             if rows.any() and np.array_equal(rows, counts >= least) and (counts[~rows] > 0).any():
                 often = "more than once" if least == 2 else "more than twice"
