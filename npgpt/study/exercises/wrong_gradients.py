@@ -1,0 +1,77 @@
+"""What a check found wrong in a user's layer, for someone who learns: the first mistake, not a table of numbers."""
+
+import math
+import textwrap
+
+from npgpt.study.check.cases import Case
+from npgpt.study.check.diagnosis import is_explanation
+from npgpt.study.check.evidence import gradient_name
+from npgpt.study.check.judge import on_the_way_back
+from npgpt.study.check.report import Report
+from npgpt.study.check.verdict import RIGHT, WRONG
+
+WIDTH = 79
+
+
+def described(report: Report, case: Case) -> str:
+    """Return the deepest mistake of a report that has not passed: the cell, the cause, and what is right."""
+    wrong = [name for name, verdict in report.verdicts.items() if verdict.state == WRONG]
+    not_noted = [c.tensor for c in report if c.method == "tape" and c.got is not None and math.isnan(c.got)]
+    if not wrong:
+        return str(report)
+    if says := _never_called(case, not_noted):
+        return says
+    if set(wrong) <= set(not_noted):
+        return _only_not_noted([name.removeprefix("kept ") for name in wrong])
+    findings = [finding for finding in report.findings if finding.tensor not in not_noted]
+    finding = next((finding for finding in findings if is_explanation(finding.kind)), findings[0])
+    d = _gradient(finding.tensor)
+    lines = [f"{report.layer}: {d} is wrong."]
+    if (worst := report.worst(finding.tensor)) is not None:
+        cell, expected, got = worst
+        lines.append(f"{d}{list(cell)} is {got:.9g}, expected {expected:.9g}.")
+    lines.append(f"{finding.says}.")
+    if finding.kind == "shape" and len(inputs := case.float_inputs()) > 1:
+        lines.append(f"Return {', '.join(f'd{name}' for name in inputs)}, in this order.")
+    lines += _others(report, finding.tensor)
+    return "\n".join(textwrap.fill(line, WIDTH, subsequent_indent="    ") for line in lines)
+
+
+def _never_called(case: Case, not_noted: list[str]) -> str:
+    """Name the sub-layers in which no gradient was noted at all: their backward did not run."""
+    paths = [name.removeprefix("kept ") for name in not_noted]
+    cache = case.cache()
+    case.forward(cache)
+    silent = []
+    for name in case.layer.children():
+        inside = [path for path, x, _ in cache.walk() if path.startswith(f"{name}.") and x.dtype.kind == "f"]
+        if inside and set(inside) <= set(paths):
+            silent.append(name)
+    if not silent:
+        return ""
+    calls = ", ".join(f'self.{name}.backward(d..., cache.scope("{name}"))' for name in silent)
+    return textwrap.fill(f"The backward pass of a sub-layer was not called: {calls} is missing", WIDTH)
+
+
+def _only_not_noted(names: list[str]) -> str:
+    calls = ", ".join(f'cache.note("{name.split(".")[-1]}", ...)' for name in names)
+    says = (
+        "What backward returns and adds is right, but it does not say the gradient of "
+        f"{'an array' if len(names) == 1 else f'{len(names)} arrays'} that forward kept. Add {calls}: "
+        "the check and the trace look at these gradients."
+    )
+    return textwrap.fill(says, WIDTH)
+
+
+def _others(report: Report, tensor: str) -> list[str]:
+    """List the gradients of the layer itself that are right, and those that are wrong, perhaps for the same reason."""
+    own = {_gradient(name): name for name in on_the_way_back(report.verdicts) if "." not in name}
+    right = [d for d, name in own.items() if report.verdicts[name].state == RIGHT]
+    wrong = [d for d, n in own.items() if report.verdicts[n].state == WRONG and d != _gradient(tensor)]
+    return [f"Right: {', '.join(right)}."] * bool(right) + [
+        f"Also wrong, perhaps because of it: {', '.join(wrong)}."
+    ] * bool(wrong)
+
+
+def _gradient(tensor: str) -> str:
+    return gradient_name(tensor.split(" ", 1)[1])
