@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from npgpt.study.exercises.own_lines import line_of, told
+from npgpt.study.exercises.own_lines import filled, line_of, told
 
-WIDTH = 79
 CLOSE = 1e-12
 
 Example = tuple[tuple[Any, ...], Any]  # the arguments, and what the function must return
@@ -34,7 +33,8 @@ class FunctionExercise:
         signature, doc, body: of the function; the body is the solution.
         hints: in the order in which they are shown.
         examples: what it must return, computed by code that shares nothing with the solution.
-        parts: name of each returned value -> what it must be.
+        returns: the names of the returned values.
+        parts: name of each returned value -> what it must be; those that others are computed from come first.
         mistakes: a mistake is named only if the solution with it returns what the user's function returned.
         imports: lines at the top of the file.
     """
@@ -46,6 +46,7 @@ class FunctionExercise:
     body: str
     hints: list[str]
     examples: Callable[[], Iterable[Example]]
+    returns: tuple[str, ...]
     parts: dict[str, str]
     mistakes: Sequence[Mistake]
     imports: str = ""
@@ -54,6 +55,11 @@ class FunctionExercise:
     def function(self) -> str:
         """The function's name."""
         return self.signature.partition("(")[0]
+
+    @property
+    def arguments(self) -> list[str]:
+        """The names of its arguments."""
+        return self.signature.partition("(")[2].rstrip(")").split(", ")
 
     def head(self) -> str:
         """Return the first lines of the file, and the function up to its docstring."""
@@ -84,10 +90,12 @@ class FunctionExercise:
             except Exception as error:
                 named = self._named(given, error)
                 return f"{call}\nraised an exception:\n{told(error, file, source)}{named}"
-            if any(not _same(a, b) for a, b in zip(arguments, given, strict=True)):
-                return f"{call}\nchanged its argument; the function must leave its arguments, and return a new list"
-            if wrong := self._compared(found, right):
-                return f"{call}\n{wrong}{self._named(given, found)}"
+            for name, now, before in zip(self.arguments, arguments, given, strict=True):
+                if not _same(now, before):
+                    return f"{call}\nchanged its argument {name}: work on a copy of it, or on a new list"
+            wrong, must = self._compared(found, right)
+            if wrong:
+                return f"{call}\n{wrong}{self._named(given, found) or must}"
         return ""
 
     def with_mistake(self, mistake: Mistake) -> str:
@@ -99,21 +107,24 @@ class FunctionExercise:
         return self.head() + textwrap.indent(body, "    ")
 
     def _call(self, given: tuple[Any, ...]) -> str:
-        names = self.signature.partition("(")[2].rstrip(")").split(", ")
-        shown = ", ".join(f"{name}={_short(value)}" for name, value in zip(names, given, strict=True))
-        return textwrap.fill(f"{self.function}({shown})", WIDTH, subsequent_indent="    ")
+        shown = ", ".join(f"{name}={_short(value)}" for name, value in zip(self.arguments, given, strict=True))
+        return filled(f"{self.function}({shown})", "    ")
 
-    def _compared(self, found: Any, right: Any) -> str:
-        """Return how the returned value differs from the right one; empty if it does not."""
-        if len(self.parts) == 1:
+    def _compared(self, found: Any, right: Any) -> tuple[str, str]:
+        """Return how the returned value differs from the right one, and a line on what it must be; empty if equal."""
+        end = f"\nEnd the function with:  return {', '.join(self.returns)}"
+        if found is None:
+            return "returned None.", end
+        if len(self.returns) == 1:
             found, right = (found,), (right,)
-        elif not isinstance(found, tuple | list) or len(found) != len(self.parts):
-            names = ", ".join(self.parts)
-            return f"returned {_described(found)}, expected {len(self.parts)} values: end it with `return {names}`"
-        for (name, must), got, expected in zip(self.parts.items(), found, right, strict=True):
+        elif not isinstance(found, tuple | list) or len(found) != len(self.returns):
+            return f"returned {_described(found)}, expected {len(self.returns)} values.", end
+        values = dict(zip(self.returns, zip(found, right, strict=True), strict=True))
+        for name, must in self.parts.items():
+            got, expected = values[name]
             if not _same(got, expected):
-                return textwrap.fill(f"{_difference(name, got, expected)}. {must}", WIDTH)
-        return ""
+                return filled(f"{_difference(name, got, expected)}."), "\n" + filled(must)
+        return "", ""
 
     def _named(self, given: tuple[Any, ...], outcome: Any) -> str:
         """Return a line with the mistake that has the same outcome, a value or an exception; empty if there is none."""
@@ -126,7 +137,7 @@ class FunctionExercise:
                 its = error
             raised = isinstance(outcome, Exception) and type(its) is type(outcome) and str(its) == str(outcome)
             if raised or _same(its, outcome):
-                return "\n" + textwrap.fill(f"The same happens if {mistake.says}", WIDTH)
+                return "\n" + filled(f"The same happens if {mistake.says}")
         return ""
 
 

@@ -63,6 +63,7 @@ return x, y
             "A row of y is ids[start + 1 : start + context + 1].",
         ],
         _windows_examples,
+        ("x", "y"),
         {
             "x": "A row of x must be ids[start : start + context], for each start 0, stride, 2·stride, ... "
             "that leaves an id to predict.",
@@ -127,10 +128,11 @@ return theta, m, v
             "Then θ ← θ − η·m̂/(√v̂ + ε): ε is added outside the root.",
         ],
         _adamw_examples,
+        ("theta", "m", "v"),
         {
-            "theta": "It is the old theta minus rate·decay·theta minus rate·m̂/(√v̂ + eps), with the corrected m̂ and v̂.",
             "m": "It is a running mean of g: beta1 of the old m, and 1 - beta1 of g.",
             "v": "It is a running mean of g²: beta2 of the old v, and 1 - beta2 of g².",
+            "theta": "It is the old theta minus rate·decay·theta minus rate·m̂/(√v̂ + eps), with the corrected m̂ and v̂.",
         },
         [
             Mistake(
@@ -207,15 +209,16 @@ return merged
             "Example: merging (5, 5) to 9 turns 5 5 5 into 9 5, not 9 9.",
         ],
         _merge_examples,
-        {"the list": "Walk from the left: put new for each pair and skip both of its ids; copy every other id."},
+        ("result",),
+        {"result": "Walk from the left: put new for each pair and skip both of its ids; copy every other id."},
         [
-            Mistake("an id is used twice: after a merge, go on two ids later.", (("i += 2", "i += 1"),)),
+            Mistake("the second id of a pair stays: after a merge, go on two ids later.", (("i += 2", "i += 1"),)),
             Mistake(
                 "the last id is lost: it has no id after it, but it must be copied.",
                 (("while i < len(ids)", "while i + 1 < len(ids)"),),
             ),
             Mistake(
-                "an id is used twice, and the last one is lost: after a merge, go on two ids later; copy the last id.",
+                "the second id of a pair stays, and the last id is lost: go on two ids later, and copy the last.",
                 (("i += 2", "i += 1"), ("while i < len(ids)", "while i + 1 < len(ids)")),
             ),
             Mistake(
@@ -239,7 +242,6 @@ return merged
                 ),
             ),
             Mistake("the pair's first id is copied as well.", (("append(new)", "extend([ids[i], new])"),)),
-            Mistake("the pair's second id stays.", (("append(new)", "extend([new, ids[i + 1]])"),)),
         ],
     ),
 ]

@@ -19,17 +19,16 @@ from npgpt.core import Param
 from npgpt.study.check.cases import make_case
 from npgpt.study.check.checker import check_case
 from npgpt.study.check.laws import laws_for
-from npgpt.study.exercises.own_lines import line_of, own_frames, told, values_in_line
+from npgpt.study.exercises.own_lines import WIDTH, filled, line_of, own_frames, told, values_in_line
 from npgpt.study.exercises.wrong_gradients import described
 from npgpt.study.mutants import Mutant
 from npgpt.study.mutants.plant import source_of
 
 MARK = "# npgpt exercise: "
-WIDTH = 79
 # What to do if every gradient is right and a law is broken.
 REMEDIES = {
     "two_backwards_double": "Add to each gradient, as in `self.weight.grad += ...`; `=` loses what was there.",
-    "shapes_and_dtypes": "A float64 array makes float32 float64: give np.eye, np.zeros and the like `dtype=dy.dtype`.",
+    "shapes_and_dtypes": "np.eye(n) is float64, and makes what it meets float64: give it the dtype of a kept array.",
     "nothing_handed_in_is_changed": "Work on a new array: `dy = dy * ...`, not `dy *= ...`.",
 }
 
@@ -62,10 +61,7 @@ class LayerExercise:
         found = re.search(r"^Backward  (.*?)(?=^\w)", doc, re.DOTALL | re.MULTILINE)
         head, *steps = re.split(r"\n(?=\s+\d\. )", found[1].rstrip()) if found else [""]
         steps = [textwrap.dedent(step) for step in steps]
-        return [
-            textwrap.fill(self.first_hint, WIDTH),
-            *map(_narrow, [f"{head[0].upper()}{head[1:]}\n{steps[0]}", *steps[1:]]),
-        ]
+        return [filled(self.first_hint), *map(_narrow, [f"{head[0].upper()}{head[1:]}\n{steps[0]}", *steps[1:]])]
 
     def template(self) -> str:
         """Return the file to start from: the layer without its derivation and the body of backward."""
@@ -129,6 +125,8 @@ class LayerExercise:
         made = getattr(module, self.kind.__name__, None)
         if made is None or not hasattr(made, "backward"):
             return f"the file has no class {self.kind.__name__} with a method backward"
+        kept = ", ".join(f'cache["{name}"]' for name in self.kept())  # by npgpt's forward: the user's may fail
+        read = f"Read what forward kept: {kept or 'nothing'}"
         with _in_place_of(self.kind, made, self._returning_all):
             try:
                 for name in self.cases:
@@ -141,22 +139,22 @@ class LayerExercise:
                             law(make_case(name))
                         except AssertionError as error:
                             states = (law.__doc__ or "").split("\n")[0]
+                            here = f"Here {error}." if str(error) else ""
                             remedy = REMEDIES.get(law.__name__, "")
-                            says = f"Every gradient is right, but a law is broken: {states} Here {error}. {remedy}"
-                            return textwrap.fill(says.rstrip(), WIDTH)
+                            return filled(f"Every gradient is right, but a law is broken: {states}\n{here}\n{remedy}")
             except NotImplementedError as error:
                 where = f"line {line_of(error, file)} raises NotImplementedError"
                 return f"{self.kind.__name__}.backward is not written yet: {where}"
             except _WrongReturnError as error:
                 return str(error)
             except Exception as error:
-                return "\n".join(filter(None, [told(error, file, source), self._advice(error, file, source)]))
+                return f"{told(error, file, source)}\n{filled(self._advice(error, file, source, read))}".rstrip()
         return ""
 
     def _returning_all(self, backward: Callable[..., Any]) -> Callable[..., Any]:
         """Return the user's backward, which now raises unless it returns an array for each float input."""
         names = self.returns()
-        ends = f"end it with `return {', '.join(names)}`" if names else "it has no float input, so return nothing"
+        ends = f"End it with:  return {', '.join(names)}" if names else "The layer has no float input: return nothing."
 
         @functools.wraps(backward)
         def checked(layer: Any, dy: Any, cache: Any) -> Any:
@@ -166,25 +164,25 @@ class LayerExercise:
                 return returned
             came = ", ".join(str(np.shape(g)) if isinstance(g, np.ndarray) else type(g).__name__ for g in grads)
             what = {0: "nothing (None)", 1: f"one value, {came}"}.get(len(grads), f"{len(grads)} values, {came}")
-            expected = f"expected {', '.join(names) or 'nothing'}"
-            raise _WrongReturnError(f"{self.kind.__name__}.backward returned {what}; {expected}: {ends}")
+            expected = ", ".join(names) or "nothing"
+            raise _WrongReturnError(f"{self.kind.__name__}.backward returned {what}, expected {expected}.\n{ends}")
 
         return checked
 
-    def _advice(self, error: Exception, file: str, source: str) -> str:
+    def _advice(self, error: Exception, file: str, source: str, read: str) -> str:
         """Return what to do about an exception; empty if its cause is not clear."""
         frames = own_frames(error, file)
-        kept = "Read what forward kept: " + ", ".join(f'cache["{name}"]' for name in self.kept())
         of_forward = self.kind.forward.__code__.co_varnames
         by_name = isinstance(error, NameError) or (
             isinstance(error, AttributeError) and isinstance(error.obj, self.kind)
         )
         if by_name and getattr(error, "name", "") in of_forward:
-            return f"That name belongs to forward. {kept}."
+            return f"That name belongs to forward. {read}."
         if isinstance(error, AttributeError) and isinstance(error.obj, Param):
             return "A Param holds two arrays: its numbers, .value, and their gradient, .grad."
         if isinstance(error, KeyError) and "was not kept" in str(error):
-            return f"{kept}. A sub-layer's backward gets the scope that its forward got."
+            scopes = ", ".join(make_case(self.cases[0]).layer.children())
+            return f"{read}." + (f" A sub-layer gets the scope that its forward got: {scopes}." if scopes else "")
         if frames and isinstance(error, ValueError):
             for text, value in values_in_line(*frames[-1], source):
                 if text.endswith(".T") and isinstance(value, np.ndarray) and value.ndim > 2:

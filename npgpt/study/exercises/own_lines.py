@@ -1,6 +1,7 @@
 """An exception in a user's file, told by the user's own lines: npgpt's lines say nothing to someone who learns."""
 
 import ast
+import textwrap
 import traceback
 from collections.abc import Iterator
 from types import FrameType
@@ -8,7 +9,13 @@ from typing import Any
 
 import numpy as np
 
+WIDTH = 79  # of a line of a message
 LONGEST = 40  # characters of a value that is shown in full
+
+
+def filled(text: str, indent: str = "") -> str:
+    """Return text in lines that fit a narrow terminal; ``indent`` begins all but the first."""
+    return textwrap.fill(text, WIDTH, subsequent_indent=indent, break_on_hyphens=False)
 
 
 def own_frames(error: BaseException, file: str) -> list[tuple[FrameType, int]]:
@@ -31,8 +38,8 @@ def told(error: BaseException, file: str, source: str) -> str:
     text = "".join(traceback.format_list(lines)) + f"{type(error).__name__}: {error}"
     frames = own_frames(error, file)
     values = dict(values_in_line(*frames[-1], source)) if frames else {}
-    here = ", ".join(f"{name} {shown}" for name, value in values.items() if (shown := _shown(value)))
-    return f"{text}\nIn this line {here}." if here else text
+    here = ", ".join(filter(None, map(_shown, values, values.values())))
+    return f"{text}\n{filled(f'In this line {here}.')}" if here else text
 
 
 def told_in_one_line(error: BaseException, file: str, source: str) -> str:
@@ -45,23 +52,22 @@ def told_in_one_line(error: BaseException, file: str, source: str) -> str:
 
 def values_in_line(frame: FrameType, number: int, source: str) -> Iterator[tuple[str, Any]]:
     """Yield (text, value) of the names, attributes and kept arrays in a line of the user's file."""
-    for node in ast.walk(ast.parse(source)):
+    nodes = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.expr) and node.lineno == number]
+    for node in sorted(nodes, key=lambda node: (node.col_offset, node.end_col_offset or 0)):
         constant = isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant)
-        if getattr(node, "lineno", None) != number or not (constant or isinstance(node, ast.Name | ast.Attribute)):
-            continue
-        if any(isinstance(part, ast.Call) for part in ast.walk(node)):  # nothing is called a second time
-            continue
+        calls = any(isinstance(part, ast.Call) for part in ast.walk(node))  # nothing is called a second time
         text = ast.unparse(node)
+        if calls or ".shape" in text or not (constant or isinstance(node, ast.Name | ast.Attribute)):
+            continue
         try:
             yield text, eval(text, frame.f_globals, frame.f_locals)
         except Exception:  # perhaps the very error that is told
             continue
 
 
-def _shown(value: Any) -> str:
-    """Say the shape of an array, and the value of something short; return nothing for anything else."""
+def _shown(name: str, value: Any) -> str:
+    """Return the shape of an array, or the value of something short; nothing for anything else."""
     if isinstance(value, np.ndarray):
-        return f"has the shape {value.shape}"
-    if isinstance(value, bool | int | float | complex | str | tuple | list | range) or value is None:
-        return f"is {value!r}" if len(repr(value)) <= LONGEST else ""
-    return ""
+        return f"{name}.shape = {value.shape}"
+    plain = isinstance(value, bool | int | float | complex | str | tuple | list | range)
+    return f"{name} = {value!r}" if plain and len(repr(value)) <= LONGEST else ""

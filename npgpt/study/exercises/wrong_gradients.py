@@ -1,7 +1,6 @@
 """What a check found wrong in a user's layer, for someone who learns: the first mistake, not a table of numbers."""
 
-import math
-import textwrap
+import numpy as np
 
 from npgpt.study.check.cases import Case
 from npgpt.study.check.diagnosis import is_explanation
@@ -9,32 +8,40 @@ from npgpt.study.check.evidence import gradient_name
 from npgpt.study.check.judge import on_the_way_back
 from npgpt.study.check.report import Report
 from npgpt.study.check.verdict import RIGHT, WRONG
-
-WIDTH = 79
+from npgpt.study.exercises.own_lines import filled
 
 
 def described(report: Report, case: Case) -> str:
     """Return the deepest mistake of a report that has not passed: the cell, the cause, and what is right."""
     wrong = [name for name, verdict in report.verdicts.items() if verdict.state == WRONG]
-    not_noted = [c.tensor for c in report if c.method == "tape" and c.got is not None and math.isnan(c.got)]
+    given = report.witnesses.got if report.witnesses else {}
+    empty = {name for name, grad in given.items() if grad.size and np.isnan(grad).all()}
+    not_noted = [name for name in given if name in empty and name.startswith("kept ")]
     if not wrong:
-        return str(report)
+        reasons = {_gradient(n): v.reason for n, v in report.verdicts.items() if v.state != RIGHT and n not in empty}
+        reasons |= {_gradient(name): "it is NaN everywhere" for name in empty} | report.unchecked
+        return "\n".join(filled(f"{d} could not be judged: {reason}.", "    ") for d, reason in reasons.items())
     if says := _never_called(case, not_noted):
         return says
     if set(wrong) <= set(not_noted):
         return _only_not_noted([name.removeprefix("kept ") for name in wrong])
-    findings = [finding for finding in report.findings if finding.tensor not in not_noted]
-    finding = next((finding for finding in findings if is_explanation(finding.kind)), findings[0])
+    noted = [finding for finding in report.findings if finding.kind != "not noted"]
+    finding = next((finding for finding in noted if is_explanation(finding.kind)), noted[0])
     d = _gradient(finding.tensor)
     lines = [f"{report.layer}: {d} is wrong."]
     if (worst := report.worst(finding.tensor)) is not None:
         cell, expected, got = worst
         lines.append(f"{d}{list(cell)} is {got:.9g}, expected {expected:.9g}.")
-    lines.append(f"{finding.says}.")
+    child = finding.tensor.split(" ", 1)[1].partition(".")[0]
+    if child in case.layer.children():  # its backward is npgpt's own, and right
+        lines.append(
+            f"So self.{child}.backward got a wrong gradient: it must get that of what {child}'s forward returned."
+        )
+    lines += [f"{finding.says}."] * (finding.kind != "follows")
     if finding.kind == "shape" and len(inputs := case.float_inputs()) > 1:
         lines.append(f"Return {', '.join(f'd{name}' for name in inputs)}, in this order.")
     lines += _others(report, finding.tensor)
-    return "\n".join(textwrap.fill(line, WIDTH, subsequent_indent="    ") for line in lines)
+    return "\n".join(filled(line, "    ") for line in lines)
 
 
 def _never_called(case: Case, not_noted: list[str]) -> str:
@@ -50,7 +57,7 @@ def _never_called(case: Case, not_noted: list[str]) -> str:
     if not silent:
         return ""
     calls = ", ".join(f'self.{name}.backward(d..., cache.scope("{name}"))' for name in silent)
-    return textwrap.fill(f"The backward pass of a sub-layer was not called: {calls} is missing", WIDTH)
+    return filled(f"The backward pass of a sub-layer was not called: {calls} is missing")
 
 
 def _only_not_noted(names: list[str]) -> str:
@@ -60,7 +67,7 @@ def _only_not_noted(names: list[str]) -> str:
         f"{'an array' if len(names) == 1 else f'{len(names)} arrays'} that forward kept. Add {calls}: "
         "the check and the trace look at these gradients."
     )
-    return textwrap.fill(says, WIDTH)
+    return filled(says)
 
 
 def _others(report: Report, tensor: str) -> list[str]:
