@@ -5,10 +5,24 @@ import numpy as np
 from npgpt.study.check.cases import Case
 from npgpt.study.check.diagnosis import is_explanation
 from npgpt.study.check.evidence import gradient_name
-from npgpt.study.check.judge import on_the_way_back
+from npgpt.study.check.judge import on_the_way_back, upstream
 from npgpt.study.check.report import Report
 from npgpt.study.check.verdict import RIGHT, WRONG
 from npgpt.study.exercises.own_lines import filled
+
+
+def never_called(case: Case) -> str:
+    """Name the sub-layers in which no gradient was noted at all: their backward did not run. Empty if there is none."""
+    cache = case.cache(trace=True)
+    case.backward(upstream(np.asarray(case.forward(cache))), cache)
+    noted = [(path, grad is not None) for path, x, grad in cache.walk() if x.dtype.kind == "f"]
+    silent = []
+    for name in case.layer.children():
+        inside = [is_noted for path, is_noted in noted if path.startswith(f"{name}.")]
+        if inside and not any(inside):
+            silent.append(f'self.{name}.backward(d..., cache.scope("{name}"))')
+    says = "The backward pass of a sub-layer was not called. Add"
+    return filled(f"{says} {', '.join(silent)}, and go on with what it returns.") if silent else ""
 
 
 def described(report: Report, case: Case) -> str:
@@ -21,8 +35,6 @@ def described(report: Report, case: Case) -> str:
         reasons = {_gradient(n): v.reason for n, v in report.verdicts.items() if v.state != RIGHT and n not in empty}
         reasons |= {_gradient(name): "it is NaN everywhere" for name in empty} | report.unchecked
         return "\n".join(filled(f"{d} could not be judged: {reason}.", "    ") for d, reason in reasons.items())
-    if says := _never_called(case, not_noted):
-        return says
     if set(wrong) <= set(not_noted):
         return _only_not_noted([name.removeprefix("kept ") for name in wrong])
     noted = [finding for finding in report.findings if finding.kind != "not noted"]
@@ -33,31 +45,14 @@ def described(report: Report, case: Case) -> str:
         cell, expected, got = worst
         lines.append(f"{d}{list(cell)} is {got:.9g}, expected {expected:.9g}.")
     child = finding.tensor.split(" ", 1)[1].partition(".")[0]
-    if child in case.layer.children():  # its backward is npgpt's own, and right
-        lines.append(
-            f"So self.{child}.backward got a wrong gradient: it must get that of what {child}'s forward returned."
-        )
+    if child in case.layer.children() and any(name.startswith(f"kept {child}.") for name in wrong):
+        # The sub-layer's backward is npgpt's own, and right.
+        lines.append(f"So self.{child}.backward got a wrong gradient: it must get that of its forward's output.")
     lines += [f"{finding.says}."] * (finding.kind != "follows")
     if finding.kind == "shape" and len(inputs := case.float_inputs()) > 1:
         lines.append(f"Return {', '.join(f'd{name}' for name in inputs)}, in this order.")
     lines += _others(report, finding.tensor)
     return "\n".join(filled(line, "    ") for line in lines)
-
-
-def _never_called(case: Case, not_noted: list[str]) -> str:
-    """Name the sub-layers in which no gradient was noted at all: their backward did not run."""
-    paths = [name.removeprefix("kept ") for name in not_noted]
-    cache = case.cache()
-    case.forward(cache)
-    silent = []
-    for name in case.layer.children():
-        inside = [path for path, x, _ in cache.walk() if path.startswith(f"{name}.") and x.dtype.kind == "f"]
-        if inside and set(inside) <= set(paths):
-            silent.append(name)
-    if not silent:
-        return ""
-    calls = ", ".join(f'self.{name}.backward(d..., cache.scope("{name}"))' for name in silent)
-    return filled(f"The backward pass of a sub-layer was not called: {calls} is missing")
 
 
 def _only_not_noted(names: list[str]) -> str:
