@@ -71,7 +71,7 @@ def upstream_ignored(doctor: Doctor, name: str, d: str, g: Array, e: Array) -> A
         x = doctor.tensors[name]
         if x.any() and doctor.same(without, (c := scale(x, without)) * x):
             return Answer(
-                "upstream", f"{d} has the term {c:.6g}·{name[6:]}, as for weight decay: forward has no such term"
+                "upstream", f"{d} has the term {c:.6g}·{name.split(" ", 1)[1]}, as for weight decay: forward has no such term"
             )
         return Answer("upstream", f"{d} has a term that lacks the factor dy: it is not zero where dy is zero")
     if doctor.same(twice, 4 * g):
@@ -340,7 +340,7 @@ def slope_elsewhere(doctor: Doctor, name: str, d: str, g: Array, e: Array) -> An
     if doctor.dy.shape != e.shape or not doctor.dy.all():
         return None
     found: dict[str, tuple[str, str]] = {}
-    arrays = {name[6:]: doctor.tensors[name], **doctor.arrays}
+    arrays = {name.split(" ", 1)[1]: doctor.tensors[name], **doctor.arrays}
     for (form, slope), (text, a) in itertools.product(SLOPES.items(), arrays.items()):
         if a.shape == e.shape and text[0] != "∂":
             for which, x in (("g", g), ("e", e)):
