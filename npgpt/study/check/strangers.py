@@ -51,6 +51,7 @@ class StrangerSubject(Subject):
         takes_steps: whether backward itself changes the parameters.
         from_step: tensors whose gradient was worked out from the step that backward took.
         seeded: whether random numbers must be the same in every pass.
+        laid_out: puts the arrays that a pass is given into a memory layout.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class StrangerSubject(Subject):
         self.plan: list[str] = [DY]
         self.rate_name = ""
         self.n_cached, self.seeded = 0, False
+        self.laid_out: Callable[[Array], Array] = lambda x: x
         self.getters: dict[str, Callable[[], Any]] = {}
         self.places: dict[str, str] = {}
         self.doubtful: dict[str, str] = {}
@@ -114,14 +116,13 @@ class StrangerSubject(Subject):
         """Run forward on copies of the inputs, with some leaves changed; return what it returned.
 
         Args
-            again: go on from the state that the last pass left.
+            again: go on from the state that the last pass left, with the same random numbers.
         """
-        if not again:
-            self.state.restore()
+        self.state.restore_generators() if again else self.state.restore()
 
         def copied(path: str, x: Any) -> Any:
             x = x if change is None else change(path, x)
-            return x.copy(order="K") if type(x) is np.ndarray else x
+            return self.laid_out(x.copy(order="K")) if type(x) is np.ndarray else x
 
         self.passed = {key: rebuilt(tree, copied, key) for key, tree in self.arguments.items()}
         by_order = [x for key, x in self.passed.items() if key not in self.keywords]
@@ -227,7 +228,7 @@ class StrangerSubject(Subject):
     def call_back(self, returned: Any, dy: Array) -> Any:
         """Call backward after a pass, and return what it returns."""
         output = self.output(returned)
-        upstream = output.upstream(dy)
+        upstream = rebuilt(output.upstream(dy), lambda _, x: self.laid_out(x) if isinstance(x, np.ndarray) else x)
         several = self.plan.count(DY) > 1
         parts = iter(upstream.values() if isinstance(upstream, Mapping) else upstream) if several else iter([upstream])
         arguments, named = [], {}
@@ -291,22 +292,33 @@ class StrangerSubject(Subject):
         written("backward")
         if self.takes_steps:
             return said, {}
-        y, rng = self.output(self.run()).y, np.random.default_rng(8)
+        rng = np.random.default_rng(8)
         try:
-            other = self.run(lambda path, x: x + 0.3 * rng.normal(size=x.shape) if path in self.inputs else x)
-            self.call_back(other, dy)
-            for path in self.gradient_paths:
-                x = look_up(self.root, path)
-                if isinstance(x, np.ndarray) and x.flags.writeable:
-                    x[...] = 0
-            returned = self.run(again=True)
+            y, same, found = self.after_another_pass(
+                dy, lambda path, x: x + 0.3 * rng.normal(size=x.shape) if path in self.inputs else x
+            )
         except Exception:
             return said, {}
-        if not _equal(self.output(returned).y, y):
+        if not _equal(same, y):
             said.append("forward depends on the pass before; each pass of this check starts from the same state")
             return said, {}
+        return said, found
+
+    def after_another_pass(self, dy: Array, change: Callable[[str, Any], Any]) -> tuple[Array, Array, dict[str, Array]]:
+        """Return the output, and the output and the gradients of a pass that follows one over other numbers.
+
+        A gradient to which backward adds starts from zeros; one that cannot be set to zero is left out.
+        """
+        y = np.array(self.output(self.run()).y)
+        self.call_back(self.run(change), dy)
+        for path in self.gradient_paths:
+            x = look_up(self.root, path)
+            if isinstance(x, np.ndarray) and x.flags.writeable:
+                x[...] = 0
+        returned = self.run(again=True)
+        same = np.array(self.output(returned).y)
         found = self.gradients_after(returned, dy)
-        return said, {name: x for name, x in found.items() if name.startswith("input ") or self.gradient_paths}
+        return y, same, {name: x for name, x in found.items() if name.startswith("input ") or self.gradient_paths}
 
     def put(self, values: Mapping[str, Array]) -> None:
         for name, x in values.items():
