@@ -56,7 +56,7 @@ def rounds_of(
         raise ConfigError(
             f"init is {_shown(init)}; give a function of (rng, shape), or a dict of path -> array or function"
         )
-    if isinstance(layer, Layer) or (backward is None and _has_cache(layer)):
+    if isinstance(layer, Layer) or (backward is None and has_cache(layer)):
         if params or grads or keywords:
             raise ConfigError("params, grads and keyword arguments are for other people's layers, not for npgpt's")
         return LayerRounds(layer, inputs, constants, init, training)
@@ -194,7 +194,7 @@ class StrangerRounds(Rounds):
         self.params, self.grads, self.constants = params, grads, constants
         self.init, self.training = init, training
         self.open: list[StrangerSubject] = []
-        self.is_factory = backward is None and callable(layer) and _method(layer, BACKWARDS) is None
+        self.is_factory = backward is None and callable(layer) and method(layer, BACKWARDS) is None
         self.first_weights: dict[str, Any] = {}
         self.can_train, self.spaces = False, list[dict[str, Any]]()
 
@@ -263,20 +263,21 @@ class StrangerRounds(Rounds):
                 f"{_shown(self.layer)} is a function: give its backward pass with backward=..., or a function without "
                 f"arguments that makes the layer ({error})"
             ) from error
-        if _method(made, FORWARDS) is None:
+        if method(made, FORWARDS) is None:
             raise ConfigError(f"{_shown(self.layer)} returned {_shown(made)}, which has no method forward")
         return made
 
     def _ways(self, made: Any) -> tuple[Any, Any]:
         if self.backward is not None:
             return made, self.backward
-        call, back = _method(made, FORWARDS), _method(made, BACKWARDS)
+        call, back = method(made, FORWARDS), method(made, BACKWARDS)
         if back is None:
             raise ConfigError(f"{_shown(made)} has no method backward; the checker looked for {', '.join(BACKWARDS)}")
         return call, back
 
 
-def _method(made: Any, names: Sequence[str]) -> Any:
+def method(made: Any, names: Sequence[str]) -> Any:
+    """Return the first method of an object that has one of these names; None if there is none."""
     for name in names:
         if name == "__call__" and isinstance(made, type):
             continue
@@ -290,7 +291,7 @@ def _refuse(layer: Any, inputs: Sequence[Any], backward: Any) -> None:
     """Refuse what cannot be checked, in one sentence each."""
     if isinstance(layer, type):
         raise ConfigError(f"{layer.__name__} is a class: give an object of it, {layer.__name__}(...)")
-    if not callable(layer) and _method(layer, FORWARDS) is None:
+    if not callable(layer) and method(layer, FORWARDS) is None:
         raise ConfigError(f"{_shown(layer)} has no method forward")
     if backward is not None and not callable(backward):
         raise ConfigError(f"backward is {_shown(backward)}; give a function")
@@ -317,7 +318,7 @@ def _refuse_unknown(init: Any, paths: Sequence[str]) -> None:
             raise ConfigError(f"init: there is no parameter {name!r}; {did_you_mean(name, paths)}")
 
 
-def _has_cache(layer: Any) -> bool:
+def has_cache(layer: Any) -> bool:
     """Return whether an object has npgpt's protocol without being a Layer: a cache is the last argument of forward."""
     forward = getattr(layer, "forward", None)
     return (

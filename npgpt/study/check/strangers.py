@@ -264,32 +264,17 @@ class StrangerSubject(Subject):
         return found
 
     def habits(self, dy: Array) -> tuple[list[str], dict[str, Array]]:
-        given, said = {p: x for key, tree in self.arguments.items() for p, x in leaves(tree, key).items()}, []
-
-        def written(way: str) -> None:
-            for key, tree in self.passed.items():
-                for path, x in leaves(tree, key).items():
-                    old = given.get(path)
-                    if isinstance(x, np.ndarray) and isinstance(old, np.ndarray) and not _equal(x, old):
-                        said.append(f"{way} writes into its argument {path}")
-                        x[...] = old
-
         state = {path: held.array.copy() for path, held in find(self.root).items()}
-        returned = self.run()
-        written("forward")
-        for path, held in find(self.root).items():
-            if (
-                path in state
-                and held.array is not None
-                and held.path in self.unused
-                and not _equal(held.array, state[path])
-            ):
-                said.append(f"forward changes {path}")
-        self.call_back(returned, dy)
-        wanted = self.output(returned).upstream(dy)
-        if not _equal_trees(self.handed_over, wanted):
-            said.append("backward writes into the upstream gradient")
-        written("backward")
+        self.run()
+        said = [
+            f"forward changes {path}"
+            for path, held in find(self.root).items()
+            if path in state
+            and held.array is not None
+            and held.path in self.unused
+            and not _equal(held.array, state[path])
+        ]
+        said = self.writes(dy) + said
         if self.takes_steps:
             return said, {}
         rng = np.random.default_rng(8)
@@ -303,6 +288,27 @@ class StrangerSubject(Subject):
             said.append("forward depends on the pass before; each pass of this check starts from the same state")
             return said, {}
         return said, found
+
+    def writes(self, dy: Array) -> list[str]:
+        """Run a pass; return sentences on what it writes into."""
+        given, said = {p: x for key, tree in self.arguments.items() for p, x in leaves(tree, key).items()}, []
+
+        def written(way: str) -> None:
+            for key, tree in self.passed.items():
+                for path, x in leaves(tree, key).items():
+                    old = given.get(path)
+                    if isinstance(x, np.ndarray) and isinstance(old, np.ndarray) and not _equal(x, old):
+                        said.append(f"{way} writes into its argument {path}")
+                        x[...] = old
+
+        returned = self.run()
+        written("forward")
+        wanted = self.output(returned).upstream(dy)
+        self.call_back(returned, dy)
+        if not _equal_trees(self.handed_over, wanted):
+            said.append("backward writes into the upstream gradient")
+        written("backward")
+        return said
 
     def after_another_pass(self, dy: Array, change: Callable[[str, Any], Any]) -> tuple[Array, Array, dict[str, Array]]:
         """Return the output, and the output and the gradients of a pass that follows one over other numbers.
