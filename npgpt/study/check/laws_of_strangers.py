@@ -136,7 +136,7 @@ def batch_permutation(case: StrangerCase) -> None:
     """Permuting the examples permutes outputs and input gradients, and changes nothing else."""
     y = case.forward()
     dy, n = upstream(y), len(y)
-    order = np.roll(np.arange(n)[::-1], 1)
+    order = np.roll(np.arange(n), 1)  # no example keeps its place
     y, grads = case.both(dy)
     z, permuted = case.both(dy[order], lambda path, x: x[order] if isinstance(x, np.ndarray) else x)
     grads = {name: x[order] if name.startswith("input ") else x for name, x in grads.items()}
