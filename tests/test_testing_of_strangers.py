@@ -1,13 +1,12 @@
 """The kit on layers as other people write them: right ones obey every law, wrong ones break the one that is named."""
 
 import re
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 
-from npgpt.testing import assert_obeys_laws, parametrize_with_laws
+from npgpt.testing import assert_obeys_laws
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]  # of assert_obeys_laws
 X = np.random.default_rng(0).normal(size=(6, 5))
@@ -97,7 +96,7 @@ class Dropout:
     training = True
 
     def forward(self, x):
-        self.mask = (np.random.rand(*x.shape) < 0.7) / 0.7 if self.training else np.ones(x.shape)
+        self.mask = (np.random.rand(*x.shape) < 0.7) / 0.7 if self.training else np.ones(x.shape)  # noqa: NPY002
         return x * self.mask
 
     def backward(self, dy):
@@ -207,7 +206,7 @@ def affine_forward(x, w, b):
 
 
 def affine_backward(dout, cache):
-    x, w, b = cache
+    x, w, _ = cache
     return dout @ w.T, x.T @ dout, dout.sum(0)
 
 
@@ -410,7 +409,7 @@ WRONG: dict[str, tuple[Arguments, str, str]] = {  # -> arguments, law, what the 
                    X, W, B), "gradients_are_right", "input b is wrong"),
     "writes dy": (given(WritesDy(), X), "nothing_handed_in_is_changed", "backward writes into the upstream gradient"),
     "writes x": (given(WritesX(), X), "nothing_handed_in_is_changed", "forward writes into its argument x"),
-    "writes weights": (given(WritesWeights(), X, skip=["gradients_are_right"]), "nothing_handed_in_is_changed", "forward writes into the param"),
+    "writes weights": (given(WritesWeights(), X, skip="gradients_are_right"), "nothing_handed_in_is_changed", "the param"),
     "first mask": (given(FirstMask(), X, skip=["gradients_are_right"]), "the_same_again", "after a pass over other"),
     "contiguous": (given(Contiguous(), X), "memory_layout_does_not_matter", "output differs on arrays that are not"),
     "not linear": (given(ClipsGradient(), X, skip=["gradients_are_right"]), "backward_is_linear", "is not linear"),

@@ -116,8 +116,8 @@ def _draws() -> Iterator[list[bool]]:
     """Yield a list that is not empty afterwards if somebody drew random numbers in between, or made a generator."""
 
     def states() -> tuple[Any, ...]:
-        kind, key, *rest = np.random.get_state(legacy=True)  # noqa: NPY002
-        return kind, key.tobytes(), *rest, random.getstate()
+        _, key, *rest = np.random.get_state()  # noqa: NPY002
+        return np.asarray(key).tobytes(), *rest, random.getstate()
 
     found: list[bool] = []
     before, make = states(), np.random.default_rng

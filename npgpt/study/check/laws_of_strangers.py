@@ -78,6 +78,7 @@ def gradients_have_their_tensors_shapes(case: StrangerCase) -> None:
 def nothing_handed_in_is_changed(case: StrangerCase) -> None:
     """Neither inputs, nor the upstream gradient, nor parameters are written to."""
     subject, dy = case.subject, upstream(case.forward())
+    subject.state.restore()
     weights = {path: held.array.copy() for path, held in subject.held.items()}
 
     def unchanged(way: str) -> None:
