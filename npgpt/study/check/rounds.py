@@ -16,6 +16,7 @@ from npgpt.study.check.cases import Case
 from npgpt.study.check.conventions import required
 from npgpt.study.check.discovery import prepare
 from npgpt.study.check.first_passes import failed
+from npgpt.study.check.glance import glance
 from npgpt.study.check.judge import check, upstream
 from npgpt.study.check.report import Report
 from npgpt.study.check.strangers import StrangerSubject
@@ -98,6 +99,12 @@ class Rounds:
                 continue
             if later is not None:
                 report.add_round(label, later, decides=label == IN_TRAINING or self.drawn_by_user)
+        return report
+
+    def glance(self, seed: int) -> Report:
+        """Return the report of one short look at the layer as it was given; of a longer one if that is not enough."""
+        report = glance(self.subject(None, None), seed) or self.judged(None, None, BRIEF, seed)
+        assert report is not None
         return report
 
     def judged(

@@ -66,6 +66,7 @@ class StrangerSubject(Subject):
     ) -> None:
         super().__init__(name)
         self.root, self.call, self.back, self.keywords = root, call, back, set(keywords)
+        self.asks = required(back)
         self.original = Snapshot([root, arguments])
         self.original_random = np.random.get_state(), random.getstate()  # noqa: NPY002 - the layer may use it
         self.given_inputs = [
@@ -243,7 +244,7 @@ class StrangerSubject(Subject):
                 named[self.rate_name] = 1.0
             else:
                 arguments.append(1.0 if role == RATE else self.passed[role])
-        needed, optional, _, by_name = required(self.back)
+        needed, optional, _, by_name = self.asks
         by_name += [
             *(needed + optional)[len(arguments) :],
             *(self.passed.keys() & self.keywords if "**" in by_name else ()),
