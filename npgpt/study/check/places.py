@@ -111,7 +111,8 @@ def loose_names(value: Any) -> Iterator[tuple[str, Callable[[], Any], Setter]]:
         code: Any = type(value)
         functions, spaces = _functions_of(code)
         for function in functions:
-            yield from _own_names(function)
+            if function.__closure__ or function.__defaults__ or function.__dict__:
+                yield from _own_names(function)
         for space, names in spaces:
             yield from _names_in(space, names)
 

@@ -236,11 +236,14 @@ class StrangerRounds(Rounds):
 
     def _fresh(self, training: bool | None, rng: np.random.Generator | None) -> StrangerSubject:
         self.close()
-        state = np.random.get_state()  # noqa: NPY002 - the layer may use it
-        if rng is not None:
-            np.random.seed(int(rng.integers(2**31)))  # noqa: NPY002
-        made = self._made()
-        np.random.set_state(state)  # noqa: NPY002
+        if self.is_factory:
+            state = np.random.get_state()  # noqa: NPY002 - the layer may use it
+            if rng is not None:
+                np.random.seed(int(rng.integers(2**31)))  # noqa: NPY002
+            made = self._made()
+            np.random.set_state(state)  # noqa: NPY002
+        else:
+            made = self.layer
         root = {"": made, ".": self.backward} if self.backward is not None else made
         call, back = self._ways(made)
         needed, optional, _, _ = required(call)
@@ -261,8 +264,6 @@ class StrangerRounds(Rounds):
         return subject
 
     def _made(self) -> Any:
-        if not self.is_factory:
-            return self.layer
         try:
             made = self.layer()
         except TypeError as error:

@@ -94,7 +94,6 @@ class StrangerSubject(Subject):
         self.spaces = list(spaces)
         self.settled = self.takes_steps = False
         self.state = self.original
-        self.begin()
 
     def close(self) -> None:
         """Leave the object as it was."""
