@@ -109,7 +109,7 @@ def loose_names(value: Any) -> Iterator[tuple[str, Callable[[], Any], Setter]]:
                 if _is_data(item) and not name.startswith("__"):
                     yield name, functools.partial(vars(kind).get, name), functools.partial(setattr, kind, name)
         code: Any = type(value)
-        functions, spaces = _functions_of(code)
+        functions, spaces = functions_of(code)
         for function in functions:
             if function.__closure__ or function.__defaults__ or function.__dict__:
                 yield from _own_names(function)
@@ -142,7 +142,7 @@ def _global_names(code: types.CodeType) -> tuple[str, ...]:
 
 
 @functools.cache
-def _functions_of(kind: type) -> tuple[list[types.FunctionType], list[tuple[dict[str, Any], list[str]]]]:
+def functions_of(kind: type) -> tuple[list[types.FunctionType], list[tuple[dict[str, Any], list[str]]]]:
     """Return the methods of a class and what its properties run, and the names that they read from each module."""
     found = []
     for c in kind.__mro__:
