@@ -17,6 +17,7 @@ from npgpt.errors import ConfigError
 from npgpt.study.check.broken import LawBroken, require
 from npgpt.study.check.conventions import DY
 from npgpt.study.check.differences import noise_of
+from npgpt.study.check.habits import after_another_pass, equal, writes
 from npgpt.study.check.judge import upstream
 from npgpt.study.check.kinks import along
 from npgpt.study.check.places import look_up
@@ -83,11 +84,11 @@ def nothing_handed_in_is_changed(case: StrangerCase) -> None:
 
     def unchanged(way: str) -> None:
         for path, old in weights.items() if not subject.takes_steps else ():
-            require(_equal(look_up(subject.root, path), old), f"{way} writes into the parameter {path}")
+            require(equal(look_up(subject.root, path), old), f"{way} writes into the parameter {path}")
 
     subject.run()
     unchanged("forward")
-    said = subject.writes(dy)
+    said = writes(subject, dy)
     require(not said, "; ".join(said))
     unchanged("backward")
 
@@ -97,7 +98,7 @@ def the_same_again(case: StrangerCase) -> None:
     subject = case.subject
     dy = upstream(case.forward())
     first = case.both(dy)
-    y, again, grads = subject.after_another_pass(dy, _other_numbers(case))
+    y, again, grads = after_another_pass(subject, dy, _other_numbers(case))
     _same(case, dy, {"the output": y}, {"the output": again}, "differs after a pass over other numbers")
     _same(case, dy, {n: first[1][n] for n in _given(grads)}, grads, "differs after a pass over other numbers")
 
@@ -224,7 +225,7 @@ def _draws(case: StrangerCase) -> bool:
     state = case.subject.state
     generators, state.generators = state.generators, []  # they go on, and all else returns
     try:
-        return case.subject.seeded or not _equal(case.forward(), case.forward())
+        return case.subject.seeded or not equal(case.forward(), case.forward())
     finally:
         state.generators = generators
 
@@ -243,10 +244,6 @@ def _other_numbers(case: StrangerCase) -> Callable[[str, Any], Any]:
 
 def _given(grads: dict[str, Array]) -> dict[str, Array]:
     return {name: x for name, x in grads.items() if not (x.size and np.isnan(x).all())}
-
-
-def _equal(a: Any, b: Array) -> bool:
-    return np.array_equal(np.asarray(a), b, equal_nan=b.dtype.kind == "f")
 
 
 def _same(case: StrangerCase, dy: Array, expected: dict[str, Array], got: dict[str, Array], says: str) -> None:

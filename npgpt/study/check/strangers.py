@@ -14,9 +14,10 @@ import numpy as np
 
 from npgpt.core import Array
 from npgpt.errors import ConfigError
+from npgpt.study.check import habits
 from npgpt.study.check.conventions import CACHE, DY, OUTPUT, RATE, required, sorted_out
 from npgpt.study.check.parameters import as_array
-from npgpt.study.check.places import Held, Memory, find, look_up
+from npgpt.study.check.places import Held, Memory, look_up
 from npgpt.study.check.snapshot import Snapshot
 from npgpt.study.check.subjects import Nudges, Subject, is_dull, redrawn
 from npgpt.study.check.substitutes import taped_numbers
@@ -249,7 +250,6 @@ class StrangerSubject(Subject):
             *(self.passed.keys() & self.keywords if "**" in by_name else ()),
         ]
         named |= {name: self.passed[name] for name in by_name if name in self.passed and name not in named}
-        self.handed_over = upstream
         with self.same_random_numbers(first=False):
             return self.back(*arguments, **named)
 
@@ -264,67 +264,7 @@ class StrangerSubject(Subject):
         return found
 
     def habits(self, dy: Array) -> tuple[list[str], dict[str, Array]]:
-        state = {path: held.array.copy() for path, held in find(self.root).items()}
-        self.run()
-        said = [
-            f"forward changes {path}"
-            for path, held in find(self.root).items()
-            if path in state
-            and held.array is not None
-            and held.path in self.unused
-            and not _equal(held.array, state[path])
-        ]
-        said = self.writes(dy) + said
-        if self.takes_steps:
-            return said, {}
-        rng = np.random.default_rng(8)
-        try:
-            y, same, found = self.after_another_pass(
-                dy, lambda path, x: x + 0.3 * rng.normal(size=x.shape) if path in self.inputs else x
-            )
-        except Exception:
-            return said, {}
-        if not _equal(same, y):
-            said.append("forward depends on the pass before; each pass of this check starts from the same state")
-            return said, {}
-        return said, found
-
-    def writes(self, dy: Array) -> list[str]:
-        """Run a pass; return sentences on what it writes into."""
-        given, said = {p: x for key, tree in self.arguments.items() for p, x in leaves(tree, key).items()}, []
-
-        def written(way: str) -> None:
-            for key, tree in self.passed.items():
-                for path, x in leaves(tree, key).items():
-                    old = given.get(path)
-                    if isinstance(x, np.ndarray) and isinstance(old, np.ndarray) and not _equal(x, old):
-                        said.append(f"{way} writes into its argument {path}")
-                        x[...] = old
-
-        returned = self.run()
-        written("forward")
-        wanted = self.output(returned).upstream(dy)
-        self.call_back(returned, dy)
-        if not _equal_trees(self.handed_over, wanted):
-            said.append("backward writes into the upstream gradient")
-        written("backward")
-        return said
-
-    def after_another_pass(self, dy: Array, change: Callable[[str, Any], Any]) -> tuple[Array, Array, dict[str, Array]]:
-        """Return the output, and the output and the gradients of a pass that follows one over other numbers.
-
-        A gradient to which backward adds starts from zeros; one that cannot be set to zero is left out.
-        """
-        y = np.array(self.output(self.run()).y)
-        self.call_back(self.run(change), dy)
-        for path in self.gradient_paths:
-            x = look_up(self.root, path)
-            if isinstance(x, np.ndarray) and x.flags.writeable:
-                x[...] = 0
-        returned = self.run(again=True)
-        same = np.array(self.output(returned).y)
-        found = self.gradients_after(returned, dy)
-        return y, same, {name: x for name, x in found.items() if name.startswith("input ") or self.gradient_paths}
+        return habits.of_stranger(self, dy)
 
     def put(self, values: Mapping[str, Array]) -> None:
         for name, x in values.items():
@@ -372,16 +312,6 @@ def _added(x: Array, nudge: Array) -> Array:
     made = x.astype(np.result_type(x, nudge), order="K")
     made += nudge
     return made
-
-
-def _equal(a: Any, b: Any) -> bool:
-    return np.array_equal(a, b, equal_nan=np.asarray(a).dtype.kind in "fc")
-
-
-def _equal_trees(a: Any, b: Any) -> bool:
-    return all(
-        _equal(x, y) for x, y in zip(leaves(a).values(), leaves(b).values(), strict=True) if isinstance(x, np.ndarray)
-    )
 
 
 def _doubled(x: Any) -> Any:

@@ -20,7 +20,13 @@ from npgpt.study.check.cases import Case, Sizes
 from npgpt.study.check.checker import gradcheck
 from npgpt.study.check.conventions import required
 from npgpt.study.check.laws import LAWS, gradients_are_right, laws_for
-from npgpt.study.check.laws_of_strangers import LAWS_OF_STRANGERS, OF_EXAMPLES, StrangerCase, says_something
+from npgpt.study.check.laws_of_strangers import (
+    LAWS_OF_STRANGERS,
+    OF_EXAMPLES,
+    LawOfStrangers,
+    StrangerCase,
+    says_something,
+)
 from npgpt.study.check.places import is_foreign
 from npgpt.study.check.report import Report, notes
 from npgpt.study.check.rounds import BACKWARDS, Rounds, has_cache, method, rounds_of
@@ -67,10 +73,17 @@ class Trial:
             if isinstance(case, Case):
                 return [law.__name__ for law in laws_for(case)]
             found = [law for law in LAWS_OF_STRANGERS if law not in OF_EXAMPLES and says_something(law, case)]
+        return [GRADIENTS, *(law.__name__ for law in found + self._of_examples())]
+
+    def _of_examples(self) -> list[LawOfStrangers]:
+        if not self.by_example:
+            return []
         with closing(self._rounds(OF_EXAMPLES[0].__name__)) as rounds:
-            case = self._case(rounds.subject(None, None))
-            found += [law for law in OF_EXAMPLES if isinstance(case, StrangerCase) and says_something(law, case)]
-        return [GRADIENTS, *(law.__name__ for law in found)]
+            try:
+                case = self._case(rounds.subject(None, None))
+            except NpgptError:  # in evaluation it may need statistics of training first
+                return []
+            return [law for law in OF_EXAMPLES if isinstance(case, StrangerCase) and says_something(law, case)]
 
     def check(self, law: str) -> None:
         """Raise LawBroken if the layer breaks a law, with the weights that it has or with others."""
