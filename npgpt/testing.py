@@ -33,7 +33,6 @@ __all__ = [
     "assert_obeys_laws", "dtypes", "extreme_values", "gradients_are_right", "parametrize_with_laws", "shapes", "sizes",
     "token_ids", "upstream_gradients"
 ]  # fmt: skip
-__unittest = True  # unittest shows no frames of this file
 
 Inputs = Callable[[Sizes, np.random.Generator], Any]
 

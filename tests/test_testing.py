@@ -191,7 +191,7 @@ def test_wrong_arguments_get_a_sentence(options: dict[str, Any], says: str) -> N
 
 
 def test_factory_that_takes_sizes_takes_no_inputs() -> None:
-    with pytest.raises(ConfigError, match="needs no inputs"):
+    with pytest.raises(ConfigError, match="makes layers of many sizes and needs no inputs"):
         assert_obeys_laws(lambda sizes: Gate(sizes.C), np.ones((2, 3, 4)))
 
 

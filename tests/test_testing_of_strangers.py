@@ -24,6 +24,7 @@ from kit_layers import (
     NoBias,
     NoMean,
     OwnDropout,
+    Queue,
     Raises,
     Recurrent,
     ReLUAndClip,
@@ -41,6 +42,8 @@ from kit_layers import (
     WrongSlope,
     affine_backward,
     affine_forward,
+    batch_norm_backward,
+    batch_norm_forward,
     loss_backward,
     loss_forward,
 )
@@ -90,6 +93,12 @@ RIGHT: dict[str, Arguments] = {
     "pair with a cache": given((affine_forward, affine_backward), X, W, B),
     "forward with backward=": given(affine_forward, X, W, B, backward=affine_backward),
     "loss": given((loss_forward, loss_backward), X, np.array([0, 1, 4, 2, 2, 0])),
+    "batch norm with a dict": given(
+        (batch_norm_forward, batch_norm_backward),
+        *(X, np.ones(5), np.zeros(5), {"mode": "train", "running_mean": np.zeros(5)}),
+        constants=["state.running_mean"],
+    ),
+    "queue": given(Queue(), X),
     "permuted": given(LayerNorm(), X, laws=["batch_permutation", "examples_are_independent"]),
 }
 

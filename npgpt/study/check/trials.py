@@ -150,17 +150,23 @@ class Trials:
     ) -> None:
         self.layer, self.given, self.options = layer, given, options
         self.inputs, self.time_axis, self.examples = inputs, time_axis, examples
+        self.failed = ""
         self.takes_sizes = options.get("backward") is None and _takes_sizes(layer)
         if self.takes_sizes and given:
-            raise ConfigError("a factory that takes sizes needs no inputs; inputs= may be a function of (sizes, rng)")
+            raise ConfigError(
+                "a function of one argument, without backward=, makes layers of many sizes and needs no inputs: "
+                "give its backward pass, or inputs=, a function of (sizes, rng)"
+            )
         if inputs is not None and not self.takes_sizes:
             raise ConfigError("inputs= is for a factory that takes sizes, lambda sizes: ...; give arrays as they are")
 
     def laws(self) -> list[str]:
         """Return the names of the laws that the layer could break; of a layer that fails, the one that will say why."""
         try:
-            return self._trial((Sizes(), 0)).laws()
-        except Exception:
+            with np.errstate(all="ignore"):
+                return self._trial((Sizes(), 0)).laws()
+        except Exception as error:
+            self.failed = f"it raised {type(error).__name__}: {error}{_place(error)}"
             return [GRADIENTS]
 
     def check(self, law: str) -> None:
@@ -171,6 +177,7 @@ class Trials:
             says, draw = smaller
         if draw and law == GRADIENTS:  # larger sizes, which differ from each other, tell one mistake from another
             says = self._says(law, (Sizes(), draw[1])) or says
+        says = says or self.failed
         if says:
             raise LawBroken(f"{self.name()} breaks the law {law}:\n{_short(says)}\n{self._how_to_repeat(law, draw)}")
 
@@ -220,7 +227,7 @@ class Trials:
         """Return the sizes, and three lines that repeat the failure."""
         options = {key: x for key, x in self.options.items() if key not in ("backward", "expects") or law == GRADIENTS}
         options |= {} if self.time_axis is None or law == GRADIENTS else {"time_axis": self.time_axis}
-        said = "".join(f", {key}={repr(x) if isinstance(x, bool | int | str) else key}" for key, x in options.items())
+        said = "".join(f", {key}={repr(x) if _is_short(x) else key}" for key, x in options.items())
         names = ", ".join(["x"] if len(self.given) == 1 else [f"x{i}" for i in range(len(self.given))])
         layer, lines = "layer", []
         if isinstance(self.layer, tuple):
@@ -243,6 +250,10 @@ class Trials:
         smallest = f"The smallest sizes that break it: {made} (C={sizes.C}).\n" if draw is not None else ""
         of = "its first argument as make" if draw is not None else "the arguments of this call"
         return f"{smallest}These lines repeat it, with {of}:\n" + "\n".join(f"    {line}" for line in lines)
+
+
+def _is_short(x: Any) -> bool:
+    return isinstance(x, bool | int | str) or (isinstance(x, list | tuple) and all(isinstance(item, str) for item in x))
 
 
 def _is_factory(layer: Any, options: Mapping[str, Any]) -> bool:
