@@ -1,7 +1,7 @@
 """What the gradients of other people's layers do not show: what a pass writes into, and what it leaves behind."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -9,11 +9,10 @@ from npgpt.core import Array
 from npgpt.study.check.places import find, look_up
 from npgpt.study.check.trees import leaves
 
-if TYPE_CHECKING:
-    from npgpt.study.check.strangers import StrangerSubject
+Stranger = Any  # a StrangerSubject, whose module imports this one
 
 
-def of_stranger(subject: "StrangerSubject", dy: Array) -> tuple[list[str], dict[str, Array]]:
+def of_stranger(subject: Stranger, dy: Array) -> tuple[list[str], dict[str, Array]]:
     """Return sentences on what a pass writes into, and the gradients of a pass that follows another one."""
     state = {path: held.array.copy() for path, held in find(subject.root).items()}
     subject.run()
@@ -37,7 +36,7 @@ def of_stranger(subject: "StrangerSubject", dy: Array) -> tuple[list[str], dict[
     return said, found
 
 
-def writes(subject: "StrangerSubject", dy: Array) -> list[str]:
+def writes(subject: Stranger, dy: Array) -> list[str]:
     """Run a pass; return sentences on the arrays handed to it that it writes into."""
     inputs = [p for key, tree in subject.arguments.items() for p, x in leaves(tree, key).items() if _is_plain(x)]
     handed: list[tuple[Array, Array]] = []
@@ -65,7 +64,7 @@ def writes(subject: "StrangerSubject", dy: Array) -> list[str]:
 
 
 def after_another_pass(
-    subject: "StrangerSubject", dy: Array, change: Callable[[str, Any], Any]
+    subject: Stranger, dy: Array, change: Callable[[str, Any], Any]
 ) -> tuple[Array, Array, dict[str, Array]]:
     """Return the output, and the output and the gradients of a pass that follows one over other numbers.
 
