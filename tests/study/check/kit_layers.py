@@ -367,3 +367,7 @@ class FirstExampleIsSpecial(ReLUAndClip):
 class Raises(Linear):
     def backward(self, dy):
         raise ValueError("shapes do not match")
+
+
+RIGHT_AT_A_GLANCE = (Linear, Accumulates, LayerNorm, ReLUAndClip, BatchNorm, Dropout, InDict, Softplus)
+WRONG_AT_A_GLANCE = (NoBias, Transposed, NoMean, UndroppedBackward, WrongSlope)
