@@ -19,11 +19,12 @@ import numpy as np
 from npgpt.errors import ConfigError
 from npgpt.study.check import guesses
 from npgpt.study.check.calls import Guess, calls, forward_of, needed
-from npgpt.study.check.checker import BACKWARDS, OTHER_WEIGHTS, gradcheck
+from npgpt.study.check.checker import gradcheck
 from npgpt.study.check.conventions import CACHES, RATES, UPSTREAM, required
 from npgpt.study.check.files import Found
 from npgpt.study.check.places import find
 from npgpt.study.check.report import Report
+from npgpt.study.check.rounds import BACKWARDS, OTHER_WEIGHTS
 from npgpt.study.check.subjects import redrawn
 from npgpt.study.check.trees import leaves
 from npgpt.study.check.verdict import UNDECIDED, WRONG

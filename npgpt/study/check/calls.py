@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from npgpt.study.check import guesses
-from npgpt.study.check.checker import FORWARDS
 from npgpt.study.check.conventions import CACHES, UPSTREAM, required
 from npgpt.study.check.files import Found
 from npgpt.study.check.guesses import Letters
 from npgpt.study.check.places import find
+from npgpt.study.check.rounds import FORWARDS
 
 LARGE = 32  # a default size above it is guessed anew: a check of large arrays takes long
 WEIGHTS = {"w", "wx", "wh", "square"}

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from npgpt.errors import ConfigError, DataError, did_you_mean
-from npgpt.study.check.checker import BACKWARDS, FORWARDS
+from npgpt.study.check.rounds import BACKWARDS, FORWARDS
 
 HALVES = {"forward": "backward", "Forward": "Backward", "fwd": "bwd", "fprop": "bprop"}
 OF_PLAIN_NAMES = (

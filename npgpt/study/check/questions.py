@@ -70,9 +70,8 @@ def upstream_ignored(doctor: Doctor, name: str, d: str, g: Array, e: Array) -> A
     if without.any() and doctor.same(twice, 2 * g - without):
         x = doctor.tensors[name]
         if x.any() and doctor.same(without, (c := scale(x, without)) * x):
-            return Answer(
-                "upstream", f"{d} has the term {c:.6g}·{name.split(" ", 1)[1]}, as for weight decay: forward has no such term"
-            )
+            short = name.split(" ", 1)[1]
+            return Answer("upstream", f"{d} has the term {c:.6g}·{short}, as for weight decay; forward has none")
         return Answer("upstream", f"{d} has a term that lacks the factor dy: it is not zero where dy is zero")
     if doctor.same(twice, 4 * g):
         return Answer("upstream", f"{d} grows with the square of the upstream gradient: multiply by dy once")

@@ -118,7 +118,7 @@ class Report(list[Check]):
 
     def text(self, heads: bool = True) -> str:
         rows = _rows(self)
-        return "\n".join([_title(self), *([HEADER] if heads and rows else []), *rows, *_notes(self)])
+        return "\n".join([_title(self), *([HEADER] if heads and rows else []), *rows, *notes(self)])
 
     def note_worst(self, name: str, got: Array) -> None:
         """Note the cell of a tensor that is farthest from the truth."""
@@ -207,7 +207,7 @@ def _number(check: Check) -> str:
     return said if check.passed else f"{said}!"
 
 
-def _notes(report: Report) -> list[str]:
+def notes(report: Report) -> list[str]:
     """Return why methods abstain, each tensor that is not right, each array that is not checked, and the remarks."""
     lines = [f"  {method}: {why}" for method, why in {c.method: c.skipped for c in report if c.skipped}.items()]
     says = {finding.tensor: finding.says for finding in report.findings}

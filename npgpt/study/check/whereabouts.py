@@ -47,7 +47,8 @@ def one_sign(doctor: Doctor, name: str, d: str, g: Array, e: Array) -> Answer | 
         if np.array_equal(wrong[used], here[used]) and _no_chance(wrong[used]):
             factors = {round(float(c), 6) for c in g[wrong] / e[wrong]} if e[wrong].all() else set()
             times = f": there it is the true gradient times {factors.pop():g}" if len(factors) == 1 else ""
-            return Answer("sign of x", f"{d} is right where {name.split(" ", 1)[1]} is {other}, wrong where it is {sign}{times}")
+            short = name.split(" ", 1)[1]
+            return Answer("sign of x", f"{d} is right where {short} is {other}, wrong where it is {sign}{times}")
     return None
 
 

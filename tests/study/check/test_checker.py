@@ -113,6 +113,7 @@ def linear_forgets_the_first_pass(self: layers.Linear, x: Array, cache: Cache) -
 
 
 LAW_BREAKERS = [
+    (layers.ReLU, "backward", relu_lets_everything_through, "ReLU", "gradients_are_right"),
     (layers.ReLU, "forward", relu_draws_anew, "ReLU", "the_same_again"),
     (layers.Linear, "forward", linear_reads_memory_in_order, "Linear", "memory_layout_does_not_matter"),
     (layers.Linear, "forward", linear_forgets_the_first_pass, "Linear", "second_forward_is_refused"),

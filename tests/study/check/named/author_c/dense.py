@@ -253,9 +253,7 @@ def quadratic_form_of_a_matrix_that_is_not_symmetric():
 @mistake("input a", "wrong operand")
 def product_with_its_own_factor():
     """y = a b; da = dy a."""
-    return given(
-        lambda a, b: a * b, random(3, 4), random(3, 4, seed=1), backward=lambda dy, a, b: (dy * a, dy * a)
-    )
+    return given(lambda a, b: a * b, random(3, 4), random(3, 4, seed=1), backward=lambda dy, a, b: (dy * a, dy * a))
 
 
 @mistake("input x")

@@ -39,9 +39,7 @@ def softmax_by_diagonal_minus_outer():
 @sound
 def squared_error_with_two_minus_signs():
     t = random(3, 2, seed=4)
-    return given(
-        lambda p: ((t - p) ** 2).sum() / 2, random(3, 2), backward=lambda d, p: -(t - p) * d, constants=[t]
-    )
+    return given(lambda p: ((t - p) ** 2).sum() / 2, random(3, 2), backward=lambda d, p: -(t - p) * d, constants=[t])
 
 
 @sound
@@ -165,9 +163,7 @@ def rms_norm_with_a_large_epsilon():
 
 @sound
 def leaky_relu_whose_negative_side_is_steeper():
-    return given(
-        lambda x: np.where(x > 0, x, 3 * x), random(4, 4), backward=lambda dy, x: np.where(x > 0, dy, 3 * dy)
-    )
+    return given(lambda x: np.where(x > 0, x, 3 * x), random(4, 4), backward=lambda dy, x: np.where(x > 0, dy, 3 * dy))
 
 
 @sound
