@@ -9,7 +9,8 @@ from npgpt.study.check.differences import rise
 from npgpt.study.check.judge import upstream
 from npgpt.study.check.report import Check, Report
 from npgpt.study.check.subjects import Subject
-from npgpt.study.check.tape import Taped, gradients
+from npgpt.study.check.tape import Taped
+from npgpt.study.check.tape_gradients import gradients
 from npgpt.study.check.verdict import RIGHT, Verdict
 from npgpt.study.check.witnesses import EXACT, sizes_of
 
