@@ -48,13 +48,17 @@ Question = Callable[[Doctor, str, str, Array, Array], Answer | None]
 QUESTIONS: tuple[Question, ...] = (
     *(zero, swapped, upstream_ignored, another_upstream, masked_cells, one_end, factor, rounded, one_example),
     *(repeated_ids, one_sign, beyond_a_size, lost_cells, one_place, some_examples, one_gradient, moved, lost_factor),
-    *(row_sums, products, slope_elsewhere, jacobian, another_leaf, another_epsilon, unmasked, another_constant),
-    rows_of_repeated_ids,
+    *(row_sums, products, slope_elsewhere, jacobian, rows_of_repeated_ids),
 )
+OTHER_FORWARDS: tuple[Question, ...] = (another_leaf, another_epsilon, unmasked, another_constant)
 
 
-def diagnose(doctor: Doctor, name: str) -> Answer:
-    """Return the diagnosis of a tensor's gradient: its kind, one of ``KINDS``, and a sentence."""
+def diagnose(doctor: Doctor, name: str, explained: bool = False) -> Answer:
+    """Return the diagnosis of a tensor's gradient.
+
+    Args
+        explained: whether another tensor has been explained; then no other forward passes are tried, which take long.
+    """
     g, e = doctor.got[name], doctor.truth.get(name)
     d = gradient_name(name.split(" ", 1)[1])
     if e is None:
@@ -68,7 +72,7 @@ def diagnose(doctor: Doctor, name: str) -> Answer:
     with np.errstate(all="ignore"):
         if doctor.same(g, e):
             return Answer("right", f"{d} is the true gradient to within {doctor.close:.0e}: the mistake is elsewhere")
-        for question in QUESTIONS:
+        for question in (*QUESTIONS, *(() if explained else OTHER_FORWARDS)):
             answer = question(doctor, name, d, g, e)
             if answer is not None and (answer.sure or _holds_elsewhere(doctor, question, name, d, answer)):
                 return answer
@@ -98,7 +102,7 @@ def diagnose_all(doctor: Doctor, wrong: Sequence[str], until_explained: bool = F
         if i >= MANY_WRONG or (until_explained and explained):
             yield Answer("follows", "also wrong, perhaps because of the mistakes above")
             continue
-        answer = diagnose(doctor, name)
+        answer = diagnose(doctor, name, explained)
         explained = explained or is_explanation(answer.kind)
         yield answer
 

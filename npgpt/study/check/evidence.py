@@ -4,6 +4,7 @@ import functools
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from npgpt.study.check.tape import Taped
 from npgpt.study.check.tape_gradients import all_gradients, gradients
 
 MOST_ARRAYS = 90
-MOST_EDGES = 40_000_000  # edges that all hypotheses together may walk
+MOST_EDGES = 15_000_000  # edges that all hypotheses together may walk
 
 
 class Doctor:
@@ -53,6 +54,7 @@ class Doctor:
                 self.tensors |= {n: x.value for n, x in kept.items() if n in self.tensors and isinstance(x, Taped)}
         self._tried: list[tuple[Hypothesis, dict[str, Array]]] = []
         self._others: list[Doctor] | None = None
+        self.memo: dict[Any, Any] = {}  # what other modules computed for this pass
 
     def same(self, a: Array, b: Array) -> bool:
         """Return whether two arrays are equal up to rounding."""

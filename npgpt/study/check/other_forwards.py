@@ -19,6 +19,7 @@ from npgpt.study.check.tape import Tape, Taped
 from npgpt.study.check.tape_gradients import gradients
 
 HIDES = 1e4  # a score that is changed by more is masked
+MOST_LEAVES = 8  # arrays of a layer that are tried in each other's places
 SMALL = 0.11  # an added constant that is smaller may be an ε
 Change = Callable[[Site, list[Any]], list[Any]]
 
@@ -33,17 +34,22 @@ def changed(change: Change) -> Iterator[None]:
         Tape.change = None
 
 
-def gradient_of(doctor: Doctor, name: str, change: Change, deltas: dict[str, Array] | None = None) -> Array | None:
-    """Return the gradient of a tensor through the changed forward pass, with something added to some tensors."""
-    subject = doctor.subject
+def gradient_of(doctor: Doctor, name: str, change: Change) -> Array | None:
+    """Return the gradient of a tensor through the changed forward pass."""
+    found = _gradients(doctor, change, {}) or {}
+    return found.get(name)
+
+
+def _gradients(doctor: Doctor, change: Change, deltas: dict[str, Array]) -> dict[str, Array] | None:
+    """Return all gradients through the changed forward pass, with something added to some tensors."""
     try:
-        with changed(change), subject.shifted(doctor.deltas), subject.shifted(deltas or {}):
-            y, leaves = subject.taped()
+        with changed(change), doctor.subject.shifted(doctor.deltas), doctor.subject.shifted(deltas):
+            y, leaves = doctor.subject.taped()
     except Exception:  # a stranger's forward may fail with other operands
         return None
     if not isinstance(y, Taped) or y.shape != doctor.dy.shape:
         return None
-    return gradients(y, np.where(np.isfinite(y.value), doctor.dy, 0), {name: leaves[name]})[name]
+    return gradients(y, np.where(np.isfinite(y.value), doctor.dy, 0), leaves)
 
 
 def _explains(doctor: Doctor, name: str, change: Change) -> bool:
@@ -146,6 +152,8 @@ def another_epsilon(doctor: Doctor, name: str, d: str, g: Array, e: Array) -> An
 def another_leaf(doctor: Doctor, name: str, d: str, g: Array, e: Array) -> Answer | None:
     """Is g the gradient with one array transposed, turned round, or in the place of another one?"""
     arrays = {n: x for n, x in doctor.tensors.items() if n[:5] != "kept " and n != name and x.ndim}
+    if len(arrays) > MOST_LEAVES:
+        return None
     for one, x in arrays.items():
         short = one.split(" ", 1)[1]
         if x.ndim > 1 and x.shape[-1] == x.shape[-2] and _is_with(doctor, name, one, one, _transposed):
@@ -175,9 +183,12 @@ def _turned_round(x: Array) -> Array:
 def _is_with(doctor: Doctor, name: str, here: str, there: str, change: Callable[[Array], Array]) -> bool:
     """Return whether the gradient that came is that with another array, in all passes."""
     for one in (doctor, *doctor.others):
-        delta = change(one.tensors[there]) - one.tensors[here]
-        found = gradient_of(one, name, lambda site, operands: operands, {here: delta})
-        if found is None or not one.same(one.got[name], found):
+        key = here, there, change.__name__
+        if key not in one.memo:
+            delta = change(one.tensors[there]) - one.tensors[here]
+            one.memo[key] = _gradients(one, lambda site, operands: operands, {here: delta})
+        found = one.memo[key]
+        if found is None or not one.same(one.got[name], found[name]):
             return False
     return True
 
