@@ -5,6 +5,7 @@ small to large, the same ones each time. Sizes that break a law are made smaller
 """
 
 import dataclasses
+import textwrap
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -176,7 +177,8 @@ class Trials:
         while draw and (smaller := next(((s, of) for of in _smaller(*draw) if (s := self._says(law, of))), None)):
             says, draw = smaller
         if draw and law == GRADIENTS:  # larger sizes, which differ from each other, tell one mistake from another
-            says = self._says(law, (Sizes(), draw[1])) or says
+            cell, named = says.split("\n"), self._says(law, (Sizes(), draw[1])).split("\n")
+            says = "\n".join(cell[:2] + named[2:] if named[0].split(",")[0] == cell[0].split(",")[0] else cell)
         says = says or self.failed
         if says:
             raise LawBroken(f"{self.name()} breaks the law {law}:\n{_short(says)}\n{self._how_to_repeat(law, draw)}")
@@ -310,7 +312,7 @@ def _place(error: BaseException | None) -> str:
 
 
 def _short(text: str) -> str:
-    cut = [line if len(line) <= MOST_COLUMNS else f"{line[: MOST_COLUMNS - 1]}…" for line in text.splitlines() if line]
+    cut = [part for line in text.splitlines() for part in textwrap.wrap(line, MOST_COLUMNS, subsequent_indent="  ")]
     if len(cut) > MOST_LINES:
         cut[MOST_LINES - 1 :] = [f"... and {len(cut) - MOST_LINES + 1} more lines"]
     return "\n".join(f"  {line}" for line in cut)

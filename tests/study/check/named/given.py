@@ -21,7 +21,7 @@ def mistake(tensor: str, *kinds: str) -> Callable[[Callable[[], Given]], Callabl
     """
 
     def listed(make: Callable[[], Given]) -> Callable[[], Given]:
-        make.tensor, make.kinds = tensor, kinds  # type: ignore[attr-defined]
+        make.tensor, make.kinds = tensor, frozenset(kinds)  # type: ignore[attr-defined]
         MISTAKES.append(make)
         return make
 
