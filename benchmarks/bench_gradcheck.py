@@ -5,7 +5,8 @@
 Both judge a layer norm (2, 5, 12) and causal attention (2, 5, 12) with 3 heads, in float64: the inputs and all
 parameters; npgpt judges the kept arrays, too, and takes two rounds of weights. PyTorch runs its slow mode, which
 differentiates every cell, and its fast mode, which takes one random direction. They take turns; printed are medians in
-milliseconds, with the lowest and the highest, and the time over npgpt's. ``npgpt gradcheck --all`` is timed once.
+milliseconds, with the lowest and the highest, and the time over npgpt's. The same is printed for ``methods="fast"`` on
+three small layers, plain classes with inputs (3, 5). ``npgpt check`` is timed once.
 
 The second table counts verdicts: on layers as other people write them (tests/study/check/strangers), right and wrong
 ones, and on random programs (tests/study/check/programs), right by construction and with one mistake. It also counts
@@ -66,6 +67,68 @@ def our_checks() -> dict[str, Callable[[], bool]]:
     return {name: lambda layer=layer: npgpt.gradcheck(layer, x).passed for name, layer in made.items()}  # type: ignore[misc]
 
 
+class Linear:
+    def __init__(self, n: int, m: int) -> None:
+        self.W, self.b = np.random.default_rng(0).normal(size=(n, m)), np.zeros(m)
+
+    def forward(self, x):  # type: ignore[no-untyped-def]
+        self.x = x
+        return x @ self.W + self.b
+
+    def backward(self, dy):  # type: ignore[no-untyped-def]
+        self.dW, self.db = self.x.T @ dy, dy.sum(0)
+        return dy @ self.W.T
+
+
+class Norm:
+    def __init__(self, n: int) -> None:
+        self.gain, self.bias = np.ones(n), np.zeros(n)
+
+    def forward(self, x):  # type: ignore[no-untyped-def]
+        centred = x - x.mean(-1, keepdims=True)
+        self.rstd = 1 / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-5)
+        self.xhat = centred * self.rstd
+        return self.xhat * self.gain + self.bias
+
+    def backward(self, dy):  # type: ignore[no-untyped-def]
+        self.dgain, self.dbias, d = (dy * self.xhat).sum(0), dy.sum(0), dy * self.gain
+        return self.rstd * (d - d.mean(-1, keepdims=True) - self.xhat * (d * self.xhat).mean(-1, keepdims=True))
+
+
+class ReLU:
+    def forward(self, x):  # type: ignore[no-untyped-def]
+        self.mask = x > 0
+        return x * self.mask
+
+    def backward(self, dy):  # type: ignore[no-untyped-def]
+        return dy * self.mask
+
+
+def our_fast_checks() -> dict[str, Callable[[], bool]]:
+    x = np.random.default_rng(0).normal(size=(3, 5))
+    made = {"linear": Linear(5, 4), "layer norm": Norm(5), "relu": ReLU()}
+    return {n: lambda layer=layer: npgpt.gradcheck(layer, x, methods="fast").passed for n, layer in made.items()}  # type: ignore[misc]
+
+
+def torch_fast_checks() -> dict[str, Callable[[], bool]]:
+    import torch
+
+    def some(*shape: int) -> "torch.Tensor":
+        return torch.randn(*shape, dtype=torch.float64, requires_grad=True)
+
+    def check(function, *inputs):  # type: ignore[no-untyped-def]
+        return lambda: torch.autograd.gradcheck(function, inputs, fast_mode=True)
+
+    def norm(x, gain, bias):  # type: ignore[no-untyped-def]
+        return torch.nn.functional.layer_norm(x, (5,), gain, bias)
+
+    return {
+        "linear": check(lambda x, w, b: x @ w + b, some(3, 5), some(5, 4), some(4)),
+        "layer norm": check(norm, some(3, 5), some(5), some(5)),
+        "relu": check(torch.relu, some(3, 5)),
+    }
+
+
 def strangers() -> Iterable[tuple[str, Any]]:
     from strangers.given import RIGHT, WRONG
 
@@ -110,17 +173,11 @@ def judge(cases: Iterable[tuple[str, Any]], report: Report) -> None:
     report.rows.append({"abstentions": dict(reasons)})
 
 
-def main() -> None:
-    more = ("--programs", {"type": int, "default": 1000, "metavar": "N", "help": "number of random programs (1000)"})
-    options = parse(__doc__, 20, more)
-    report = Report()
-    contestants = {"npgpt": our_checks()}
-    if HAS_TORCH:
-        contestants |= {"torch slow": torch_checks(fast=False), "torch fast": torch_checks(fast=True)}
-    print("\nmilliseconds for a verdict: median (lowest to highest); in brackets, time over npgpt's")
-    for layer in our_checks():
+def race(contestants: dict[str, dict[str, Callable[[], bool]]], rounds: int, report: Report) -> None:
+    """Let the contestants take turns; print the times of each layer."""
+    for layer in contestants["npgpt"]:
         times: dict[str, list[float]] = {name: [] for name in contestants}
-        for turn in range(options.rounds + 1):
+        for turn in range(rounds + 1):
             for name, checks in contestants.items():
                 start = time.perf_counter()
                 assert checks[layer]()
@@ -132,10 +189,24 @@ def main() -> None:
             f"{n} {median(t):.1f} ({min(t):.1f} to {max(t):.1f}) [{median(t) / ours:.2f}]" for n, t in times.items()
         ]
         print(f"{layer:<12}{'   '.join(shown)}", flush=True)
+
+
+def main() -> None:
+    more = ("--programs", {"type": int, "default": 1000, "metavar": "N", "help": "number of random programs (1000)"})
+    options = parse(__doc__, 20, more)
+    report = Report()
+    contestants = {"npgpt": our_checks()}
+    if HAS_TORCH:
+        contestants |= {"torch slow": torch_checks(fast=False), "torch fast": torch_checks(fast=True)}
+    print("\nmilliseconds for a verdict: median (lowest to highest); in brackets, time over npgpt's")
+    race(contestants, options.rounds, report)
+    print('\nthe same for small layers, with methods="fast"')
+    fast = {"npgpt": our_fast_checks()} | ({"torch fast": torch_fast_checks()} if HAS_TORCH else {})
+    race(fast, options.rounds, report)
     start = time.perf_counter()
-    subprocess.run([sys.executable, "-m", "npgpt", "gradcheck", "--all"], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([sys.executable, "-m", "npgpt", "check"], check=True, stdout=subprocess.DEVNULL)
     report.rows.append({"all layers": time.perf_counter() - start})
-    print(f"npgpt gradcheck --all: {time.perf_counter() - start:.1f} s")
+    print(f"npgpt check: {time.perf_counter() - start:.1f} s")
     print("\nverdicts")
     sys.path.insert(0, str(TESTS))
     judge(strangers(), report)

@@ -1,82 +1,137 @@
 # B batch, T time, C channels
-"""Property tests for your own layers: strategies, laws, and one call that checks all laws.
+"""Property tests for your own layers: strategies, laws, and two ways to hold a layer to all laws.
 
-    from npgpt.testing import assert_obeys_laws
+    from npgpt.testing import assert_obeys_laws, parametrize_with_laws
 
-    def test_my_layer():
+    @parametrize_with_laws(lambda: LayerNorm(5), x)      # a test for each law
+    def test_layer_norm(law):
+        law()
+
+    def test_my_layer():                                 # the same in one test, over layers of many sizes
         assert_obeys_laws(lambda sizes: MyLayer(sizes.C))
 
-``LAWS`` must hold for every layer; a law takes a ``Case``. ``INVARIANTS`` are facts about the gradients of particular
-layers. The other functions are strategies for hypothesis. No other module of npgpt imports hypothesis.
+``LAWS`` must hold for every layer of npgpt, ``LAWS_OF_STRANGERS`` for everybody's. ``INVARIANTS`` are facts about the
+gradients of particular layers. The other functions are strategies for hypothesis. No other module of npgpt imports it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import numpy as np
-from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as numpy_strategies
 
-from npgpt.core import Array, Layer
-from npgpt.study.check import INVARIANTS, LAWS, LAWS_OF_COMPILED, Case, Law, Sizes, check_case, laws_for
+from npgpt.core import Array
+from npgpt.errors import ConfigError, did_you_mean
+from npgpt.study.check import INVARIANTS, LAWS, LAWS_OF_COMPILED, Case, Law, LawBroken, Sizes
+from npgpt.study.check.laws import gradients_are_right
+from npgpt.study.check.laws_of_strangers import LAWS_OF_STRANGERS
+from npgpt.study.check.trials import NAMES, Trials
 
 __all__ = [
-    "INVARIANTS", "LAWS", "LAWS_OF_COMPILED", "Case", "Law", "Sizes", "arrays", "assert_obeys_laws", "dtypes",
-    "extreme_values", "gradients_are_right", "shapes", "sizes", "token_ids", "upstream_gradients"
+    "INVARIANTS", "LAWS", "LAWS_OF_COMPILED", "LAWS_OF_STRANGERS", "Case", "Law", "LawBroken", "Sizes", "arrays",
+    "assert_obeys_laws", "dtypes", "extreme_values", "gradients_are_right", "parametrize_with_laws", "shapes", "sizes",
+    "token_ids", "upstream_gradients"
 ]  # fmt: skip
+
+Inputs = Callable[[Sizes, np.random.Generator], Any]
 
 
 def assert_obeys_laws(
-    make_layer: Callable[[Sizes], Layer],
-    inputs: Callable[[Sizes, np.random.Generator], dict[str, Any]] | None = None,
-    *,
+    layer: Any,
+    *given: Any,
+    inputs: Inputs | None = None,
     time_axis: int | None = None,
-    training: bool = False,
-    laws: Sequence[Law] = LAWS,
+    laws: Collection[str] | None = None,
+    skip: Collection[str] = (),
     examples: int = 15,
+    **options: Any,
 ) -> None:
-    """Test a layer over random sizes, weights and inputs: the laws, and every gradient by every method.
+    """Hold a layer to every law that it could break: among them, that each gradient is right.
 
     Args
-        make_layer: makes the layer from random sizes: ``sizes.C`` channels, ``sizes.T`` tokens, and so on.
-        inputs: returns argument of forward -> value; by default, one float64 array x (B, T, C).
+        layer: an object, a layer of npgpt, a function with ``backward=``, or a function that makes a layer, as in
+            ``npgpt.gradcheck``; or a pair (forward, backward); or a function of sizes that makes layers, with
+            ``sizes.C`` channels, ``sizes.T`` tokens, and so on.
+        given, options: the inputs, and the options of ``npgpt.gradcheck``: ``params``, ``grads``, ``constants``,
+            ``init``, ``training``, ``expects``, and the keyword arguments of forward.
+        inputs: for a function of sizes: (sizes, rng) -> an array, a tuple of arrays, or a dict by name. By default,
+            x (B, T, C).
         time_axis: the time axis of inputs and output of a causal layer; None for other layers.
-        training: whether the passes are training passes.
-        laws: the laws to check; leave out those that your layer need not obey.
-        examples: the number of random sizes for each law.
+        laws: the names of the laws; by default, all that the layer could break. Those about examples are among them
+            only for x (B, T, C): name ``batch_permutation`` and ``examples_are_independent`` for other inputs.
+        skip: the names of laws that the layer need not obey.
+        examples: the number of sizes, for a function of sizes.
     Raises
-        AssertionError that names the law, or the tensor and the mistake in its gradient.
+        LawBroken, an AssertionError: the law, the tensor, the cell, the mistake, and lines that repeat the failure.
+        ConfigError if there is no law of a name.
     """
+    __tracebackhide__ = True
+    for _, law in _laws(layer, given, inputs, time_axis, laws, skip, examples, options):
+        law()
 
-    def case(drawn: Sizes, seed: int) -> Case:
-        rng = np.random.default_rng(seed)
-        made = make_layer(drawn)
-        layer = made.astype(np.float64)
-        for param in layer.parameters().values():
-            param.value[...] = 0.5 * rng.normal(size=param.value.shape)  # small weights would hide mistakes
-        given_inputs = inputs(drawn, rng) if inputs else {"x": rng.normal(size=(drawn.B, drawn.T, drawn.C))}
-        return Case(type(made).__name__, layer, given_inputs, time_axis=time_axis, training=training)
 
-    def check(law: Law) -> None:
-        @settings(max_examples=examples, deadline=None, database=None)
-        @given(drawn=sizes(), seed=st.integers(0, 1000))
-        def holds(drawn: Sizes, seed: int) -> None:
-            law(case(drawn, seed))
+def parametrize_with_laws(
+    layer: Any,
+    *given: Any,
+    inputs: Inputs | None = None,
+    time_axis: int | None = None,
+    laws: Collection[str] | None = None,
+    skip: Collection[str] = (),
+    expected_to_fail: Mapping[str, str] | None = None,
+    examples: int = 15,
+    **options: Any,
+) -> Any:
+    """Return a decorator that runs a test once for each law; the test calls its argument ``law``.
 
-        holds()
+    Args
+        expected_to_fail: the name of a law -> the reason why the layer is known to break it.
+        The others are those of ``assert_obeys_laws``.
+    """
+    import pytest
 
-    for law in (*laws_for(case(Sizes(), 0), laws), gradients_are_right):
+    reasons = dict(expected_to_fail or {})
+    _refuse_unknown(reasons)
+    marks = {name: pytest.mark.xfail(reason=reason) for name, reason in reasons.items()}
+    found = _laws(layer, given, inputs, time_axis, laws, skip, examples, options)
+    return pytest.mark.parametrize(
+        "law", [pytest.param(law, id=name, marks=[marks[name]] if name in marks else []) for name, law in found]
+    )
+
+
+class _BoundLaw:
+    """A law and the layer that is held to it."""
+
+    def __init__(self, trials: Trials, name: str) -> None:
+        self.trials, self.name = trials, name
+
+    def __repr__(self) -> str:
+        return f"<{self.name} of {self.trials.name()}>"
+
+    def __call__(self) -> None:
+        __tracebackhide__ = True
         try:
-            check(law)
-        except AssertionError as error:
-            raise AssertionError(f"breaks the law {law.__name__}: {error}") from error
+            self.trials.check(self.name)
+        except LawBroken as error:
+            broken = LawBroken(*error.args)
+        else:
+            return
+        raise broken  # from here, so that nobody sees the frames inside
 
 
-def gradients_are_right(case: Case) -> None:
-    """Assert that the checker finds every gradient right, by every method."""
-    report = check_case(case, until_wrong=True)
-    assert report.passed, f"\n{report}"
+def _laws(
+    layer: Any, given: Any, inputs: Any, time_axis: Any, laws: Any, skip: Any, examples: Any, options: Any
+) -> list[tuple[str, _BoundLaw]]:
+    laws, skip = ([said] if isinstance(said, str) else said for said in (laws, skip))
+    _refuse_unknown([*(laws or ()), *skip])
+    trials = Trials(layer, given, options, inputs, time_axis, examples)
+    return [(name, _BoundLaw(trials, name)) for name in (trials.laws() if laws is None else laws) if name not in skip]
+
+
+def _refuse_unknown(names: Collection[str]) -> None:
+    for name in names:
+        if name not in NAMES:
+            raise ConfigError(f"there is no law {name!r}; {did_you_mean(str(name), NAMES)}")
 
 
 def sizes(T: int = 5, D: int = 4, V: int = 6) -> st.SearchStrategy[Sizes]:

@@ -98,9 +98,11 @@ def test_python_blocks_of_the_examples_readme_run(tmp_path: Path, monkeypatch: p
             exec(block.replace("steps=300", "steps=2"), names)
         for test in [found for name, found in names.items() if name.startswith("test_")]:
             assert callable(test)
-            test()
+            arguments = [(of.values[0],) for mark in getattr(test, "pytestmark", ()) for of in mark.args[1]] or [()]
+            for given in arguments:
+                test(*given)
             called += 1
-    assert called == 1
+    assert called == 2
     assert Path("runs/mine/model.safetensors").exists()
 
 

@@ -1,5 +1,11 @@
 """The kit for users' own layers, tested on right layers and on wrong ones."""
 
+import os
+import re
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -7,17 +13,22 @@ import pytest
 from hypothesis import find, given
 from hypothesis import strategies as st
 
+import npgpt
 from npgpt import layers
 from npgpt.core import Array, Cache, Layer, Param
+from npgpt.errors import ConfigError
 from npgpt.layers import IGNORE_INDEX
 from npgpt.study.check.cases import of_order_one
 from npgpt.study.check.jacobians import jacobian, of_gelu, of_layer_norm, of_softmax, side_by_side
 from npgpt.testing import (
     INVARIANTS,
+    LAWS,
+    LawBroken,
     Sizes,
     arrays,
     assert_obeys_laws,
     extreme_values,
+    parametrize_with_laws,
     shapes,
     sizes,
     token_ids,
@@ -63,7 +74,7 @@ def test_right_layer_passes() -> None:
     assert_obeys_laws(lambda sizes: Gate(sizes.C), time_axis=1, examples=5)
     assert_obeys_laws(
         lambda sizes: layers.Embedding(sizes.V, sizes.C),
-        lambda sizes, rng: {"ids": rng.integers(0, sizes.V, (sizes.B, sizes.T))},
+        inputs=lambda sizes, rng: {"ids": rng.integers(0, sizes.V, (sizes.B, sizes.T))},
         examples=5,
     )
 
@@ -72,13 +83,139 @@ def test_right_layer_passes() -> None:
     ("kind", "said"), [(Overwriting, "two_backwards_double"), (Lossy, "noted_gradients_are_right")]
 )
 def test_wrong_layer_fails_with_the_name_of_the_law(kind: type[Gate], said: str) -> None:
-    with pytest.raises(AssertionError, match=said):
-        assert_obeys_laws(lambda sizes: kind(sizes.C), examples=5)
+    with pytest.raises(LawBroken, match=f"{kind.__name__} breaks the law {said}"):
+        assert_obeys_laws(lambda sizes: kind(sizes.C), skip=["gradients_are_right"], examples=5)
 
 
-def test_message_contains_the_diagnosis() -> None:
-    with pytest.raises(AssertionError, match=r"WRONG input x, by(.|\n)*got"):
-        assert_obeys_laws(lambda sizes: Lossy(sizes.C), laws=[], examples=5)
+def test_message_has_the_tensor_the_cell_the_mistake_the_smallest_sizes_and_lines_that_repeat_it() -> None:
+    with pytest.raises(LawBroken) as caught:
+        assert_obeys_laws(lambda sizes: Lossy(sizes.C), examples=5)
+    law, wrong, cell, mistake, others, smallest, _, *lines = str(caught.value).splitlines()
+    assert law == "Lossy breaks the law gradients_are_right:" and "input x is wrong" in wrong
+    assert re.fullmatch(r"  at \[\d, \d, \d+\] expected .*, got .*", cell) and mistake
+    assert others == "  wrong, too: kept x"
+    assert smallest == "The smallest sizes that break it: B=1, T=1, H=1, D=1, V=1 (C=1)."
+    assert len(lines) == 3
+    names: dict[str, Any] = {"np": np, "npgpt": npgpt, "Sizes": Sizes, "make": lambda sizes: Lossy(sizes.C)}
+    exec(textwrap.dedent("\n".join(lines)).replace("print(", "report = ("), names)
+    assert names["report"].verdict == "wrong"
+
+
+def test_lines_of_another_law_repeat_it() -> None:
+    with pytest.raises(LawBroken) as caught:
+        assert_obeys_laws(lambda sizes: Overwriting(sizes.C), laws=["two_backwards_double"])
+    lines = textwrap.dedent("\n".join(str(caught.value).splitlines()[-3:]))
+    names = {"np": np, "Sizes": Sizes, "make": lambda of: Overwriting(of.C), "assert_obeys_laws": assert_obeys_laws}
+    with pytest.raises(LawBroken, match="two_backwards_double"):
+        exec(lines, names)
+
+
+def test_message_is_the_same_each_time() -> None:
+    def message() -> str:
+        with pytest.raises(LawBroken) as caught:
+            assert_obeys_laws(lambda sizes: Lossy(sizes.C), examples=5)
+        return str(caught.value)
+
+    assert message() == message()
+
+
+TEST_FILE = """
+import numpy as np
+from npgpt.testing import assert_obeys_laws, parametrize_with_laws
+
+class Half:
+    def forward(self, x):
+        self.x = x
+        return x**2
+
+    def backward(self, dy):
+        return dy * self.x
+
+@parametrize_with_laws(Half(), np.random.default_rng(0).normal(size=(3, 5)))
+def test_half(law):
+    law()
+
+@parametrize_with_laws(Half(), np.ones((3, 5)), skip=["gradients_are_right"])
+def test_skipped(law):
+    law()
+
+@parametrize_with_laws(Half(), np.ones((3, 5)), expected_to_fail={"gradients_are_right": "known"})
+def test_known(law):
+    law()
+
+def test_sizes():
+    assert_obeys_laws(lambda sizes: Half())
+"""
+
+
+@pytest.mark.parametrize("options", [[], ["-O"]], ids=["plain", "with python -O"])
+def test_failure_in_pytest_is_short_and_shows_no_frame_of_npgpt(tmp_path: Path, options: list[str]) -> None:
+    (tmp_path / "test_half.py").write_text(TEST_FILE)
+    command = [sys.executable, *options, "-W", "ignore", "-m", "pytest", "-p", "no:cacheprovider", "-q", "test_half.py"]
+    environment = os.environ | {"COLUMNS": "100"}
+    run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, encoding="utf-8", check=False)
+    assert run.returncode == 1 and "2 failed" in run.stdout and "1 xfailed" in run.stdout, run.stdout
+    assert "FAILED test_half.py::test_half[gradients_are_right] - npgpt.testing" in run.stdout
+    assert "npgpt/" not in run.stdout and "hypothesis" not in run.stdout
+    for failure in re.findall(r"^_{3,} test_.*?(?=^_{3,} |^={3,} )", run.stdout, re.M | re.S):
+        assert len(failure.splitlines()) <= 25, failure
+        assert "dx is the true gradient times 0.5" in failure and "at [" in failure and "E   " in failure
+
+
+def test_laws_that_do_not_apply_are_not_listed() -> None:
+    def listed(*arguments: Any, **options: Any) -> list[str]:
+        return [str(of.id) for of in parametrize_with_laws(*arguments, **options).args[1]]
+
+    x = np.ones((2, 3, 4))
+    of_gate = listed(Gate(4), x)
+    assert of_gate[0] == "gradients_are_right" and "two_backwards_double" in of_gate and "causality" not in of_gate
+    assert listed(Gate(4), x, time_axis=1) == [law.__name__ for law in LAWS if law.__name__ in [*of_gate, "causality"]]
+    plain = listed((lambda x: x * 2, lambda dy: dy * 2), x)
+    assert plain[0] == "gradients_are_right" and "two_backwards_double" not in plain and "causality" not in plain
+    assert "backward_is_linear" not in listed((lambda x: (x**2).sum(), lambda x: 2 * x), x)  # there is no dy
+    assert listed(Gate(4), x, skip="gradients_are_right") == of_gate[1:]
+    assert listed((lambda x: x.no_such_name, lambda dy: dy), x) == ["gradients_are_right"]  # it will say why
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"skip": ["gradient_is_right"]}, "there is no law 'gradient_is_right'; .*gradients_are_right"),
+        ({"laws": ["linear"]}, "there is no law 'linear'"),
+        ({"inputs": lambda sizes, rng: rng}, "inputs= is for a factory that takes sizes"),
+    ],
+)
+def test_wrong_arguments_get_a_sentence(options: dict[str, Any], says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        assert_obeys_laws(Gate(4), np.ones((2, 3, 4)), **options)
+
+
+def test_factory_that_takes_sizes_takes_no_inputs() -> None:
+    with pytest.raises(ConfigError, match="makes layers of many sizes and needs no inputs"):
+        assert_obeys_laws(lambda sizes: Gate(sizes.C), np.ones((2, 3, 4)))
+
+
+class ReLUAndClip:
+    def __init__(self, rng: np.random.Generator) -> None:
+        self.W, self.b = rng.normal(size=(5, 4)), rng.normal(size=4)
+
+    def forward(self, x: Array) -> Array:
+        self.x, h = x, x @ self.W + self.b
+        self.open = (h > 0) & (h < 1.5)
+        return np.clip(np.maximum(h, 0), -1.5, 1.5)
+
+    def backward(self, dy: Array) -> Array:
+        d = dy * self.open
+        self.dW, self.db = self.x.T @ d, d.sum(0)
+        return d @ self.W.T
+
+
+def test_right_layer_with_many_kinks_never_fails_by_chance() -> None:
+    """50 runs in CI, 1,000 in the deep profile."""
+    n = {"quick": 10, "ci": 50, "deep": 1000}[os.environ.get("NPGPT_PROFILE", "quick")]
+    for seed in range(n):
+        rng = np.random.default_rng(seed)
+        assert_obeys_laws(ReLUAndClip(rng), rng.normal(size=(20, 5)))
 
 
 @given(st.data())

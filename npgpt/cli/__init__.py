@@ -66,9 +66,9 @@ def _guarded(arguments: Sequence[str] | None) -> ExitCode:
 
 def make_parser() -> Parser:
     """Return the parser of all commands. Their modules, and with them NumPy, are imported here."""
-    from npgpt.cli import doctor, exercise, gradcheck, sample, tokenize, trace, train, vectors
+    from npgpt.cli import check, doctor, exercise, sample, tokenize, trace, train, vectors
 
-    commands = (train, sample, tokenize, trace, gradcheck, exercise, vectors, doctor)
+    commands = (train, sample, tokenize, trace, check, exercise, vectors, doctor)
     parser = Parser(
         prog="npgpt",
         usage="npgpt COMMAND ...",
@@ -87,7 +87,7 @@ def _run(arguments: Sequence[str] | None) -> ExitCode:
     parser = make_parser()
     import numpy as np
 
-    options, unknown = parser.parse_known_args(arguments)
+    options, unknown = parser.parse_known_args(_renamed(sys.argv[1:] if arguments is None else arguments))
     if unknown:
         rows = re.findall(r"^ +(-.*?)(?:  |$)", getattr(options, "parser", parser).format_help(), re.MULTILINE)
         flags = {flag for row in rows for flag in re.findall(r"--[\w-]+", row)}
@@ -97,6 +97,14 @@ def _run(arguments: Sequence[str] | None) -> ExitCode:
         return ExitCode.FINE
     with np.errstate(all="ignore"):  # non-finite values are detected and reported later
         return options.run(options) or ExitCode.FINE
+
+
+def _renamed(arguments: Sequence[str]) -> Sequence[str]:
+    """Return the arguments with the name of a command of npgpt 0.1 replaced; it works until 0.2, with a note."""
+    if list(arguments[:1]) != ["gradcheck"]:
+        return arguments
+    warnings.warn("npgpt gradcheck is called npgpt check now; the old name works until npgpt 0.2", stacklevel=2)
+    return ["check", *(flag for flag in arguments[1:] if flag != "--all")]
 
 
 def _overview(commands: Sequence[ModuleType]) -> str:

@@ -27,7 +27,7 @@ def add_parser(subparsers: Any) -> None:
     more = "The file is run as Python code. Exit code 1: the solution is wrong."
     check = add_action(actions, "check", run_check, "judge a solution", more, "npgpt exercise check linear.py")
     check.add_argument("file", metavar="FILE", help="file that `npgpt exercise start` or `broken` wrote")
-    more, example = "The steps are those of the derivation.", "npgpt exercise hint linear 2"
+    more, example = "The first is a thought to begin with.", "npgpt exercise hint linear 2"
     hint = add_action(actions, "hint", run_hint, "print the first steps towards a solution", more, example)
     example = "npgpt exercise solution linear"
     solution = add_action(actions, "solution", run_solution, "print the code of npgpt", example=example)

@@ -156,7 +156,7 @@ def test_bad_input_gets_one_clear_message(trained: str, text: str, capsys: pytes
     assert "run/config.toml exists already" in fails(capsys, "tokenize", "train", text, "--out", "run/config.toml")
     assert "not a tokenizer file" in fails(capsys, "tokenize", "train", text, "--overwrite", "--out", "run/config.toml")
     assert "'x' is not an id" in fails(capsys, "tokenize", "decode", "x", "--vocab", "run")
-    assert "did you mean Linear" in fails(capsys, "gradcheck", "Liner")
+    assert "did you mean Linear" in fails(capsys, "check", "Liner")
     Path("run/model.safetensors").unlink()
     assert "model.safetensors is missing" in fails(capsys, "sample", "run")
 
@@ -215,24 +215,24 @@ def test_tokenize_reads_other_vocabulary_formats(text: str, capsys: pytest.Captu
     assert "2 pieces" in fails(capsys, "tokenize", "merges", "two words", "--vocab", "gpt2")
 
 
-def test_gradcheck_prints_a_table_or_json(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["gradcheck", "Linear", "Softmax"]) == 0
+def test_check_prints_lines_or_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "Linear", "Softmax"]) == 0
     out = capsys.readouterr().out
     assert "all right" in out
-    assert main(["gradcheck", "Linear", "--json"]) == 0
+    assert main(["check", "Linear", "--json"]) == 0
     checks = json.loads(capsys.readouterr().out)
     assert all(check.keys() >= {"layer", "tensor", "method", "error", "passed"} for check in checks)
     assert {check["tensor"] for check in checks} == {"input x", "param weight", "param bias", "kept x"}
 
 
-def test_gradcheck_exits_with_1_if_a_gradient_is_wrong(
+def test_check_exits_with_1_if_a_gradient_is_wrong(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def wrong(self: layers.ReLU, dy: Array, cache: Cache) -> Array:
         return -dy
 
     monkeypatch.setattr(layers.ReLU, "backward", wrong)
-    assert main(["gradcheck", "ReLU"]) == 1
+    assert main(["check", "ReLU"]) == 1
     assert "WRONG" in capsys.readouterr().out
 
 

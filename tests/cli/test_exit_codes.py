@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from npgpt.cli import exercise, gradcheck, main
+from npgpt.cli import check, exercise, main
 from npgpt.cli.exit_codes import MEANINGS, ExitCode
 from npgpt.study.check import Check, Report
 from npgpt.study.check.verdict import UNDECIDED, WRONG, Verdict
@@ -55,7 +55,7 @@ def in_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (ExitCode.FINE, "sample run --max-tokens 2", ""),
         (ExitCode.FINE, "trace hello --plain --run run", ""),
         (ExitCode.FINE, "vectors similar e --run run", ""),
-        (ExitCode.FINE, "gradcheck ReLU", ""),
+        (ExitCode.FINE, "check ReLU", ""),
         (ExitCode.FINE, "exercise list", ""),
         (ExitCode.WRONG, "exercise check wrong.py", ""),
         (ExitCode.USAGE, "nope", "invalid choice: 'nope'"),
@@ -69,7 +69,7 @@ def in_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (ExitCode.USAGE, "doctor extra", "known: --help, --json"),
         (ExitCode.USAGE, "--nope", "unknown argument '--nope'; known: --help, --version"),
         (ExitCode.USAGE, "sample run --rum run", "unknown argument '--rum'; did you mean --prompt"),
-        (ExitCode.USAGE, "gradcheck ReLU --generated 3", "--generated draws further mistakes; it needs --mutants"),
+        (ExitCode.USAGE, "check ReLU --generated 3", "--generated draws further mistakes; it needs --mutants"),
         (ExitCode.USAGE, "trace hello --picture x.png", "it needs --over-time"),
         (ExitCode.USAGE, "trace hello --json --plain", "--json and --plain are different views"),
         (ExitCode.USAGE, "trace hello --ledger q[1-2]", "'q[1-2]' is not a cell of a tensor"),
@@ -87,8 +87,8 @@ def in_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (ExitCode.USAGE, "sample damaged", "damaged/run.json is damaged"),
         (ExitCode.USAGE, "trace hello --run damaged", "damaged/run.json is damaged"),
         (ExitCode.USAGE, "trace hello --page nope/page.html", "nope/page.html: No such file"),
-        (ExitCode.USAGE, "gradcheck Liner", "no layer 'Liner'"),
-        (ExitCode.USAGE, "gradcheck --mutants --generated -1", "--generated must be at least 0"),
+        (ExitCode.USAGE, "check Liner", "no layer 'Liner'"),
+        (ExitCode.USAGE, "check --mutants --generated -1", "--generated must be at least 0"),
         (ExitCode.USAGE, "train --record-every -1", "--record-every must be at least 0"),
         (ExitCode.USAGE, "exercise check nope.py", "nope.py is not a file"),
         (ExitCode.USAGE, "exercise check exits.py", "exits.py ends Python"),
@@ -118,7 +118,7 @@ def test_every_command_ends_with_its_code(
     assert says in error  # a typing mistake in the command would end with the same code
 
 
-def test_gradcheck_is_undecided_about_a_gradient_that_no_method_could_check(
+def test_check_is_undecided_about_a_gradient_that_no_method_could_check(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     unchecked, bad = Report("Odd"), Report("Odd")
@@ -126,11 +126,11 @@ def test_gradcheck_is_undecided_about_a_gradient_that_no_method_could_check(
     unchecked.verdicts["input x"] = Verdict(UNDECIDED, "no witness could tell")
     bad.append(Check("Odd", "input y", (1,), "tape", 1.0, False))
     bad.verdicts["input y"] = Verdict(WRONG, by=("tape", "differences"))
-    monkeypatch.setattr(gradcheck, "check_cases", lambda names: iter([unchecked]))
-    assert main(["gradcheck", "ReLU"]) == ExitCode.UNDECIDED
-    assert "1 gradients, 1 checks: some gradients are UNDECIDED" in capsys.readouterr().out
-    monkeypatch.setattr(gradcheck, "check_cases", lambda names: iter([unchecked, bad]))
-    assert main(["gradcheck", "ReLU", "--json"]) == ExitCode.WRONG
+    monkeypatch.setattr(check, "check_cases", lambda names: iter([unchecked]))
+    assert main(["check", "ReLU"]) == ExitCode.UNDECIDED
+    assert "1 layer, 1 arrays: UNDECIDED: Odd" in capsys.readouterr().out
+    monkeypatch.setattr(check, "check_cases", lambda names: iter([unchecked, bad]))
+    assert main(["check", "ReLU", "--json"]) == ExitCode.WRONG
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
@@ -138,12 +138,12 @@ def test_ctrl_c_and_a_fault_of_npgpt(error: type[BaseException], monkeypatch: py
     def fail(names: object) -> None:
         raise error
 
-    monkeypatch.setattr(gradcheck, "check_cases", fail)
+    monkeypatch.setattr(check, "check_cases", fail)
     if error is KeyboardInterrupt:
-        assert main(["gradcheck", "ReLU"]) == ExitCode.CTRL_C
+        assert main(["check", "ReLU"]) == ExitCode.CTRL_C
     else:
         with pytest.raises(error):  # a traceback, and 1 by Python
-            main(["gradcheck", "ReLU"])
+            main(["check", "ReLU"])
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 

@@ -125,7 +125,9 @@ def test_the_checker_confirms_every_gradient_of_the_one_hot_layer() -> None:
     assert report.passed, f"\n{report}"
     assert {check.tensor for check in report} == {"param weight", "kept onehot"}
     assert_obeys_laws(
-        lambda of: OneHotEmbedding(of.V, of.C), lambda of, rng: {"ids": rng.integers(0, of.V, (of.B, of.T))}, laws=()
+        lambda of: OneHotEmbedding(of.V, of.C),
+        inputs=lambda of, rng: {"ids": rng.integers(0, of.V, (of.B, of.T))},
+        laws=["gradients_are_right"],
     )
 
 

@@ -47,7 +47,7 @@ def test_most_mistakes_are_named_by_the_diagnosis() -> None:
 
 @pytest.mark.slow
 def test_every_check_is_asked_of_a_mutant() -> None:
-    """Without ``until_killed`` all methods and laws judge, as `npgpt gradcheck --mutants` shows them."""
+    """Without ``until_killed`` all methods and laws judge, as `npgpt check --mutants` shows them."""
     mutant = next(mutant for mutant in MUTANTS if mutant.name == "scores-without-scale")
     assert {*METHODS, "noted_gradients_are_right"} <= set(try_mutant(mutant).killed_by)
     assert try_mutant(mutant, until_killed=True).killed_by == ["tape", "differences"]  # one witness is not enough

@@ -7,7 +7,7 @@ import numpy as np
 
 from npgpt.core import Array
 from npgpt.errors import ConfigError, NpgptError
-from npgpt.study.check.conventions import CACHES, DY, RATE, RATES, gradient_stems, plans, required, returned_names
+from npgpt.study.check.conventions import CACHES, DY, RATE, RATES, gradient_stems, plans, returned_names
 from npgpt.study.check.differences import rise
 from npgpt.study.check.strangers import StrangerSubject
 from npgpt.study.check.trees import Output, leaves
@@ -20,7 +20,7 @@ def n_cached(subject: StrangerSubject, returned: Any) -> tuple[int, int]:
     """Return how many of the last results of forward are a cache, not output, and what else may be right."""
     if not isinstance(returned, tuple | list) or len(returned) < 2 or not Output(returned[0]).numbers:
         return 0, 0
-    needed, _, any_number, _ = required(subject.back)
+    needed, _, any_number, _ = subject.asks
     for i, part in enumerate(returned[1:], 1):
         if any(
             not isinstance(x, np.ndarray | float | np.floating) or np.asarray(x).dtype.kind != "f"
@@ -39,18 +39,18 @@ def n_cached(subject: StrangerSubject, returned: Any) -> tuple[int, int]:
 def choose_call(subject: StrangerSubject, maybe_cached: int) -> None:
     """Choose a way to call backward: the first that agrees with a difference; else the first that raises nothing."""
     subject.returned_names = returned_names(subject.back)
-    needed, optional, _, _ = required(subject.back)
+    needed, optional, _, _ = subject.asks
     best: tuple[float, list[str], str, int] | None = None
     first_error: Exception | None = None
-    tried: list[tuple[int, list[str]]] = []
+    tried: list[tuple[int, list[str], Array]] = []
     for cached in dict.fromkeys((subject.n_cached, maybe_cached)):
         subject.n_cached = cached
         output = subject.output(subject.run())
         n_outputs = len(output.tree) if isinstance(output.tree, tuple | list | Mapping) else 1
-        tried += [(cached, plan) for plan in plans(subject.back, list(subject.arguments), n_outputs, bool(cached))]
-    for cached, plan in tried:
+        found = plans(subject.back, list(subject.arguments), n_outputs, bool(cached))
+        tried += [(cached, plan, output.y) for plan in found]
+    for cached, plan, y in tried:
         subject.plan, subject.n_cached = plan, cached
-        y = subject.output(subject.run()).y
         if not plan and np.size(y) != 1:
             continue
         dy = np.random.default_rng(11).normal(size=np.shape(y)) if DY in plan else np.ones(np.shape(y))

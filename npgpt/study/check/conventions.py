@@ -7,9 +7,11 @@ learning rate. ``sorted_out`` assigns what it returned to the inputs and paramet
 
 import ast
 import dataclasses
+import functools
 import inspect
 import re
 import textwrap
+import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -149,8 +151,14 @@ def _completed(roles: list[str | None], inputs: Sequence[str], has_cache: bool, 
 
 def returned_names(backward: Callable[..., Any]) -> list[str]:
     """Return the names in the last ``return dx, dW, db`` of a function; empty if they cannot be known."""
+    code = getattr(inspect.unwrap(backward), "__code__", None)
+    return [] if code is None else _names_returned(code)
+
+
+@functools.lru_cache(1024)
+def _names_returned(code: types.CodeType) -> list[str]:
     try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(backward)))
+        tree = ast.parse(textwrap.dedent(inspect.getsource(code)))
     except (OSError, TypeError, SyntaxError, IndentationError):
         return []
     returns = [node.value for node in ast.walk(tree) if isinstance(node, ast.Return) and node.value is not None]

@@ -127,7 +127,7 @@ def _move_out_ungiven(subject: StrangerSubject, y: Array) -> None:
             subject.unchecked[f"input {path}"] = (
                 f"backward returns no gradient of it; if none is needed, constants=[{path!r}]"
             )
-    subject.begin()
+            subject.begin()
 
 
 def _told_once(subject: StrangerSubject, how: Any) -> None:
@@ -195,13 +195,14 @@ def _find_parameters(
     named = {p: g for p, g in named.items() if g not in named or p in used}
     getters: dict[str, Callable[[], Any]] = {}
     subject.held = possible
+    before = {path: held.array.copy() for path, held in possible.items()}
     returned = subject.assigned(_backward_once(subject, y))
+    changed = {path for path, old in before.items() if not np.array_equal(old, np.asarray(look_up(subject.root, path)))}
     subject.held = {}
     methods = by_methods(subject.root, possible, subject.memo)  # there may be no gradients before the first backward
     for how in grads.values():
         _told_once(subject, how)
     subject.state.restore()
-    changed = _changed_by_backward(subject, possible, y)
     if changed and RATE not in subject.plan and not _set_rates(subject):
         changed = set()
     for path, held in possible.items():
@@ -290,14 +291,6 @@ def _set_rates(subject: StrangerSubject) -> bool:
     return found
 
 
-def _changed_by_backward(subject: StrangerSubject, possible: Mapping[str, Held], y: Array) -> set[str]:
-    before = {path: held.array.copy() for path, held in possible.items()}
-    _backward_once(subject, y)
-    changed = {p for p, old in before.items() if not np.array_equal(old, np.asarray(look_up(subject.root, p)))}
-    subject.state.restore()
-    return changed
-
-
 def _getter(subject: StrangerSubject, said: Any) -> Callable[[], Any]:
     if isinstance(said, np.ndarray):
         return lambda: said
@@ -318,7 +311,7 @@ def _promote_numbers(subject: StrangerSubject, every: dict[str, Held], after: Ma
                 except (TypeError, AttributeError):
                     continue
                 every[node.path] = held
-    subject.begin()
+                subject.begin()
 
 
 def _is_used(subject: StrangerSubject, every: Mapping[str, Held], path: str, gradients: set[str], y: Array) -> bool:

@@ -1,24 +1,32 @@
-"""The evidence for a diagnosis: the gradients, the tape, and gradients under other upstream gradients."""
+"""The evidence for a diagnosis: a pass with its gradients, its tape, and the same layer at other numbers."""
 
 import functools
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
 from npgpt.core import Array
+from npgpt.study.check.paths import Hypothesis, Walk, hypotheses
+from npgpt.study.check.sites import variable
 from npgpt.study.check.subjects import LayerSubject, Subject
-from npgpt.study.check.tape import Taped, gradients
+from npgpt.study.check.tape import Taped
+from npgpt.study.check.tape_gradients import all_gradients, gradients
+
+MOST_ARRAYS = 90
+MOST_EDGES = 15_000_000  # edges that all hypotheses together may walk
 
 
 class Doctor:
-    """Holds a subject, its upstream gradient, the backward pass's gradients, and the true gradients.
+    """Holds a pass of a subject: its upstream gradient, the backward pass's gradients, and the true gradients.
 
     Args
         got, truth: tensor -> gradient; some true gradients may be missing.
         backward: returns the gradients under another upstream gradient; by default, the subject's backward pass.
         close: relative tolerance; an explanation must match a gradient this closely.
+        deltas: what is added to inputs and parameters in this pass.
     """
 
     def __init__(
@@ -29,31 +37,115 @@ class Doctor:
         truth: dict[str, Array],
         backward: Callable[[Array], dict[str, Array]] | None = None,
         close: float = 1e-9,
+        deltas: Mapping[str, Array] | None = None,
     ) -> None:
         self.subject, self.dy, self.got, self.truth, self.close = subject, dy, got, truth, close
-        self.backward = backward or subject.gradients
+        self._backward, self.deltas = backward, deltas or {}
+        self.tensors = {name: np.array(x) for name, x in subject.tensors.items()}
+        self.walk: Walk | None = None
         try:
-            self.y, self.nudges = subject.taped()
+            y, leaves = subject.taped()
         except Exception:  # a stranger's forward may raise anything
-            self.y, self.nudges = None, {}
-        self.has_tape = isinstance(self.y, Taped)
-        # The rest of the forward pass was computed from the taped numbers of these kept arrays.
-        self.kept = {}
-        if self.has_tape and isinstance(subject, LayerSubject):
-            self.kept = {f"kept {path}": value.copy() for path, value, _ in subject.cache.walk()}
+            y = None
+        if isinstance(y, Taped):
+            self.walk = Walk(y, dy, leaves)
+            if isinstance(subject, LayerSubject):
+                kept = {f"kept {path}": x for path, x, _ in subject.cache.walk()}
+                self.tensors |= {n: x.value for n, x in kept.items() if n in self.tensors and isinstance(x, Taped)}
+        self._tried: list[tuple[Hypothesis, dict[str, Array]]] = []
+        self._others: list[Doctor] | None = None
+        self.memo: dict[Any, Any] = {}  # what other modules computed for this pass
 
     def same(self, a: Array, b: Array) -> bool:
         """Return whether two arrays are equal up to rounding."""
-        size = float(np.linalg.norm(b))
-        return a.shape == b.shape and size > 0 and bool(np.linalg.norm(a - b) <= self.close * size)
+        if a.shape != b.shape or not np.isfinite(a).all() or not np.isfinite(b).all():
+            return False
+        size, off = float(np.linalg.norm(b)), np.abs(a - b)
+        if float(np.linalg.norm(off)) > self.close * size:
+            return False
+        exact = self.close < 1e-6  # then small numbers beside large ones must be right, too
+        return not exact or bool((off <= 1e-5 * np.abs(b) + 1e-3 * self.close * np.abs(b).max(initial=0)).all())
+
+    def backward(self, dy: Array) -> dict[str, Array]:
+        """Return what the backward pass gives under another upstream gradient; dy may be written to."""
+        try:
+            with self.subject.shifted(self.deltas):
+                return self._backward(dy) if self._backward is not None else self.subject.gradients(dy)
+        except Exception:  # a stranger's backward may fail under another upstream gradient
+            return {name: np.full_like(x, np.nan) for name, x in self.got.items()}
+
+    def forward(self) -> Array:
+        with self.subject.shifted(self.deltas):
+            return self.subject.forward({})
 
     def under(self, name: str, dy: Array) -> Array:
         """Return the true gradient under another upstream gradient."""
-        return gradients(self.y, dy, {name: self.nudges[name]})[name]
+        assert self.walk is not None
+        return gradients(self.walk.y, dy, {name: self.walk.leaves[name]})[name]
 
-    def through(self, kept: str, name: str) -> Array:
-        """Return the share of a tensor's true gradient that reaches it through a kept array."""
-        return gradients(self.kept[kept], self.truth[kept], {name: self.nudges[name]})[name]
+    def written_dy(self) -> Array | None:
+        """Return what backward makes of dy if it writes into dy, else None."""
+        dy = self.dy.copy()
+        self.backward(dy)
+        handed = getattr(self.subject, "handed_over", dy)
+        made = handed if isinstance(handed, np.ndarray) and handed.shape == dy.shape else dy
+        return None if np.array_equal(made, self.dy) else made
+
+    def outputs(self) -> "Iterator[tuple[str, Array]]":
+        """Yield the path of each of several outputs, and which cells of y it holds."""
+        with self.subject.shifted(self.deltas):
+            sizes = self.subject.output_sizes()
+        start = 0
+        for path, size in sizes.items() if len(sizes) > 1 else ():
+            part = np.zeros(self.dy.size, bool)
+            part[start : start + size] = True
+            start += size
+            yield path, part.reshape(self.dy.shape)
+
+    @property
+    def others(self) -> "list[Doctor]":
+        """The same layer under another upstream gradient, and at other numbers: an explanation must hold there, too."""
+        if self._others is None:
+            self._others = list(self._make_others()) if self.walk is not None else []
+        return self._others
+
+    def _make_others(self) -> "Iterator[Doctor]":
+        rng = np.random.default_rng(31)
+        movable = {name: x for name, x in self.tensors.items() if name[:5] != "kept "}
+        near = {name: 0.2 * x * rng.uniform(-1, 1, x.shape) for name, x in movable.items()}
+        mixed = {n: rng.permuted(x.ravel()).reshape(x.shape) for n, x in movable.items() if n[:5] == "input"}
+        with np.errstate(invalid="ignore"):  # masked scores are -inf
+            mixed = {name: x - movable[name] for name, x in mixed.items()}
+        for moves in ({}, near, mixed) if self._backward is None else ({},):
+            deltas = {name: np.where(np.isfinite(x), x, 0) for name, x in moves.items()}
+            if self.subject.is_end and not deltas:
+                continue
+            dy = np.ones_like(self.dy) if self.subject.is_end else np.asarray(rng.normal(size=self.dy.shape))
+            try:
+                with self.subject.shifted(deltas):
+                    got = self.backward(dy.copy()) if self._backward else self.subject.gradients(dy.copy())
+                    truth = self.subject.gradients_by_tape(dy)
+                    other = Doctor(self.subject, dy, got, truth, self._backward, self.close, deltas)
+            except Exception:  # a stranger's layer may fail at other numbers
+                continue
+            if all(np.isfinite(x).all() for x in truth.values()):
+                other._others = []
+                yield other
+
+    # ---- Hypotheses.
+
+    def tried(self) -> "Iterator[tuple[Hypothesis, dict[str, Array]]]":
+        """Yield hypotheses, and the gradients of all tensors that each of them predicts."""
+        if self.walk is not None and not self._tried:
+            most = max(40, MOST_EDGES // (1 + self.walk.n_edges))
+            for hypothesis in itertools.islice(hypotheses(self.walk), most):
+                with np.errstate(all="ignore"):
+                    predicted = hypothesis.predicts(self.walk)
+                if predicted is not None:
+                    self._tried.append((hypothesis, predicted))
+        yield from self._tried
+
+    # ---- Names.
 
     def name_factor(self, c: float) -> str:
         """Explain a factor by the sizes of the case: `` = √D: 1/√D is missing``. Simple names are tried first."""
@@ -64,47 +156,53 @@ class Doctor:
             if ids.dtype.kind in "iu" and (ids < 0).any():
                 letters[f"(number of {name} not ignored)"] = float((ids >= 0).sum())
         lengths: dict[str, float] = {}
-        for name, x in [*self.subject.tensors.items(), *self.subject.constants.items()]:
+        for name, x in [*self.tensors.items(), *self.subject.constants.items()]:
             for axis, n in enumerate(x.shape):
                 if n > 1 and n not in lengths.values():  # one name for each length
                     lengths[f"(length of axis {axis} of {name.split(' ', 1)[-1]})"] = float(n)
-        named = {**letters, **lengths}
+        products = {f"{a}·{b}": letters[a] * letters[b] for a, b in itertools.combinations(letters, 2)}
+        one_less = {f"({key} − 1)/{key}": (n - 1) / n for key, n in (letters | lengths).items() if n > 2}
+        plain = {"2": 2.0, "√2": math.sqrt(2), "√(2/π)": math.sqrt(2 / math.pi)}
         for known in (
-            letters
-            | _roots(letters)
-            | {f"{a}·{b}": letters[a] * letters[b] for a, b in itertools.combinations(letters, 2)},
-            {"2": 2.0, "3": 3.0, "4": 4.0, "√2": math.sqrt(2), "√(2/π)": math.sqrt(2 / math.pi)},
+            plain,
+            letters | _roots(letters) | products,
+            {"3": 3.0, "4": 4.0},
             lengths | _roots(lengths),
-            {f"({a}/{b})": named[a] / named[b] for a, b in itertools.permutations(named, 2)},
+            one_less,
         ):
-            for of, said in (
-                (abs(c), " = {0}: 1/{1} is missing"),
-                (1 / abs(c), " = 1/{1}: remove the division by {0}"),
-            ):
-                names = [key for key, n in known.items() if math.isclose(of, n, rel_tol=self.close)][:3]
-                if names:
-                    return said.format(" or ".join(names), " or 1/".join(names))
+            for of, said in ((abs(c), ": 1/{0} is missing"), (1 / abs(c), ": remove the division by {0}")):
+                for name, n in known.items():
+                    if math.isclose(of, n, rel_tol=self.close):
+                        shown = name if of == abs(c) else f"1/{name}"
+                        return (f" = {shown}" if "/" in shown or not name.isdigit() else "") + said.format(name)
         return ""
 
     @functools.cached_property
     def arrays(self) -> dict[str, Array]:
         """Arrays that a backward pass may have used by mistake: usual name -> value or true gradient."""
-        visible_dy = np.where(np.isfinite(self.subject.forward({})), self.dy, 0)
-        found = {"dy": visible_dy}
-        for name, value in self.subject.tensors.items():
+        y = self.forward()
+        found = {"dy": np.where(np.isfinite(y), self.dy, 0), "y": np.where(np.isfinite(y), y, 0)}
+        if isinstance(self.subject, LayerSubject):
+            masks = {path: x for path, x, _ in self.subject.cache.walk() if x.dtype == bool}
+            found |= {path: mask.astype(float) for path, mask in masks.items()}
+        for name, value in self.tensors.items():
             short = name.split(" ", 1)[1]
             found[short] = np.where(np.isfinite(value), value, 0)
             if name in self.truth:
                 found[gradient_name(short)] = self.truth[name]
-        for name, value in self.kept.items():
-            if value.dtype == bool:
-                found[name.removeprefix("kept ")] = value.astype(float)
+        if self.walk is not None:
+            grad = all_gradients(self.walk.y, self.dy, False, {})
+            for site, first, value in self.walk.tape.nodes:
+                short = variable(site)
+                if short and short not in found and value.size > 1 and len(found) < MOST_ARRAYS:
+                    found[short] = np.where(np.isfinite(value), value, 0)
+                    found[gradient_name(short)] = grad[first : first + value.size].reshape(value.shape)
         return found
 
 
 def gradient_name(name: str) -> str:
-    """Return ``dq``; for a tensor with a path, ``∂L/∂ blocks.0.attention.q``."""
-    return f"∂L/∂ {name}" if "." in name else f"d{name}"
+    """Return ``dq``; for a tensor with a path, or an expression, ``∂L/∂ blocks.0.attention.q``."""
+    return f"d{name}" if name.isidentifier() else f"∂L/∂ {name}"
 
 
 def _roots(sizes: dict[str, float]) -> dict[str, float]:

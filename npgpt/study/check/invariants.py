@@ -1,7 +1,7 @@
 # B batch, T time, C channels
 """Facts about the gradients of particular layers that follow from the layer's definition.
 
-Each function takes a float64 layer, its input and an upstream gradient. It raises AssertionError if the fact is false.
+Each function takes a float64 layer, its input and an upstream gradient. It raises LawBroken if the fact is false.
 """
 
 from collections.abc import Callable
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from npgpt.core import Array, Cache, Layer
+from npgpt.study.check.broken import require
 
 SMALL = 1e-10
 
@@ -24,7 +25,8 @@ def _back(layer: Layer, dy: Any, *inputs: Any) -> Any:
 def rows_of_dlogits_sum_to_zero(loss: Layer, logits: Array, targets: Array) -> None:
     """A constant added to all logits of a token does not change the loss, so their gradients sum to zero."""
     sums = _back(loss, 1.0, logits, targets, None).sum(-1)
-    assert np.abs(sums).max(initial=0) < SMALL, f"a row of dlogits sums to {np.abs(sums).max():.1e}"
+    largest = np.abs(sums).max(initial=0)
+    require(largest < SMALL, f"a row of dlogits sums to {largest:.1e}")
 
 
 def layer_norm_sends_nothing_along_ones_and_xhat(norm: Layer, x: Array, dy: Array) -> None:
@@ -33,8 +35,8 @@ def layer_norm_sends_nothing_along_ones_and_xhat(norm: Layer, x: Array, dy: Arra
     scale = 1 + np.abs(dx).sum(-1)
     xhat = (x - x.mean(-1, keepdims=True)) / x.std(-1, keepdims=True)
     for name, along in (("1", np.ones_like(x)), ("x̂", xhat)):
-        product = np.abs((dx * along).sum(-1)) / scale
-        assert product.max(initial=0) < 1e-8, f"dx·{name} is {product.max():.1e}"
+        product = (np.abs((dx * along).sum(-1)) / scale).max(initial=0)
+        require(product < 1e-8, f"dx·{name} is {product:.1e}")
 
 
 def key_bias_has_no_gradient(attention: Layer, x: Array, dy: Array) -> None:
@@ -43,7 +45,7 @@ def key_bias_has_no_gradient(attention: Layer, x: Array, dy: Array) -> None:
     _back(attention, dy, x)
     q, k, v = np.split(attention.parameters()["qkv.bias"].grad, 3)
     size = 1 + np.abs(np.concatenate([q, v])).max()
-    assert np.abs(k).max() < SMALL * size, f"the gradient of the keys' bias is {np.abs(k).max():.1e}, not 0"
+    require(np.abs(k).max() < SMALL * size, f"the gradient of the keys' bias is {np.abs(k).max():.1e}, not 0")
 
 
 def nothing_reaches_the_future(layer: Layer, x: Array, dy: Array) -> None:
@@ -51,7 +53,8 @@ def nothing_reaches_the_future(layer: Layer, x: Array, dy: Array) -> None:
     for t in range(x.shape[1] - 1):
         upstream = np.zeros_like(dy)
         upstream[:, t] = dy[:, t]
-        assert not _back(layer, upstream, x)[:, t + 1 :].any(), f"output {t} sends a gradient to a later input"
+        later = _back(layer, upstream, x)[:, t + 1 :]
+        require(not later.any(), f"output {t} sends a gradient to a later input")
 
 
 def softmax_does_not_see_a_shift(softmax: Layer, s: Array, dw: Array) -> None:
@@ -59,10 +62,9 @@ def softmax_does_not_see_a_shift(softmax: Layer, s: Array, dw: Array) -> None:
     cache, shifted = Cache(), Cache()
     w, again = softmax.forward(s, cache), softmax.forward(s + 2.5, shifted)
     ds, ds_again = softmax.backward(dw, cache), softmax.backward(dw, shifted)
-    assert np.allclose(w, again, rtol=0, atol=SMALL) and np.allclose(ds, ds_again, rtol=0, atol=SMALL), (
-        "a shift of the scores changes the weights or their gradients"
-    )
-    assert np.abs(ds.sum(-1)).max(initial=0) < SMALL, "a row of ds does not sum to zero"
+    same = np.allclose(w, again, rtol=0, atol=SMALL) and np.allclose(ds, ds_again, rtol=0, atol=SMALL)
+    require(same, "a shift of the scores changes the weights or their gradients")
+    require(np.abs(ds.sum(-1)).max(initial=0) < SMALL, "a row of ds does not sum to zero")
 
 
 INVARIANTS: dict[str, Callable[..., None]] = {

@@ -108,9 +108,12 @@ def explained(report: Report, subject: Subject, given: dict[str, Array], until_w
         elif name in report.truth:
             del report.truth[name]
     if wrong:
-        doctor = Doctor(subject, witnesses.dy, given, report.truth)
+        close = max(1e-9, 100 * witnesses.noise)
+        doctor = Doctor(subject, witnesses.dy, given, report.truth, close=close)
         answers = diagnose_all(doctor, wrong, until_wrong)
-        report.findings = [Finding(subject.name, name, *answer) for name, answer in zip(wrong, answers, strict=True)]
+        report.findings = [
+            Finding(subject.name, name, answer.kind, answer.says) for name, answer in zip(wrong, answers, strict=True)
+        ]
         for name in wrong:
             report.note_worst(name, given[name])
     return report

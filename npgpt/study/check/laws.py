@@ -2,7 +2,7 @@
 """Laws that every layer must obey, whatever it computes.
 
 Each law takes a ``Case`` (``npgpt.study.check.cases``: a layer, inputs, and what is known about them) and raises
-AssertionError if the layer breaks it. ``LAWS`` lists them all, and ``laws_for`` those that say something about a case.
+LawBroken if the layer breaks it. ``LAWS`` lists them all, and ``laws_for`` those that say something about a case.
 """
 
 import dataclasses
@@ -13,13 +13,21 @@ import numpy as np
 
 from npgpt.build import twin
 from npgpt.core import Array, Cache, Layer
-from npgpt.errors import NpgptError
+from npgpt.errors import ConfigError, NpgptError
+from npgpt.study.check.broken import LawBroken, require
 from npgpt.study.check.cases import Case
-from npgpt.study.check.judge import upstream
-from npgpt.study.check.subjects import NudgedCache
+from npgpt.study.check.judge import check, upstream
+from npgpt.study.check.subjects import LayerSubject, NudgedCache
 from npgpt.study.check.witnesses import TINY
 
 Law = Callable[[Case], None]
+SILENT = "a cache that records nothing"
+
+
+def gradients_are_right(case: Case) -> None:
+    """Every gradient is right, by every method of the checker."""
+    report = check(LayerSubject(case), until_wrong=True)
+    require(report.passed, f"\n{report}")
 
 
 def shapes_and_dtypes(case: Case) -> None:
@@ -28,35 +36,50 @@ def shapes_and_dtypes(case: Case) -> None:
         converted = case.astype(dtype)
         cache = converted.cache(trace=True)
         y = np.asarray(converted.forward(cache))
-        assert y.dtype == dtype, f"forward gives {y.dtype} in a layer of {np.dtype(dtype)}"
+        require(y.dtype == dtype, f"forward gives {y.dtype} in a layer of {np.dtype(dtype)}")
         for name, dx in converted.backward(_upstream(y), cache).items():
-            assert dx.shape == converted.inputs[name].shape and dx.dtype == dtype, f"d{name}: {dx.shape} {dx.dtype}"
+            _of_kind(f"d{name}", dx, converted.inputs[name].shape, dtype)
         for path, value, grad in cache.walk():
             if value.dtype.kind == "f":
-                assert value.dtype == dtype, f"{path} is kept in {value.dtype}"
-                assert grad is None or grad.dtype == dtype, f"the gradient noted for {path} is {grad.dtype}"
+                _of_kind(f"the kept array {path}", value, value.shape, dtype)
+                if grad is not None:
+                    _of_kind(f"the gradient noted for {path}", grad, value.shape, dtype)
         for path, param in converted.layer.parameters().items():
-            assert param.grad.shape == param.value.shape and param.grad.dtype == dtype, path
+            _of_kind(f"the gradient of {path}", param.grad, param.value.shape, dtype)
+
+
+def _of_kind(name: str, x: Array, shape: tuple[int, ...], dtype: Any) -> None:
+    same = x.shape == shape and x.dtype == dtype
+    require(same, f"{name} is {x.dtype}{x.shape}; in a layer of {np.dtype(dtype)} it must be {np.dtype(dtype)}{shape}")
 
 
 def nothing_handed_in_is_changed(case: Case) -> None:
     """Neither inputs, nor the upstream gradient, nor parameters are written to."""
-    tensors = [*case.arrays().values(), *(param.value for param in case.layer.parameters().values())]
-    before = [x.copy() for x in tensors]
     cache = case.cache()
+    tensors = {f"the input {name}": x for name, x in case.arrays().items()}
+    tensors |= {f"the parameter {path}": param.value for path, param in case.layer.parameters().items()}
+    before = {name: x.copy() for name, x in tensors.items()}
+
+    def unchanged(way: str) -> None:
+        for name, old in before.items():
+            require(np.array_equal(tensors[name], old, equal_nan=old.dtype.kind == "f"), f"{way} writes into {name}")
+
     dy = _upstream(case.forward(cache))
-    dy_before = dy.copy()
+    unchanged("forward")
+    tensors["the upstream gradient"], before["the upstream gradient"] = dy, dy.copy()
     case.backward(dy, cache)
-    assert all(np.array_equal(x, old) for x, old in zip([*tensors, dy], [*before, dy_before], strict=True))
+    unchanged("backward")
 
 
 def the_same_again(case: Case) -> None:
     """A pass gives the same on a fresh cache, a reset one, and one that records nothing, which keeps nothing."""
     cache, silent = case.cache(), case.cache(record=False)
     first = np.copy(case.forward(cache))
-    for other in (case.cache(), cache.reset(), silent):
-        assert np.array_equal(first, case.forward(other))
-    assert not list(silent.walk())
+    for kind, other in (("a second cache", case.cache()), ("a cache after reset()", cache.reset()), (SILENT, silent)):
+        same = np.array_equal(first, case.forward(other), equal_nan=True)
+        require(same, f"forward gives other numbers on {kind} than on the first cache")
+    kept = [path for path, _, _ in silent.walk()]
+    require(not kept, f"{SILENT} holds {', '.join(kept)} after forward")
 
 
 def memory_layout_does_not_matter(case: Case) -> None:
@@ -85,7 +108,7 @@ def second_forward_is_refused(case: Case) -> None:
             case.forward(cache)
         except KeyError:
             continue
-        raise AssertionError("a second forward overwrote what the first had kept")
+        raise LawBroken("a second forward overwrote what the first had kept")
 
 
 def two_backwards_double(case: Case) -> None:
@@ -137,7 +160,8 @@ def examples_are_independent(case: Case) -> None:
 def causality(case: Case) -> None:
     """What comes later changes no earlier output, and an earlier output sends no gradient to what comes later."""
     axis = case.time_axis
-    assert axis is not None, "the case names no time axis"
+    if axis is None:
+        raise ConfigError(f"{case.name} has no time axis; give time_axis=1 if axis 1 is time")
     changed = {name: x.copy() for name, x in case.arrays().items()}
     t = next(iter(changed.values())).shape[axis] // 2  # the first position that is changed
     late = (slice(None),) * axis + (slice(t, None),)
@@ -146,11 +170,12 @@ def causality(case: Case) -> None:
         x[late] = x[late][::-1] if x.dtype.kind in "iu" else x[late] + 1
     cache = case.cache()
     y = case.forward(cache)
-    assert np.array_equal(y[early], case.forward(case.cache(), **changed)[early])
+    same = np.array_equal(y[early], case.forward(case.cache(), **changed)[early], equal_nan=True)
+    require(same, f"the output before position {t} changes with the inputs from {t} on")
     dy = _upstream(y)
     dy[late] = 0
     for name, dx in case.backward(dy, cache).items():
-        assert not dx[late].any(), f"d{name} reaches into the future"
+        require(not dx[late].any(), f"outputs before position {t} send a gradient d{name} to inputs from {t} on")
 
 
 def every_kept_array_is_noted(case: Case) -> None:
@@ -158,7 +183,7 @@ def every_kept_array_is_noted(case: Case) -> None:
     cache = case.cache(trace=True)
     case.backward(_upstream(case.forward(cache)), cache)
     missing = [path for path, value, grad in cache.walk() if value.dtype.kind == "f" and grad is None]
-    assert not missing, f"kept without a noted gradient: {', '.join(missing)}"
+    require(not missing, f"kept without a noted gradient: {', '.join(missing)}")
 
 
 def noted_gradients_are_right(case: Case) -> None:
@@ -191,7 +216,7 @@ def equals_its_textbook_twin(case: Case) -> None:
     _assert_close(_grads(textbook, dy.astype(np.float64), oracle), _grads(case, dy, cache), size)
     kept = {path: (value, grad) for path, value, grad in oracle.walk()}
     for path, value, grad in cache.walk():
-        assert path in kept, f"{path} is not a name of the textbook's"
+        require(path in kept, f"{path} is not a name of the textbook's")
         _assert_close({path: kept[path][0]}, {path: value})
         if grad is not None:
             _assert_close({path: kept[path][1]}, {path: grad}, size)
@@ -207,7 +232,8 @@ def keeps_what_it_declares(case: Case) -> None:
         own = {path.removeprefix(inside) for path, _, _ in scope.walk()}
         declared = getattr(layer, "KEEPS", None)
         if declared is not None:
-            assert {name for name in own if "." not in name} <= set(declared), (scope.path, own, declared)
+            extra = sorted({name for name in own if "." not in name} - set(declared))
+            require(not extra, f"{scope.path or case.name} keeps {', '.join(extra)}, which KEEPS does not name")
         for name, child in layer.children().items():
             check(child, scope.scope(name))
 
@@ -216,16 +242,18 @@ def keeps_what_it_declares(case: Case) -> None:
 
 def wrong_shape_is_refused(case: Case) -> None:
     """A wrong shape gets an error of npgpt's own, which says what was given."""
-    assert case.wrong is not None, "the case names no wrong shape"
+    if case.wrong is None:
+        raise ConfigError(f"{case.name} has no wrong shape")
     try:
         case.layer.forward(*case.wrong.values(), case.cache())
     except NpgptError as error:
-        assert any(character.isdigit() for character in str(error)), f"no sizes in the message: {error}"
+        require(any(character.isdigit() for character in str(error)), f"no sizes in the message: {error}")
         return
-    raise AssertionError("a wrong shape was taken")
+    raise LawBroken("a wrong shape was taken")
 
 
 LAWS: list[Law] = [
+    gradients_are_right,
     shapes_and_dtypes,
     nothing_handed_in_is_changed,
     the_same_again,
@@ -240,9 +268,9 @@ LAWS: list[Law] = [
     noted_gradients_are_right,
     wrong_shape_is_refused,
 ]
-# A compiled layer cannot be nudged, nor fed complex numbers: there equality with the textbook counts.
+# A compiled layer cannot be nudged, nor fed other numbers than floats: there equality with the textbook counts.
 LAWS_OF_COMPILED: list[Law] = [
-    *(law for law in LAWS if law is not noted_gradients_are_right),
+    *(law for law in LAWS if law not in (gradients_are_right, noted_gradients_are_right)),
     equals_its_textbook_twin,
     keeps_what_it_declares,
 ]
@@ -301,7 +329,17 @@ def _assert_close(expected: dict[str, Any], got: dict[str, Any], size: float = 0
         x, ours = np.asarray(expected[name]), np.asarray(got[name])
         tolerance = 2e-5 if np.float32 in (x.dtype, ours.dtype) else 1e-10
         finite = np.isfinite(x)
-        assert np.array_equal(finite, np.isfinite(ours)), f"{name}: infinite or NaN in one of the two"
+        require(np.array_equal(finite, np.isfinite(ours)), f"{name}: infinite or NaN in one of the two")
         off = np.linalg.norm(x[finite] - ours[finite])
         scale = max(size, float(np.linalg.norm(x[finite])), 1.0)
-        assert off <= tolerance * scale, f"{name}: off by {off / scale:.1e}"
+        if not off <= tolerance * scale:
+            raise LawBroken(f"{name} is off by {off / scale:.1e}{_where(x, ours)}")
+
+
+def _where(x: Array, ours: Array) -> str:
+    """Return the cell that is farthest off: `` at [0, 2]: expected 1.5, got 2``."""
+    if not x.ndim:
+        return f": expected {x:.9g}, got {ours:.9g}"
+    off = np.subtract(x, ours, where=np.isfinite(x), out=np.zeros(x.shape))
+    cell = tuple(int(i) for i in np.unravel_index(np.argmax(np.abs(off)), off.shape))
+    return f" at [{', '.join(map(str, cell))}]: expected {x[cell]:.9g}, got {ours[cell]:.9g}"

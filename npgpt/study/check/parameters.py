@@ -1,5 +1,6 @@
 """Which array of an object is the gradient of which: by name, by place, by method."""
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -69,6 +70,7 @@ def candidates(held: Held, params: Mapping[str, Held], after: Mapping[str, Any])
     ]  # the outermost counts
 
 
+@functools.lru_cache(4096)
 def _rank(param: str, grad: str) -> int:
     """Return how well a path fits as that of a parameter's gradient; 0 if it does not."""
     *home, name = param.split(".")

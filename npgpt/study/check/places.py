@@ -11,7 +11,7 @@ import functools
 import random
 import sys
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +25,9 @@ PLAIN = (str, bytes, int, float, complex, bool, type(None), type, types.ModuleTy
 LEAVES = (*PLAIN, np.ndarray, np.generic, np.random.Generator, np.random.RandomState, random.Random)
 LIBRARIES = {"numpy", "scipy", "numba", "torch", "jax", "pandas", "sklearn", "matplotlib", "npgpt", "pytest", "_pytest"}
 COMPILED = {"numba", "llvmlite", "torch", "jax", "jaxlib"}  # their objects are no containers
+CODE = {
+    *(types.FunctionType, types.BuiltinFunctionType, types.ModuleType, property, classmethod, staticmethod, np.ufunc)
+}
 Setter = Callable[[Any], None]
 
 
@@ -98,25 +101,38 @@ def parts(value: Any) -> Iterator[tuple[str, Any, Setter]]:
 def loose_names(value: Any) -> Iterator[tuple[str, Callable[[], Any], Setter]]:
     """Yield (name, getter, setter) of what an object's code reads from its class, from closures and from its module."""
     if isinstance(value, types.FunctionType):
-        for name, cell in zip(value.__code__.co_freevars, value.__closure__ or (), strict=True):
-            if not _is_empty(cell):
-                yield name, functools.partial(_content, cell), functools.partial(setattr, cell, "cell_contents")
-        for i in range(len(value.__defaults__ or ())):
-            yield f"default {i}", functools.partial(_default, value, i), functools.partial(_set_default, value, i)
-        for name in vars(value):
-            yield name, functools.partial(getattr, value, name), functools.partial(setattr, value, name)
-        space = value.__globals__
-        for name in () if is_foreign(str(space.get("__name__", ""))) else _global_names(value.__code__):
-            if _is_data(space.get(name)) or isinstance(space.get(name), types.FunctionType):
-                yield name, functools.partial(space.get, name), functools.partial(space.__setitem__, name)
+        yield from _own_names(value)
+        yield from _names_in(value.__globals__, _global_names(value.__code__))
     elif not isinstance(value, LEAVES):
         for kind in type(value).__mro__:
             for name, item in [] if is_foreign(kind.__module__) else list(vars(kind).items()):
                 if _is_data(item) and not name.startswith("__"):
                     yield name, functools.partial(vars(kind).get, name), functools.partial(setattr, kind, name)
         code: Any = type(value)
-        for function in _functions_of(code):
-            yield from loose_names(function)
+        functions, spaces = functions_of(code)
+        for function in functions:
+            if function.__closure__ or function.__defaults__ or function.__dict__:
+                yield from _own_names(function)
+        for space, names in spaces:
+            yield from _names_in(space, names)
+
+
+def _own_names(function: types.FunctionType) -> Iterator[tuple[str, Callable[[], Any], Setter]]:
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        if not _is_empty(cell):
+            yield name, functools.partial(_content, cell), functools.partial(setattr, cell, "cell_contents")
+    for i in range(len(function.__defaults__ or ())):
+        yield f"default {i}", functools.partial(_default, function, i), functools.partial(_set_default, function, i)
+    for name in vars(function):
+        yield name, functools.partial(getattr, function, name), functools.partial(setattr, function, name)
+
+
+def _names_in(space: dict[str, Any], names: Iterable[str]) -> Iterator[tuple[str, Callable[[], Any], Setter]]:
+    if is_foreign(str(space.get("__name__", ""))):
+        return
+    for name in names:
+        if name in space and (_is_data(space[name]) or isinstance(space[name], types.FunctionType)):
+            yield name, functools.partial(space.get, name), functools.partial(space.__setitem__, name)
 
 
 @functools.cache
@@ -126,23 +142,29 @@ def _global_names(code: types.CodeType) -> tuple[str, ...]:
 
 
 @functools.cache
-def _functions_of(kind: type) -> tuple[types.FunctionType, ...]:
-    """Return the methods of a class, and what its properties run."""
+def functions_of(kind: type) -> tuple[list[types.FunctionType], list[tuple[dict[str, Any], list[str]]]]:
+    """Return the methods of a class and what its properties run, and the names that they read from each module."""
     found = []
     for c in kind.__mro__:
         for item in [] if is_foreign(c.__module__) else vars(c).values():
             item = item.fget if isinstance(item, property) else getattr(item, "__func__", item)
             found += [item] if isinstance(item, types.FunctionType) else []
-    return tuple(found)
+    spaces: dict[int, tuple[dict[str, Any], list[str]]] = {}
+    for function in found:
+        names = spaces.setdefault(id(function.__globals__), (function.__globals__, []))[1]
+        names += [name for name in _global_names(function.__code__) if name not in names]
+    return found, list(spaces.values())
 
 
 def _is_data(x: Any) -> bool:
+    kind = type(x)
+    if kind in CODE:
+        return False
     if isinstance(x, np.ndarray | list | dict | collections.deque | bool | int | float | str | None):
         return True
     if isinstance(x, type):
         return not is_foreign(x.__module__)
-    code = (*PLAIN, types.FunctionType, types.BuiltinFunctionType, property, classmethod, staticmethod)
-    return not isinstance(x, code) and not is_foreign(type(x).__module__)
+    return not isinstance(x, PLAIN) and not is_foreign(kind.__module__)
 
 
 def _holds_objects(value: Any) -> bool:
@@ -172,6 +194,7 @@ def _content(cell: types.CellType) -> Any:
     return cell.cell_contents
 
 
+@functools.cache
 def is_foreign(module: str) -> bool:
     """Return whether a module belongs to Python or to a library, so that its objects hold no parameters of a layer."""
     top = module.partition(".")[0]
@@ -182,11 +205,17 @@ def attributes(value: Any) -> list[str]:
     """Return the names of the attributes that an object itself has."""
     if type(value).__module__.partition(".")[0] in COMPILED:
         return []
-    found = list(getattr(value, "__dict__", ()))
-    for kind in type(value).__mro__:
-        slots = vars(kind).get("__slots__", ())
+    kind: Any = type(value)
+    return [*getattr(value, "__dict__", ()), *(name for name in _slots(kind) if hasattr(value, name))]
+
+
+@functools.cache
+def _slots(kind: type) -> tuple[str, ...]:
+    found: list[str] = []
+    for c in kind.__mro__:
+        slots = vars(c).get("__slots__", ())
         found += [slots] if isinstance(slots, str) else slots
-    return [name for name in found if name not in ("__dict__", "__weakref__") and hasattr(value, name)]
+    return tuple(name for name in found if name not in ("__dict__", "__weakref__"))
 
 
 def _cannot(_: Any) -> None:
@@ -252,6 +281,9 @@ def find(root: Any) -> dict[str, Held]:
 
 def look_up(root: Any, path: str) -> Any:
     """Return what stands at a path, or None."""
+    own = getattr(root, "__dict__", {})
+    if path in own and not isinstance(root, LEAVES):
+        return own[path]  # most gradients
     return next((node.value for node in walk(root) if node.path == path), None)
 
 

@@ -2,6 +2,7 @@
 
 import functools
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -117,7 +118,7 @@ class Report(list[Check]):
 
     def text(self, heads: bool = True) -> str:
         rows = _rows(self)
-        return "\n".join([_title(self), *([HEADER] if heads and rows else []), *rows, *_notes(self)])
+        return "\n".join([_title(self), *([HEADER] if heads and rows else []), *rows, *notes(self)])
 
     def note_worst(self, name: str, got: Array) -> None:
         """Note the cell of a tensor that is farthest from the truth."""
@@ -206,7 +207,7 @@ def _number(check: Check) -> str:
     return said if check.passed else f"{said}!"
 
 
-def _notes(report: Report) -> list[str]:
+def notes(report: Report) -> list[str]:
     """Return why methods abstain, each tensor that is not right, each array that is not checked, and the remarks."""
     lines = [f"  {method}: {why}" for method, why in {c.method: c.skipped for c in report if c.skipped}.items()]
     says = {finding.tensor: finding.says for finding in report.findings}
@@ -217,7 +218,7 @@ def _notes(report: Report) -> list[str]:
             if (worst := report.worst(name)) is not None:
                 lines.append(f"    at [{', '.join(map(str, worst[0]))}] expected {worst[1]:.9g}, got {worst[2]:.9g}")
             if name in says:
-                lines.append(f"    {says[name]}")
+                lines += textwrap.wrap(says[name], 79, initial_indent="    ", subsequent_indent="    ")
         elif verdict.state == UNDECIDED:
             lines.append(f"  UNDECIDED {name}: {verdict.reason}")
     alone = [name for name, v in report.verdicts.items() if v.state != UNDECIDED and v.reason.startswith("one witness")]

@@ -47,6 +47,13 @@ class Snapshot:
         for get, put, held in self.names:
             if get() is not held:
                 put(held)
+        self.restore_generators()
+        for x, numbers in self.arrays if arrays else ():
+            if x.flags.writeable:
+                x[...] = numbers
+
+    def restore_generators(self) -> None:
+        """Let random generators give the same numbers again."""
         for generator, state in self.generators:
             if isinstance(generator, np.random.RandomState):
                 generator.set_state(state)
@@ -54,9 +61,6 @@ class Snapshot:
                 generator.setstate(state)
             else:
                 generator.state = state
-        for x, numbers in self.arrays if arrays else ():
-            if x.flags.writeable:
-                x[...] = numbers
 
     def renewed(self) -> "Snapshot":
         """Return a snapshot of the same things as they are now."""

@@ -14,9 +14,10 @@ import numpy as np
 
 from npgpt.core import Array
 from npgpt.errors import ConfigError
+from npgpt.study.check import habits
 from npgpt.study.check.conventions import CACHE, DY, OUTPUT, RATE, required, sorted_out
 from npgpt.study.check.parameters import as_array
-from npgpt.study.check.places import Held, Memory, find, look_up
+from npgpt.study.check.places import Held, Memory, look_up
 from npgpt.study.check.snapshot import Snapshot
 from npgpt.study.check.subjects import Nudges, Subject, is_dull, redrawn
 from npgpt.study.check.substitutes import taped_numbers
@@ -51,6 +52,7 @@ class StrangerSubject(Subject):
         takes_steps: whether backward itself changes the parameters.
         from_step: tensors whose gradient was worked out from the step that backward took.
         seeded: whether random numbers must be the same in every pass.
+        laid_out: puts the arrays that a pass is given into a memory layout.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class StrangerSubject(Subject):
     ) -> None:
         super().__init__(name)
         self.root, self.call, self.back, self.keywords = root, call, back, set(keywords)
+        self.asks = required(back)
         self.original = Snapshot([root, arguments])
         self.original_random = np.random.get_state(), random.getstate()  # noqa: NPY002 - the layer may use it
         self.given_inputs = [
@@ -76,6 +79,7 @@ class StrangerSubject(Subject):
         self.plan: list[str] = [DY]
         self.rate_name = ""
         self.n_cached, self.seeded = 0, False
+        self.laid_out: Callable[[Array], Array] = lambda x: x
         self.getters: dict[str, Callable[[], Any]] = {}
         self.places: dict[str, str] = {}
         self.doubtful: dict[str, str] = {}
@@ -91,7 +95,6 @@ class StrangerSubject(Subject):
         self.spaces = list(spaces)
         self.settled = self.takes_steps = False
         self.state = self.original
-        self.begin()
 
     def close(self) -> None:
         """Leave the object as it was."""
@@ -114,14 +117,13 @@ class StrangerSubject(Subject):
         """Run forward on copies of the inputs, with some leaves changed; return what it returned.
 
         Args
-            again: go on from the state that the last pass left.
+            again: go on from the state that the last pass left, with the same random numbers.
         """
-        if not again:
-            self.state.restore()
+        self.state.restore_generators() if again else self.state.restore()
 
         def copied(path: str, x: Any) -> Any:
             x = x if change is None else change(path, x)
-            return x.copy(order="K") if type(x) is np.ndarray else x
+            return self.laid_out(x.copy(order="K")) if type(x) is np.ndarray else x
 
         self.passed = {key: rebuilt(tree, copied, key) for key, tree in self.arguments.items()}
         by_order = [x for key, x in self.passed.items() if key not in self.keywords]
@@ -150,6 +152,9 @@ class StrangerSubject(Subject):
         """Return the output in what forward returned; the rest is the cache."""
         n = len(returned) - self.n_cached if self.n_cached else 0
         return Output(returned if not n else returned[0] if n == 1 else tuple(returned[:n]))
+
+    def output_sizes(self) -> dict[str, int]:
+        return {path: int(np.size(x)) for path, x in self.output(self.run()).numbers.items()}
 
     def forward(self, nudges: Nudges) -> Array:
         inputs = {name[6:]: nudge for name, nudge in nudges.items() if name.startswith("input ")}
@@ -194,7 +199,7 @@ class StrangerSubject(Subject):
             numbers, ids = memory.numbers(), np.full(memory.size, CONSTANT)
             wanted = [held for held in memory.members if f"param {held.path}" in self.tensors]
             for held in wanted:
-                memory.view(ids, held)[...] = tape.numbers(held.array.shape)
+                memory.view(ids, held)[...] = tape.numbers(held.array)
             views = [(held, Taped(tape, memory.view(numbers, held), memory.view(ids, held))) for held in memory.members]
             found |= {f"param {held.path}": view.copy() for held, view in views if held in wanted}
             made += views
@@ -227,7 +232,7 @@ class StrangerSubject(Subject):
     def call_back(self, returned: Any, dy: Array) -> Any:
         """Call backward after a pass, and return what it returns."""
         output = self.output(returned)
-        upstream = output.upstream(dy)
+        upstream = rebuilt(output.upstream(dy), lambda _, x: self.laid_out(x) if isinstance(x, np.ndarray) else x)
         several = self.plan.count(DY) > 1
         parts = iter(upstream.values() if isinstance(upstream, Mapping) else upstream) if several else iter([upstream])
         arguments, named = [], {}
@@ -242,13 +247,12 @@ class StrangerSubject(Subject):
                 named[self.rate_name] = 1.0
             else:
                 arguments.append(1.0 if role == RATE else self.passed[role])
-        needed, optional, _, by_name = required(self.back)
+        needed, optional, _, by_name = self.asks
         by_name += [
             *(needed + optional)[len(arguments) :],
             *(self.passed.keys() & self.keywords if "**" in by_name else ()),
         ]
         named |= {name: self.passed[name] for name in by_name if name in self.passed and name not in named}
-        self.handed_over = upstream
         with self.same_random_numbers(first=False):
             return self.back(*arguments, **named)
 
@@ -263,50 +267,7 @@ class StrangerSubject(Subject):
         return found
 
     def habits(self, dy: Array) -> tuple[list[str], dict[str, Array]]:
-        given, said = {p: x for key, tree in self.arguments.items() for p, x in leaves(tree, key).items()}, []
-
-        def written(way: str) -> None:
-            for key, tree in self.passed.items():
-                for path, x in leaves(tree, key).items():
-                    old = given.get(path)
-                    if isinstance(x, np.ndarray) and isinstance(old, np.ndarray) and not _equal(x, old):
-                        said.append(f"{way} writes into its argument {path}")
-                        x[...] = old
-
-        state = {path: held.array.copy() for path, held in find(self.root).items()}
-        returned = self.run()
-        written("forward")
-        for path, held in find(self.root).items():
-            if (
-                path in state
-                and held.array is not None
-                and held.path in self.unused
-                and not _equal(held.array, state[path])
-            ):
-                said.append(f"forward changes {path}")
-        self.call_back(returned, dy)
-        wanted = self.output(returned).upstream(dy)
-        if not _equal_trees(self.handed_over, wanted):
-            said.append("backward writes into the upstream gradient")
-        written("backward")
-        if self.takes_steps:
-            return said, {}
-        y, rng = self.output(self.run()).y, np.random.default_rng(8)
-        try:
-            other = self.run(lambda path, x: x + 0.3 * rng.normal(size=x.shape) if path in self.inputs else x)
-            self.call_back(other, dy)
-            for path in self.gradient_paths:
-                x = look_up(self.root, path)
-                if isinstance(x, np.ndarray) and x.flags.writeable:
-                    x[...] = 0
-            returned = self.run(again=True)
-        except Exception:
-            return said, {}
-        if not _equal(self.output(returned).y, y):
-            said.append("forward depends on the pass before; each pass of this check starts from the same state")
-            return said, {}
-        found = self.gradients_after(returned, dy)
-        return said, {name: x for name, x in found.items() if name.startswith("input ") or self.gradient_paths}
+        return habits.of_stranger(self, dy)
 
     def put(self, values: Mapping[str, Array]) -> None:
         for name, x in values.items():
@@ -354,16 +315,6 @@ def _added(x: Array, nudge: Array) -> Array:
     made = x.astype(np.result_type(x, nudge), order="K")
     made += nudge
     return made
-
-
-def _equal(a: Any, b: Any) -> bool:
-    return np.array_equal(a, b, equal_nan=np.asarray(a).dtype.kind in "fc")
-
-
-def _equal_trees(a: Any, b: Any) -> bool:
-    return all(
-        _equal(x, y) for x, y in zip(leaves(a).values(), leaves(b).values(), strict=True) if isinstance(x, np.ndarray)
-    )
 
 
 def _doubled(x: Any) -> Any:

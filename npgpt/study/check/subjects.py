@@ -17,7 +17,8 @@ from npgpt.errors import ConfigError
 from npgpt.study.check.cases import Case
 from npgpt.study.check.places import find
 from npgpt.study.check.substitutes import complex_numbers, namespaces, taped_numbers
-from npgpt.study.check.tape import Tape, Taped, gradients
+from npgpt.study.check.tape import Tape, Taped
+from npgpt.study.check.tape_gradients import gradients
 
 Nudges = Mapping[str, Array]  # tensor -> the array added to it
 
@@ -73,6 +74,10 @@ class Subject:
     def habits(self, dy: Array) -> tuple[list[str], dict[str, Array]]:
         """Return sentences on what a pass writes into, and the gradients of a pass that follows another one."""
         return [], {}
+
+    def output_sizes(self) -> dict[str, int]:
+        """Return the size of each output, if there are several."""
+        return {}
 
     def put(self, values: Mapping[str, Array]) -> None:
         """Give inputs and parameters other numbers, until further notice."""

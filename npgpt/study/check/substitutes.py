@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from npgpt.study.check import tape_functions  # noqa: F401 - the tape's operations
-from npgpt.study.check.places import is_foreign, walk
+from npgpt.study.check.places import functions_of, is_foreign, walk
 from npgpt.study.check.tape import Tape, Taped, joined
 
 BUFFERS = ("zeros", "empty", "ones", "full", "eye", "identity", "zeros_like", "empty_like", "ones_like", "full_like")
@@ -31,7 +31,7 @@ def namespaces(root: Any, *functions: Any) -> list[Space]:
     seen: set[int] = set()
     while waiting and len(seen) < 20_000:
         value = waiting.pop()
-        kind = value if isinstance(value, type) else type(value)
+        kind: Any = value if isinstance(value, type) else type(value)
         if id(value) in seen or isinstance(value, np.ndarray | str | int | float | bool | None):
             continue
         seen.add(id(value))
@@ -40,8 +40,7 @@ def namespaces(root: Any, *functions: Any) -> list[Space]:
         elif isinstance(value, types.FunctionType | types.MethodType):
             spaces = [getattr(getattr(value, "__func__", value), "__globals__", {})]
         else:
-            methods = [m for c in kind.__mro__ for m in vars(c).values() if isinstance(m, types.FunctionType)]
-            spaces = [method.__globals__ for method in methods]
+            spaces = [space for space, _ in functions_of(kind)[1]]
         for space in spaces:
             if id(space) not in found and not is_foreign(str(space.get("__name__", ""))):
                 found[id(space)] = space

@@ -11,6 +11,7 @@ An operation that only moves cells (an index, a transposition, a concatenation) 
 ``tape_ufuncs`` and ``tape_functions`` hold the operations.
 
 >>> import npgpt.study.check.tape_functions
+>>> from npgpt.study.check.tape_gradients import gradients
 >>> tape = Tape()
 >>> x = tape.leaf(np.array([2.0, 3.0]))
 >>> y = np.exp(x[0]) * x[1]
@@ -18,12 +19,13 @@ An operation that only moves cells (an index, a transposition, a concatenation) 
 array([22.167168,  7.389056])
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, ClassVar
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from npgpt.core import Array
+from npgpt.study.check.sites import Site, caller
 
 CONSTANT = -1  # the number of a cell that depends on no leaf
 
@@ -49,24 +51,60 @@ _SEALED[0] = _Sealed()
 _SEALED.flags.writeable = False
 
 
+class Step(NamedTuple):
+    """The edges from the cells of one result to those of one operand.
+
+    Attributes
+        child, parent, slope: flat arrays; parents are older than children.
+        site: the place in the code that called the operation.
+        shape: the shape of all pairs of cells; for a product, that of all its terms.
+        known: which of these pairs have an edge: those whose operand depends on a leaf; None if all have.
+        spread: returns the slopes that a product would have if its other operand were another array; None for other
+            operations, and for an array of another shape.
+    """
+
+    child: Array
+    parent: Array
+    slope: Array
+    site: Site
+    shape: tuple[int, ...]
+    known: Array | None
+    spread: Callable[[Array], Array | None] | None
+
+
 class Tape:
     """The edges of one forward pass.
 
     Attributes
         n: number of cells so far.
-        steps: (children, parents, slopes) of each operation, flat arrays; parents are older than children.
+        steps: the edges of each operation.
+        nodes: (site, number of the first cell, value) of each result of an operation.
         used: names of the NumPy functions that the pass called.
+        change: a function of (site, operands) that returns other operands: it asks for another forward pass.
     """
+
+    change: ClassVar[Callable[[Site, list[Any]], list[Any]] | None] = None
 
     def __init__(self) -> None:
         self.n = 0
-        self.steps: list[tuple[Array, Array, Array]] = []
+        self.steps: list[Step] = []
+        self.nodes: list[tuple[Site, int, Array]] = []
         self.used: set[str] = set()
+        self._site: Site | None = None
+
+    def enter(self, name: str, operands: Sequence[Any] = ()) -> list[Any]:
+        """Note which operation comes now, and which place in the code calls it; return its operands."""
+        self.used.add(name)
+        code, at = caller()
+        last = self._site
+        again = last is not None and (last.code, last.at) == (code, at)
+        self._site = Site(code, at, name, last.order + 1 if again and last is not None else 0)
+        return list(operands) if Tape.change is None else Tape.change(self._site, list(operands))
 
     def leaf(self, value: Array) -> "Taped":
         """Return an array of new cells without parents."""
         value = np.array(value, np.float64)
-        return Taped(self, value, self.numbers(value.shape))
+        return Taped(self, value, self.numbers(value))
 
     def constant(self, value: Any) -> "Taped":
         """Return an array whose cells depend on no leaf. Cells that do can be assigned to it."""
@@ -77,10 +115,12 @@ class Tape:
         """Return the edges by child."""
         return Parents(self)
 
-    def numbers(self, shape: tuple[int, ...]) -> Array:
-        size = int(np.prod(shape, dtype=int))
-        self.n += size
-        return np.arange(self.n - size, self.n).reshape(shape)
+    def numbers(self, value: Array) -> Array:
+        """Return the numbers of new cells, for each number of an array."""
+        if self._site is not None:
+            self.nodes.append((self._site, self.n, value.copy()))
+        self.n += value.size
+        return np.arange(self.n - value.size, self.n).reshape(value.shape)
 
     def operation(self, value: Any, *parents: tuple[Any, Any]) -> "Taped":
         """Return the result of an operation on corresponding cells.
@@ -90,25 +130,35 @@ class Tape:
             parents: (operand, slope), each broadcast to the shape of the value; plain operands are ignored.
         """
         value = np.asarray(value, np.float64)
-        children = self.numbers(value.shape)
-        self.edges(children, *((x.ids, slope) for x, slope in parents if isinstance(x, Taped)))
+        children = self.numbers(value)
+        self.edges(children, *((x.ids if isinstance(x, Taped) else None, slope) for x, slope in parents))
         return Taped(self, value, children)
 
-    def edges(self, children: Array, *parents: tuple[Array, Any]) -> None:
+    def edges(self, children: Array, *parents: tuple[Any, Any], spreads: Any = (None, None, None)) -> None:
         """Write edges between corresponding cells. All three arrays are broadcast to one shape.
 
         A child without any parent that depends on a leaf becomes a constant, in place.
+
+        Args
+            parents: (numbers, slopes) of each operand; None for the numbers of one that is not on the tape.
+            spreads: ``Step.spread`` of each operand.
         """
         alive = np.zeros(children.shape, bool)
-        for ids, slope in parents:
+        assert self._site is not None
+        for position, ((ids, slope), spread) in enumerate(zip(parents, spreads, strict=False)):
+            if ids is None:
+                continue
+            site = self._site._replace(operand=position)
             child, parent, slope = np.broadcast_arrays(children, ids, slope)
             known = parent >= 0
             if known.all():
                 alive[...] = True
-                self.steps.append((child.flatten(), parent.flatten(), slope.astype(float).ravel()))  # ids may change
+                cells = child.flatten(), parent.flatten(), slope.astype(float).ravel()  # ids may change
+                self.steps.append(Step(*cells, site, child.shape, None, spread))
             else:
                 np.logical_or.at(alive, np.unravel_index(child[known] - children.min(), alive.shape), True)
-                self.steps.append((child[known], parent[known], slope[known].astype(float)))
+                cells = child[known], parent[known], slope[known].astype(float)
+                self.steps.append(Step(*cells, site, child.shape, known, spread))
         children[~alive] = CONSTANT
 
 
@@ -116,8 +166,8 @@ class Parents:
     """The edges of a tape, sorted by child."""
 
     def __init__(self, tape: Tape) -> None:
-        columns = [np.concatenate(column) if column else np.zeros(0, int) for column in zip(*tape.steps, strict=True)]
-        child, parent, slope = columns or [np.zeros(0, int)] * 3
+        columns = zip(*(step[:3] for step in tape.steps), strict=True)
+        child, parent, slope = [np.concatenate(column) for column in columns] or [np.zeros(0, int)] * 3
         order = np.argsort(child, kind="stable")
         self.start: list[int] = np.searchsorted(child[order], np.arange(tape.n + 1)).tolist()
         self.parent, self.slope = parent[order].tolist(), slope[order].tolist()
@@ -170,11 +220,23 @@ class Taped(np.ndarray):
 
     def __getitem__(self, key: Any) -> "Taped":
         key = plain_index(key)
-        value, ids = self.value[key], self.ids[key]
-        return Taped(self.tape, np.asarray(value), np.asarray(ids))
+        made = Taped(self.tape, np.asarray(self.value[key]), np.asarray(self.ids[key]))
+        return made.told_apart() if _may_repeat(key) else made
+
+    def told_apart(self) -> "Taped":
+        """Give cells that occur several times a number for each time, so that a diagnosis can tell them apart."""
+        known = self.ids[self.ids >= 0]
+        if len(np.unique(known)) == len(known):
+            return self
+        self.tape.enter("index")
+        return self.tape.operation(self.value, (self, 1.0))
 
     def __setitem__(self, key: Any, new: Any) -> None:
         key = plain_index(key)
+        if Tape.change is not None:
+            (changed,) = self.tape.enter("setitem", [new])
+            if changed is not new:
+                return
         new = np.asanyarray(new) if not isinstance(new, list | tuple) else joined(self.tape, new)
         self.value[key] = new.value if isinstance(new, Taped) else new
         self.ids[key] = new.ids if isinstance(new, Taped) else CONSTANT
@@ -222,6 +284,10 @@ class Taped(np.ndarray):
     @property
     def itemsize(self) -> int:
         return 8
+
+    def take(self, *args: Any, **options: Any) -> "Taped":
+        made: Taped = self.moved(lambda x: x.take(*args, **options))
+        return made.told_apart()
 
     # ---- Cells are computed.
 
@@ -291,10 +357,16 @@ def _by_reading(name: str) -> Any:
 
 for _name in ("sum", "mean", "var", "std", "max", "min", "prod", "cumsum", "cumprod", "dot", "clip", "trace", "round"):
     setattr(Taped, _name, _by_function(_name))
-for _name in ("reshape", "transpose", "swapaxes", "squeeze", "ravel", "flatten", "copy", "repeat", "take", "diagonal"):
+for _name in ("reshape", "transpose", "swapaxes", "squeeze", "ravel", "flatten", "copy", "repeat", "diagonal"):
     setattr(Taped, _name, _by_moving(_name))
 for _name in ("argmax", "argmin", "argsort", "argpartition", "any", "all", "nonzero"):
     setattr(Taped, _name, _by_reading(_name))
+
+
+def _may_repeat(key: Any) -> bool:
+    """Return whether an index may name a cell several times: one with an array or a list of integers."""
+    parts = key if isinstance(key, tuple) else (key,)
+    return any(isinstance(part, list) or (isinstance(part, np.ndarray) and part.dtype.kind in "iu") for part in parts)
 
 
 def plain_index(key: Any) -> Any:
@@ -318,23 +390,3 @@ def joined(tape: Tape, parts: Any) -> Any:
 
 def _holds_taped(parts: Any) -> bool:
     return isinstance(parts, Taped) or (isinstance(parts, list | tuple) and any(map(_holds_taped, parts)))
-
-
-def gradients(y: Any, dy: Array, of: Mapping[str, Taped], bounds: bool = False) -> dict[str, Array]:
-    """Return the gradient of Σ dy ⊙ y for each cell of the arrays in ``of``.
-
-    Args
-        y: the output; a cell that it does not depend on has the gradient zero.
-        bounds: return Σ |slopes · dy| over all paths instead, which bounds the rounding errors of any such sum.
-    """
-    if not isinstance(y, Taped):
-        return {name: np.zeros(x.shape) for name, x in of.items()}
-    grad = np.zeros(y.tape.n + 1)  # the last cell takes what constants get
-    np.add.at(grad, y.ids, np.abs(dy) if bounds else dy)
-    with np.errstate(all="ignore"):
-        for child, parent, slope in reversed(y.tape.steps):
-            upstream = grad[child]
-            share = np.where(upstream == 0, 0, (np.abs(slope) if bounds else slope) * upstream)  # 0 · ∞ feeds nothing
-            np.add.at(grad, parent, share)
-    grad[CONSTANT] = 0
-    return {name: grad[x.ids] for name, x in of.items()}

@@ -30,7 +30,7 @@ READS = {
 def call(tape: Tape, function: Any, inputs: Any, options: dict[str, Any]) -> Any:
     """Return what ``function(*inputs, **options)`` of NumPy returns, and write its edges."""
     name = function.__name__
-    tape.used.add(name)
+    inputs = tape.enter(name, inputs)
     if name in READS:
         return function(*_values(inputs), **_values(options))
     if name in MOVES:
@@ -38,7 +38,8 @@ def call(tape: Tape, function: Any, inputs: Any, options: dict[str, Any]) -> Any
         if not isinstance(x, Taped):
             raise TapeError(f"np.{name} was called with a taped number where an index is expected")
         rest, options = _values(rest), _values(options)
-        return x.moved(lambda cells: function(cells, *rest, **options))
+        moved = x.moved(lambda cells: function(cells, *rest, **options))
+        return moved.told_apart() if name in ("take", "take_along_axis", "repeat", "tile") else moved
     if name in JOINS:
         return _join(tape, function, inputs, options)
     if name in FUNCTIONS:
@@ -87,7 +88,7 @@ def inv(tape: Tape, a: Any) -> Any:
         raise TapeError("the tape inverts matrices of at most 8 by 8 numbers")
     value = np.linalg.inv(a.value)
     slope = -np.einsum("...ik,...lj->...ijkl", value, value)
-    children = tape.numbers(value.shape)
+    children = tape.numbers(value)
     tape.edges(children[..., None, None], (a.ids[..., None, None, :, :], slope))
     return Taped(tape, value, children)
 
@@ -101,7 +102,7 @@ def det(tape: Tape, a: Any) -> Any:
     """Return det A: ∂det A/∂A = det A · A⁻ᵀ."""
     value = np.linalg.det(a.value)
     slope = np.asarray(value)[..., None, None] * np.linalg.inv(a.value).swapaxes(-1, -2)
-    children = tape.numbers(np.shape(value))
+    children = tape.numbers(np.asarray(value))
     tape.edges(children[..., None, None], (a.ids, slope))
     return Taped(tape, np.asarray(value), children)
 
@@ -242,6 +243,10 @@ def convolve(tape: Tape, a: Any, v: Any, mode: str = "full") -> Any:
     return whole[first:last]
 
 
+def correlate(tape: Tape, a: Any, v: Any, mode: str = "valid") -> Any:
+    return convolve(tape, a, v[::-1], mode)
+
+
 def _cumulative(ufunc: np.ufunc) -> Callable[..., Any]:
     return lambda tape, a, axis=None, **_: ufunc.accumulate(
         a.reshape(-1) if axis is None else a, 0 if axis is None else axis
@@ -296,6 +301,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "vector_norm": lambda tape, x, axis=None, keepdims=False, ord=2: norm(tape, x, ord, axis, keepdims),
     "diff": diff,
     "convolve": convolve,
+    "correlate": correlate,
     "tril": triangle("tril"),
     "triu": triangle("triu"),
     "diag": diag,

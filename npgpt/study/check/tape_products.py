@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -33,17 +34,22 @@ def product(tape: Tape, subscripts: str, a: Any, b: Any) -> Taped:
 
     if math.prod(shape) > LARGEST:
         raise TapeError(f"a product of {math.prod(shape):,} terms is too large for the tape; take smaller arrays")
-    children = tape.numbers(value.shape)
+    children = tape.numbers(np.asarray(value, np.float64))
     va, vb = (x.value if isinstance(x, Taped) else np.asarray(x) for x in (a, b))
-    owns = names
-    parents = []
-    if isinstance(a, Taped):
-        parents.append((spread(a.ids, owns[0]), spread(vb, owns[1])))
-    if isinstance(b, Taped):
-        parents.append((spread(b.ids, owns[1]), spread(va, owns[0])))
-    tape.edges(children.reshape([*value.shape, *(1,) * (len(letters) - len(out))]), *parents)
-    made = children.reshape(value.shape)
-    return Taped(tape, np.asarray(value, np.float64), made)
+    parents = (
+        (spread(a.ids, names[0]) if isinstance(a, Taped) else None, spread(vb, names[1])),
+        (spread(b.ids, names[1]) if isinstance(b, Taped) else None, spread(va, names[0])),
+    )
+
+    def other(own: str, like: Array) -> Callable[[Array], Array | None]:
+        return lambda cells: spread(cells, own) if cells.shape == like.shape else None
+
+    tape.edges(
+        children.reshape([*value.shape, *(1,) * (len(letters) - len(out))]),
+        *parents,
+        spreads=(other(names[1], vb), other(names[0], va)),
+    )
+    return Taped(tape, np.asarray(value, np.float64), children)
 
 
 def einsum(tape: Tape, subscripts: Any, *operands: Any, **_: Any) -> Any:

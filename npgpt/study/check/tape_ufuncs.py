@@ -89,7 +89,7 @@ PLAIN = {
 def apply(tape: Tape, ufunc: np.ufunc, method: str, inputs: Sequence[Any], options: dict[str, Any]) -> Any:
     """Return what NumPy's ``ufunc.method(*inputs, **options)`` returns, and write its edges."""
     name = ufunc.__name__
-    tape.used.add(name)
+    inputs = tape.enter(name, inputs)
     out = options.pop("out", None)
     out = out[0] if isinstance(out, tuple) else out
     if method == "__call__":
@@ -157,7 +157,7 @@ def add_up(tape: Tape, x: Any, options: dict[str, Any]) -> Any:
     if options.get("where", True) is not True:
         x = chosen(tape, np.broadcast_to(options["where"], x.shape), x, 0.0)
     kept = x.value.sum(axes, keepdims=True) if x.ndim else x.value
-    children = tape.numbers(kept.shape)
+    children = tape.numbers(kept)
     tape.edges(children, (x.ids, 1.0))
     made = Taped(tape, kept, children)
     return made if options.get("keepdims") or not x.ndim else made.squeeze(axes)
@@ -238,15 +238,15 @@ def _at(tape: Tape, name: str, x: Any, where: Any, new: Any = None) -> None:
     where, sign = plain_index(where), 1.0 if name == "add" else -1.0
     cells = np.arange(x.size).reshape(x.shape)[where]
     touched = np.unique(cells)
-    new_ids, flat_ids = tape.numbers(touched.shape), x.ids.reshape(-1)
     value = np.broadcast_to(new.value if isinstance(new, Taped) else new, cells.shape)
+    np.add.at(x.value, where, sign * value)
+    new_ids, flat_ids = tape.numbers(x.value.reshape(-1)[touched]), x.ids.reshape(-1)
     ids = np.broadcast_to(new.ids if isinstance(new, Taped) else CONSTANT, cells.shape)
     old, added = flat_ids[touched], new_ids[np.searchsorted(touched, cells)]
     alive = np.zeros(touched.shape, bool)
     for child, parent, slope in ((new_ids, old, 1.0), (added, ids, sign)):
         known = parent >= 0
         alive[child[known] - new_ids[:1]] = True
-        tape.steps.append((child[known], parent[known], np.full(int(known.sum()), slope)))
+        tape.edges(child[known], (parent[known], slope))
     here = np.unravel_index(touched, x.shape)
     x.ids[here] = np.where(alive, new_ids, CONSTANT)
-    np.add.at(x.value, where, sign * value)

@@ -24,7 +24,7 @@ from npgpt.core import Array
 from npgpt.study.check import differences
 from npgpt.study.check.differences import ROUNDING, Slope, rise, slope
 from npgpt.study.check.subjects import Subject
-from npgpt.study.check.tape import gradients
+from npgpt.study.check.tape_gradients import gradients
 from npgpt.study.check.verdict import ABSTAINS, AGREES, DIFFERS, TOLERANCES, UNCLEAR, Opinion
 
 EXACT = 1e-10  # largest relative error of an exact witness in other people's code, which may cancel digits

@@ -98,7 +98,7 @@ def check_compiled(case: Case, until_killed: bool = False) -> tuple[list[str], l
     if not (until_killed and wrong) and not _difference_agrees(compiled, got, dy):
         killed_by.append("differences in float32")
     doctor = Doctor(subject, dy, got, truth, lambda dy: compiled.gradients(dy.astype(np.float32)), close=1e-4)
-    return killed_by, list(diagnose_all(doctor, wrong, until_killed))
+    return killed_by, [(answer.kind, answer.says) for answer in diagnose_all(doctor, wrong, until_killed)]
 
 
 def _close(got: Array, right: Array, dy: Array) -> bool:

@@ -113,6 +113,7 @@ def linear_forgets_the_first_pass(self: layers.Linear, x: Array, cache: Cache) -
 
 
 LAW_BREAKERS = [
+    (layers.ReLU, "backward", relu_lets_everything_through, "ReLU", "gradients_are_right"),
     (layers.ReLU, "forward", relu_draws_anew, "ReLU", "the_same_again"),
     (layers.Linear, "forward", linear_reads_memory_in_order, "Linear", "memory_layout_does_not_matter"),
     (layers.Linear, "forward", linear_forgets_the_first_pass, "Linear", "second_forward_is_refused"),
@@ -312,19 +313,15 @@ def test_large_tensors_are_checked_along_random_directions() -> None:
     assert not gradcheck(Scale(20, factor=1.001), x).passed
 
 
-def test_gradcheck_command(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["gradcheck", "softmax", "--sweep"]) == 0
+def test_check_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "softmax", "--sweep"]) == 0
     shown = capsys.readouterr().out
-    assert (
-        "Softmax: 2 of 2 arrays checked, all right" in shown
-        and "1e-09" in shown
-        and "all right" in shown.splitlines()[-1]
-    )
+    assert "Softmax  right      2 of 2" in shown and "1e-09" in shown and "all right" in shown.splitlines()[-1]
     assert all(len(line) < 80 for line in shown.splitlines())
-    assert main(["gradcheck", "--mutants", "scores-without-scale"]) == 0
+    assert main(["check", "--mutants", "scores-without-scale"]) == 0
     shown = capsys.readouterr().out
     assert "is missing" in shown and "mutants killed" in shown
-    assert main(["gradcheck", "softmx"]) == 2
+    assert main(["check", "softmx"]) == 2
     assert "did you mean" in capsys.readouterr().err
 
 

@@ -1,12 +1,21 @@
 """The one list of laws, over every layer, textbook and compiled, with random sizes."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from npgpt.machine.pool import set_num_threads
 from npgpt.study.check.cases import CASES, Sizes, compile_case, make_case
-from npgpt.study.check.laws import APPLIES, LAWS, LAWS_OF_COMPILED, Law, causality, examples_are_independent, laws_for
+from npgpt.study.check.laws import (
+    APPLIES,
+    LAWS,
+    LAWS_OF_COMPILED,
+    Law,
+    causality,
+    examples_are_independent,
+    gradients_are_right,
+    laws_for,
+)
 from npgpt.testing import sizes
 
 OF_TEXTBOOK = [(name, law) for name in CASES for law in laws_for(make_case(name))]
@@ -17,8 +26,15 @@ def ids(pairs: list[tuple[str, Law]]) -> list[str]:
     return [f"{name}-{law.__name__}" for name, law in pairs]
 
 
+def examples_of(name: str, law: Law) -> int:
+    """Return the profile's number; of all gradients of a whole model, which take a second, a tenth."""
+    n = int(settings().max_examples)
+    return max(1, n // 10) if law is gradients_are_right and name.startswith(("Block", "GPT")) else n
+
+
 @pytest.mark.parametrize(("name", "law"), OF_TEXTBOOK, ids=ids(OF_TEXTBOOK))
 def test_law(name: str, law: Law) -> None:
+    @settings(max_examples=examples_of(name, law))
     @given(sizes=sizes(), seed=st.integers(0, 1000))
     def check(sizes: Sizes, seed: int) -> None:
         law(make_case(name, sizes, seed))

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from npgpt.core import Array
 from npgpt.study.check.substitutes import complex_numbers, taped_numbers
-from npgpt.study.check.tape import Tape, TapeError, gradients
+from npgpt.study.check.tape import Tape, TapeError
+from npgpt.study.check.tape_gradients import gradients
 
 RNG = np.random.default_rng(0)
 W = RNG.normal(size=(4, 3))
