@@ -51,8 +51,8 @@ tinynn.add(
     "ELU",
     lambda m: given(m.ELU(), normal(4, 5)),
     "x > 0 + … compares x with the whole sum: the slope is 0 or 1",
-    "lost factor",
     "mask",
+    "sign of x",
 )
 tinynn.add(LOSSES, "MSE", lambda m: loss(m.MSE(), normal(4, 3), normal(4, 3, seed=1), constants=["targets"]))
 tinynn.add(LOSSES, "MAE", lambda m: loss(m.MAE(), normal(4, 3), normal(4, 3, seed=1), constants=["targets"]))
@@ -134,6 +134,7 @@ mlfs.add(
     lambda m: built(m.Activation("softmax"), normal(4, 5)),
     "only the diagonal of the Jacobian",
     "lost term",
+    "own position",
 )
 mlfs.add(
     "mlfromscratch/deep_learning/loss_functions.py",

@@ -125,6 +125,7 @@ npdl.add(
     lambda m: joined(m.BatchNormal(), normal(6, 4)),
     "forward takes the standard deviation where backward has the variance",
     "factor",
+    "lost factor",
     "wrong operand",
 )
 npdl.add(

@@ -65,6 +65,7 @@ aki.add(
     lambda m: given(m.LayerNormalization((6,), data_type=np.float64), normal(2, 3, 6)),
     GAMMA,
     "lost factor",
+    "order",
     "wrong operand",
 )
 
@@ -217,7 +218,7 @@ hanke.add(
     "lost factor",
     "lost term",
 )
-hanke.add(FILE, "SoftMax", lambda m: slope(m.SoftMax(), normal(*X)), DIAGONAL, "lost term")
+hanke.add(FILE, "SoftMax", lambda m: slope(m.SoftMax(), normal(*X)), DIAGONAL, "lost term", "own position")
 
 
 def hanke_attention(m: Any) -> Given:

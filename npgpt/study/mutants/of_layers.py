@@ -44,7 +44,7 @@ MUTANTS = [
            "omitted ε in the backward pass", "constant", "LayerNorm"),
     Mutant("layernorm-gain-outside", NORM, "rstd * (dxhat - dxhat.mean(-1, keepdims=True) - xhat * along)",
            "self.gain.value * rstd * (dy - dy.mean(-1, keepdims=True) - xhat * (dy * xhat).mean(-1, keepdims=True))",
-           "multiplied by the gain outside the means", "wrong operand", "LayerNorm"),
+           "multiplied by the gain outside the means", "order", "LayerNorm"),
     Mutant("layernorm-notes-twice-rstd", NORM, "keepdims=True) / rstd)", "keepdims=True) / rstd * 2)",
            "doubled the gradient noted for r", "factor", "LayerNorm"),
     Mutant("softmax-diagonal-alone", SOFTMAX, "w * (dw - (dw * w).sum(-1, keepdims=True))", "w * (1 - w) * dw",
