@@ -68,8 +68,8 @@ def after_another_pass(
 ) -> tuple[Array, Array, dict[str, Array]]:
     """Return the output, and the output and the gradients of a pass that follows one over other numbers.
 
-    Backward may add to the gradient of a parameter, and then that of the other pass is taken away. A gradient that holds
-    a part of the other one, as with a momentum, and an input's gradient that is not the same stay as they are.
+    Backward may add to the gradient of a parameter, and then that of the other pass is taken away. Two gradients stay
+    as they are: one that holds only a part of the other pass, as with a momentum, and an input's.
     """
     y = np.array(subject.output(subject.run()).y)
 
