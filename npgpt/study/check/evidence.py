@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 
 from npgpt.core import Array
-from npgpt.study.check.paths import Hypothesis, Walk, hypotheses
+from npgpt.study.check.paths import Hypothesis, hypotheses
 from npgpt.study.check.sites import variable
 from npgpt.study.check.subjects import LayerSubject, Subject
 from npgpt.study.check.tape import Taped
 from npgpt.study.check.tape_gradients import all_gradients, gradients
+from npgpt.study.check.walk import Walk
 
 MOST_ARRAYS = 90
 MOST_EDGES = 15_000_000  # edges that all hypotheses together may walk

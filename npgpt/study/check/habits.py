@@ -68,25 +68,23 @@ def after_another_pass(
 ) -> tuple[Array, Array, dict[str, Array]]:
     """Return the output, and the output and the gradients of a pass that follows one over other numbers.
 
-    Backward may add to the gradient of a parameter, and then that of the other pass is taken away. A gradient that holds
-    a part of the other one, as with a momentum, and an input's gradient that is not the same stay as they are.
+    Backward may add to the gradient of a parameter, and then that of the other pass is taken away. Two gradients stay
+    as they are: one that holds only a part of the other pass, as with a momentum, and an input's.
     """
     y = np.array(subject.output(subject.run()).y)
 
-    def second(zeroed: bool) -> tuple[dict[str, Array], dict[str, Array]]:
+    def second(zeroed: bool) -> tuple[dict[str, Array], dict[str, Array], Array]:
         first = subject.gradients_after(subject.run(change), dy)
         for path in subject.gradient_paths if zeroed else ():
             x = look_up(subject.root, path)
             if isinstance(x, np.ndarray) and x.flags.writeable:
                 x[...] = 0
         returned = subject.run(again=True)
-        nonlocal same
-        same = np.array(subject.output(returned).y)
-        return first, subject.gradients_after(returned, dy)
+        output = np.array(subject.output(returned).y)
+        return first, subject.gradients_after(returned, dy), output
 
-    same = y
-    _, found = second(zeroed=True)
-    first, on_top = second(zeroed=False)
+    _, found, same = second(zeroed=True)
+    first, on_top, _ = second(zeroed=False)
     for name, grad in found.items():
         left = on_top[name] - grad
         if name.startswith("input ") or not (_close(left, 0 * grad, grad) or _close(left, first[name], grad)):

@@ -13,10 +13,10 @@ from typing import NamedTuple
 import numpy as np
 
 from npgpt.core import Array
-from npgpt.study.check.sites import Site, operand_text, shown, variable
-from npgpt.study.check.tape import Step, Taped
-from npgpt.study.check.tape_gradients import all_gradients
+from npgpt.study.check.sites import Site, operand_text, shown
+from npgpt.study.check.tape import Step
 from npgpt.study.check.tape_ufuncs import OF_ONE
+from npgpt.study.check.walk import Walk
 
 POWERS = {"power", "float_power", "sqrt", "cbrt", "square", "reciprocal", "divide"}
 EXPONENTS = (-2, -1.5, -1, -0.5, 0.5, 1, 1.5, 2)
@@ -28,7 +28,12 @@ FACTORS: dict[str, Callable[[Array], Array]] = {
     "y(1 − y)": lambda y: y * (1 - y),
     "1 − y²": lambda y: 1 - y * y,
 }
-Change = Callable[["Walk", Step], Array | None]
+# Factors in which a sign may be wrong: the right one, the wrong one, and the second over the first.
+SIGNS: list[tuple[str, str, Callable[[Array], Array]]] = [
+    ("1 − y", "1 + y", lambda y: (1 + y) / (1 - y)),
+    ("1 − y²", "1 + y²", lambda y: (1 + y * y) / (1 - y * y)),
+]
+Change = Callable[[Walk, Step], Array | None]
 
 
 class Hypothesis(NamedTuple):
@@ -43,60 +48,8 @@ class Hypothesis(NamedTuple):
 
     kind: str
     says: str
-    predicts: Callable[["Walk"], dict[str, Array] | None]
+    predicts: Callable[[Walk], dict[str, Array] | None]
     is_cut: bool = False
-
-
-class Walk:
-    """The way back over the tape of one pass.
-
-    Attributes
-        leaves: tensor -> its taped array.
-        at: place -> numbers of the steps that it wrote.
-        values: the value of each cell.
-        idle: number of a step -> zeros, for paths whose shares cancel.
-    """
-
-    def __init__(self, y: Taped, dy: Array, leaves: dict[str, Taped]) -> None:
-        self.y, self.dy, self.leaves, self.tape = y, dy, leaves, y.tape
-        self.at: dict[Site, list[int]] = {}
-        for number, step in enumerate(self.tape.steps):
-            self.at.setdefault(step.site, []).append(number)
-        self.values = np.full(self.tape.n + 1, np.nan)
-        for _, first, value in self.tape.nodes:
-            self.values[first : first + value.size] = value.ravel()
-        for x in leaves.values():
-            self.values[x.ids] = x.value
-        self.n_edges = sum(len(step.child) for step in self.tape.steps)
-        self.idle: dict[int, Array] = {}
-        self._find_idle_paths()
-
-    def gradients(self, slopes: dict[int, Array], moved: tuple[int, Array] | None = None) -> dict[str, Array]:
-        grad = all_gradients(self.y, self.dy, False, self.idle | slopes, moved)
-        return {name: grad[x.ids] for name, x in self.leaves.items()}
-
-    def _find_idle_paths(self) -> None:
-        """Cut the path through a maximum that softmax subtracts: it adds nothing, and no backward pass follows it."""
-        if not self.tape.used & {"max", "amax", "maximum"}:
-            return
-        base = self.gradients({})
-        for site, numbers in self.at.items():
-            if site.name == "subtract" and site.operand == 1:
-                slopes = {n: 0 * self.tape.steps[n].slope for n in numbers}
-                found = self.gradients(slopes)
-                if all(
-                    np.allclose(found[name], x, rtol=1e-9, atol=1e-12 * np.abs(x).max(initial=0))
-                    for name, x in base.items()
-                ):
-                    self.idle |= slopes
-
-    def pool(self) -> Iterator[tuple[str, Array]]:
-        """Yield the arrays that the forward pass computed: name, value."""
-        for name, x in self.leaves.items():
-            yield name.split(" ", 1)[1], x.value
-        for site, _, value in self.tape.nodes:
-            if (name := variable(site)) and value.size > 1:
-                yield name, value
 
 
 def hypotheses(walk: Walk) -> Iterator[Hypothesis]:
@@ -208,6 +161,8 @@ def _derivatives(site: Site, what: str, steps: list[Step]) -> Iterator[Hypothesi
         says = f"the factor {name} in the derivative of y = {what}"
         yield made("lost factor", f"lacks {says}", _times(factor, -1))
         yield made("lost factor", f"has {says} once too often", _times(factor, 1))
+    for right, wrong, factor in SIGNS:
+        yield made("sign", f"has {wrong} where {right} belongs in the derivative of y = {what}", _times(factor, 1))
     yield made("power", f"has the derivative of {what} upside down", lambda w, s: 1 / s.slope)
     if site.name in OF_ONE:
         formula, function = OF_ONE[site.name], getattr(np, site.name, None)
