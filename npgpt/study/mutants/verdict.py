@@ -20,6 +20,8 @@ from npgpt.study.mutants.references import (
     accumulation_is_right,
     adamw_is_right,
     clipping_is_right,
+    evaluation_is_right,
+    training_is_right,
 )
 
 REFERENCE = "reference in plain numbers"
@@ -146,6 +148,9 @@ def _by_reference(mutant: Mutant) -> list[str]:
             "clip_scale": clipping_is_right,
             "accumulate": accumulation_is_right,
             "accumulate by kernels": accumulation_by_kernels_is_right,
+            "training": training_is_right,
+            "compiled training": lambda: training_is_right("compiled"),
+            "evaluate": evaluation_is_right,
         }
         right = judges[mutant.case]()
     return [] if right else [REFERENCE]
