@@ -14,7 +14,9 @@ from npgpt.study.mutants.training_loop import CONFIG, SETTINGS, initial_model
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-@pytest.mark.parametrize(("layers", "dtype"), [("textbook", np.float64), ("textbook", np.float32), ("compiled", np.float32)])
+@pytest.mark.parametrize(
+    ("layers", "dtype"), [("textbook", np.float64), ("textbook", np.float32), ("compiled", np.float32)]
+)
 def test_twenty_steps_have_the_bits_of_the_reference(name: str, layers: str, dtype: type) -> None:
     assert training_follows(*SETTINGS[name], layers, dtype)
 

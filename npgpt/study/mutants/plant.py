@@ -20,7 +20,7 @@ class Mutant:
         target: ``module:Class.method`` or ``module:function``.
         old, new: text that occurs once in the target's source, and its replacement.
         says: a description of the mistake.
-        kind: the diagnosis expected (``npgpt.study.check.diagnosis.KINDS``), or "law" or "reference".
+        kind: the diagnosis expected (``npgpt.study.check.diagnosis.KINDS``), or "law", "reference" or "border".
         case: the case that must find it (``check/cases.py``); for training, a reference (``mutants/verdict.py``).
         compiled: whether the mistake is in a compiled layer.
     """

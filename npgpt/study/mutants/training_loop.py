@@ -1,8 +1,8 @@
 # B batch, T time
-"""The training loop a second time, on one page of plain NumPy, which training must follow to the last bit.
+"""The training loop a second time, in plain NumPy. Training must follow it to the last bit.
 
-Of npgpt's own code it uses the passes of the layers, ``npgpt.rng`` and ``npgpt.exact``. Order of examples, micro-batches,
-masks of dropout, initial weights, schedule, norm, clipping and AdamW are written again, from their definitions.
+Of npgpt's own code it uses the passes of the layers, ``npgpt.rng`` and ``npgpt.exact``. The rest is written again: the
+order of examples, the parts of a batch, masks of dropout, initial weights, schedule, norm, clipping and AdamW.
 """
 
 import math
@@ -94,6 +94,32 @@ def squares_in_lanes(g: Array) -> float:
     return total
 
 
+def adamw(theta: Array, g: Array, m: Array, v: Array, train: TrainConfig, eta: float, powers: list[float]) -> None:
+    """Take a step of textbook AdamW, with ``powers`` = [β₁ᵗ, β₂ᵗ]; weight decay is for matrices."""
+    m[...] = train.beta1 * m + (1 - train.beta1) * g
+    v[...] = train.beta2 * v + (1 - train.beta2) * (g * g)
+    step = eta * (m / (1 - powers[0])) / (np.sqrt(v / (1 - powers[1])) + train.eps)
+    theta[...] = theta * (1 - eta * train.weight_decay * (theta.ndim >= 2)) - step
+
+
+def adamw_of_kernel(
+    theta: Array, g: Array, m: Array, v: Array, train: TrainConfig, eta: float, powers: list[float]
+) -> None:
+    """Take the same step as the kernel does: factors in float32, three fused sums, and no subnormal moments."""
+    beta1, rest1, beta2, rest2, minus_rate, correction2, kept, eps = (
+        np.array(factor, np.float32)
+        for factor in (
+            train.beta1, 1 - train.beta1, train.beta2, 1 - train.beta2, -eta / (1 - powers[0]), 1 / (1 - powers[1]),
+            1 - eta * train.weight_decay * (theta.ndim >= 2), train.eps,
+        )
+    )  # fmt: skip
+    m[...] = fma(m, beta1, g * rest1)
+    v[...] = fma(v, beta2, g * g * rest2)
+    m[np.abs(m) < 2.0**-126] = v[v < 2.0**-126] = 0
+    step: Array = m * minus_rate / (np.sqrt(v * correction2) + eps)
+    theta[...] = fma(theta, kept, step)
+
+
 def train_again(config: GPTConfig, train: TrainConfig, dtype: Any) -> tuple[list[tuple[float, ...]], dict[str, Array]]:
     """Return (loss, norm, learning rate) of each step on ``IDS``, and path -> weight at the end.
 
@@ -101,43 +127,31 @@ def train_again(config: GPTConfig, train: TrainConfig, dtype: Any) -> tuple[list
     """
     model, compiled = initial_model(config, train.seed, dtype), train.layers == "compiled"
     if compiled:
-        plain, model = model, twin(GPT(config))
-        model.flat.values[:] = plain.flat.values
-    path_and_param = sorted(model.parameters().items(), key=lambda item: item[1].value.ndim < 2)
-    params = [param for _, param in path_and_param]  # matrices first: the order in the norm's sum
-    moments = [(np.zeros_like(param.value), np.zeros_like(param.value)) for param in params]
-    power1 = power2 = 1.0
-    steps = []
+        weights, model = model.parameters(), twin(GPT(config))
+        for path, param in model.parameters().items():
+            param.value[...] = weights[path].value
+    # matrices first: the order in the sum of the norm
+    params = dict(sorted(model.parameters().items(), key=lambda item: item[1].value.ndim < 2))
+    moments = {path: (np.zeros_like(param.value), np.zeros_like(param.value)) for path, param in params.items()}
+    powers, K = [1.0, 1.0], train.micro_batches
     order = batches(IDS, config.context_length, train.stride, train.batch_size, train.seed)
+    steps: list[tuple[float, ...]] = []
     for number, (x, y) in zip(range(1, train.steps + 1), order, strict=False):
-        loss, first, K = 0.0, 0, train.micro_batches
-        for param in params:
+        loss, first = 0.0, 0
+        for param in params.values():
             param.grad[...] = 0
         for n in [len(x) // K + (i < len(x) % K) for i in range(K)]:
-            cache = Cache(training=True, seed=train.seed, step=number, first_example=first)
-            loss += float(model.loss(x[first : first + n], y[first : first + n], cache, y.size)) if n else 0.0
-            model.loss_backward(1.0, cache) if n else None
-            first += n
-        g = np.concatenate([param.grad.ravel() for param in params])
+            if n:
+                cache = Cache(training=True, seed=train.seed, step=number, first_example=first)
+                loss += float(model.loss(x[first : first + n], y[first : first + n], cache, y.size))
+                model.loss_backward(1.0, cache)
+                first += n
+        g = np.concatenate([param.grad.ravel() for param in params.values()])
         norm = math.sqrt(squares_in_lanes(g) if compiled else (g.astype(np.float64) ** 2).sum())
-        eta, scale = rate(number, train), train.grad_clip / norm if norm > train.grad_clip else 1.0
-        power1, power2 = power1 * train.beta1, power2 * train.beta2
-        for param, (m, v) in zip(params, moments, strict=True):
-            theta, decay = param.value, eta * train.weight_decay if param.value.ndim >= 2 else 0.0
-            if compiled:  # one rounding for each product and sum, or fused; factors are rounded to float32
-                f = np.float32
-                g = param.grad * f(scale)
-                m[...] = fma(m, f(train.beta1), g * f(1 - train.beta1))
-                v[...] = fma(v, f(train.beta2), g * g * f(1 - train.beta2))
-                for moment in (m, v):
-                    moment[np.abs(moment) < 2.0**-126] = 0
-                step = m * f(-eta / (1 - power1)) / (np.sqrt(v * f(1 / (1 - power2))) + f(train.eps))
-                theta[...] = fma(theta, f(1 - decay), step)
-            else:
-                g = param.grad * scale
-                m[...] = train.beta1 * m + (1 - train.beta1) * g
-                v[...] = train.beta2 * v + (1 - train.beta2) * (g * g)
-                step = eta * (m / (1 - power1)) / (np.sqrt(v / (1 - power2)) + train.eps)
-                theta[...] = theta * (1 - decay) - step
+        scale = np.array(train.grad_clip / norm if norm > train.grad_clip else 1.0, dtype)
+        powers = [powers[0] * train.beta1, powers[1] * train.beta2]
+        eta, update = rate(number, train), adamw_of_kernel if compiled else adamw
+        for path, param in params.items():
+            update(param.value, param.grad * scale, *moments[path], train, eta, powers)
         steps.append((loss, norm, eta))
-    return steps, {path: param.value for path, param in path_and_param}
+    return steps, {path: param.value for path, param in params.items()}
