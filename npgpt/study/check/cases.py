@@ -107,27 +107,35 @@ def of_order_one(layer: AnyLayer, random: Random) -> AnyLayer:
     return layer
 
 
-def _on_tokens(make: Callable[[Sizes], Layer], any_shape: bool = False, training: bool = False) -> Make:
-    """Return a function that makes cases of a layer with an input x of shape (B, T, C)."""
+def _axes(sizes: Sizes) -> tuple[int, ...]:
+    """Return the axes before the channels: (B, T), or (B,) if T is 1, for layers that take any number of axes."""
+    return (sizes.B, sizes.T) if sizes.T > 1 else (sizes.B,)
+
+
+def _on_tokens(
+    make: Callable[[Sizes], Layer], any_axes: bool = False, any_shape: bool = False, scale: float = 1.0, **settings: Any
+) -> Make:
+    """Return a function that makes cases of a layer with an input x of shape (B, T, C), or of other axes too."""
 
     def case(name: str, sizes: Sizes, random: Random) -> Case:
-        x = random.normal(size=(sizes.B, sizes.T, sizes.C))
-        wrong = None if any_shape else {"x": np.zeros((sizes.B, sizes.T, sizes.C + 1))}
+        axes = _axes(sizes) if any_axes or any_shape else (sizes.B, sizes.T)
+        x = scale * random.normal(size=(*axes, sizes.C))
+        wrong = None if any_shape else {"x": np.zeros((*axes, sizes.C + 1))}
         layer = of_order_one(make(sizes), random)
-        return Case(name, layer, {"x": x}, wrong, time_axis=1, training=training)
+        return Case(name, layer, {"x": x}, wrong, time_axis=x.ndim - 2, **settings)
 
     return case
 
 
 def _relu(name: str, sizes: Sizes, random: Random) -> Case:
-    x = random.normal(size=(sizes.B, sizes.T, sizes.C))
-    return Case(name, layers.ReLU(), {"x": x + 0.1 * np.sign(x)}, time_axis=1)  # away from the kink
+    x = random.normal(size=(*_axes(sizes), sizes.C))
+    return Case(name, layers.ReLU(), {"x": x + 0.1 * np.sign(x)}, time_axis=x.ndim - 2)  # away from the kink
 
 
 def _embedding(name: str, sizes: Sizes, random: Random) -> Case:
     layer = of_order_one(layers.Embedding(sizes.V, sizes.C), random)
-    ids = _ids(sizes, random)
-    return Case(name, layer, {"ids": ids}, {"ids": ids + sizes.V}, time_axis=1)
+    ids = _ids(_axes(sizes), sizes.V, random)
+    return Case(name, layer, {"ids": ids}, {"ids": ids + sizes.V}, time_axis=ids.ndim - 1)
 
 
 def _scores(make: Callable[[Sizes], Layer]) -> Make:
@@ -156,8 +164,8 @@ def _mixing(name: str, sizes: Sizes, random: Random) -> Case:
 
 def _cross_entropy(ignored: bool) -> Make:
     def case(name: str, sizes: Sizes, random: Random) -> Case:
-        logits = random.normal(size=(sizes.B, sizes.T, sizes.V))
-        targets = _targets(sizes, random, ignored)
+        logits = random.normal(size=(*_axes(sizes), sizes.V))
+        targets = _targets(logits.shape[:-1], sizes.V, random, ignored)
         wrong = {"logits": logits, "targets": targets[None], "count": None}
         return Case(name, layers.CrossEntropy(), {"logits": logits, "targets": targets, "count": None}, wrong)
 
@@ -166,45 +174,46 @@ def _cross_entropy(ignored: bool) -> Make:
 
 def _head_loss(name: str, sizes: Sizes, random: Random) -> Case:
     layer = of_order_one(layers.HeadLoss(layers.VocabularyHead(sizes.V, sizes.C), layers.CrossEntropy()), random)
-    x = random.normal(size=(sizes.B, sizes.T, sizes.C))
-    inputs = {"x": x, "targets": _targets(sizes, random, ignored=True), "count": None}
+    x = random.normal(size=(*_axes(sizes), sizes.C))
+    inputs = {"x": x, "targets": _targets(x.shape[:-1], sizes.V, random, ignored=True), "count": None}
     return Case(name, layer, inputs, inputs | {"x": x[..., :-1]})
 
 
 def _gpt(n_layer: int = 1, loss: bool = True, ignored: bool = False, **options: Any) -> Make:
-    """Return a function that makes cases of a whole model, with its logits or its loss as output."""
+    """Return a function that makes cases of a whole model: its logits, or its loss for a full context."""
 
     def case(name: str, sizes: Sizes, random: Random) -> Case:
         D = max(sizes.D, 2) if options.get("positions") == "rotary" else sizes.D  # a rotation needs a pair of channels
-        config = GPTConfig(sizes.V, sizes.T + 1, n_layer, n_head=sizes.H, n_embd=sizes.H * D, **options)
+        context_length = sizes.T if loss else sizes.T + 1
+        config = GPTConfig(sizes.V, context_length, n_layer, n_head=sizes.H, n_embd=sizes.H * D, **options)
         gpt = of_order_one(GPT(config, dtype=np.float64), random)
-        ids = _ids(sizes, random)
-        wrong = ids[:, :0] if config.any_length else np.zeros((sizes.B, sizes.T + 2), dtype=int)  # or too long
+        ids = _ids((sizes.B, sizes.T), sizes.V, random)
+        wrong = ids[:, :0] if config.any_length else np.zeros((sizes.B, context_length + 1), dtype=int)  # or too long
         training = "dropout" in options
         if not loss:
             return Case(name, gpt, {"ids": ids}, {"ids": wrong}, time_axis=1, training=training)
-        inputs = {"ids": ids, "targets": _targets(sizes, random, ignored)}
+        inputs = {"ids": ids, "targets": _targets(ids.shape, sizes.V, random, ignored)}
         return Case(name, TrainingLoss(gpt), inputs, {"ids": wrong, "targets": wrong}, training=training)
 
     return case
 
 
-def _ids(sizes: Sizes, random: Random) -> Array:
-    ids = random.integers(0, sizes.V, (sizes.B, sizes.T))
-    ids[-1, -1] = ids[0, 0]  # a repeated id
+def _ids(shape: tuple[int, ...], V: int, random: Random) -> Array:
+    ids = random.integers(0, V, shape)
+    ids.flat[[0, ids.size // 2, -1]] = V - 1  # the last id, three times
     return ids
 
 
-def _targets(sizes: Sizes, random: Random, ignored: bool) -> Array:
-    targets = random.integers(0, sizes.V, (sizes.B, sizes.T))
+def _targets(shape: tuple[int, ...], V: int, random: Random, ignored: bool) -> Array:
+    targets = random.integers(0, V, shape)
     if ignored:
-        targets[random.random(targets.shape) < 0.4] = IGNORE_INDEX
-        targets[0, 0] = 0  # at least one is not ignored
+        targets[random.random(shape) < 0.4] = IGNORE_INDEX
+    targets.flat[0] = V - 1  # the last id; at least one target is not ignored
     return targets
 
 
 CASES: dict[str, Make] = {
-    "Linear": _on_tokens(lambda s: layers.Linear(s.C, s.C + 1)),
+    "Linear": _on_tokens(lambda s: layers.Linear(s.C, s.C + 1), any_axes=True),
     "Embedding": _embedding,
     "LearnedPositions": _on_tokens(lambda s: layers.LearnedPositions(s.T + 1, s.C)),
     "SinusoidalPositions": _on_tokens(lambda s: layers.SinusoidalPositions(s.C, 0.5)),
@@ -215,10 +224,10 @@ CASES: dict[str, Make] = {
         lambda s: layers.ConcatenatedPositions(layers.LearnedPositions(s.T + 1, s.D), s.C, s.D, projected=False)
     ),
     "NoPositions": _on_tokens(lambda s: layers.NoPositions(), any_shape=True),
-    "LayerNorm": _on_tokens(lambda s: layers.LayerNorm(s.C)),
+    "LayerNorm": _on_tokens(lambda s: layers.LayerNorm(s.C), any_axes=True),
     "ReLU": _relu,
-    "TanhGELU": _on_tokens(lambda s: layers.TanhGELU(), any_shape=True),
-    "GELU": _on_tokens(lambda s: layers.GELU(), any_shape=True),
+    "TanhGELU": _on_tokens(lambda s: layers.TanhGELU(), any_shape=True, scale=2.0),
+    "GELU": _on_tokens(lambda s: layers.GELU(), any_shape=True, scale=2.0),
     "Dropout": _on_tokens(lambda s: layers.Dropout(0.3), any_shape=True, training=True),
     "Scores": _scores(lambda s: layers.Scores()),
     "RelativeBiasScores": _scores(lambda s: layers.RelativeBiasScores(s.H, _fewer(s))),
@@ -228,24 +237,24 @@ CASES: dict[str, Make] = {
     "Softmax": _softmax,
     "Mixing": _mixing,
     "Attention": _on_tokens(lambda s: layers.Attention(s.C, s.H)),
-    "Attention-dropout": _on_tokens(lambda s: layers.Attention(s.C, s.H, 0.3), training=True),
+    "Attention-dropout": _on_tokens(lambda s: layers.Attention(s.C, s.H, 0.2), training=True),
     "Attention-rotary": _on_tokens(
         lambda s: layers.Attention(s.C, s.H, 0.3, score=layers.RotaryScores()), training=True
     ),
     "Attention-relative-bias": _on_tokens(
         lambda s: layers.Attention(s.C, s.H, 0.3, score=layers.RelativeBiasScores(s.H, _fewer(s))), training=True
     ),
-    "MLP": _on_tokens(lambda s: layers.MLP(s.C)),
+    "MLP": _on_tokens(lambda s: layers.MLP(s.C), any_axes=True),
     "Block": _on_tokens(lambda s: layers.Block(s.C, s.H)),
-    "Block-dropout": _on_tokens(lambda s: layers.Block(s.C, s.H, 0.3, "gelu"), training=True),
-    "VocabularyHead": _on_tokens(lambda s: layers.VocabularyHead(s.V, s.C)),
+    "Block-dropout": _on_tokens(lambda s: layers.Block(s.C, s.H, 0.1, "gelu"), training=True),
+    "VocabularyHead": _on_tokens(lambda s: layers.VocabularyHead(s.V, s.C), any_axes=True),
     "CrossEntropy": _cross_entropy(ignored=False),
     "CrossEntropy-ignore": _cross_entropy(ignored=True),
     "HeadLoss": _head_loss,
     "GPT": _gpt(loss=False),
-    "GPT-tied": _gpt(n_layer=2),
+    "GPT-tied": _gpt(n_layer=3),
     "GPT-untied": _gpt(tie_weights=False),
-    "GPT-dropout": _gpt(dropout=0.3),
+    "GPT-dropout": _gpt(dropout=0.2),
     "GPT-ignore": _gpt(ignored=True),
     "GPT-sinusoidal": _gpt(positions="sinusoidal"),
     "GPT-concatenated": _gpt(combine="concatenate", n_position=2),
@@ -259,11 +268,15 @@ CASES: dict[str, Make] = {
 # A block and a whole model have many tensors; small sizes keep the check of every cell fast.
 SMALL = Sizes(B=3, T=4, H=2, D=3, V=11)
 
+# Sizes beyond the borders that the others do not cross: 4 heads, and ids from 64 on; more than 64 rows, of two axes.
+BORDERS = {"wide": Sizes(B=2, T=5, H=4, D=3, V=70), "rows": Sizes(B=69, T=1, H=4, D=2, V=70)}
+
 
 def make_case(name: str, sizes: Sizes | None = None, seed: int = 0) -> Case:
-    """Return the case of this name, by default with the checker's sizes."""
-    sizes = sizes or (SMALL if name.startswith(("Block", "GPT")) else Sizes())
-    case = CASES[name](name, sizes, np.random.default_rng(seed))
+    """Return the case of this name, by default with the checker's sizes; ``Linear@rows`` has those of a border."""
+    kind, _, border = name.partition("@")
+    sizes = sizes or (BORDERS[border] if border else SMALL if kind.startswith(("Block", "GPT")) else Sizes())
+    case = CASES[kind](name, sizes, np.random.default_rng(seed))
     return dataclasses.replace(case, sizes={letter: getattr(sizes, letter) for letter in "BTHDVC"})
 
 

@@ -1,10 +1,20 @@
-"""Mistakes in the optimizer, in clipping and in accumulation. A reference in plain numbers finds them."""
+"""Mistakes in the optimizer, in clipping, accumulation and the training loop. A second computation finds them."""
 
 from npgpt.study.mutants.plant import Mutant
 
 ADAMW = "npgpt.optim:AdamW.step"
 ACCUMULATE = "npgpt.train:accumulate"
 CACHE = "npgpt.core.cache:Cache"
+LOOP = "npgpt.train:optimizer_steps"
+STEPS = "npgpt.train:_steps"
+BEGIN = "npgpt.train:training_steps"
+OPTIMIZER = "npgpt.train:optimizer_of"
+WEIGHTS = "npgpt.model:GPT.__init__"
+
+
+def _loop(name: str, target: str, old: str, new: str, says: str, case: str = "training") -> Mutant:
+    return Mutant(name, target, old, new, says, "reference", case)
+
 
 # fmt: off
 MUTANTS = [
@@ -56,5 +66,43 @@ MUTANTS = [
            "overwrote the first part's gradient with the second's", "reference", "accumulate by kernels"),
     Mutant("grad-to-add-to-is-not-cleared", f"{CACHE}.grad_to_add_to", "grad[...] = 0", "pass",
            "added to the gradient of the last step", "reference", "accumulate by kernels"),
+    # clipping
+    _loop("loop-never-clips", LOOP, "optimizer.step(learning_rate, clip_scale(norm, grad_clip))", "optimizer.step(learning_rate)", "never clipped the gradient"),
+    _loop("loop-forgets-the-largest-norm", STEPS, "passes(), config.grad_clip)", "passes())", "did not pass grad_clip on"),
+    _loop("loop-clips-by-the-last-norm", LOOP, "clip_scale(norm, grad_clip))", 'clip_scale(vars(optimizer).get("last", norm), grad_clip)); optimizer.last = norm', "clipped by the norm of the step before"),
+    _loop("norm-of-matrices", "npgpt.optim:AdamW.grad_norm", "self.flat.grads", "self.flat.grads[: self.flat.n_matrix]", "omitted gains and biases in the norm"),
+    # the schedule
+    _loop("schedule-one-step-ahead", LOOP, "schedule(number - 1)", "schedule(number)", "used the learning rate of the next step"),
+    _loop("schedule-falls-to-zero", STEPS, "config.learning_rate * config.min_learning_rate_ratio", "0.0", "ignored the lowest learning rate"),
+    # batches
+    _loop("batch-of-the-next-step", STEPS, "windows.batch(number - 1)", "windows.batch(number)", "used the batch of the next step"),
+    _loop("batch-always-the-first", STEPS, "windows.batch(number - 1)", "windows.batch(0)", "used the same batch in every step"),
+    _loop("batch-twice", STEPS, "windows.batch(number - 1)", "windows.batch((number - 1) // 2)", "used each batch twice"),
+    _loop("order-ignores-the-seed", BEGIN, "shuffle=True, seed=config.seed", "shuffle=True", "used the order of seed 0 for every seed"),
+    _loop("order-not-shuffled", BEGIN, "shuffle=True, seed=config.seed", "seed=config.seed", "did not shuffle the examples"),
+    _loop("stride-ignored", BEGIN, "config.stride, config.batch_size", "1, config.batch_size", "started an example at every token"),
+    _loop("last-batch-dropped", BEGIN, "seed=config.seed", "seed=config.seed, drop_last=True", "dropped the last batch of an epoch, which is smaller"),
+    # micro-batches
+    _loop("last-micro-batch-dropped", ACCUMULATE, "if len(part_x):", "if len(part_x) and (micro_batches == 1 or first + len(part_x) < len(x)):", "dropped the last part"),
+    _loop("mean-of-means", ACCUMULATE, "cache, count))\n                model.loss_backward(1.0, cache)", "cache)) / micro_batches\n                model.loss_backward(1 / micro_batches, cache)", "averaged the means of unequal parts"),
+    _loop("micro-batches-ignored", STEPS, "config.micro_batches, step", "1, step", "computed the batch in one part"),
+    # dropout
+    _loop("mask-of-the-first-step", STEPS, "step=number)", "step=0)", "used the same dropout masks in every step"),
+    _loop("mask-of-the-step-before", STEPS, "step=number)", "step=number - 1)", "used the dropout masks of the step before"),
+    _loop("mask-of-one-seed", STEPS, "Cache(training=True, seed=config.seed)", "Cache(training=True)", "used the dropout masks of seed 0 for every seed"),
+    _loop("never-drops", STEPS, "Cache(training=True, seed=config.seed)", "Cache(seed=config.seed)", "trained without dropout"),
+    _loop("mask-of-every-block", "npgpt.layers.dropout:Dropout.keys", "cache.path", 'cache.path.split(".")[-1]', "used the same dropout mask in every block"),
+    # initial weights
+    _loop("weights-of-one-block", "npgpt.core.layer:Layer.initialise", 'make_key("initialise", seed, path)', 'make_key("initialise", seed, path.split(".", 2)[-1])', "drew the same initial weights in every block"),
+    _loop("weights-of-three-blocks", WEIGHTS, "math.sqrt(2 * config.n_layer)", "math.sqrt(2 * min(config.n_layer, 2))", "counted at most two blocks"),
+    # the optimizer
+    _loop("optimizer-betas-swapped", OPTIMIZER, "config.beta1, config.beta2", "config.beta2, config.beta1", "passed β₁ as β₂"),
+    _loop("optimizer-without-eps", OPTIMIZER, "config.eps, config.weight_decay", "weight_decay=config.weight_decay", "ignored ε"),
+    _loop("optimizer-without-decay", OPTIMIZER, "config.eps, config.weight_decay", "config.eps", "ignored the weight decay"),
+    _loop("adamw-one-step-later", ADAMW, "(1 - self.power1)", "(1 - self.power1 * self.beta1)", "corrected the mean as one step later"),
+    _loop("compiled-adamw-never-clips", "npgpt.compiled.optim:AdamW.step", "grad_scale,", "1.0,", "took the step with the unclipped gradient", "compiled training"),
+    _loop("compiled-norm-of-8192", "npgpt.compiled.optim:AdamW.grad_norm", "self.partial)", "self.partial[:1])", "computed the norm of the first 8,192 numbers", "compiled training"),
+    # evaluation
+    _loop("evaluates-in-training", "npgpt.train:evaluate", "Cache(record=False)", "Cache(training=True, record=False)", "evaluated with dropout", "evaluate"),
 ]
 # fmt: on

@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import sys
 import textwrap
 import zlib
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ class Mutant:
         target: ``module:Class.method`` or ``module:function``.
         old, new: text that occurs once in the target's source, and its replacement.
         says: a description of the mistake.
-        kind: the diagnosis expected (``npgpt.study.check.diagnosis.KINDS``), or "law" or "reference".
+        kind: the diagnosis expected (``npgpt.study.check.diagnosis.KINDS``), or "law", "reference" or "border".
         case: the case that must find it (``check/cases.py``); for training, a reference (``mutants/verdict.py``).
         compiled: whether the mistake is in a compiled layer.
     """
@@ -72,8 +73,13 @@ def replaced(target: str, source: str) -> Iterator[None]:
     right = vars(owner)[name]
     scope = dict(vars(importlib.import_module(target.partition(":")[0])))
     exec(compile(source, f"<{target}>", "exec"), scope)
-    setattr(owner, name, scope[name])
+    owners = [owner]
+    if inspect.ismodule(owner):  # other modules may have imported the function by its name
+        owners = [module for module in list(sys.modules.values()) if vars(module).get(name) is right]
+    for one in owners:
+        setattr(one, name, scope[name])
     try:
         yield
     finally:
-        setattr(owner, name, right)
+        for one in owners:
+            setattr(one, name, right)

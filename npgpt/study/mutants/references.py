@@ -1,4 +1,4 @@
-"""Training computed a second time, without npgpt's training code: in plain numbers, and by the tape."""
+"""Training computed a second time, without npgpt's training code: in plain numbers, by the tape, step by step."""
 
 import math
 from typing import Any
@@ -8,12 +8,13 @@ import numpy as np
 import npgpt.optim as optim
 import npgpt.train as train
 from npgpt.build import twin
-from npgpt.config import GPTConfig
+from npgpt.config import GPTConfig, TrainConfig
 from npgpt.core import Array, Cache, FlatParams, Param
 from npgpt.layers import IGNORE_INDEX, LayerNorm
 from npgpt.model import GPT
 from npgpt.study.check.cases import Case, TrainingLoss, of_order_one
 from npgpt.study.check.subjects import LayerSubject
+from npgpt.study.mutants.training_loop import CONFIG, IDS, SETTINGS, TRAIN, train_again
 
 
 def adamw_number(
@@ -96,3 +97,29 @@ def _by_tape(gpt: GPT, x: Array, targets: Array) -> dict[str, Array]:
 
 def _gradients_are(right: dict[str, Array], gpt: GPT, tolerance: float) -> bool:
     return all(np.abs(param.grad - right[name]).max() < tolerance for name, param in gpt.parameters().items())
+
+
+def training_is_right(layers: str = "textbook") -> bool:
+    """Compare twenty steps with ``training_loop.py``, to the last bit, for each of its settings."""
+    dtype = np.float64 if layers == "textbook" else np.float32
+    return all(training_follows(*changes, layers, dtype) for changes in SETTINGS.values())
+
+
+def training_follows(of_model: dict[str, Any], of_train: dict[str, Any], layers: str, dtype: Any) -> bool:
+    """Whether every loss, norm and learning rate, and every weight at the end, are those of ``training_loop.py``."""
+    config, settings = GPTConfig(**CONFIG | of_model), TrainConfig(**TRAIN | of_train | {"layers": layers})
+    steps, weights = train_again(config, settings, dtype)
+    model = twin(GPT(config, settings.seed, dtype), layers)
+    ours = [(step.loss, step.grad_norm, step.learning_rate) for step in train.training_steps(model, IDS, settings)]
+    params = model.parameters()
+    return ours == steps and all(np.array_equal(params[path].value, weight) for path, weight in weights.items())
+
+
+def evaluation_is_right() -> bool:
+    """Compare with one window after the other; the last one is shorter, and the model has dropout."""
+    gpt, T = GPT(GPTConfig(**CONFIG | {"dropout": 0.2}), dtype=np.float64), CONFIG["context_length"]
+    total, n = 0.0, len(IDS) - 1
+    for start in range(0, n, T):
+        x, y = IDS[None, start : min(n, start + T)], IDS[None, start + 1 : start + T + 1]
+        total += float(gpt.loss(x, y, Cache())) * y.size
+    return n % T > 0 and abs(train.evaluate(gpt, IDS, batch_size=4) - total / n) < 1e-12

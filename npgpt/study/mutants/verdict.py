@@ -20,9 +20,12 @@ from npgpt.study.mutants.references import (
     accumulation_is_right,
     adamw_is_right,
     clipping_is_right,
+    evaluation_is_right,
+    training_is_right,
 )
 
 REFERENCE = "reference in plain numbers"
+UNNAMED = {"reference": "in training, by a second computation", "border": "beyond a border of the usual sizes"}
 FLOAT32 = 2e-5  # how far float32 may be off
 
 
@@ -35,6 +38,7 @@ class Verdict:
         diagnosis: what was said of it.
         diagnosed: whether that is what was planted.
         held_out: whether the diagnosis was written without looking at it.
+        kind: the mutant's; for those in ``UNNAMED`` no diagnosis is expected. Empty if it was drawn at random.
     """
 
     name: str
@@ -43,11 +47,12 @@ class Verdict:
     diagnosis: str
     diagnosed: bool
     held_out: bool
+    kind: str = ""
 
     def __str__(self) -> str:
         """Three lines: the mistake, who killed it, and what was said."""
         by = ", ".join(self.killed_by) or "NOBODY: it lives"
-        mark = "=" if self.diagnosed else "≠"
+        mark = " " if self.kind in UNNAMED else "=" if self.diagnosed else "≠"
         return f"{self.name}: “{self.says}”\n  killed by {by}\n  {mark} {self.diagnosis or 'no diagnosis'}"
 
 
@@ -62,7 +67,7 @@ def try_mutant(mutant: Mutant, until_killed: bool = False) -> Verdict:
             killed_by, kind, says = _by_reference(mutant), "", ""
         else:
             killed_by, kind, says = judge(mutant.case, mutant.compiled, until_killed)
-    return Verdict(mutant.name, mutant.says, killed_by, says, kind == mutant.kind, mutant.held_out)
+    return Verdict(mutant.name, mutant.says, killed_by, says, kind == mutant.kind, mutant.held_out, mutant.kind)
 
 
 def judge(name: str, compiled: bool = False, until_killed: bool = False) -> tuple[list[str], str, str]:
@@ -146,6 +151,9 @@ def _by_reference(mutant: Mutant) -> list[str]:
             "clip_scale": clipping_is_right,
             "accumulate": accumulation_is_right,
             "accumulate by kernels": accumulation_by_kernels_is_right,
+            "training": training_is_right,
+            "compiled training": lambda: training_is_right("compiled"),
+            "evaluate": evaluation_is_right,
         }
         right = judges[mutant.case]()
     return [] if right else [REFERENCE]
@@ -154,11 +162,15 @@ def _by_reference(mutant: Mutant) -> list[str]:
 def scores(verdicts: Sequence[Verdict], drawn: Sequence[Verdict] = ()) -> list[str]:
     """How many were killed; and how many of those with a wrong gradient were named, of each half, and of those drawn.
 
-    Those in the optimizer, in clipping and in accumulation are killed by a reference, and get no diagnosis.
+    A mistake in training is killed by a second computation, and one beyond a border at other sizes than the usual ones.
+    Neither is asked for its name.
     """
     killed = sum(bool(verdict.killed_by) for verdict in [*verdicts, *drawn])
     lines = [f"{killed} of {len(verdicts) + len(drawn)} mutants killed"]
-    asked = [verdict for verdict in verdicts if verdict.killed_by != [REFERENCE]]
+    for kind, where in UNNAMED.items():
+        if of := [bool(verdict.killed_by) for verdict in verdicts if verdict.kind == kind]:
+            lines.append(f"killed {where}: {sum(of)} of {len(of)}")
+    asked = [verdict for verdict in verdicts if verdict.kind not in UNNAMED]
     halves = {
         "the half that was looked at": [verdict for verdict in asked if not verdict.held_out],
         "the half that was held out": [verdict for verdict in asked if verdict.held_out],
