@@ -3,6 +3,7 @@
 import functools
 import itertools
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 from npgpt.core import Array
 from npgpt.study.check.paths import Hypothesis, hypotheses
 from npgpt.study.check.sites import variable
+from npgpt.study.check.strangers import StrangerSubject
 from npgpt.study.check.subjects import LayerSubject, Subject
 from npgpt.study.check.tape import Taped
 from npgpt.study.check.tape_gradients import all_gradients, gradients
@@ -86,11 +88,20 @@ class Doctor:
 
     def written_dy(self) -> Array | None:
         """Return what backward makes of dy if it writes into dy, else None."""
-        dy = self.dy.copy()
-        self.backward(dy)
-        handed = getattr(self.subject, "handed_over", dy)
-        made = handed if isinstance(handed, np.ndarray) and handed.shape == dy.shape else dy
-        return None if np.array_equal(made, self.dy) else made
+        handed = [self.dy.copy()]
+
+        def remembered(x: Array) -> Array:
+            handed.append(x)
+            return x
+
+        if isinstance(self.subject, StrangerSubject):  # it hands over a copy
+            plain, self.subject.laid_out = self.subject.laid_out, remembered
+            self.backward(handed[0])
+            self.subject.laid_out = plain
+        else:
+            self.backward(handed[0])
+        made = handed[-1]
+        return made if made.shape == self.dy.shape and not np.array_equal(made, self.dy) else None
 
     def outputs(self) -> "Iterator[tuple[str, Array]]":
         """Yield the path of each of several outputs, and which cells of y it holds."""
@@ -114,7 +125,7 @@ class Doctor:
         rng = np.random.default_rng(31)
         movable = {name: x for name, x in self.tensors.items() if name[:5] != "kept "}
         near = {name: 0.2 * x * rng.uniform(-1, 1, x.shape) for name, x in movable.items()}
-        mixed = {n: rng.permuted(x.ravel()).reshape(x.shape) for n, x in movable.items() if n[:5] == "input"}
+        mixed = {n: rng.permuted(x.ravel()).reshape(x.shape) for n, x in movable.items()}
         with np.errstate(invalid="ignore"):  # masked scores are -inf
             mixed = {name: x - movable[name] for name, x in mixed.items()}
         for moves in ({}, near, mixed) if self._backward is None else ({},):
@@ -149,7 +160,7 @@ class Doctor:
     # ---- Names.
 
     def name_factor(self, c: float) -> str:
-        """Explain a factor by the sizes of the case: `` = √D: 1/√D is missing``. Simple names are tried first."""
+        """Explain a factor by the sizes of the case: ``: 1/√D is missing``. Simple names are tried first."""
         if math.isclose(abs(c), 1, rel_tol=self.close):
             return ""
         letters = {key: float(n) for key, n in self.subject.sizes.items() if n > 1}
@@ -160,22 +171,16 @@ class Doctor:
         for name, x in [*self.tensors.items(), *self.subject.constants.items()]:
             for axis, n in enumerate(x.shape):
                 if n > 1 and n not in lengths.values():  # one name for each length
-                    lengths[f"(length of axis {axis} of {name.split(' ', 1)[-1]})"] = float(n)
+                    lengths[f"length of axis {axis} of {name.split(' ', 1)[-1]}"] = float(n)
         products = {f"{a}·{b}": letters[a] * letters[b] for a, b in itertools.combinations(letters, 2)}
-        one_less = {f"({key} − 1)/{key}": (n - 1) / n for key, n in (letters | lengths).items() if n > 2}
+        one_less = {f"({key} − 1)/{key}": (n - 1) / n for key, n in letters.items() if n > 2}
         plain = {"2": 2.0, "√2": math.sqrt(2), "√(2/π)": math.sqrt(2 / math.pi)}
-        for known in (
-            plain,
-            letters | _roots(letters) | products,
-            {"3": 3.0, "4": 4.0},
-            lengths | _roots(lengths),
-            one_less,
-        ):
-            for of, said in ((abs(c), ": 1/{0} is missing"), (1 / abs(c), ": remove the division by {0}")):
+        for known in (plain, letters | _roots(letters) | products | one_less, {"3": 3.0, "4": 4.0}, lengths):
+            for of, said in ((abs(c), "1/{0} is missing"), (1 / abs(c), "multiply by {0}, or remove a division by it")):
                 for name, n in known.items():
                     if math.isclose(of, n, rel_tol=self.close):
-                        shown = name if of == abs(c) else f"1/{name}"
-                        return (f" = {shown}" if "/" in shown or not name.isdigit() else "") + said.format(name)
+                        here = "" if known is not lengths else f" ({n:g} is the {name})"
+                        return f"{here}: {said.format(f'{n:g}' if here else name)}"
         return ""
 
     @functools.cached_property
@@ -202,8 +207,10 @@ class Doctor:
 
 
 def gradient_name(name: str) -> str:
-    """Return ``dq``; for a tensor with a path, or an expression, ``∂L/∂ blocks.0.attention.q``."""
-    return f"d{name}" if name.isidentifier() else f"∂L/∂ {name}"
+    """Return ``dq``; for a tensor with a path ``∂L/∂ blocks.0.q``; for an expression ``∂L/∂(a * x)``."""
+    if name.isidentifier():
+        return f"d{name}"
+    return f"∂L/∂({name})" if re.search(r"[^\w.\[\]]", name) else f"∂L/∂ {name}"
 
 
 def _roots(sizes: dict[str, float]) -> dict[str, float]:

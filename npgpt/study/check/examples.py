@@ -52,10 +52,11 @@ def _shares(doctor: Doctor, name: str) -> Iterator[tuple[int, str, Array]]:
 
 def _of_examples(d: str, what: str, axis: int, n: int, kept: list[int]) -> Answer:
     if len(kept) == 1:
-        says = f"{d} holds only {what} {kept[0]} of {n}: sum over all of them (axis {axis} of dy)"
+        which = {0: "the first", n - 1: "the last"}.get(kept[0], f"the one at index {kept[0]}")
+        says = f"{d} holds only {which} of {n} {what}s: sum over all of them (axis {axis} of dy)"
         return Answer("one example", says, f"{kept} {axis}")
     lost = [i for i in range(n) if i not in kept]
     shown = str(lost[0]) if len(lost) == 1 else f"{', '.join(map(str, lost[:-1]))} and {lost[-1]}"
     kind = "one example" if len(lost) == 1 else "end" if kept == list(range(len(kept))) else "lost term"
     kind = "size" if kind == "end" and len(kept) >= LONG else kind
-    return Answer(kind, f"{d} leaves out {what} {shown} of {n} (axis {axis} of dy)", f"{lost} {axis}")
+    return Answer(kind, f"{d} leaves out the {what}s at index {shown} of {n} (axis {axis} of dy)", f"{lost} {axis}")

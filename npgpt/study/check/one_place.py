@@ -42,6 +42,9 @@ def one_place(doctor: Doctor, name: str, d: str, g: Array, e: Array) -> Answer |
             of_path, of_rest = (f"{number(x)}{doctor.name_factor(x)}" for x in (c, a))
             path = f"{hypothesis.says} times {of_path}, and the rest"
             path = f"all but {hypothesis.says}" if abs(c - 1) < doctor.close else path
+            if abs(a) < doctor.close:
+                says = f"{d} has only {hypothesis.says}" + (f", times {of_path}" if abs(c - 1) > doctor.close else "")
+                return Answer("lost term", says, sure=True)
             return Answer("factor", f"{d} has {path} times {of_rest}", sure=True)
     return None
 

@@ -144,8 +144,8 @@ def another_epsilon(doctor: Doctor, name: str, d: str, g: Array, e: Array) -> An
                 found = value * ratio ** (-1 / power) - (value - eps)
                 if np.ptp(found) < 1e-5 * eps and abs(float(found.flat[0])) < 10:
                     other = round(float(found.flat[0]), 9) + 0.0
-                    says = f"with {other:g} in place of {eps:g} in {shown(site)}, in one of its factors"
-                    return Answer("epsilon", f"{d} is the gradient {says}")
+                    says = f"has {other:g} where forward has {eps:g}, in {shown(site)}, in one of its factors"
+                    return Answer("epsilon", f"{d} {says}")
     return None
 
 

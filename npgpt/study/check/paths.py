@@ -99,8 +99,8 @@ def _uses(site: Site, what: str) -> Iterator[Hypothesis]:
 
         return Hypothesis(kind, says, predicts)
 
-    yield only("one example", f"counts only the last use of {what}", lambda numbers: numbers[-1:])
-    yield only("one example", f"counts only the first use of {what}", lambda numbers: numbers[:1])
+    yield only("one example", f"has only the last use of {what}", lambda numbers: numbers[-1:])
+    yield only("one example", f"has only the first use of {what}", lambda numbers: numbers[:1])
     yield only("end", f"leaves out the last use of {what}", lambda numbers: numbers[:-1])
     yield only("end", f"leaves out the first use of {what}", lambda numbers: numbers[1:])
 
@@ -127,7 +127,7 @@ def _derivatives(site: Site, what: str, steps: list[Step]) -> Iterator[Hypothesi
         shape = steps[0].shape
         for i, j in itertools.combinations(range(len(shape)), 2):
             if shape[i] == shape[j] > 1:
-                says = f"has the path through {what} from its own position only"
+                says = f"has only the part from its own position of the path through {what}"
                 yield made("own position", says, _diagonal(i, j))
         return
     if site.name in ("power", "float_power") and site.operand == 1:
@@ -145,17 +145,15 @@ def _derivatives(site: Site, what: str, steps: list[Step]) -> Iterator[Hypothesi
         yield made("mask", f"has the mask of {what} inverted", lambda w, s: 1 - s.slope)
         return
     yield _placed_outside(site, what)
-    yield made("lost factor", f"lacks the derivative of {what}", lambda w, s: np.ones_like(s.slope))
-    if site.name == "multiply":
-        other = operand_text(site, 1 - site.operand) or "the other factor"
-        yield made(
-            "wrong operand", f"has 1 − {other}, where {other} belongs, in {shown(site)}", lambda w, s: 1 - s.slope
-        )
-    yield made("lost factor", f"has the derivative of {what} twice", lambda w, s: s.slope**2)
+    other = operand_text(site, 1 - site.operand) if site.name == "multiply" else ""
+    whole = f"the factor {other}, in {shown(site)}" if other else f"the derivative of {what}"
+    yield made("lost factor", f"lacks {whole}", lambda w, s: np.ones_like(s.slope))
+    yield made("lost factor", f"has twice {whole}", lambda w, s: s.slope**2)
+    if other:
+        yield made("wrong operand", f"has 1 − {other} in place of {other}, in {shown(site)}", lambda w, s: 1 - s.slope)
     if site.name in POWERS:
         for k in EXPONENTS:
-            off = f"{abs(k):g} too {'high' if k > 0 else 'low'}"
-            says = f"has a power in the derivative of {what} that is {off}"
+            says = f"has a wrong power in the derivative of {what}: the exponent is off by {k:+g}"
             yield made("power", says, _times_power(k))
     for name, factor in FACTORS.items():
         says = f"the factor {name} in the derivative of y = {what}"
@@ -183,7 +181,7 @@ def _one_use(what: str, steps: list[Step], made: Callable[[str, str, Change], Hy
     for axes in [(axis,) for axis in several] + list(itertools.pairwise(several)):
         same = len(axes) == 1 and bool((parents == parents.take([0], axes[0])).all())
         for last, end in ((True, "last"), (False, "first")):
-            says = f"counts only the {end} of several uses of each cell of {what}: add them up"
+            says = f"has only the {end} of several uses of each cell of {what}: add them up"
             yield made("one example" if same else "lost term", says, _one_along(axes, last))
 
 
@@ -228,7 +226,9 @@ def _placed_outside(site: Site, what: str) -> Hypothesis:
         found = walk.gradients({numbers[0]: np.ones_like(step.slope)})
         return {name: x * factor if x.shape == step.shape else np.full(x.shape, np.nan) for name, x in found.items()}
 
-    return Hypothesis("order", f"has the factor of {what} outside of the sums, not inside", predicts)
+    other = operand_text(site, 1 - site.operand) or "one factor"
+    says = f"is multiplied by {other} after the sums; {shown(site)} comes before them: multiply dy by it first"
+    return Hypothesis("order", says, predicts)
 
 
 def _operands(site: Site, walk: Walk) -> Iterator[Hypothesis]:
@@ -247,9 +247,11 @@ def _operands(site: Site, walk: Walk) -> Iterator[Hypothesis]:
             if text in seen or slope is None or not slope.any() or np.allclose(slope, own.slope):
                 continue
             seen.add(text)
-            says = f"is that with {text}, where {belongs or 'another array'} belongs, in {shown(site)}"
+            says = f"has {text} in place of {belongs or 'another array'}, in the derivative of {shown(site)}"
             back = _spread(own, value) if turned else None
             kind = "transposed" if back is not None and np.array_equal(back, own.slope) else "wrong operand"
+            if kind == "transposed":
+                says = f"has {name} turned the wrong way in the derivative of {shown(site)}: transpose it"
             yield Hypothesis(kind, says, _with_array(site, name, turned))
 
 

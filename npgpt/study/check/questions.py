@@ -72,7 +72,7 @@ def upstream_ignored(doctor: Doctor, name: str, d: str, g: Array, e: Array) -> A
         if x.any() and doctor.same(without, (c := scale(x, without)) * x):
             short = name.split(" ", 1)[1]
             return Answer("upstream", f"{d} has the term {c:.6g}·{short}, as for weight decay; forward has none")
-        return Answer("upstream", f"{d} has a term that lacks the factor dy: it is not zero where dy is zero")
+        return Answer("upstream", f"{d} has a term that lacks the factor dy: when dy is zero, it is not")
     if doctor.same(twice, 4 * g):
         return Answer("upstream", f"{d} grows with the square of the upstream gradient: multiply by dy once")
     return None
@@ -84,7 +84,7 @@ def another_upstream(doctor: Doctor, name: str, d: str, g: Array, e: Array) -> A
         return None
     changed = doctor.written_dy()
     if changed is not None and doctor.same(g, doctor.under(name, changed)):
-        return Answer("writes", f"{d} is the gradient under dy after backward has written into dy: copy it first")
+        return Answer("writes", f"{d} uses dy after backward has changed it in place: work on a copy")
     for says, other in (
         ("the sum of dy in every cell", np.full_like(doctor.dy, doctor.dy.sum())),
         ("the mean of dy in every cell", np.full_like(doctor.dy, doctor.dy.mean())),
@@ -119,7 +119,7 @@ def masked_cells(doctor: Doctor, name: str, d: str, g: Array, e: Array) -> Answe
         cell = [int(i) for i in np.argwhere(leaked)[0]]
         c = scale(e, g * ~leaked)
         of = "" if abs(c - 1) < doctor.close else f" up to the factor {c:.4g}"
-        says = f"{d} is right{of}, but {leaked.sum()} cells must be 0 (first: {cell}): a mask is missing"
+        says = f"{d} is right{of} except in {leaked.sum()} cells (first: {cell}), which must be 0: a mask is missing"
         return Answer("mask", says, "missing")
     if leaked.any() and lost.any() and not (leaked | lost | ((e == 0) & (g == 0))).sum() < e.size:
         return Answer("mask", f"{d} is zero where it should not be, and not zero where it should: the mask is inverted")
@@ -130,7 +130,7 @@ def lost_cells(doctor: Doctor, name: str, d: str, g: Array, e: Array) -> Answer 
     lost = (e != 0) & (g == 0)
     if lost.any() and lost.sum() < g.size / 2 and doctor.same(np.where(lost, e, g), e):
         cell = [int(i) for i in np.argwhere(lost)[0]]
-        says = f"{d} is right, but for {lost.sum()} cells that are wrongly 0 (first: {cell})"
+        says = f"{d} is right except in {lost.sum()} cells (first: {cell}), which are 0 and must not be"
         return Answer("mask", says, "too much")
     return None
 
@@ -296,7 +296,7 @@ def lost_factor(doctor: Doctor, name: str, d: str, g: Array, e: Array) -> Answer
     """Does g lack a known factor of e, or have one too many?"""
     arrays = doctor.arrays
     for other, truth in doctor.truth.items():
-        if other != name and doctor.same(g, truth):
+        if other != name and other[:5] != "kept " and doctor.same(g, truth):
             return Answer("wrong operand", f"{d} is the gradient of {other.split(' ', 1)[1]}")
     for other, value in arrays.items():
         if value.shape == e.shape and doctor.same(g, value):

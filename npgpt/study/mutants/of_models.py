@@ -42,7 +42,7 @@ MUTANTS = [
     Mutant("block-loses-the-second-residual", BLOCK, "dy + self.mlp_norm.backward(", "0 + self.mlp_norm.backward(",
            "omitted the residual connection around the MLP", "lost term", "Block"),
     Mutant("block-adds-dy-twice", BLOCK, 'cache.note("x", dmiddle + dbranch)', 'cache.note("x", dmiddle + dbranch + dy)',
-           "added the upstream gradient twice", "lost term", "Block"),
+           "added the upstream gradient twice", "factor", "Block"),
     Mutant("block-attends-to-dy", BLOCK, 'cache.note("attended", dmiddle)', 'cache.note("attended", dy)',
            "passed dy to attention instead of the gradient of the middle", "lost term", "Block"),
     Mutant("block-skips-the-norm", BLOCK, 'self.attention_norm.backward(dattention_input, cache.scope("attention_norm"))', "dattention_input",

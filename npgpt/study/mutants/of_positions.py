@@ -47,7 +47,7 @@ MUTANTS = [
     Mutant("relative-keys-of-dk", KEYS, "dp.reshape(-1, N).T @ q.reshape", "dp.reshape(-1, N).T @ k.reshape",
            "multiplied by the keys instead of the queries", "wrong operand", "RelativeKeyScores"),
     Mutant("rotary-turns-further", ROTARY, "turn(dturned_q, back=True)", "turn(dturned_q)",
-           "rotated the queries' gradient forwards instead of back", "transposed", "RotaryScores"),
+           "rotated the queries' gradient forwards instead of back", "sign", "RotaryScores"),
     Mutant("rotary-does-not-turn-back", ROTARY, "turn(dturned_k, back=True)", "dturned_k",
            "returned the gradient of the rotated keys", "lost factor", "RotaryScores"),
     Mutant("rotary-multiplies-by-what-was-not-turned", ROTARY, 'q, k = cache["turned_q"], cache["turned_k"]', 'q, k = cache["q"], cache["k"]',

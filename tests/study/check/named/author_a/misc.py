@@ -99,7 +99,7 @@ def power_mean_with_wrong_exponent():
     return given(power_mean, 0.5 + np.abs(random(3, 4, seed=6)), backward=power_mean_backward)
 
 
-@mistake("input x", "power")
+@mistake("input x", "power", "lost factor")
 def tanh_slope_without_square():
     """1 - y, where 1 - y^2 belongs."""
 
@@ -139,7 +139,7 @@ def only_sixty_four_rows():
     return given(forward, random(70, 2, seed=9), backward=backward)
 
 
-@mistake("param a", "mask", "lost factor")
+@mistake("param a", "mask", "lost factor", "wrong operand")
 def parametric_slope_counts_positive_inputs():
     """The slope acts on negative inputs; its gradient sums over all."""
 

@@ -17,7 +17,7 @@ class Linear:
         return dy @ self.W.T
 
 
-@mistake("param W")
+@mistake("param W", "upstream")
 def weight_gradient_with_noise():
     """A fixed random array is added to dW."""
 
@@ -92,7 +92,7 @@ def gradient_multiplied_by_unrelated_weights():
     return given(Sine(), random(5, 4, seed=10))
 
 
-@mistake("param W")
+@mistake("param W", "upstream")
 def weight_decay_inside_gradient():
     """dW contains 0.17 of a cubed weight, which the loss does not."""
 

@@ -186,7 +186,7 @@ def upsampling_keeps_one_of_four():
     return given(Upsample(), random(2, 3, 4))
 
 
-@mistake("input x")
+@mistake("input x", "factor")
 def batch_norm_of_pictures_counts_images_only():
     """The sums over (N, H, W) are divided by N."""
 

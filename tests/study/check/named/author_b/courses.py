@@ -88,7 +88,7 @@ def tanh_slope_at_the_upstream_gradient():
     return given(tanh_forward, random(3, 4), backward=tanh_backward)
 
 
-@mistake("input X")
+@mistake("input X", "sign")
 def tanh_slope_with_plus():
     """1 + y^2, the slope of tan. Public thread: somebody asked a repository to use it for tanh."""
 
@@ -265,7 +265,7 @@ def stochastic_gradient_of_the_last_example():
     return given(Perceptron(), random(5, 4))
 
 
-@mistake("param W")
+@mistake("param W", "upstream")
 def weight_decay_added_in_backward():
     """dW contains reg * W, which forward does not: a common way to write weight decay."""
 

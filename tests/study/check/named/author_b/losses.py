@@ -118,7 +118,7 @@ def divergence_divided_by_its_target():
     )
 
 
-@mistake("input scores", "lost term")
+@mistake("input scores", "lost term", "mask")
 def hinge_loss_without_the_correct_class():
     """Wrong classes above the margin get 1 / N; the correct class lacks minus their number."""
 

@@ -76,7 +76,7 @@ def sigmoid_slope_at_the_input():
     return given(lambda z: sigmoid(z), random(3, 3), backward=lambda dy, z: dy * z * (1 - z))
 
 
-@mistake("input x", "power")
+@mistake("input x", "power", "lost factor")
 def tanh_slope_without_the_square():
     """1 - y, where 1 - y^2 belongs."""
 

@@ -223,7 +223,7 @@ def values_hear_their_own_query_alone():
     return given(Attention(1), *qkv(2, 4, 3))
 
 
-@mistake("input k", "lost term")
+@mistake("input k", "lost term", "one example")
 def grouped_queries_with_one_head_of_the_group():
     """Two query heads share one key head; dk has the first head's part only."""
 

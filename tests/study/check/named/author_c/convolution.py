@@ -101,7 +101,7 @@ def padding_cut_off_one_pixel_too_late():
     return given(forward, random(4, 5), backward=backward, constants=[kernel])
 
 
-@mistake("input x")
+@mistake("input x", "mask")
 def max_pool_backward_of_an_average_pool():
     """forward takes the largest of two, backward halves the gradient over both."""
 
@@ -168,7 +168,7 @@ def global_maximum_spread_to_every_position():
     return given(GlobalMax(), random(2, 3, 4))
 
 
-@mistake("input x", "lost term")
+@mistake("input x", "lost term", "repeated ids")
 def upsampling_gradient_from_every_second_copy():
     """Each value is copied twice; only the first copy's gradient comes back."""
     return given(lambda x: np.repeat(x, 2, axis=-1), random(2, 3), backward=lambda dy, x: dy[..., ::2])

@@ -126,7 +126,7 @@ def residual_without_the_skip():
     return given(Block(), random(4, 3))
 
 
-@mistake("param W")
+@mistake("param W", "sign")
 def highway_gate_with_a_plus():
     """y = t h + (1 - t) x; the gate's gradient has h + x, where h - x belongs: one of two terms has the wrong sign."""
 
@@ -148,7 +148,7 @@ def highway_gate_with_a_plus():
     return given(Highway(), random(4, 3))
 
 
-@mistake("param W")
+@mistake("param W", "upstream")
 def weight_decay_inside_the_gradient():
     """dW has 0.1 W added, which forward knows nothing of."""
 
@@ -238,7 +238,7 @@ def inverse_without_transposes():
     return given(np.linalg.inv, random(3, 3) + 2 * np.eye(3), backward=backward)
 
 
-@mistake("input x")
+@mistake("input x", "lost term")
 def quadratic_form_of_a_matrix_that_is_not_symmetric():
     """x A x' has the gradient (A + A') x; backward has 2 A x."""
     a = random(4, 4, seed=5)

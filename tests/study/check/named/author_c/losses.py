@@ -125,7 +125,7 @@ def label_smoothing_forgotten_in_backward():
     return given(Smoothed(np.array([0, 2, 1]), 4), random(3, 4), constants=["hot", "soft"])
 
 
-@mistake("input x", "wrong operand")
+@mistake("input x", "wrong operand", "lost factor")
 def log_softmax_with_raw_exponentials():
     """exp(x) stands where softmax(x) belongs."""
 

@@ -45,7 +45,7 @@ def layer_norm_gain_after_the_means():
     return given(forward, random(3, 6), random(6, seed=1), random(6, seed=2), backward=backward)
 
 
-@mistake("input x")
+@mistake("input x", "factor")
 def rms_norm_sum_for_mean():
     """The second term has the sum over the axis, where the mean belongs: a wrong factor on one term only."""
 
