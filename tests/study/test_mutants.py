@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
+from npgpt import optim, train
 from npgpt.study.check.cases import make_case
 from npgpt.study.check.checker import check_case
 from npgpt.study.check.diagnosis import KINDS
 from npgpt.study.check.report import METHODS
-from npgpt.study.mutants import MUTANTS, Mutant, generated, planted, try_mutant
+from npgpt.study.mutants import MUTANTS, Mutant, generated, planted, scores, try_mutant
 from npgpt.study.mutants.plant import source_of
 from npgpt.study.mutants.references import (
     accumulation_by_kernels_is_right,
@@ -56,6 +57,21 @@ def test_every_check_is_asked_of_a_mutant() -> None:
     mutant = next(mutant for mutant in MUTANTS if mutant.name == "scores-without-scale")
     assert {*METHODS, "noted_gradients_are_right"} <= set(try_mutant(mutant).killed_by)
     assert try_mutant(mutant, until_killed=True).killed_by == ["tape", "differences"]  # one witness is not enough
+
+
+def test_the_score_counts_apart_what_gets_no_name() -> None:
+    names = ("scores-without-scale", "schedule-one-step-ahead", "linear-of-64-rows")
+    verdicts = [try_mutant(mutant, until_killed=True) for mutant in MUTANTS if mutant.name in names]
+    first, *others = scores(verdicts)
+    assert first == "3 of 3 mutants killed"
+    assert [line.split(": ")[1][:6] for line in others] == ["1 of 1"] * 3
+
+
+def test_a_mistake_reaches_modules_that_imported_the_function() -> None:
+    right = optim.clip_scale
+    with planted(next(mutant for mutant in MUTANTS if mutant.name == "clip-always")):
+        assert train.clip_scale is optim.clip_scale is not right
+    assert train.clip_scale is optim.clip_scale is right
 
 
 def test_random_mutants_are_killed() -> None:

@@ -75,7 +75,7 @@ def replaced(target: str, source: str) -> Iterator[None]:
     exec(compile(source, f"<{target}>", "exec"), scope)
     owners = [owner]
     if inspect.ismodule(owner):  # other modules may have imported the function by its name
-        owners = [module for module in list(sys.modules.values()) if vars(module).get(name) is right]
+        owners = [module for module in list(sys.modules.values()) if getattr(module, "__dict__", {}).get(name) is right]
     for one in owners:
         setattr(one, name, scope[name])
     try:
