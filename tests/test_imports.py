@@ -21,7 +21,7 @@ FLOORS = """version errors exact rng core support layers config model machine ke
             data train sampling baselines runs embeddings study testing cli __main__""".split()  # noqa: SIM905
 FRONT_DOOR = "npgpt"
 FINDS_BY_NAME = (FRONT_DOOR, "npgpt.study.mutants.plant")  # lazy imports; planted mistakes
-IMPORTS_FILES = "npgpt.study.check.files"  # a person's file
+KNOW_ALL_MODULES = ("npgpt.study.check.files", "npgpt.study.mutants.plant")  # a person's file; planted mistakes
 
 
 def imports(name: str) -> Iterator[str]:
@@ -70,7 +70,7 @@ def test_no_module_is_looked_up_by_name() -> None:
         for node in ast.walk(tree):
             named = node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
             of_sys = isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "sys"
-            assert not (named == "modules" and of_sys) or name == IMPORTS_FILES, f"{name} asks sys.modules"
+            assert not (named == "modules" and of_sys) or name in KNOW_ALL_MODULES, f"{name} asks sys.modules"
             assert named not in ("__import__", "import_module") or name in FINDS_BY_NAME, f"{name}: {named}"
 
 

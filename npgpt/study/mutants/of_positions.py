@@ -67,7 +67,7 @@ MUTANTS = [
     _compiled("relative-keys-overwrite", f"{COMPILED}RelativeKeyScores.backward", "*cache.grad_to_fill(self.weight)", "cache.grad_to_fill(self.weight)[0]",
               "overwrote the distance keys' gradient instead of adding to it", "law", "RelativeKeyScores"),
     _compiled("rotary-turns-keys-further", f"{COMPILED}RotaryScores.turn_back", '_turn(cache.note("turned_k", dk), cache, back=True)', '_turn(cache.note("turned_k", dk), cache, back=False)',
-              "rotated the keys' gradient forwards instead of back", "transposed", "RotaryScores"),
+              "rotated the keys' gradient forwards instead of back", "sign", "RotaryScores"),
     _compiled("rotary-forgets-to-turn-back", f"{COMPILED}RotaryScores.turn_back", '_turn(cache.note("turned_q", dq), cache, back=True)', 'cache.note("turned_q", dq)',
               "returned the gradient of the rotated queries", "lost factor", "Attention-rotary"),
     _compiled("attention-swaps-q-and-k", "npgpt.compiled.attention:Attention._mix_back", "(dq, dk, dv)", "(dk, dq, dv)",
