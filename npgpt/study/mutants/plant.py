@@ -2,7 +2,6 @@
 
 import importlib
 import inspect
-import sys
 import textwrap
 import zlib
 from collections.abc import Iterator
@@ -70,16 +69,12 @@ def planted(mutant: Mutant) -> Iterator[None]:
 def replaced(target: str, source: str) -> Iterator[None]:
     """Replace a method or function within a ``with`` block by other source, compiled in its own module's names."""
     owner, name = owner_of(target)
-    right = vars(owner)[name]
+    function = vars(owner)[name]
     scope = dict(vars(importlib.import_module(target.partition(":")[0])))
     exec(compile(source, f"<{target}>", "exec"), scope)
-    owners = [owner]
-    if inspect.ismodule(owner):  # other modules may have imported the function by its name
-        owners = [module for module in list(sys.modules.values()) if getattr(module, "__dict__", {}).get(name) is right]
-    for one in owners:
-        setattr(one, name, scope[name])
+    right = function.__code__
+    function.__code__ = scope[name].__code__  # in place: other modules may have imported the function by its name
     try:
         yield
     finally:
-        for one in owners:
-            setattr(one, name, right)
+        function.__code__ = right

@@ -95,29 +95,21 @@ def squares_in_lanes(g: Array) -> float:
 
 
 def adamw(theta: Array, g: Array, m: Array, v: Array, train: TrainConfig, eta: float, powers: list[float]) -> None:
-    """Take a step of textbook AdamW, with ``powers`` = [β₁ᵗ, β₂ᵗ]; weight decay is for matrices."""
-    m[...] = train.beta1 * m + (1 - train.beta1) * g
-    v[...] = train.beta2 * v + (1 - train.beta2) * (g * g)
-    step = eta * (m / (1 - powers[0])) / (np.sqrt(v / (1 - powers[1])) + train.eps)
-    theta[...] = theta * (1 - eta * train.weight_decay * (theta.ndim >= 2)) - step
+    """Take a step, with ``powers`` = [β₁ᵗ, β₂ᵗ]. Weight decay is for matrices.
 
-
-def adamw_of_kernel(
-    theta: Array, g: Array, m: Array, v: Array, train: TrainConfig, eta: float, powers: list[float]
-) -> None:
-    """Take the same step as the kernel does: factors in float32, three fused sums, and no subnormal moments."""
-    beta1, rest1, beta2, rest2, minus_rate, correction2, kept, eps = (
-        np.array(factor, np.float32)
-        for factor in (
-            train.beta1, 1 - train.beta1, train.beta2, 1 - train.beta2, -eta / (1 - powers[0]), 1 / (1 - powers[1]),
-            1 - eta * train.weight_decay * (theta.ndim >= 2), train.eps,
-        )
-    )  # fmt: skip
-    m[...] = fma(m, beta1, g * rest1)
-    v[...] = fma(v, beta2, g * g * rest2)
-    m[np.abs(m) < 2.0**-126] = v[v < 2.0**-126] = 0
-    step: Array = m * minus_rate / (np.sqrt(v * correction2) + eps)
-    theta[...] = fma(theta, kept, step)
+    The kernel fuses three sums, multiplies by reciprocals, and has no subnormal moments.
+    """
+    f, compiled = theta.dtype.type, train.layers == "compiled"
+    add: Any = fma if compiled else lambda a, b, c: a * b + c
+    m[...] = add(m, f(train.beta1), g * f(1 - train.beta1))
+    v[...] = add(v, f(train.beta2), g * g * f(1 - train.beta2))
+    rest1, rest2 = 1 - powers[0], 1 - powers[1]
+    if compiled:
+        m[np.abs(m) < 2.0**-126] = v[v < 2.0**-126] = 0
+        step = m * f(-eta / rest1) / (np.sqrt(v * f(1 / rest2)) + f(train.eps))
+    else:
+        step = f(-eta) * (m / f(rest1)) / (np.sqrt(v / f(rest2)) + f(train.eps))
+    theta[...] = add(theta, f(1 - eta * train.weight_decay * (theta.ndim >= 2)), step)
 
 
 def train_again(config: GPTConfig, train: TrainConfig, dtype: Any) -> tuple[list[tuple[float, ...]], dict[str, Array]]:
@@ -150,8 +142,8 @@ def train_again(config: GPTConfig, train: TrainConfig, dtype: Any) -> tuple[list
         norm = math.sqrt(squares_in_lanes(g) if compiled else (g.astype(np.float64) ** 2).sum())
         scale = np.array(train.grad_clip / norm if norm > train.grad_clip else 1.0, dtype)
         powers = [powers[0] * train.beta1, powers[1] * train.beta2]
-        eta, update = rate(number, train), adamw_of_kernel if compiled else adamw
+        eta = rate(number, train)
         for path, param in params.items():
-            update(param.value, param.grad * scale, *moments[path], train, eta, powers)
+            adamw(param.value, param.grad * scale, *moments[path], train, eta, powers)
         steps.append((loss, norm, eta))
     return steps, {path: param.value for path, param in params.items()}
