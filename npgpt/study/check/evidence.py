@@ -175,6 +175,7 @@ class Doctor:
         products = {f"{a}·{b}": letters[a] * letters[b] for a, b in itertools.combinations(letters, 2)}
         one_less = {f"({key} − 1)/{key}": (n - 1) / n for key, n in letters.items() if n > 2}
         plain = {"2": 2.0, "√2": math.sqrt(2), "√(2/π)": math.sqrt(2 / math.pi)}
+        lengths |= {f"root of the {key}": math.sqrt(n) for key, n in lengths.items()}
         for known in (plain, letters | _roots(letters) | products | one_less, {"3": 3.0, "4": 4.0}, lengths):
             for of, said in ((abs(c), "1/{0} is missing"), (1 / abs(c), "multiply by {0}, or remove a division by it")):
                 for name, n in known.items():

@@ -343,5 +343,5 @@ def test_diagnosis_names_a_factor() -> None:
     findings = gradcheck(Unscaled(), q, k).findings
     assert {found.tensor for found in findings} == {"input k", "kept k"}
     assert findings[0].says == (
-        "dk is the true gradient times 8 = √(length of axis 3 of q): 1/√(length of axis 3 of q) is missing"
+        "dk is the true gradient times 8 (8 is the root of the length of axis 3 of q): 1/8 is missing"
     )
