@@ -46,8 +46,8 @@ KINDS = (
 
 Question = Callable[[Doctor, str, str, Array, Array], Answer | None]
 QUESTIONS: tuple[Question, ...] = (
-    *(zero, swapped, upstream_ignored, another_upstream, masked_cells, one_end, factor, rounded, one_example),
-    *(repeated_ids, one_sign, beyond_a_size, lost_cells, one_place, some_examples, one_gradient, moved, lost_factor),
+    *(zero, swapped, upstream_ignored, masked_cells, factor, rounded, another_upstream, one_example, repeated_ids),
+    *(moved, one_place, one_end, one_sign, beyond_a_size, lost_cells, some_examples, one_gradient, lost_factor),
     *(row_sums, products, slope_elsewhere, jacobian, rows_of_repeated_ids),
 )
 OTHER_FORWARDS: tuple[Question, ...] = (another_leaf, another_epsilon, unmasked, another_constant)

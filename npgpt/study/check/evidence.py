@@ -57,6 +57,7 @@ class Doctor:
                 self.tensors |= {n: x.value for n, x in kept.items() if n in self.tensors and isinstance(x, Taped)}
         self._tried: list[tuple[Hypothesis, dict[str, Array]]] = []
         self._others: list[Doctor] | None = None
+        self.results: dict[str, Taped] = {}  # name of a gradient -> the result of forward that it belongs to
         self.memo: dict[Any, Any] = {}  # what other modules computed for this pass
 
     def same(self, a: Array, b: Array) -> bool:
@@ -85,6 +86,33 @@ class Doctor:
         """Return the true gradient under another upstream gradient."""
         assert self.walk is not None
         return gradients(self.walk.y, dy, {name: self.walk.leaves[name]})[name]
+
+    def all_through(self, gradient: str, name: str) -> bool:
+        """Return whether the whole gradient of a tensor comes through the result of forward that has a gradient."""
+        if self.walk is None or gradient == "dy":
+            return gradient == "dy"
+        result = self.results.get(gradient)
+        if result is None:
+            return False
+        return self.same(
+            gradients(result, self.arrays[gradient], {name: self.walk.leaves[name]})[name], self.truth[name]
+        )
+
+    def shares(self, axis: int) -> dict[str, Array]:
+        """Return tensor -> its gradient under each index of an axis of dy alone, in rows."""
+        key = "shares", axis
+        if key not in self.memo:
+            assert self.walk is not None
+            rows: dict[str, list[Array]] = {name: [] for name in self.walk.leaves}
+            for i in range(self.dy.shape[axis]):
+                only = np.zeros_like(self.dy)
+                here = (slice(None),) * axis + (i,)
+                only[here] = self.dy[here]
+                for name, share in gradients(self.walk.y, only, self.walk.leaves).items():
+                    rows[name].append(share.ravel())
+            self.memo[key] = {name: np.array(of) for name, of in rows.items()}
+        found: dict[str, Array] = self.memo[key]
+        return found
 
     def written_dy(self) -> Array | None:
         """Return what backward makes of dy if it writes into dy, else None."""
@@ -124,7 +152,7 @@ class Doctor:
     def _make_others(self) -> "Iterator[Doctor]":
         rng = np.random.default_rng(31)
         movable = {name: x for name, x in self.tensors.items() if name[:5] != "kept "}
-        near = {name: 0.2 * x * rng.uniform(-1, 1, x.shape) for name, x in movable.items()}
+        near = {name: 0.2 * (x if x.any() else 1) * rng.uniform(-1, 1, x.shape) for name, x in movable.items()}
         mixed = {n: rng.permuted(x.ravel()).reshape(x.shape) for n, x in movable.items()}
         with np.errstate(invalid="ignore"):  # masked scores are -inf
             mixed = {name: x - movable[name] for name, x in mixed.items()}
@@ -149,7 +177,7 @@ class Doctor:
     def tried(self) -> "Iterator[tuple[Hypothesis, dict[str, Array]]]":
         """Yield hypotheses, and the gradients of all tensors that each of them predicts."""
         if self.walk is not None and not self._tried:
-            most = max(40, MOST_EDGES // (1 + self.walk.n_edges))
+            most = max(8, MOST_EDGES // (1 + self.walk.n_edges))
             for hypothesis in itertools.islice(hypotheses(self.walk), most):
                 with np.errstate(all="ignore"):
                     predicted = hypothesis.predicts(self.walk)
@@ -202,6 +230,9 @@ class Doctor:
             for site, first, value in self.walk.tape.nodes:
                 short = variable(site)
                 if short and short not in found and value.size > 1 and len(found) < MOST_ARRAYS:
+                    self.results[gradient_name(short)] = Taped(
+                        self.walk.tape, value, np.arange(first, first + value.size).reshape(value.shape)
+                    )
                     found[short] = np.where(np.isfinite(value), value, 0)
                     found[gradient_name(short)] = grad[first : first + value.size].reshape(value.shape)
         return found

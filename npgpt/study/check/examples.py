@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from npgpt.core import Array
-from npgpt.study.check.evidence import Doctor
+from npgpt.study.check.evidence import MOST_EDGES, Doctor
 from npgpt.study.check.questions import LONG, Answer
 
 MOST_EXAMPLES = 100
@@ -40,14 +40,11 @@ def _shares(doctor: Doctor, name: str) -> Iterator[tuple[int, str, Array]]:
     """Yield for each axis of dy: what runs along it, and the share that each index of it has in the true gradient."""
     for axis, what in enumerate(("example", "position", "position")[: doctor.dy.ndim] if doctor.walk else ()):
         n = doctor.dy.shape[axis]
-        if 1 < n <= MOST_EXAMPLES:
-            shares = []
-            for i in range(n):
-                only = np.zeros_like(doctor.dy)
-                here = (slice(None),) * axis + (i,)
-                only[here] = doctor.dy[here]
-                shares.append(doctor.under(name, only).ravel())
-            yield axis, what, np.array(shares)
+        if doctor.walk is None or not 1 < n <= MOST_EXAMPLES or n * doctor.walk.n_edges > MOST_EDGES:
+            continue
+        shares = doctor.shares(axis)[name]
+        if ((shares != 0).sum(0) > 1).any():  # else each index has numbers of its own, and nothing is summed
+            yield axis, what, shares
 
 
 def _of_examples(d: str, what: str, axis: int, n: int, kept: list[int]) -> Answer:

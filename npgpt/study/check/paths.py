@@ -20,19 +20,23 @@ from npgpt.study.check.walk import Walk
 
 POWERS = {"power", "float_power", "sqrt", "cbrt", "square", "reciprocal", "divide"}
 EXPONENTS = (-2, -1.5, -1, -0.5, 0.5, 1, 1.5, 2)
-# What may be missing in the derivative of a function with the result y.
-FACTORS: dict[str, Callable[[Array], Array]] = {
-    "y": lambda y: y,
+# What the derivative of a function with the result y consists of, and may lack.
+OF_TANH: dict[str, Callable[[Array], Array]] = {
     "1 − y": lambda y: 1 - y,
     "1 + y": lambda y: 1 + y,
-    "y(1 − y)": lambda y: y * (1 - y),
     "1 − y²": lambda y: 1 - y * y,
 }
-# Factors in which a sign may be wrong: the right one, the wrong one, and the second over the first.
-SIGNS: list[tuple[str, str, Callable[[Array], Array]]] = [
-    ("1 − y", "1 + y", lambda y: (1 + y) / (1 - y)),
-    ("1 − y²", "1 + y²", lambda y: (1 + y * y) / (1 - y * y)),
-]
+OF_QUOTIENT: dict[str, Callable[[Array], Array]] = {
+    "y": lambda y: y,
+    "1 − y": lambda y: 1 - y,
+    "y(1 − y)": lambda y: y * (1 - y),
+}
+FACTORS = {"tanh": OF_TANH, "divide": OF_QUOTIENT, "reciprocal": OF_QUOTIENT, "expit": OF_QUOTIENT}
+# The factor with a sign in it, the wrong one, and the second over the first.
+SIGNS: dict[str, tuple[str, str, Callable[[Array], Array]]] = {
+    "tanh": ("1 − y²", "1 + y²", lambda y: (1 + y * y) / (1 - y * y)),
+    **dict.fromkeys(("divide", "reciprocal", "expit"), ("1 − y", "1 + y", lambda y: (1 + y) / (1 - y))),
+}
 Change = Callable[[Walk, Step], Array | None]
 
 
@@ -151,15 +155,16 @@ def _derivatives(site: Site, what: str, steps: list[Step]) -> Iterator[Hypothesi
     yield made("lost factor", f"has twice {whole}", lambda w, s: s.slope**2)
     if other:
         yield made("wrong operand", f"has 1 − {other} in place of {other}, in {shown(site)}", lambda w, s: 1 - s.slope)
-    if site.name in POWERS:
+    if site.name in POWERS and not site.order:  # not inside of another function, such as a norm
         for k in EXPONENTS:
             says = f"has a wrong power in the derivative of {what}: the exponent is off by {k:+g}"
             yield made("power", says, _times_power(k))
-    for name, factor in FACTORS.items():
+    for name, factor in FACTORS.get(site.name, {}).items():
         says = f"the factor {name} in the derivative of y = {what}"
         yield made("lost factor", f"lacks {says}", _times(factor, -1))
         yield made("lost factor", f"has {says} once too often", _times(factor, 1))
-    for right, wrong, factor in SIGNS:
+    if site.name in SIGNS:
+        right, wrong, factor = SIGNS[site.name]
         yield made("sign", f"has {wrong} where {right} belongs in the derivative of y = {what}", _times(factor, 1))
     yield made("power", f"has the derivative of {what} upside down", lambda w, s: 1 / s.slope)
     if site.name in OF_ONE:

@@ -53,9 +53,13 @@ def _start(code: types.CodeType, at: int) -> int:
     return at
 
 
-@functools.cache
 def expression(code: types.CodeType, at: int) -> tuple[int, str, str]:
     """Return the line of an instruction, the text of its expression, and the variable that holds its value, if any."""
+    return _expression(code.co_filename, code, at)
+
+
+@functools.cache
+def _expression(file: str, code: types.CodeType, at: int) -> tuple[int, str, str]:  # equal code may be in two files
     if code.co_filename.startswith(OURS):  # a function of NumPy's was called by the checker itself
         return 0, "", ""
     first, last, left, right = next(itertools.islice(code.co_positions(), at // 2, None), (None,) * 4)
@@ -68,6 +72,10 @@ def expression(code: types.CodeType, at: int) -> tuple[int, str, str]:
     lines[-1] = lines[-1][:right]
     text = " ".join(b"".join(lines)[left:].decode().split())
     variable = ""
+    try:
+        ast.parse(text, mode="eval")  # the file may have changed since it was imported
+    except SyntaxError:
+        return first, "", ""
     try:
         statement = ast.parse(textwrap.dedent(whole)).body[0]
     except (SyntaxError, IndexError):

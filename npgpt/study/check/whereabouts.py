@@ -84,7 +84,7 @@ def rows_of_repeated_ids(doctor: Doctor, name: str, d: str, g: Array, e: Array) 
         if (counts > 1).any() and doctor.same(g, e / uses):
             return Answer("lost factor", f"{d} has each row divided by how often its {path} occurs")
         for least in (2, 3):
-            if rows.any() and np.array_equal(rows, counts >= least) and (counts[~rows] > 0).any():
+            if np.array_equal(rows[counts > 0], (counts >= least)[counts > 0]) and _no_chance(rows[counts > 0]):
                 often = "more than once" if least == 2 else "more than twice"
                 says = f"{d} is wrong in the rows of those {path} that occur {often}, and right in all others"
                 return Answer("repeated ids", says)
@@ -96,8 +96,11 @@ def facts(doctor: Doctor, name: str, d: str, g: Array, e: Array) -> str:
     wrong = wrong_cells(doctor, g, e)
     off = float(np.linalg.norm(g - e) / (np.linalg.norm(e) or 1))
     if wrong.all() or e.ndim == 0:
-        return f"all {e.size} numbers are wrong, together by {off:.1g} of their size"
-    return f"{wrong.sum()} of {wrong.size} numbers are wrong{', '.join(['', *_slabs(wrong)])}; the others are right"
+        by = f", together by {off:.1g} of their size" if e.any() else "; the true gradient is 0"
+        return f"all {e.size} numbers are wrong{by}" if e.size > 1 else f"its number is wrong{by}"
+    are = "are" if wrong.sum() > 1 else "is"
+    places = "".join(f", {place}" for place in _slabs(wrong))
+    return f"{wrong.sum()} of {wrong.size} numbers {are} wrong{places}; the others are right"
 
 
 def _slabs(wrong: Array) -> Iterator[str]:

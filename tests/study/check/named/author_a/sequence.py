@@ -216,7 +216,7 @@ def convolution_without_flipped_kernel():
     return given(conv, random(7, seed=30), random(3, seed=31), backward=conv_backward)
 
 
-@mistake("input x", "end")
+@mistake("input x", "end", "one example")
 def convolution_loses_the_last_column():
     """The loop over windows in backward ends one window early."""
 
@@ -279,7 +279,7 @@ def running_sum_backward_in_wrong_direction():
     return given(RunningSum(), random(3, 5, seed=36))
 
 
-@mistake("input x", "end")
+@mistake("input x", "end", "one example")
 def token_shift_forgets_first_step():
     """y[t] = a x[t] + (1 - a) x[t - 1]; the first step gets no gradient from y[0]."""
 

@@ -106,7 +106,7 @@ def intermediate_gradient_never_zeroed():
     return given(Square(), random(3, 4))
 
 
-@mistake("input x", "sign of x")
+@mistake("input x", "sign of x", "factor")
 def leaky_relu_with_another_slope():
     """forward's slope is 0.2, backward's the default 0.01."""
 

@@ -37,7 +37,7 @@ def silu_without_the_gate():
     return given(lambda x: x * sigmoid(x), random(5, 2), backward=backward)
 
 
-@mistake("input x", "sign of x", "mask")
+@mistake("input x", "sign of x", "mask", "lost term")
 def leaky_relu_without_its_leak():
     """Negative x has the slope 0.2, and gets zero."""
 

@@ -115,7 +115,7 @@ def max_pool_backward_of_an_average_pool():
     return given(Pool(), random(3, 6))
 
 
-@mistake("input x", "end")
+@mistake("input x", "end", "lost term")
 def strided_windows_without_the_last():
     """backward's loop ends one window early."""
 

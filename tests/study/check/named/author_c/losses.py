@@ -74,7 +74,7 @@ def squared_error_target_minus_prediction():
     return given(forward, random(6, 2), backward=lambda d, p: d * 2 * (target - p) / p.size)
 
 
-@mistake("input error", "size")
+@mistake("input error", "size", "wrong operand")
 def huber_without_the_linear_part():
     """Beyond delta the slope is constant; backward goes on with the error itself."""
 
