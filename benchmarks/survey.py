@@ -26,7 +26,7 @@ from collections.abc import Sequence
 from importlib.machinery import ModuleSpec
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 from unittest.mock import patch
 
 import numpy as np
@@ -125,8 +125,8 @@ def torch_verdict(report: Report) -> str:
         return f"fails: {type(error).__name__}"
 
 
-def run(project: Project, folder: Path) -> None:
-    """Judge a project's backward passes; print a line of JSON for each."""
+def enter(project: Project, folder: Path) -> TextIO:
+    """Let this process import from a clone; return its output. What the clone prints goes elsewhere."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     warnings.simplefilter("ignore")
@@ -134,6 +134,12 @@ def run(project: Project, folder: Path) -> None:
     sys.path[:0] = [str(folder / root) for root in project.roots]
     os.chdir(folder)
     project.prepare()
+    return answers
+
+
+def run(project: Project, folder: Path) -> None:
+    """Judge a project's backward passes; print a line of JSON for each."""
+    answers = enter(project, folder)
     for it in project.passes:
         with contextlib.redirect_stdout(io.StringIO()), np.errstate(all="ignore"):
             found = judged(it)
@@ -154,15 +160,21 @@ def warn_of_other_commit(project: Project, clone: Path) -> None:
             print(f"{clone} is not at {project.commit}: its answers may differ", file=sys.stderr)
 
 
-def rows_of(project: Project, folder: Path) -> list[dict[str, Any]]:
-    """Return a row of the table for each backward pass of a project, judged in a process of its own."""
-    command = [sys.executable, __file__, str(folder), "--child", project.repository]
+def answers_of(script: str, project: Project, folder: Path, *more: str) -> tuple[list[dict[str, Any]], str]:
+    """Return the answers of a script about a project, in a process of its own, and why there are no more of them."""
+    command = [sys.executable, script, str(folder), "--child", project.repository, *more]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
-        answers, why = done.stdout.splitlines(), done.stderr.strip().rpartition("\n")[2]
+        answers, why = done.stdout, done.stderr.strip().rpartition("\n")[2] if done.returncode else ""
     except subprocess.TimeoutExpired as error:
-        answers, why = (error.stdout or b"").decode().splitlines(), f"took more than {SECONDS} s"
-    found = [json.loads(line) for line in answers] + [NOT_RUN | {"says": why}] * (len(project.passes) - len(answers))
+        answers, why = (error.stdout or b"").decode(), f"took more than {SECONDS} s"
+    return [json.loads(line) for line in answers.splitlines()], why
+
+
+def rows_of(project: Project, folder: Path) -> list[dict[str, Any]]:
+    """Return a row of the table for each backward pass of a project."""
+    found, why = answers_of(__file__, project, folder)
+    found += [NOT_RUN | {"says": why}] * (len(project.passes) - len(found))
     head = {"repository": project.repository, "commit": project.commit}
     return [
         head | {"file": it.file, "layer": it.layer, "mistake": it.mistake, "true kinds": sorted(it.kinds)} | answer
@@ -206,6 +218,21 @@ def summary(rows: list[dict[str, Any]]) -> list[str]:
     return [*lines, "", f"npgpt's names of the mistakes that it found: {said}."]
 
 
+def clones_of(projects: Sequence[Project], folder: Path) -> list[tuple[Project, Path]]:
+    """Return projects with their clones; print the commands that make those that are missing."""
+    clones = [(p, clone_of(p, folder)) for p in projects]
+    missing = [p for p, clone in clones if clone is None]
+    if missing:
+        print(f"These clones are not in {folder}:")
+        for p in missing:
+            to = f"{folder}/{p.repository.replace('/', '+')}"
+            print(f"git clone https://github.com/{p.repository} {to} && git -C {to} checkout -q {p.commit}")
+    found = [(p, clone) for p, clone in clones if clone is not None]
+    for p, clone in found:
+        warn_of_other_commit(p, clone)
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=(__doc__ or "").partition("\n")[0],
@@ -225,18 +252,10 @@ def main() -> None:
         run(project, here)
         return
     wanted = [p for p in PROJECTS if (options.only or "") in p.repository]
-    missing = [p for p in wanted if clone_of(p, folder) is None]
-    if missing:
-        print(f"These clones are not in {options.folder}:")
-        for p in missing:
-            to = f"{options.folder}/{p.repository.replace('/', '+')}"
-            print(f"git clone https://github.com/{p.repository} {to} && git -C {to} checkout -q {p.commit}")
     rows: list[dict[str, Any]] = []
-    for project in wanted:
-        if (clone := clone_of(project, folder)) is not None:
-            warn_of_other_commit(project, clone)
-            rows += rows_of(project, folder)
-            print(f"{project.repository}: {len(project.passes)}", file=sys.stderr, flush=True)
+    for project, _ in clones_of(wanted, options.folder):
+        rows += rows_of(project, folder)
+        print(f"{project.repository}: {len(project.passes)}", file=sys.stderr, flush=True)
     n = len({row["repository"] for row in rows})
     print(f"{len(rows)} backward passes of {n} projects; Python {platform.python_version()}, NumPy {np.__version__}\n")
     print("\n".join([*summary(rows), "", *as_table(rows)]))

@@ -30,9 +30,10 @@ class Pass:
     mistake: str = ""
     kinds: frozenset[str] = frozenset()
 
-    def given(self) -> Given:
+    def given(self, module: ModuleType | None = None) -> Given:
+        """Return what ``npgpt.gradcheck`` gets; ``module`` stands in for the project's own."""
         np.random.seed(0)  # noqa: NPY002 - theirs draw their weights from it
-        return self.make(importlib.import_module(self.module))
+        return self.make(module or importlib.import_module(self.module))
 
 
 @dataclass
