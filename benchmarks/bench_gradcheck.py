@@ -11,6 +11,9 @@ three small layers, plain classes with inputs (3, 5). ``npgpt check`` is timed o
 The second table counts verdicts: on layers as other people write them (tests/study/check/strangers), right and wrong
 ones, and on random programs (tests/study/check/programs), right by construction and with one mistake. It also counts
 how often each method abstained, and why.
+
+The third table counts names: on layers with a mistake whose true names are known, and on right ones that look
+suspicious (tests/study/check/named). Three authors wrote them without a look at the diagnosis.
 """
 
 import importlib
@@ -30,6 +33,7 @@ from peers import HAS_TORCH, Report, parse
 
 import npgpt
 from npgpt import layers
+from npgpt.study.check.diagnosis import is_explanation
 
 B, T, C, H = 2, 5, 12, 3
 TESTS = Path(__file__).parents[1] / "tests" / "study" / "check"
@@ -173,6 +177,37 @@ def judge(cases: Iterable[tuple[str, Any]], report: Report) -> None:
     report.rows.append({"abstentions": dict(reasons)})
 
 
+def names(report: Report) -> None:
+    """Print how many mistakes of each author get a name, and how many names are not among the labels.
+
+    A mistake has the name of the tensor that is wrong first, or else the first name that is given.
+    """
+    from named.given import MISTAKES, SOUND
+
+    for file in sorted(TESTS.joinpath("named").glob("author_*/*.py")):
+        importlib.import_module(f"named.{file.parent.name}.{file.stem}")
+    authors: dict[str, Counter[str]] = {}
+    for make in (*MISTAKES, *SOUND):
+        layer, inputs, settings = make()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found = npgpt.gradcheck(layer, *inputs, **settings)
+        given = [finding for finding in found.findings if is_explanation(finding.kind)]
+        n = authors.setdefault(make.__module__.split(".")[1], Counter())
+        if make in SOUND:
+            n["right layers"] += 1
+            n["right layers with a name"] += bool(given)
+            continue
+        given.sort(key=lambda finding: finding.tensor != make.tensor)  # type: ignore[attr-defined]
+        n["mistakes"] += 1
+        n["found wrong"] += found.verdict == "wrong"
+        n["named"] += bool(given)
+        n["names not among the labels"] += bool(given) and given[0].kind not in make.kinds  # type: ignore[attr-defined]
+    for author, n in authors.items():
+        report.rows.append({"author": author, "names": dict(n)})
+        print(f"{author}: {', '.join(f'{what} {count}' for what, count in n.items())}")
+
+
 def race(contestants: dict[str, dict[str, Callable[[], bool]]], rounds: int, report: Report) -> None:
     """Let the contestants take turns; print the times of each layer."""
     for layer in contestants["npgpt"]:
@@ -211,6 +246,8 @@ def main() -> None:
     sys.path.insert(0, str(TESTS))
     judge(strangers(), report)
     judge(programs(20 if options.quick else options.programs), report)
+    print("\nnames")
+    names(report)
     report.write(options.json)
 
 
