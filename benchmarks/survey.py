@@ -233,16 +233,20 @@ def clones_of(projects: Sequence[Project], folder: Path) -> list[tuple[Project, 
     return found
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=(__doc__ or "").partition("\n")[0],
-        epilog=(__doc__ or "").partition("\n\n")[2],
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def parser_of(doc: str | None) -> argparse.ArgumentParser:
+    """Return the parser of a survey's arguments: the folder, --json, and --child for the process of a project."""
+    first, _, rest = (doc or "").partition("\n")
+    shown = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=first, epilog=rest.lstrip("\n"), formatter_class=shown)
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="where the clones are")
-    parser.add_argument("--only", metavar="NAME", help="only the projects with this in their names")
     parser.add_argument("--json", metavar="FILE", help="write every answer to this file")
     parser.add_argument("--child", help=argparse.SUPPRESS)
+    return parser
+
+
+def main() -> None:
+    parser = parser_of(__doc__)
+    parser.add_argument("--only", metavar="NAME", help="only the projects with this in their names")
     options = parser.parse_args()
     folder = options.folder.absolute()
     if options.child:

@@ -13,7 +13,6 @@ whether it is the change itself, an equal description of the numbers, or not tru
 each adapter of three projects.
 """
 
-import argparse
 import ast
 import contextlib
 import importlib
@@ -32,7 +31,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from survey import answers_of, clone_of, clones_of, enter
+from survey import answers_of, clone_of, clones_of, enter, parser_of
 from survey_adapters import PROJECTS
 from survey_adapters.given import Pass, Project
 
@@ -234,15 +233,8 @@ def as_tables(rows: list[dict[str, Any]]) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=(__doc__ or "").partition("\n")[0],
-        epilog=(__doc__ or "").partition("\n\n")[2],
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="where the clones are")
-    parser.add_argument("--json", metavar="FILE", help="write every answer to this file")
+    parser = parser_of(__doc__)
     parser.add_argument("--quick", action="store_true", help="a mistake for each adapter of three projects")
-    parser.add_argument("--child", help=argparse.SUPPRESS)
     options = parser.parse_args()
     folder = options.folder.absolute()
     if options.child:

@@ -36,6 +36,8 @@ from npgpt.study.check.whereabouts import beyond_a_size, facts, one_end, one_sig
 
 MANY_WRONG = 8  # largest number of diagnosed tensors; the others are probably wrong because of these
 
+FEW = 4  # numbers of a gradient that a factor must explain if it is seen in one pass only
+
 # The kinds of diagnosis.
 KINDS = (
     *("not noted", "shape", "infinite", "right", "zero", "sign", "factor", "upstream", "writes", "mask", "one example"),
@@ -82,7 +84,12 @@ def diagnose(doctor: Doctor, name: str, explained: bool = False) -> Answer:
 
 
 def _holds_elsewhere(doctor: Doctor, question: Question, name: str, d: str, answer: Answer) -> bool:
-    """Return whether a question has the same answer in the other passes."""
+    """Return whether a question has the same answer in the other passes.
+
+    Without a tape there are none. Then a factor must fit several numbers: one number is the true one times something.
+    """
+    if not doctor.others and answer.kind in ("factor", "constant") and doctor.truth[name].size < FEW:
+        return False
     for other in doctor.others:
         again = question(other, name, d, other.got[name], other.truth[name])
         if again is None or (again.kind, again.key or again.says) != (answer.kind, answer.key or answer.says):

@@ -242,12 +242,22 @@ def _find_parameters(
     dirty = [path for path in made_by_backward if path in every and path not in used]
     subject.gradient_paths = list(dict.fromkeys([*subject.gradient_paths, *dirty]))  # backward may add to what is there
     grads_of = {*named.values(), *made_by_backward}
+    of_used = {named.get(path) for path in used}
+    subject.run()  # what forward puts there anew is no parameter
+    kept = {path for path in named if path not in used and look_up(subject.root, path) is every[path].array}
+    subject.state.restore()
+    for path, place in named.items():
+        if path in kept and place not in of_used and place in made_by_backward and np.any(floats[place]):
+            subject.unchecked[f"array {path}"] = (
+                f"forward does not use it, but backward gives it the gradient {place}: use it in forward, or "
+                f"constants=[{path!r}]"
+            )
     covered = _covered(subject, every)
     for path in every:
         if path in subject.held or path in covered:
             continue
         if path in given_constants or path not in used:
-            if path not in grads_of:
+            if path not in grads_of and f"array {path}" not in subject.unchecked:
                 subject.unused.append(path)
         else:
             subject.unchecked[f"array {path}"] = (

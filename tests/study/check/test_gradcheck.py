@@ -1,5 +1,6 @@
 """``gradcheck`` on other people's layers: what it finds, what it asks, what it refuses, how it leaves them."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -298,7 +299,7 @@ def test_a_slow_method_says_what_it_would_cost(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize(("mean", "spread", "says"), [
-    (0, 0, "lacks the path through x.mean(1, keepdims=True) (line 307) and the path through x.var(1, keepdims=True)"),
+    (0, 0, "lacks the path through x.mean(1, keepdims=True) (line {n}) and the path through x.var(1, keepdims=True)"),
     (1, 0, "lacks the path through x.var(1, keepdims=True)"),
     (0, 1, "lacks the path through x.mean(1, keepdims=True)"),
 ])  # fmt: skip
@@ -312,4 +313,40 @@ def test_lost_terms_of_a_normalisation_are_named(mean: float, spread: float, say
         return np.asarray(r * (dy - lost))
 
     (found,) = gradcheck(forward, np.random.default_rng(2).normal(size=(4, 7)), backward=backward).findings
-    assert says in found.says
+    assert says.format(n=forward.__code__.co_firstlineno + 1) in found.says
+
+
+def test_a_parameter_that_forward_forgets_is_not_all_right() -> None:
+    class Linear:
+        def __init__(self) -> None:
+            self.W, self.b = np.random.default_rng(1).normal(size=(4, 3)), np.ones(3)
+
+        def forward(self, x: Array) -> Array:
+            self.x = x
+            return np.asarray(x @ self.W)
+
+        def backward(self, dy: Array) -> Array:
+            self.dW, self.db = self.x.T @ dy, dy.sum(0)
+            return np.asarray(dy @ self.W.T)
+
+    x = np.random.default_rng(0).normal(size=(5, 4))
+    report = gradcheck(Linear(), x)
+    assert report.verdict == "undecided" and "forward does not use it" in report.unchecked["array b"]
+    assert gradcheck(Linear(), x, constants=["b"]).passed
+
+
+def test_a_single_number_gets_no_factor_without_a_tape() -> None:
+    class Scale:
+        def __init__(self) -> None:
+            self.a = np.array([0.7])
+
+        def forward(self, x: Array) -> Array:
+            self.x = x
+            return np.array([math.tanh(float(self.a[0])) * float(v) ** 2 for v in x])
+
+        def backward(self, dy: Array) -> Array:
+            self.da = np.array([(dy * self.x).sum()])
+            return np.asarray(dy * 2 * self.x * np.tanh(self.a))
+
+    (found,) = gradcheck(Scale(), np.random.default_rng(0).normal(size=4)).findings
+    assert found.tensor == "param a" and found.kind == "unknown"
