@@ -24,8 +24,9 @@ def add_parser(subparsers: Any) -> None:
     more = (
         "The facts are CPU, versions, kernels, threads and environment variables. The promises are checked in a few "
         "seconds: the gradients are right; compiled layers equal textbook layers; one seed gives the same weights, bit "
-        "for bit, for any number of threads, in a forked child, beside other libraries, and as on the machine that made "
-        "the reference. The last lines give a hash to compare with other machines, and the verdict. Exit code 1: a promise does not hold."
+        "for bit, for any number of threads, in a forked child, beside other libraries, and as on the machine of the "
+        "reference. The last lines give a hash to compare with other machines, and the verdict. Exit code 1: a promise "
+        "does not hold."
     )
     parser = add_action(subparsers, "doctor", run, SUMMARY, more, EXAMPLE)
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a page")

@@ -98,17 +98,20 @@ def _prune(folder: Path) -> None:
 
     In the package's own folder those are the folders of other sources. Other installations share the user's folder.
     """
-    now = time.time()
     for other in cache_folders():
-        same_sources = other.name[:22] == folder.name[:22]
-        if other.parent == PACKAGE / "__pycache__" and not same_sources:
-            shutil.rmtree(other, ignore_errors=True)
-        elif other != folder and now - other.stat().st_mtime > UNUSED_DAYS * 86400:
+        obsolete = other.parent == PACKAGE / "__pycache__" and other.name[:22] != folder.name[:22]
+        if other != folder and (obsolete or _age_days(other) > UNUSED_DAYS):
             shutil.rmtree(other, ignore_errors=True)
     for part in folder.glob("*.part"):
-        with contextlib.suppress(OSError):
-            if now - part.stat().st_mtime > 86400:
-                part.unlink()
+        if _age_days(part) > 1:
+            part.unlink(missing_ok=True)
+
+
+def _age_days(path: Path) -> float:
+    try:
+        return (time.time() - path.stat().st_mtime) / 86400
+    except FileNotFoundError:  # another process has removed it
+        return 0
 
 
 def read_code(folder: Path, name: str, key: str) -> bytes | None:

@@ -31,14 +31,14 @@ def kernel(function: Function, inline: bool = False) -> Function:
         name = f"{function.__module__}.{function.__qualname__}"[-100:].replace("<", "").replace(">", "")
         read = functools.partial(code_files.read_code, folder, name)
         keep_code(dispatcher, read, functools.partial(code_files.write_code, folder, name), f"{name} {stamp}")
-    return dispatcher  # type: ignore[no-any-return]
+    return dispatcher
 
 
 @functools.cache
 def _stamp(file: str) -> str:
-    """Return a text that changes with a file's content; "" if there is no file. The folder's name covers npgpt's own."""
+    """Return a text that changes with a file's content; "" if there is no file."""
     if Path(file).is_relative_to(code_files.PACKAGE):
-        return "npgpt"
+        return "npgpt"  # the folder's name covers these files
     try:
         return hashlib.sha256(Path(file).read_bytes()).hexdigest()
     except OSError:

@@ -157,7 +157,7 @@ def keep_code(
         stamp: changes with all that machine code depends on and that Numba does not know.
     """
 
-    class Kept(NullCache):  # type: ignore[misc]
+    class Kept(NullCache):
         def load_overload(self, form: Any, target: Any) -> Any:
             target.refresh()
             code = read(self.key(form, target.codegen()))
