@@ -15,16 +15,20 @@ import llvmlite
 import numba
 import numba.core.config as numba_config
 from llvmlite import binding, ir
+from llvmlite.binding import ffi
 from numba.core.base import BaseContext
 from numba.core.caching import NullCache
 from numba.core.cgutils import alloca_once, for_range, get_or_insert_function
 from numba.core.compiler import CompileResult
+from numba.core.compiler_lock import global_compiler_lock
 from numba.core.dispatcher import Dispatcher
 from numba.core.event import Listener, register
 from numba.core.serialize import dumps
 from numba.core.types import Dispatcher as DispatcherType
 from numba.core.typing.templates import ConcreteTemplate, infer_global
 from numba.extending import lower_builtin
+
+from npgpt.support.forks import LOCKS
 
 for _owner, _names in {
     Dispatcher: ("_compile_for_args", "compile", "disable_compile", "get_compile_result"),
@@ -87,6 +91,7 @@ def define_operator(symbol: Any, cases: Any, generate: Callable[..., Any]) -> No
 
 
 _compiling = threading.RLock()
+LOCKS += [_compiling, global_compiler_lock, ffi.lib._lock]
 
 
 def compile_once(dispatcher: Any, kinds: tuple[Any, ...]) -> None:
