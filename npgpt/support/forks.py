@@ -1,5 +1,6 @@
 """Locks that a fork waits for. Otherwise the child would have the lock of a thread that it does not have, for ever."""
 
+import logging  # noqa: F401  # first: the last one that registers is the first to take its locks, and Numba logs
 import os
 import threading
 from contextlib import AbstractContextManager
