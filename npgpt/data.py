@@ -113,9 +113,7 @@ def _cut_near(text: str, wanted: int) -> int:
     words: list[int] = [found.start() for found in _WORD_END.finditer(text, first, wanted + NEAR)]
     if words:
         return max((end for end in words if end <= wanted), default=words[0])
-    within = len(END_OF_TEXT) - 1
-    if (marker := text.find(END_OF_TEXT, max(0, wanted - within), wanted + within)) >= 0:
-        wanted = marker or _cluster_end(text, within)
+    text = text.replace(END_OF_TEXT, "<".ljust(len(END_OF_TEXT), "\u0301"))  # a cluster: a letter with many accents
     end = _cluster_end(text, wanted - 1)
     if end == wanted:
         return wanted

@@ -120,6 +120,8 @@ def borders(text: str) -> list[int]:
 
 @example(atoms=["🇩🇪"] * 9, fraction=0.5)
 @example(atoms=["<|endoftext|>", "\u0301", "a"], fraction=0.9)
+@example(atoms=["a", "<|endoftext|>", "\u0301"], fraction=0.05)
+@example(atoms=["\u0600", "<|endoftext|>", "a"], fraction=0.9)
 @example(atoms=["a", "\u0600", " ", "b"], fraction=0.5)
 @given(atoms=st.lists(st.sampled_from(ATOMS), max_size=40), fraction=st.floats(0.01, 0.99))
 def test_the_cut_is_never_inside_a_cluster_or_a_marker(atoms: list[str], fraction: float) -> None:
