@@ -172,6 +172,7 @@ def test_text_that_cannot_be_cut_is_training_text() -> None:
 def test_end_of_text_stays_with_the_document_that_it_ends() -> None:
     assert split_text("one\ntwo\n<|endoftext|>three four", 0.3) == ("one\ntwo\n<|endoftext|>", "three four")
     assert split_text("one two three<|endoftext|>", 0.1) == ("one two", " three<|endoftext|>")
+    assert split_text("one\ntwo three\n<|endoftext|>", 0.1) == ("one\n", "two three\n<|endoftext|>")
     for n in range(1, 40):
         text = "東" * 20 + END_OF_TEXT + "京" * n
         train, validation = split_text(text, 0.3)

@@ -113,7 +113,9 @@ class Corpus:
 
 
 def to_sentences(text: str, keep_case: bool = False) -> Iterator[list[str]]:
-    """Yield the words of each sentence, without punctuation. A sentence ends at . ! or ?, and at an empty line or <|endoftext|>.
+    """Yield the words of each sentence, without punctuation.
+
+    A sentence ends at . ! or ?, at an empty line and at ``<|endoftext|>``.
 
     >>> list(to_sentences("The cat sat. It\\nsat still\\n\\nwell-fed<|endoftext|>dog"))
     [['the', 'cat', 'sat'], ['it', 'sat', 'still'], ['well-fed'], ['dog']]

@@ -125,7 +125,9 @@ def test_sampling_ends_at_the_end_of_a_text(text: str, capsys: pytest.CaptureFix
         "--warmup-steps=5",
     ]
     assert main(["train", "--text", text, "--out", "run", *options]) == 0
-    assert "vocabulary of 4" in capsys.readouterr().out  # a, b and two special tokens
+    out = capsys.readouterr().out
+    assert "vocabulary of 4" in out  # a, b and two special tokens
+    assert "  sample: ab\n" in out
     for prompt, expected in (
         ((), "ab"),
         (("--prompt", "a"), "ab"),
