@@ -1,7 +1,7 @@
 """Two halves of a character in a string (a surrogate pair) are that character; a lone half stays."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from npgpt.tokenizer import END_OF_TEXT, BPETokenizer, CharTokenizer, Tokenizer, WordTokenizer, bpe
@@ -41,6 +41,7 @@ def test_halves_are_joined_from_the_left(text: str) -> None:
 
 
 @each
+@example(text=halved(TEXT))
 @given(text=halves)
 def test_halves_are_encoded_as_their_character(tokenizer: Tokenizer, text: str) -> None:
     for allowed in ("all", ()):
