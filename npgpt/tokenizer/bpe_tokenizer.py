@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from npgpt.errors import TokenizerError, did_you_mean
 from npgpt.tokenizer import bpe_formats, kernels
-from npgpt.tokenizer.base import END_OF_TEXT, AllowedSpecial, Tokenizer, vocabulary_from
+from npgpt.tokenizer.base import END_OF_TEXT, AllowedSpecial, Tokenizer, join_halves, vocabulary_from
 from npgpt.tokenizer.bpe import UTF8_ERRORS, Pair, Step, encode, encode_utf8, merge_steps
 from npgpt.tokenizer.bpe_vocabulary import MAX_TOKENS, bytes_by_number, check_ids, checked_merges, numbered
 from npgpt.tokenizer.patterns import SOURCES, compiled
@@ -195,7 +195,7 @@ class BPETokenizer(Tokenizer):
         Raises
             TokenizerError if the split pattern splits the text into several pieces: no merge crosses a split.
         """
-        pieces = compiled(self.pattern).findall(word)
+        pieces = compiled(self.pattern).findall(join_halves(word))
         if len(pieces) != 1:
             raise TokenizerError(
                 f"give one word; this text has {len(pieces)} pieces: {', '.join(map(repr, pieces[:5]))}"
