@@ -150,11 +150,11 @@ class Attention(CompiledLayer, textbook.Attention):
         if not self.in_tiles:
             self._mix_back(dmixed, dqkv, cache)  # 2.
             return self.qkv.backward(dqkv, cache.scope("qkv"))  # 3.
-        mixed, sums = output(cache, (B, T, C), "mixed"), output(cache, (B, self.n_head, T), "sums")
+        largest, totals = (flat(output(cache, (B, self.n_head, T), name)) for name in ("largest", "totals"))
         qkv = output(cache.scope("qkv"), (B, T, 3 * C))
         works = _works(cache, backward_size(T, C // self.n_head))
         attention_backward.backward(  # 2.
-            pool(), rows(dmixed), rows(qkv), rows(mixed), flat(sums), self.n_head, T, rows(dqkv),
+            pool(), rows(dmixed), rows(qkv), largest, totals, self.n_head, T, rows(dqkv),
             *self._dropping(B, cache), works,
         )  # fmt: skip
         dq, dk, dv = self._parts(dqkv)
@@ -170,9 +170,12 @@ class Attention(CompiledLayer, textbook.Attention):
         for name, part in self._kept_parts(q, k, v):
             cache.keep(name, part)
         self.score.turn(q, k, cache.scope("score"))
-        mixed, sums = output(cache, (B, T, C), "mixed"), output(cache, (B, self.n_head, T), "sums")
+        mixed = output(cache, (B, T, C), "mixed")
+        largest, totals = (flat(output(cache, (B, self.n_head, T), name)) for name in ("largest", "totals"))
         works = _works(cache, forward_size(T, C // self.n_head))
-        attention.forward(pool(), rows(qkv), self.n_head, T, rows(mixed), flat(sums), *self._dropping(B, cache), works)
+        attention.forward(
+            pool(), rows(qkv), self.n_head, T, rows(mixed), largest, totals, *self._dropping(B, cache), works
+        )
         return mixed
 
     def _mix(self, qkv: Array, cache: Cache) -> Array:

@@ -35,10 +35,11 @@ def test_attention_equals_its_plain_loops(run_twice: Any, T: int, D: int, p: flo
 
     def run(guards: Any) -> tuple[Any, Any]:
         works, backward_works = guards.empty(3, forward_size(T, D)), guards.empty(3, backward_size(T, D))
-        there, mixed, sums, dqkv = guards.copy(qkv), guards.empty(B * T, C), guards.empty(B * H * T), guards.copy(qkv)
-        attention.forward(pool(), there, H, T, mixed, sums, keys, threshold, kept, works)
+        there, mixed, dqkv = guards.copy(qkv), guards.empty(B * T, C), guards.copy(qkv)
+        largest, totals = guards.empty(B * H * T), guards.empty(B * H * T)
+        attention.forward(pool(), there, H, T, mixed, largest, totals, keys, threshold, kept, works)
         attention_backward.backward(
-            pool(), guards.copy(dmixed), there, mixed, sums, H, T, dqkv, keys, threshold, kept, backward_works
+            pool(), guards.copy(dmixed), there, largest, totals, H, T, dqkv, keys, threshold, kept, backward_works
         )
         return mixed, dqkv
 
