@@ -89,15 +89,7 @@ class NpgptSide(Side, Npgpt):
         from npgpt.machine.pool import pool
 
         attention.forward(
-            pool(),
-            self.qkv,
-            HEADS,
-            self.T,
-            self.mixed,
-            self.largest,
-            self.totals,
-            *self.dropping,
-            self.works[0],
+            pool(), self.qkv, HEADS, self.T, self.mixed, self.largest, self.totals, *self.dropping, self.works[0]
         )
 
     def backward(self) -> None:

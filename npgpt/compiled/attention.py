@@ -26,6 +26,7 @@ class Scores(CompiledLayer, textbook.Scores):
 
     KEEPS: tuple[str, ...] = ("q", "k")
     IN_TILES, TURNS = True, False
+    KEY_BIAS_CANCELS = True
 
     def forward(self, q: Array, k: Array, cache: Cache) -> Array:
         check_float32("Scores", "q", q)
@@ -149,7 +150,7 @@ class Attention(CompiledLayer, textbook.Attention):
         dqkv = gradient(cache, (B, T, 3 * C), name="dqkv")
         if not self.in_tiles:
             self._mix_back(dmixed, dqkv, cache)  # 2.
-            return self.qkv.backward(dqkv, cache.scope("qkv"))  # 3.
+            return self._back_to_x(dqkv, cache)  # 3. and 4.
         largest, totals = (flat(output(cache, (B, self.n_head, T), name)) for name in ("largest", "totals"))
         qkv = output(cache.scope("qkv"), (B, T, 3 * C))
         works = _works(cache, backward_size(T, C // self.n_head))
@@ -161,7 +162,7 @@ class Attention(CompiledLayer, textbook.Attention):
         self.score.turn_back(dq, dk, cache.scope("score"))
         for name, part in self._kept_parts(dq, dk, dv):
             cache.note(name, part)
-        return self.qkv.backward(dqkv, cache.scope("qkv"))  # 3.
+        return self._back_to_x(dqkv, cache)  # 3. and 4.
 
     def _mix_in_tiles(self, qkv: Array, cache: Cache) -> Array:
         """Compute mixed (B, T, C) from qkv (B, T, 3C) by the tiled kernel."""

@@ -132,20 +132,20 @@ def _softmax_block(
         highest = splat(-INFINITY) if first else load(work, best + half)
         for key in range(n):
             here = s + key * QUERIES + half
-            score = load(work, here) * scale
+            score = load(work, here)
             if future + key > half:
                 score = select_less(lane_numbers(), splat(np.float32(future + key - half)), splat(-INFINITY), score)
             store(work, here, score)
             highest = maximum(score, highest)
         sums = splat(0.0)
         if not first:
-            shrink = exp_or_zero(load(work, best + half) - highest, LOWEST)
+            shrink = exp_or_zero((load(work, best + half) - highest) * scale, LOWEST)
             sums = load(work, total + half) * shrink
             for c in range(D):
                 store(work, mixed + c * QUERIES + half, load(work, mixed + c * QUERIES + half) * shrink)
         for key in range(n):
             here = s + key * QUERIES + half
-            weight = exp_or_zero(load(work, here) - highest, LOWEST)
+            weight = exp_or_zero((load(work, here) - highest) * scale, LOWEST)
             sums += weight
             store(work, here, weight)
         store(work, best + half, highest)

@@ -47,7 +47,7 @@ QUERIES = 96  # a multiple of every tile's rows
 START = 24  # the first query is rounded down to a multiple of this, which is a multiple of every tile's rows
 
 
-def plain_backward(dm: Any, q: Any, k: Any, v: Any, mixed: Any, dropped: Any) -> Any:
+def plain_backward(dm: Any, q: Any, k: Any, v: Any, dropped: Any) -> Any:
     """Return dq, dk and dv for dm, the gradient of mixed; all are (T, D), for one head of one example.
 
     Args
@@ -59,8 +59,7 @@ def plain_backward(dm: Any, q: Any, k: Any, v: Any, mixed: Any, dropped: Any) ->
         w = plain_weights(q, k, i)
         dv[seen] += np.outer(w * dropped[i, seen], dm[i])
         dw = v[seen] @ dm[i] * dropped[i, seen]
-        along = dm[i] @ mixed[i]  # = Σ_j w_j dw_j, since mixed[i] = Σ_j w_j dropped_j v_j
-        ds = w * (dw - along) / math.sqrt(q.shape[1])
+        ds = w * (dw - w @ dw) / math.sqrt(q.shape[1])
         dq[i] = ds @ k[seen]
         dk[seen] += np.outer(ds, q[i])
     return dq, dk, dv
@@ -85,7 +84,21 @@ def layout(T: int, D: int) -> tuple[int, int, int, int, int, int, int, int, int,
     dk = v_lanes + D * whole
     dv = dk + D * whole
     k_rows = dv + D * whole
-    return ds_rows, q_rows, dm_rows, q_columns, dm_columns, s, ds, k_lanes, v_lanes, dk, dv, k_rows, k_rows + T * whole_tiles(D)
+    return (
+        ds_rows,
+        q_rows,
+        dm_rows,
+        q_columns,
+        dm_columns,
+        s,
+        ds,
+        k_lanes,
+        v_lanes,
+        dk,
+        dv,
+        k_rows,
+        k_rows + T * whole_tiles(D),
+    )
 
 
 @kernel
@@ -118,7 +131,7 @@ def _softmax_block(
         for key in range(0, n_keys, KEYS):
             for half in range(0, KEYS, LANES):
                 here, future = key * QUERIES + i * KEYS + half, row - key - half
-                weight = exp_or_zero(load(work, s + here) * scale - best, LOWEST) * inverse
+                weight = exp_or_zero((load(work, s + here) - best) * scale, LOWEST) * inverse
                 if future < LANES - 1:
                     weight = select_less(splat(np.float32(future)), lane_numbers(), splat(0.0), weight)
                 upstream = load(work, dw + here)
@@ -188,9 +201,7 @@ def _backward(
             )
             pack_rows(work, ds + of, KEYS, m, n_keys, work, ds_rows)
             of_dq, panel = of_q + (query + skip) * row, n_keys * TILE_ROWS + GAP
-            multiply_packed(
-                work, ds_rows, panel, k_rows + key * wide, wide, n_keys, dqkv, of_dq, row, m, D, key > 0
-            )
+            multiply_packed(work, ds_rows, panel, k_rows + key * wide, wide, n_keys, dqkv, of_dq, row, m, D, key > 0)
     for key in range(0, T, KEYS):
         n_keys = min(KEYS, T - key)
         write_transposed(work, dk + key * D, KEYS, D, n_keys, dqkv, of_k + key * row, row)
