@@ -1,9 +1,15 @@
-"""Attention's backward pass. It recomputes the weights, a block at a time, from the logarithms of the sums.
+"""Attention's backward pass. It computes the weights of a block of queries again, from their totals.
 
-``plain_backward`` is the loop for one head of one example. Here KEYS keys at a time are in the lanes, and the queries
-that see them follow in blocks. Weights and ds (queries, KEYS) are already packed for the products with dm and q. These
-products give the transposed dv and dk, which stay in the cache for all queries. Only dq needs a packed copy of ds; dq
-is accumulated in memory.
+``plain_backward`` is the loop for one head of one example. Here KEYS keys at a time are in the lanes, and QUERIES
+queries are a block. A block first gets its weights and dw for all keys that it sees, (QUERIES, T) numbers each. Only
+then ds is computed. Weights and ds are already packed for the products with dm and q, which give the transposed dv and
+dk. Only dq needs a packed copy of ds. dq, dk and dv are accumulated in memory.
+
+ds_j = w_j·(dw_j − Σ_k w_k dw_k) is a difference, which is 0 if one weight is 1 and the others are 0: the query sees one
+key, or that key's score is far above the others. So the sum is made from the same dw as the difference. Then it is
+1·dw_j + 0 + 0 + ..., which is dw_j to the last bit, and ds is exactly 0. The inner product of dm and the output is the
+same sum with other roundings. It would save the first pass over the keys, and leave noise, which AdamW enlarges to full
+steps. Both orders of the loops need the same five products.
 """
 
 import math

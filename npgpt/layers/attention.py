@@ -129,7 +129,7 @@ class Attention(Layer):
       4. the keys' bias b adds q_i·b/√D to all scores of row i ⇒ db = Σ_i (Σ_j dS_ij) q_i/√D = 0, since by 2. a row of
          dS sums to rowsum(dW ⊙ W)·(1 − rowsum(W)) = 0. Rounded numbers would sum to noise, and AdamW divides noise by
          its own size: full steps in random directions. So nothing is added to the gradient of b. This is the rule for
-         scores with ``KEY_BIAS_CANCELS``, not for rotated keys, nor for a user's own scores, softmax or qkv.
+         scores with ``KEY_BIAS_CANCELS``, not for rotated keys, nor if a part of this layer is of a user's own class.
     Shapes    x, y, dx, dy (B, T, C); q, k, v, mixed (B, H, T, D); scores, weights, dropped (B, H, T, T)
     Keeps     q, k, v, scores, weights, dropped, mixed, projected
     Raises    ConfigError if n_head does not divide n_embd; ShapeError if x is not (B, T, n_embd)
@@ -199,9 +199,10 @@ class Attention(Layer):
 
     @property
     def key_bias_cancels(self) -> bool:
-        """Whether the gradient of the keys' bias is zero by rule. A user's own sub-layer may break the rule."""
+        """Whether the gradient of the keys' bias is zero by rule. A user's own class may break the rule."""
+        parts: tuple[tuple[Layer, type[Layer]], ...] = (self, Attention), (self.qkv, Linear), (self.softmax, Softmax)
         own_word = bool(vars(type(self.score)).get("KEY_BIAS_CANCELS"))
-        return own_word and _is_exactly(self.qkv, Linear) and _is_exactly(self.softmax, Softmax)
+        return own_word and all(_is_exactly(layer, kind) for layer, kind in parts)
 
     def _cut(self, x: Array) -> Array:
         B, T, C = x.shape
