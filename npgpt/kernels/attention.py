@@ -37,6 +37,7 @@ from npgpt.machine.vector import LANES, lane_numbers, load, maximum, random_lane
 
 QUERIES = 32  # two registers of lanes
 KEYS = 96  # a multiple of every tile's rows, so neither the blocks nor the bits depend on the tile
+CHAIN = 12  # weights that are added one after the other; one chain of 1,000 keys would lose a digit of the total
 INFINITY = np.float32(np.inf)
 
 
@@ -143,19 +144,22 @@ def _softmax_block(
                 product = select_less(lane_numbers(), splat(np.float32(future + key - half)), splat(-INFINITY), product)
             store(work, here, product)
             highest = maximum(product, highest)
-        sums = splat(0.0)
+        earlier, sums = splat(0.0), splat(0.0)
         if not first:
             shrink = exp_or_zero((load(work, best + half) - highest) * scale, LOWEST)
-            sums = load(work, total + half) * shrink
+            earlier = load(work, total + half) * shrink
             for c in range(D):
                 store(work, mixed + c * QUERIES + half, load(work, mixed + c * QUERIES + half) * shrink)
-        for key in range(n):
-            here = s + key * QUERIES + half
-            weight = exp_or_zero((load(work, here) - highest) * scale, LOWEST)
-            sums += weight
-            store(work, here, weight)
+        for some in range(0, n, CHAIN):
+            sum_of_some = splat(0.0)
+            for key in range(some, min(n, some + CHAIN)):
+                here = s + key * QUERIES + half
+                weight = exp_or_zero((load(work, here) - highest) * scale, LOWEST)
+                sum_of_some += weight
+                store(work, here, weight)
+            sums += sum_of_some
         store(work, best + half, highest)
-        store(work, total + half, sums)
+        store(work, total + half, earlier + sums)
 
 
 @kernel
