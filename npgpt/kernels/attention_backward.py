@@ -36,6 +36,7 @@ from npgpt.machine.pool import launch
 from npgpt.machine.tile import TILE_COLUMNS, TILE_ROWS
 from npgpt.machine.vector import (
     LANES,
+    absolute,
     fma,
     lane_numbers,
     load,
@@ -90,21 +91,8 @@ def layout(T: int, D: int) -> tuple[int, int, int, int, int, int, int, int, int,
     dk = v_lanes + D * whole
     dv = dk + D * whole
     k_rows = dv + D * whole
-    return (
-        ds_rows,
-        q_rows,
-        dm_rows,
-        q_columns,
-        dm_columns,
-        s,
-        ds,
-        k_lanes,
-        v_lanes,
-        dk,
-        dv,
-        k_rows,
-        k_rows + T * whole_tiles(D),
-    )
+    end = k_rows + T * whole_tiles(D)
+    return ds_rows, q_rows, dm_rows, q_columns, dm_columns, s, ds, k_lanes, v_lanes, dk, dv, k_rows, end
 
 
 @kernel
@@ -118,7 +106,7 @@ _layout = kernel(layout)
 
 @kernel
 def first_query(key: int) -> int:
-    """Return the first query for which a block of keys is computed; only later ones see its first key."""
+    """Return where the queries of a block of keys begin: at its first key, rounded down to a multiple of START."""
     return key // START * START
 
 
@@ -127,7 +115,10 @@ def _softmax_block(
     work: Any, s: int, dw: int, n: int, query: int, T: int, largest: Any, totals: Any, of_head: int, scale: float,
     head: int, random: int, threshold: int, kept: float,
 ) -> None:  # fmt: skip
-    """Replace the scores of n queries by the weights after dropout, and ``dw`` by the scores' gradients."""
+    """Replace the q·k of n queries by the weights after dropout, and ``dw`` by the scores' gradients.
+
+    Between the two passes over a row, weights to be dropped are stored with a minus sign.
+    """
     low, high = random & 0xFFFFFFFF, shift_right(random, 32)
     for i in range(n):
         row = query + i
@@ -143,19 +134,22 @@ def _softmax_block(
                 upstream = load(work, dw + here)
                 if kept != 1:
                     counter = (head * T + row) * T + key + half
-                    upstream *= random_lanes(low, high, counter, 1, threshold, kept)
+                    mask = random_lanes(low, high, counter, 1, threshold, kept)
+                    upstream *= mask
                     store(work, dw + here, upstream)
-                store(work, s + here, weight)
+                    store(work, s + here, select_less(mask, splat(kept), splat(0.0) - weight, weight))
+                else:
+                    store(work, s + here, weight)
                 along = fma(weight, upstream, along)
         of_row = sum_lanes(along)
         for key in range(0, n_keys, KEYS):
             for half in range(0, KEYS, LANES):
                 here = key * QUERIES + i * KEYS + half
                 weight = load(work, s + here)
-                store(work, dw + here, weight * (load(work, dw + here) - of_row) * scale)
                 if kept != 1:
-                    counter = (head * T + row) * T + key + half
-                    store(work, s + here, weight * random_lanes(low, high, counter, 1, threshold, kept))
+                    store(work, s + here, select_less(weight, splat(0.0), splat(0.0), weight * kept))
+                    weight = absolute(weight)
+                store(work, dw + here, weight * (load(work, dw + here) - of_row) * scale)
 
 
 @kernel
