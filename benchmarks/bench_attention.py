@@ -79,7 +79,7 @@ class NpgptSide(Side, Npgpt):
         B, _, C = dmixed.shape
         self.T, self.qkv, self.dmixed = T, qkv.reshape(-1, 3 * C), dmixed.reshape(-1, C)
         self.mixed, self.dqkv = np.empty_like(self.dmixed), np.empty_like(self.qkv)
-        self.sums = np.empty(B * HEADS * T, np.float32)
+        self.largest, self.totals = np.empty((2, B * HEADS * T), np.float32)
         self.dropping = np.zeros(B, np.int64), 0, 1.0  # nothing is dropped
         sizes = forward_size(T, SIZE), backward_size(T, SIZE)
         self.works = [aligned(get_num_threads() * size).reshape(-1, size) for size in sizes]
@@ -88,7 +88,9 @@ class NpgptSide(Side, Npgpt):
         from npgpt.kernels import attention
         from npgpt.machine.pool import pool
 
-        attention.forward(pool(), self.qkv, HEADS, self.T, self.mixed, self.sums, *self.dropping, self.works[0])
+        attention.forward(
+            pool(), self.qkv, HEADS, self.T, self.mixed, self.largest, self.totals, *self.dropping, self.works[0]
+        )
 
     def backward(self) -> None:
         from npgpt.kernels import attention_backward
@@ -98,8 +100,8 @@ class NpgptSide(Side, Npgpt):
             pool(),
             self.dmixed,
             self.qkv,
-            self.mixed,
-            self.sums,
+            self.largest,
+            self.totals,
             HEADS,
             self.T,
             self.dqkv,

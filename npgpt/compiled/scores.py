@@ -20,6 +20,7 @@ class RelativeBiasScores(Scores, textbook.RelativeBiasScores):
     """The compiled twin of ``npgpt.layers.RelativeBiasScores``, without a tiled kernel."""
 
     IN_TILES = False
+    KEY_BIAS_CANCELS = True
 
     def forward(self, q: Array, k: Array, cache: Cache) -> Array:
         weight, T = self.weight.value, q.shape[-2]
@@ -48,6 +49,7 @@ class RelativeKeyScores(Scores, textbook.RelativeKeyScores):
     """
 
     IN_TILES = False
+    KEY_BIAS_CANCELS = True
 
     def forward(self, q: Array, k: Array, cache: Cache) -> Array:
         weight, T = self.weight.value, q.shape[-2]
@@ -117,6 +119,7 @@ class AlibiScores(Scores, textbook.AlibiScores):
     """The compiled twin of ``npgpt.layers.AlibiScores``, without a tiled kernel."""
 
     IN_TILES = False
+    KEY_BIAS_CANCELS = True
 
     def forward(self, q: Array, k: Array, cache: Cache) -> Array:
         check_float32("AlibiScores", "q", q)

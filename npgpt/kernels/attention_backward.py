@@ -1,9 +1,15 @@
-"""Attention's backward pass. It recomputes the weights, a block at a time, from the logarithms of the sums.
+"""Attention's backward pass. It computes the weights of a block of queries again, from their totals.
 
-``plain_backward`` is the loop for one head of one example. Here KEYS keys at a time are in the lanes, and the queries
-that see them follow in blocks. Weights and ds (queries, KEYS) are already packed for the products with dm and q. These
-products give the transposed dv and dk, which stay in the cache for all queries. Only dq needs a packed copy of ds; dq
-is accumulated in memory.
+``plain_backward`` is the loop for one head of one example. Here KEYS keys at a time are in the lanes, and QUERIES
+queries are a block. A block first gets its weights and dw for all keys that it sees, (QUERIES, T) numbers each. Only
+then ds is computed. Weights and ds are already packed for the products with dm and q, which give the transposed dv and
+dk. Only dq needs a packed copy of ds. dq, dk and dv are accumulated in memory.
+
+ds_j = w_j·(dw_j − Σ_k w_k dw_k) is a difference, which is 0 if one weight is 1 and the others are 0: the query sees one
+key, or that key's score is far above the others. So the sum is made from the same dw as the difference. Then it is
+1·dw_j + 0 + 0 + ..., which is dw_j to the last bit, and ds is exactly 0. The inner product of dm and the output is the
+same sum with other roundings. It would save the first pass over the keys, and leave noise, which AdamW enlarges to full
+steps. Both orders of the loops need the same five products.
 """
 
 import math
@@ -26,10 +32,11 @@ from npgpt.machine.atomics import job
 from npgpt.machine.bits import shift_right
 from npgpt.machine.compile import entry, kernel
 from npgpt.machine.kinds import FLOAT, FLOATS, INT, INTS, POOL, ROWS, ROWS_OUT
-from npgpt.machine.pool import launch
-from npgpt.machine.tile import TILE_COLUMNS, TILE_ROWS, copy_number
+from npgpt.machine.pool import check_work_rows, launch
+from npgpt.machine.tile import TILE_COLUMNS, TILE_ROWS
 from npgpt.machine.vector import (
     LANES,
+    absolute,
     fma,
     lane_numbers,
     load,
@@ -38,15 +45,16 @@ from npgpt.machine.vector import (
     select_less,
     splat,
     store,
+    store_some,
     sum_lanes,
 )
 
 KEYS = 32  # two registers of lanes
-QUERIES = 96  # a multiple of every tile's rows
+QUERIES = 72  # a multiple of START; with 96, weights and dw of 1,024 keys left the L2 cache: 14 % slower (Zen 4)
 START = 24  # the first query is rounded down to a multiple of this, which is a multiple of every tile's rows
 
 
-def plain_backward(dm: Any, q: Any, k: Any, v: Any, mixed: Any, dropped: Any) -> Any:
+def plain_backward(dm: Any, q: Any, k: Any, v: Any, dropped: Any) -> Any:
     """Return dq, dk and dv for dm, the gradient of mixed; all are (T, D), for one head of one example.
 
     Args
@@ -58,33 +66,33 @@ def plain_backward(dm: Any, q: Any, k: Any, v: Any, mixed: Any, dropped: Any) ->
         w = plain_weights(q, k, i)
         dv[seen] += np.outer(w * dropped[i, seen], dm[i])
         dw = v[seen] @ dm[i] * dropped[i, seen]
-        along = dm[i] @ mixed[i]  # = Σ_j w_j dw_j, since mixed[i] = Σ_j w_j dropped_j v_j
-        ds = w * (dw - along) / math.sqrt(q.shape[1])
+        ds = w * (dw - w @ dw) / math.sqrt(q.shape[1])
         dq[i] = ds @ k[seen]
         dk[seen] += np.outer(ds, q[i])
     return dq, dk, dv
 
 
-def layout(T: int, D: int) -> tuple[int, int, int, int, int, int, int, int, int, int, int, int, int, int]:
-    """Return the offsets of the arrays in a thread's memory, and its size, in numbers; small arrays come first.
+def layout(T: int, D: int) -> tuple[int, int, int, int, int, int, int, int, int, int, int, int, int]:
+    """Return the offsets of the arrays in a thread's memory, and its size, in numbers.
 
-    The arrays are scores or weights, and ds (QUERIES, KEYS); ds as panels; keys and values (D, KEYS); keys as rows; dk
-    and dv (D, KEYS); q and dm of all queries, as panels of rows, then of columns; the output of ``_along``.
+    The arrays are ds as panels, then q and dm, as panels of rows and of columns, for one block of queries; scores or
+    weights, and dw or ds, of a block of queries and all keys, in blocks (QUERIES, KEYS); keys, values, dk and dv, in
+    blocks (D, KEYS); keys as rows.
     """
-    s = 0
-    ds = s + QUERIES * KEYS
-    ds_rows = ds + QUERIES * KEYS
-    k_lanes = ds_rows + panels_size(QUERIES, KEYS)
-    v_lanes = k_lanes + D * KEYS
-    k_rows = v_lanes + D * KEYS
-    dk = k_rows + KEYS * whole_tiles(D)
-    dv = dk + D * KEYS
-    q_rows = dv + D * KEYS
-    dm_rows = q_rows + panels_size(T, D)
-    q_columns = dm_rows + panels_size(T, D)
-    dm_columns = q_columns + panels_size(D, T)
-    along = dm_columns + panels_size(D, T)
-    return s, ds, ds_rows, k_lanes, v_lanes, k_rows, dk, dv, q_rows, dm_rows, q_columns, dm_columns, along, along + T
+    ds_rows, whole = 0, (T + KEYS - 1) // KEYS * KEYS
+    q_rows = ds_rows + panels_size(QUERIES, KEYS)
+    dm_rows = q_rows + panels_size(QUERIES, D)
+    q_columns = dm_rows + panels_size(QUERIES, D)
+    dm_columns = q_columns + panels_size(D, QUERIES)
+    s = dm_columns + panels_size(D, QUERIES)
+    ds = s + QUERIES * whole
+    k_lanes = ds + QUERIES * whole
+    v_lanes = k_lanes + D * whole
+    dk = v_lanes + D * whole
+    dv = dk + D * whole
+    k_rows = dv + D * whole
+    end = k_rows + T * whole_tiles(D)
+    return ds_rows, q_rows, dm_rows, q_columns, dm_columns, s, ds, k_lanes, v_lanes, dk, dv, k_rows, end
 
 
 @kernel
@@ -97,88 +105,107 @@ _layout = kernel(layout)
 
 
 @kernel
-def _along(dmixed: Any, mixed: Any, at: int, C: int, n: int, D: int, work: Any, to: int) -> None:
-    """Compute the inner product of each query's output with the output's gradient."""
-    whole = D - D % LANES
-    for i in range(n):
-        here = at + i * C
-        total = load_some(dmixed, here + whole, D - whole, 0.0) * load_some(mixed, here + whole, D - whole, 0.0)
-        for c in range(0, whole, LANES):
-            total = fma(load(dmixed, here + c), load(mixed, here + c), total)
-        work[to + i] = sum_lanes(total)
+def first_query(key: int) -> int:
+    """Return where the queries of a block of keys begin: at its first key, rounded down to a multiple of START."""
+    return key // START * START
 
 
 @kernel
 def _softmax_block(
-    work: Any, s: int, dw: int, n: int, query: int, key: int, T: int, sums: Any, of_sums: int, along: int, scale: float,
+    work: Any, s: int, dw: int, n: int, query: int, T: int, largest: Any, totals: Any, of_head: int, scale: float,
     head: int, random: int, threshold: int, kept: float,
 ) -> None:  # fmt: skip
-    """Replace the scores (n queries, KEYS) by the weights after dropout, and ``dw`` by the scores' gradients."""
+    """Replace the q·k of n queries by the weights after dropout, and ``dw`` by the scores' gradients.
+
+    Between the two passes over a row, weights to be dropped are stored with a minus sign.
+    """
     low, high = random & 0xFFFFFFFF, shift_right(random, 32)
     for i in range(n):
-        log_sum, of_query = sums[of_sums + query + i], work[along + query + i]
-        for half in range(0, KEYS, LANES):
-            here, future = s + i * KEYS + half, query + i - key - half
-            weight = exp_or_zero(load(work, here) * scale - log_sum, LOWEST)
-            if future < LANES - 1:
-                weight = select_less(splat(np.float32(future)), lane_numbers(), splat(0.0), weight)
-            upstream = load(work, dw + i * KEYS + half)
-            dropped = weight
-            if kept != 1:
-                counter = (head * T + query + i) * T + key + half
-                mask = random_lanes(low, high, counter, 1, threshold, kept)
-                dropped, upstream = weight * mask, upstream * mask
-            store(work, here, dropped)
-            store(work, dw + i * KEYS + half, weight * (upstream - of_query) * scale)
-
-
-@kernel
-def _pack_block(work: Any, at: int, n: int, n_keys: int, to: int) -> None:
-    """Pack ds (n queries, KEYS) as panels of queries."""
-    pack_rows(work, at, KEYS, n, n_keys, work, to)
+        row = query + i
+        n_keys = min(T, (row // START + 1) * START)  # of all blocks with first_query(key) <= row
+        best, inverse = largest[of_head + row], np.float32(1) / totals[of_head + row]
+        along = splat(0.0)
+        for key in range(0, n_keys, KEYS):
+            for half in range(0, KEYS, LANES):
+                here, future = key * QUERIES + i * KEYS + half, row - key - half
+                weight = exp_or_zero((load(work, s + here) - best) * scale, LOWEST) * inverse
+                if future < LANES - 1:
+                    weight = select_less(splat(np.float32(future)), lane_numbers(), splat(0.0), weight)
+                upstream = load(work, dw + here)
+                if kept != 1:
+                    counter = (head * T + row) * T + key + half
+                    mask = random_lanes(low, high, counter, 1, threshold, kept)
+                    upstream *= mask
+                    store(work, dw + here, upstream)
+                    store(work, s + here, select_less(mask, splat(kept), splat(0.0) - weight, weight))
+                else:
+                    store(work, s + here, weight)
+                along = fma(weight, upstream, along)
+        of_row = sum_lanes(along)
+        for key in range(0, n_keys, KEYS):
+            for half in range(0, KEYS, LANES):
+                here = key * QUERIES + i * KEYS + half
+                weight = load(work, s + here)
+                if kept != 1:
+                    store(work, s + here, select_less(weight, splat(0.0), splat(0.0), weight * kept))
+                    weight = absolute(weight)
+                store(work, dw + here, weight * (load(work, dw + here) - of_row) * scale)
 
 
 @kernel
 def _backward(
-    thread: int, chunk: int, dmixed: Any, qkv: Any, mixed: Any, sums: Any, H: int, T: int, dqkv: Any, keys: Any,
+    thread: int, chunk: int, dmixed: Any, qkv: Any, largest: Any, totals: Any, H: int, T: int, dqkv: Any, keys: Any,
     threshold: int, kept: Any, works: Any,
 ) -> None:  # fmt: skip
     """Compute one head of one example."""
-    b, head, C = chunk // H, chunk % H, mixed.shape[1]
+    b, head, C = chunk // H, chunk % H, dmixed.shape[1]
     D, row, work = C // H, 3 * C, works[thread]
-    of_q, of_mixed = b * T * row + head * D, b * T * C + head * D
+    of_q, of_dm = b * T * row + head * D, b * T * C + head * D
+    of_k, of_v = of_q + C, of_q + 2 * C
     scale = np.float32(1 / math.sqrt(D))
-    by_row, by_column = D * TILE_ROWS + GAP, T * TILE_ROWS + GAP
-    wide = whole_tiles(D)
-    s, ds, ds_rows, k_lanes, v_lanes, k_rows, dk, dv, q_rows, dm_rows, q_columns, dm_columns, along, _ = _layout(T, D)
-    _along(dmixed, mixed, of_mixed, C, T, D, work, along)
-    pack_rows(qkv, of_q, row, T, D, work, q_rows)
-    pack_rows(dmixed, of_mixed, C, T, D, work, dm_rows)
-    pack_columns(qkv, of_q, row, T, D, work, q_columns)
-    pack_columns(dmixed, of_mixed, C, T, D, work, dm_columns)
+    by_row, wide = D * TILE_ROWS + GAP, whole_tiles(D)
+    ds_rows, q_rows, dm_rows, q_columns, dm_columns, s, ds, k_lanes, v_lanes, dk, dv, k_rows, _ = _layout(T, D)
     for key in range(0, T, KEYS):
         n_keys = min(KEYS, T - key)
-        of_k, of_v = of_q + C + key * row, of_q + 2 * C + key * row
-        pack_lanes(qkv, of_k, row, n_keys, D, KEYS, work, k_lanes)
-        pack_lanes(qkv, of_v, row, n_keys, D, KEYS, work, v_lanes)
-        for i in range(n_keys):
-            for c in range(D):
-                copy_number(qkv, of_k + i * row + c, work, k_rows + i * wide + c)
-        start = key // START * START
-        for query in range(start, T, QUERIES):
-            n = min(QUERIES, T - query)
-            here, across = query // TILE_ROWS * by_row, query * TILE_ROWS
-            multiply_packed(work, q_rows + here, by_row, k_lanes, KEYS, D, work, s, KEYS, n, KEYS, False)
-            multiply_packed(work, dm_rows + here, by_row, v_lanes, KEYS, D, work, ds, KEYS, n, KEYS, False)
-            _softmax_block(work, s, ds, n, query, key, T, sums, chunk * T, along, scale, head, keys[b], threshold, kept)
-            later = query > start
-            multiply_packed(work, dm_columns + across, by_column, s, KEYS, n, work, dv, KEYS, D, KEYS, later)
-            multiply_packed(work, q_columns + across, by_column, ds, KEYS, n, work, dk, KEYS, D, KEYS, later)
-            _pack_block(work, ds, n, n_keys, ds_rows)
-            of_dq, panel = of_q + query * row, n_keys * TILE_ROWS + GAP
-            multiply_packed(work, ds_rows, panel, k_rows, wide, n_keys, dqkv, of_dq, row, n, D, key > 0)
-        write_transposed(work, dk, KEYS, D, n_keys, dqkv, of_k, row)
-        write_transposed(work, dv, KEYS, D, n_keys, dqkv, of_v, row)
+        pack_lanes(qkv, of_k + key * row, row, n_keys, D, KEYS, work, k_lanes + key * D)
+        pack_lanes(qkv, of_v + key * row, row, n_keys, D, KEYS, work, v_lanes + key * D)
+    for key in range(T):
+        for c in range(0, D, LANES):
+            n = min(LANES, D - c)
+            store_some(work, k_rows + key * wide + c, n, load_some(qkv, of_k + key * row + c, n, 0.0))
+    for query in range(0, T, QUERIES):
+        n = min(QUERIES, T - query)
+        by_column = n * TILE_ROWS + GAP
+        pack_rows(qkv, of_q + query * row, row, n, D, work, q_rows)
+        pack_rows(dmixed, of_dm + query * C, C, n, D, work, dm_rows)
+        pack_columns(qkv, of_q + query * row, row, n, D, work, q_columns)
+        pack_columns(dmixed, of_dm + query * C, C, n, D, work, dm_columns)
+        for key in range(0, query + n, KEYS):
+            skip = max(0, first_query(key) - query)
+            down, to = skip // TILE_ROWS * by_row, key * QUERIES + skip * KEYS
+            multiply_packed(
+                work, q_rows + down, by_row, k_lanes + key * D, KEYS, D, work, s + to, KEYS, n - skip, KEYS, False
+            )
+            multiply_packed(
+                work, dm_rows + down, by_row, v_lanes + key * D, KEYS, D, work, ds + to, KEYS, n - skip, KEYS, False
+            )
+        _softmax_block(work, s, ds, n, query, T, largest, totals, chunk * T, scale, head, keys[b], threshold, kept)
+        for key in range(0, query + n, KEYS):
+            n_keys, skip, later = min(KEYS, T - key), max(0, first_query(key) - query), query > first_query(key)
+            across, of, m = skip * TILE_ROWS, key * QUERIES + skip * KEYS, n - skip
+            multiply_packed(
+                work, dm_columns + across, by_column, s + of, KEYS, m, work, dv + key * D, KEYS, D, KEYS, later
+            )
+            multiply_packed(
+                work, q_columns + across, by_column, ds + of, KEYS, m, work, dk + key * D, KEYS, D, KEYS, later
+            )
+            pack_rows(work, ds + of, KEYS, m, n_keys, work, ds_rows)
+            of_dq, panel = of_q + (query + skip) * row, n_keys * TILE_ROWS + GAP
+            multiply_packed(work, ds_rows, panel, k_rows + key * wide, wide, n_keys, dqkv, of_dq, row, m, D, key > 0)
+    for key in range(0, T, KEYS):
+        n_keys = min(KEYS, T - key)
+        write_transposed(work, dk + key * D, KEYS, D, n_keys, dqkv, of_k + key * row, row)
+        write_transposed(work, dv + key * D, KEYS, D, n_keys, dqkv, of_v + key * row, row)
 
 
 def backward_size(T: int, D: int) -> int:
@@ -186,9 +213,9 @@ def backward_size(T: int, D: int) -> int:
     return -(-layout(T, D)[-1] // LANES) * LANES
 
 
-@entry(POOL, ROWS, ROWS, ROWS, FLOATS, INT, INT, ROWS_OUT, INTS, INT, FLOAT, ROWS_OUT)
+@entry(POOL, ROWS, ROWS, FLOATS, FLOATS, INT, INT, ROWS_OUT, INTS, INT, FLOAT, ROWS_OUT)
 def backward(
-    pool: Any, dmixed: Any, qkv: Any, mixed: Any, sums: Any, H: int, T: int, dqkv: Any, keys: Any, threshold: int,
+    pool: Any, dmixed: Any, qkv: Any, largest: Any, totals: Any, H: int, T: int, dqkv: Any, keys: Any, threshold: int,
     kept: float, works: Any,
 ) -> None:  # fmt: skip
     """Compute dqkv (B·T, 3·C) from dmixed (B·T, C) and the input and outputs of ``forward``.
@@ -196,5 +223,6 @@ def backward(
     Args
         works: (threads, backward_size(T, D)).
     """
-    arguments = (dmixed, qkv, mixed, sums, H, T, dqkv, keys, threshold, np.float32(kept), works)
+    check_work_rows(pool, works)
+    arguments = (dmixed, qkv, largest, totals, H, T, dqkv, keys, threshold, np.float32(kept), works)
     launch(pool, len(qkv) // T * H, *job(_backward, arguments))

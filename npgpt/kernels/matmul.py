@@ -18,7 +18,7 @@ from npgpt.kernels.elementwise import activation
 from npgpt.machine.atomics import job
 from npgpt.machine.compile import entry, kernel
 from npgpt.machine.kinds import FLAG, FLOATS, INT, MATRIX, MATRIX_OUT, POOL, ROWS, ROWS_OUT
-from npgpt.machine.pool import THREADS, launch, pool, work_rows
+from npgpt.machine.pool import THREADS, check_work_rows, launch, pool, work_rows
 from npgpt.machine.tile import (
     TILE,
     TILE_COLUMNS,
@@ -192,6 +192,7 @@ def _multiply(
 
     If a thread is suspended, another thread takes its second part.
     """
+    check_work_rows(pool, packs)
     (M, K), N = a.shape, b.shape[1]
     by_rows = M >= N
     longer, unit = (M, TILE_ROWS) if by_rows else (N, TILE_COLUMNS)

@@ -23,11 +23,18 @@ class Scores(Layer):
     Raises    ShapeError if q and k differ in shape or precision
     Source    Vaswani et al. 2017, arXiv:1706.03762, section 3.2.1
 
+    Attributes
+        KEY_BIAS_CANCELS: whether a constant b added to all keys adds one number to all scores of a row, here q_i·b/√D.
+            Softmax does not depend on that number, so the gradient of b is zero (``Attention``). A subclass does not
+            inherit this, since it may compute other scores: it says so itself, or it is taken as False.
+
     >>> q = k = np.array([[[[1.], [2.]]]])              # two tokens, D = 1
     >>> Scores().forward(q, k, Cache())[0, 0]
     array([[  1., -inf],
            [  2.,   4.]])
     """
+
+    KEY_BIAS_CANCELS = True
 
     def forward(self, q: Array, k: Array, cache: Cache) -> Array:
         check_array("Scores", "q", q, ("B", "H", "T", "D"), like=q)
@@ -119,6 +126,10 @@ class Attention(Layer):
          dV = Wᵀ·dM,  dW = dM·Vᵀ,  dS = W ⊙ (dW − rowsum(dW ⊙ W)),  dQ = dS·K/√D,  dK = dSᵀ·Q/√D
       3. (q, k, v) = x·W_qkv + b_qkv                    ⇒ dx = (dq, dk, dv, heads merged)·W_qkvᵀ; x is in all three,
          and the product sums their contributions
+      4. the keys' bias b adds q_i·b/√D to all scores of row i ⇒ db = Σ_i (Σ_j dS_ij) q_i/√D = 0, since by 2. a row of
+         dS sums to rowsum(dW ⊙ W)·(1 − rowsum(W)) = 0. Rounded numbers would sum to noise, and AdamW divides noise by
+         its own size: full steps in random directions. So nothing is added to the gradient of b. This is the rule for
+         scores with ``KEY_BIAS_CANCELS``, not for rotated keys, nor if a part of this layer is of a user's own class.
     Shapes    x, y, dx, dy (B, T, C); q, k, v, mixed (B, H, T, D); scores, weights, dropped (B, H, T, T)
     Keeps     q, k, v, scores, weights, dropped, mixed, projected
     Raises    ConfigError if n_head does not divide n_embd; ShapeError if x is not (B, T, n_embd)
@@ -128,9 +139,6 @@ class Attention(Layer):
         dropout: probability of dropping, for the weights and for the output.
         residual_std: standard deviation of the projection's initial weight.
         score: by default the scaled dot product, ``Scores``; ``scores.py`` has score layers that depend on positions.
-
-    The gradient of the keys' bias b is exactly zero: b adds q_i·b/√D to every score of row i, and softmax does not
-    depend on a constant added to a row. (This does not hold for rotated keys, as in ``RotaryScores``.)
     """
 
     def __init__(
@@ -175,9 +183,26 @@ class Attention(Layer):
         dweights = cache.note("weights", self.dropout.backward(ddropped, cache.scope("dropout")))
         dscores = cache.note("scores", self.softmax.backward(dweights, cache.scope("softmax")))
         dq, dk = self.score.backward(dscores, cache.scope("score"))
-        # 3.
         dqkv = [self._put_together(cache.note(name, d)) for name, d in (("q", dq), ("k", dk), ("v", dv))]
-        return self.qkv.backward(np.concatenate(dqkv, axis=-1), cache.scope("qkv"))
+        return self._back_to_x(np.concatenate(dqkv, axis=-1), cache)
+
+    def _back_to_x(self, dqkv: Array, cache: Cache) -> Array:
+        if not self.key_bias_cancels:
+            return self.qkv.backward(dqkv, cache.scope("qkv"))  # 3.
+        C = dqkv.shape[-1] // 3
+        of_keys = cache.grad_to_add_to(self.qkv.bias)[C : 2 * C]
+        before = cache.scratch("key_bias_grad", of_keys.shape, of_keys.dtype)
+        before[...] = of_keys
+        dx: Array = self.qkv.backward(dqkv, cache.scope("qkv"))  # 3.
+        of_keys[...] = before  # 4.
+        return dx
+
+    @property
+    def key_bias_cancels(self) -> bool:
+        """Whether the gradient of the keys' bias is zero by rule. A user's own class may break the rule."""
+        parts: tuple[tuple[Layer, type[Layer]], ...] = (self, Attention), (self.qkv, Linear), (self.softmax, Softmax)
+        own_word = bool(vars(type(self.score)).get("KEY_BIAS_CANCELS"))
+        return own_word and all(_is_exactly(layer, kind) for layer, kind in parts)
 
     def _cut(self, x: Array) -> Array:
         B, T, C = x.shape
@@ -186,6 +211,11 @@ class Attention(Layer):
     def _put_together(self, x: Array) -> Array:
         B, H, T, D = x.shape
         return x.transpose(0, 2, 1, 3).reshape(B, T, H * D)
+
+
+def _is_exactly(layer: Layer, kind: type[Layer]) -> bool:
+    """Whether a layer is of a textbook class or of its compiled twin, not of a subclass."""
+    return type(layer) is kind or (layer.COMPILED and kind in type(layer).__bases__)
 
 
 def visible(T: int) -> Array:

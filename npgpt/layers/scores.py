@@ -8,6 +8,9 @@ position can be used. With s° the scaled dot product of ``Scores``:
     RelativeKeyScores      s_ij = s°_ij + q_i·a_(i−j)/√D       a trained key for each distance
     RotaryScores           s_ij = (R_i q_i)·(R_j k_j)/√D       queries and keys are rotated by angles ∝ position
     AlibiScores            s_ij = s°_ij − m_h·(i − j)          a fixed slope for each head
+
+A constant b added to all keys adds q_i·b/√D to s°_ij, for all j, so ``KEY_BIAS_CANCELS`` holds for all but the rotary
+scores, where it adds (R_(j−i)ᵀ q_i)·b/√D, which depends on j.
 """
 
 import functools
@@ -51,6 +54,8 @@ class RelativeBiasScores(Scores):
            [  7.,   7.,   5.]])
     """
 
+    KEY_BIAS_CANCELS = True
+
     def __init__(self, n_head: int, n_distances: int) -> None:
         self.weight = Param(np.zeros((n_head, n_distances)))
 
@@ -87,6 +92,8 @@ class RelativeKeyScores(Scores):
         n_distances: N; distances larger than N − 1 share the last key.
         std: standard deviation of the initial a.
     """
+
+    KEY_BIAS_CANCELS = True
 
     def __init__(self, n_distances: int, head_size: int, std: float = 0.02) -> None:
         self.weight = Param(np.zeros((n_distances, head_size)), std)
@@ -170,6 +177,8 @@ class AlibiScores(Scores):
            [-0.0625,  0.    ,    -inf],
            [-0.125 , -0.0625,  0.    ]])
     """
+
+    KEY_BIAS_CANCELS = True
 
     def forward(self, q: Array, k: Array, cache: Cache) -> Array:
         check_queries_and_keys("AlibiScores", q, k, q)

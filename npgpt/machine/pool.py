@@ -267,6 +267,13 @@ def work_rows(pool: NDArray[np.int64]) -> int:
     return int(pool[THREADS])
 
 
+@kernel
+def check_work_rows(pool: Any, works: Any) -> None:
+    """Raise IndexError if a job on this pool may need more rows of work memory than there are."""
+    if len(works) < pool[THREADS]:
+        raise IndexError("a kernel has too few rows of work memory; their number must come from work_rows(pool)")
+
+
 def default_num_threads() -> int:
     """Return NPGPT_NUM_THREADS if it is set, else the number of cores that this process may use."""
     said = os.environ.get("NPGPT_NUM_THREADS", "")

@@ -35,10 +35,11 @@ def test_attention_equals_its_plain_loops(run_twice: Any, T: int, D: int, p: flo
 
     def run(guards: Any) -> tuple[Any, Any]:
         works, backward_works = guards.empty(3, forward_size(T, D)), guards.empty(3, backward_size(T, D))
-        there, mixed, sums, dqkv = guards.copy(qkv), guards.empty(B * T, C), guards.empty(B * H * T), guards.copy(qkv)
-        attention.forward(pool(), there, H, T, mixed, sums, keys, threshold, kept, works)
+        there, mixed, dqkv = guards.copy(qkv), guards.empty(B * T, C), guards.copy(qkv)
+        largest, totals = guards.empty(B * H * T), guards.empty(B * H * T)
+        attention.forward(pool(), there, H, T, mixed, largest, totals, keys, threshold, kept, works)
         attention_backward.backward(
-            pool(), guards.copy(dmixed), there, mixed, sums, H, T, dqkv, keys, threshold, kept, backward_works
+            pool(), guards.copy(dmixed), there, largest, totals, H, T, dqkv, keys, threshold, kept, backward_works
         )
         return mixed, dqkv
 
@@ -51,7 +52,7 @@ def test_attention_equals_its_plain_loops(run_twice: Any, T: int, D: int, p: flo
         for h, mask in enumerate(dropped.reshape(H, T, T)):
             right = attention.plain_forward(q[b, h], k[b, h], v[b, h], mask)
             assert np.allclose(mixed.reshape(B, T, H, D)[b, :, h], right, atol=1e-5)
-            grads = attention_backward.plain_backward(dm[b, h], q[b, h], k[b, h], v[b, h], right, mask)
+            grads = attention_backward.plain_backward(dm[b, h], q[b, h], k[b, h], v[b, h], mask)
             for part, grad in enumerate(grads):
                 assert np.allclose(dqkv.reshape(B, T, 3, H, D)[b, :, part, h], grad, atol=2e-5)
 

@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npgpt.errors import ConfigError
+from npgpt.kernels.matmul import NO_NUMBERS, NO_ROWS, NOTHING, PACK, _multiply
 from npgpt.machine.atomics import atomic_add, atomic_load, job, pause
 from npgpt.machine.compile import kernel
 from npgpt.machine.pool import (
@@ -27,6 +28,7 @@ from npgpt.machine.pool import (
     plain_launch,
     pool,
     set_num_threads,
+    work_rows,
 )
 
 Ints = npt.NDArray[np.int64]
@@ -230,6 +232,18 @@ def write_too_much() -> None:
 
 def test_the_caller_gets_the_error_of_a_chunk_out_of_bounds() -> None:
     run_alone("test_pool.write_too_much()", NUMBA_BOUNDSCHECK="1")
+
+
+def test_a_kernel_with_less_work_memory_than_threads_is_refused() -> None:
+    set_num_threads(2)
+    on = pool()
+    assert work_rows(on) == 2
+    a = np.ones((4, 4), np.float32)
+    few = np.empty((1, PACK), np.float32)
+    with pytest.raises(IndexError, match="too few rows of work memory"):
+        _multiply(on, a, a, a.copy(), False, NOTHING, NO_NUMBERS, NO_ROWS, NO_ROWS, few)
+    set_num_threads(3)
+    assert work_rows(on) == 1  # a pool that was replaced has one thread, the caller's
 
 
 def test_subnormal_numbers_do_not_depend_on_the_callers_float_mode() -> None:

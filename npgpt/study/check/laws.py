@@ -14,6 +14,7 @@ import numpy as np
 from npgpt.build import twin
 from npgpt.core import Array, Cache, Layer
 from npgpt.errors import ConfigError, NpgptError
+from npgpt.layers import Attention
 from npgpt.study.check.broken import LawBroken, require
 from npgpt.study.check.cases import Case
 from npgpt.study.check.judge import check, upstream
@@ -112,11 +113,13 @@ def second_forward_is_refused(case: Case) -> None:
 
 
 def two_backwards_double(case: Case) -> None:
-    """Backward adds to the parameters' gradients, and does not use up what forward kept."""
+    """Backward adds to the parameters' gradients, also where it adds zero, and does not use up what forward kept."""
     cache = case.cache()
     dy = _upstream(case.forward(cache))
     once = _grads(case, dy, cache)
-    doubled = {path: 2 * once[path] for path in case.layer.parameters()}
+    doubled = {path: 2 * once[path] + 1 for path in case.layer.parameters()}
+    for param in case.layer.parameters().values():
+        param.grad += 1
     _assert_close(once | doubled, _grads(case, dy, cache, zero=False), _size(dy))
 
 
@@ -201,6 +204,18 @@ def noted_gradients_are_right(case: Case) -> None:
             _assert_close({path: slope}, {path: (grad * direction).sum()}, np.abs(grad * direction).sum())
 
 
+def exact_zeros_of_attention(case: Case) -> None:
+    """The gradients of a query that sees one key, of this key, and of the keys' bias are 0, without rounding noise."""
+    cache = case.cache()
+    C = case.inputs["x"].shape[-1]
+    dy = _upstream(case.forward(cache))
+    bias = _grads(case, dy, cache)["qkv.bias"]
+    require(not bias[C : 2 * C].any(), "the keys' bias gets a gradient")
+    dy[:, 1:] = 0
+    weight = _grads(case, dy, cache)["qkv.weight"]
+    require(not weight[:, : 2 * C].any(), "the first output sends a gradient to queries or keys")
+
+
 def equals_its_textbook_twin(case: Case) -> None:
     """A compiled layer gives what the textbook's gives in float64: output, all gradients, all that both keep.
 
@@ -266,6 +281,7 @@ LAWS: list[Law] = [
     causality,
     every_kept_array_is_noted,
     noted_gradients_are_right,
+    exact_zeros_of_attention,
     wrong_shape_is_refused,
 ]
 # A compiled layer cannot be nudged, nor fed other numbers than floats: there equality with the textbook counts.
@@ -294,6 +310,7 @@ APPLIES: dict[Law, Callable[[Case], bool]] = {
     causality: lambda case: case.time_axis is not None,
     every_kept_array_is_noted: lambda case: _keeps(case, "f"),
     noted_gradients_are_right: lambda case: _keeps(case, "f"),
+    exact_zeros_of_attention: lambda case: isinstance(case.layer, Attention) and case.layer.key_bias_cancels,
     wrong_shape_is_refused: lambda case: case.wrong is not None,
     keeps_what_it_declares: lambda case: _declares(case.layer),
 }

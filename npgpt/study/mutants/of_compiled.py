@@ -4,6 +4,7 @@ from npgpt.study.mutants.plant import Mutant
 
 LINEAR = "npgpt.compiled.linear:Linear.backward"
 ATTENTION = "npgpt.compiled.attention:Attention.backward"
+BACK_TO_X = "npgpt.layers.attention:Attention._back_to_x"
 SCORES = "npgpt.compiled.attention:Scores"
 MIXING = "npgpt.compiled.attention:Mixing.backward"
 HEAD_LOSS = "npgpt.compiled.head_loss:HeadLoss.backward"
@@ -42,8 +43,14 @@ MUTANTS = [
               "did not transpose the weights for dv", "transposed", "Mixing"),
     _compiled("softmax-of-dw", "npgpt.compiled.attention:Softmax.backward", "rows(dw), rows(w), rows(ds)", "rows(w), rows(w), rows(ds)",
               "passed w instead of dw to the kernel", "upstream", "Softmax"),
-    _compiled("attention-stale-sums", ATTENTION, "flat(sums)", "flat(sums * 0)",
-              "passed zeros instead of the log-sums to the kernel", "lost factor", "Attention"),
+    _compiled("attention-stale-totals", ATTENTION, "largest, totals, self.n_head", "largest, totals * 0 + 1, self.n_head",
+              "passed ones instead of the totals to the kernel", "wrong operand", "Attention"),
+    _compiled("attention-stale-largest", ATTENTION, "largest, totals, self.n_head", "largest * 0, totals, self.n_head",
+              "passed zeros instead of the largest products to the kernel", "lost factor", "Attention"),
+    _compiled("attention-silences-rotated-keys", BACK_TO_X, "not self.key_bias_cancels", "False",
+              "omitted the gradient of the keys' bias with rotated keys too", "lost term", "Attention-rotary"),
+    _compiled("attention-keeps-the-noise", BACK_TO_X, "of_keys[...] = before", "before",
+              "left rounding noise in the gradient of the keys' bias", "law", "Attention-relative-bias"),
     _compiled("attention-undropped", ATTENTION, "*self._dropping(B, cache)", "np.zeros(B, np.int64), 0, 1.0",
               "omitted dropout in the backward pass", "mask", "Attention-dropout"),
     _compiled("mlp-forgets-the-slope", MLP, "how=how, other=rows(hidden), second=active)", "how=0); matmul(upstream, self.down.weight.value.T, active, how=how, other=rows(hidden), second=active)",

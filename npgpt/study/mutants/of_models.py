@@ -3,6 +3,7 @@
 from npgpt.study.mutants.plant import Mutant
 
 ATTENTION = "npgpt.layers.attention:Attention.backward"
+BACK_TO_X = "npgpt.layers.attention:Attention._back_to_x"
 MLP = "npgpt.layers.mlp:MLP.backward"
 BLOCK = "npgpt.layers.block:Block.backward"
 GPT = "npgpt.model:GPT._backward_from_head"
@@ -29,6 +30,14 @@ MUTANTS = [
            "divided by the number of heads", "factor", "Attention"),
     Mutant("attention-notes-dmixed-flat", ATTENTION, 'cache.note("mixed", dmixed)', 'cache.note("mixed", dmixed[:, ::-1])',
            "noted the heads in the wrong order", "transposed", "Attention"),
+    Mutant("attention-silences-the-queries", BACK_TO_X, "[C : 2 * C]", "[:C]",
+           "omitted the gradient of the queries' bias instead of the keys'", "lost term", "Attention"),
+    Mutant("attention-silences-rotated-keys", BACK_TO_X, "not self.key_bias_cancels", "False",
+           "omitted the gradient of the keys' bias with rotated keys too", "lost term", "Attention-rotary"),
+    Mutant("attention-keeps-the-noise", BACK_TO_X, "of_keys[...] = before", "before",
+           "left rounding noise in the gradient of the keys' bias", "law", "Attention"),
+    Mutant("attention-clears-the-keys-bias", BACK_TO_X, "of_keys[...] = before", "of_keys[...] = 0",
+           "cleared the gradient of the keys' bias instead of adding nothing", "law", "Attention"),
     Mutant("mlp-skips-the-activation", MLP, 'self.activation.backward(dactive, cache.scope("activation"))', "dactive",
            "skipped the activation function's derivative", "lost factor", "MLP"),
     Mutant("mlp-forgets-what-was-dropped", MLP, 'self.dropout.backward(dy, cache.scope("dropout"))', "dy",

@@ -73,6 +73,13 @@ def softmax_uses_up_its_cache(self: layers.Softmax, dw: Array, cache: Cache) -> 
     return w
 
 
+def softmax_rounds_its_sum(self: layers.Softmax, dw: Array, cache: Cache) -> Array:
+    w = cache["weights"]
+    cache.note("weights", dw)
+    rounded: Array = (dw * w).sum(-1, keepdims=True).astype(np.float32)
+    return w * (dw - rounded)
+
+
 def relu_adds_one(self: layers.ReLU, dy: Array, cache: Cache) -> Array:
     return cache.note("x", (dy + 1) * (cache["x"] > 0))
 
@@ -123,6 +130,7 @@ LAW_BREAKERS = [
     (layers.ReLU, "backward", relu_adds_one, "ReLU", "backward_is_linear"),
     (layers.ReLU, "backward", relu_lets_everything_through, "ReLU", "every_kept_array_is_noted"),
     (layers.Linear, "backward", linear_notes_half, "Linear", "noted_gradients_are_right"),
+    (layers.Softmax, "backward", softmax_rounds_its_sum, "Attention", "exact_zeros_of_attention"),
     (layers.LearnedPositions, "forward", positions_of_examples, "LearnedPositions", "batch_permutation"),
     (layers.LayerNorm, "forward", norm_over_the_batch, "LayerNorm", "examples_are_independent"),
     (layers.LayerNorm, "forward", norm_in_float64, "LayerNorm", "shapes_and_dtypes"),
