@@ -39,7 +39,7 @@ def kernel(function: Function, inline: bool = False) -> Function:
 
 inline_kernel = functools.partial(kernel, inline=True)
 
-ENTRIES: list[Any] = []  # every kernel that Python calls, made by ``entry``; each has ``compile_form()``
+ENTRIES: list[Any] = []  # every kernel that Python calls, made by ``entry``; each has ``kinds`` and ``compile_form()``
 
 
 def entry(*kinds: Any) -> Callable[[Function], Any]:

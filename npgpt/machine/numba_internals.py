@@ -4,6 +4,7 @@ The other files of this folder use these functions, and otherwise only Numba's d
 Numba affects this file alone. Its import raises ImportError if a name is missing.
 """
 
+import inspect
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,14 +12,21 @@ from pathlib import Path
 from typing import Any
 
 import numba.core.config as numba_config
+import numpy as np
 from llvmlite import binding, ir
 from numba.core.base import BaseContext
 from numba.core.cgutils import alloca_once, for_range, get_or_insert_function
 from numba.core.dispatcher import Dispatcher
+from numba.core.errors import NumbaError
 from numba.core.event import Listener, register
+from numba.core.typeconv import Conversion
+from numba.core.types import Array
 from numba.core.types import Dispatcher as DispatcherType
 from numba.core.typing.templates import ConcreteTemplate, infer_global
+from numba.core.typing.typeof import Purpose, typeof
 from numba.extending import lower_builtin
+
+from npgpt.errors import ShapeError
 
 for _owner, _names in {
     Dispatcher: ("_compile_for_args", "compile", "disable_compile", "get_compile_result"),
@@ -83,16 +91,64 @@ _compiling = threading.RLock()
 
 
 def compile_once(dispatcher: Any, kinds: tuple[Any, ...]) -> None:
-    """Restrict a jitted function to one form, for these types; its first call or ``compile_form()`` compiles it."""
+    """Restrict a jitted function to one form, for these types; its first call or ``compile_form()`` compiles it.
 
-    def compile_form(*arguments: Any, **_: Any) -> Any:
+    Numba calls ``_compile_for_args`` when the arguments do not match the registered types, and then passes them to the
+    form that it returns, unchecked. So other arguments are checked here. Arrays that may not be written to are among
+    them, because Numba takes such arrays of either byte order for one type. (Bytes have no order.)
+    """
+    registered = [
+        kind.copy(readonly=False) if isinstance(kind, Array) and kind.dtype.bitwidth > 8 else kind for kind in kinds
+    ]
+
+    def register(compiled: Any) -> None:
+        dispatcher._insert([kind._code for kind in registered], compiled.entry_point, False)
+        dispatcher.overloads[kinds] = compiled
+
+    def compile_form() -> None:
         with _compiling:
             if not dispatcher.overloads:  # no other thread has compiled it
                 dispatcher.compile(kinds)
-                dispatcher.disable_compile()
-        return dispatcher.overloads[kinds].entry_point  # Numba then calls it with the arguments
 
-    dispatcher._compile_for_args = dispatcher.compile_form = compile_form  # Numba calls it when no form fits
+    def form_for(*arguments: Any) -> Any:
+        given = [_type_of(argument) for argument in arguments]
+        for name, argument, found, kind in zip(names, arguments, given, kinds, strict=True):
+            conversion = found and dispatcher.typingctx.can_convert(found, kind)
+            if conversion is None or conversion > Conversion.safe:
+                raise ShapeError(
+                    f"kernel {dispatcher.py_func.__name__}: {name} is {_given(argument)}, expected {_expected(kind)}"
+                )
+        compile_form()
+        dispatcher.typingctx.install_possible_conversions(given, registered)  # the next call does not come here
+        return dispatcher.overloads[kinds].entry_point
+
+    names = list(inspect.signature(dispatcher.py_func).parameters)
+    dispatcher._compile_for_args, dispatcher.add_overload = form_for, register
+    dispatcher.compile_form, dispatcher.kinds = compile_form, kinds
+
+
+def _type_of(argument: Any) -> Any:
+    """Return the type of an argument; None if Numba has none, as for numbers in another byte order than the CPU's."""
+    try:
+        return typeof(argument, Purpose.argument)
+    except (NumbaError, ValueError):
+        return None
+
+
+def _given(argument: Any) -> str:
+    if not isinstance(argument, np.ndarray):
+        return f"of type {type(argument).__name__}"
+    flags = argument.flags
+    details = "" if flags.c_contiguous else ", not C-contiguous", "" if flags.writeable else ", read-only"
+    return f"an array {argument.shape} of {argument.dtype}{''.join(details)}"
+
+
+def _expected(kind: Any) -> str:
+    if not isinstance(kind, Array):
+        return str(kind)
+    order, axes = ", C-contiguous" if kind.layout == "C" else "", f"{kind.ndim} {'axis' if kind.ndim == 1 else 'axes'}"
+    wanted = f"{'a writeable' if kind.mutable else 'an'} array of {kind.dtype} with {axes}{order}"
+    return wanted if kind.mutable else f"{wanted}; convert it with np.ascontiguousarray and np.{kind.dtype}"
 
 
 def call_type(kernel: Any, typing_context: Any, kinds: tuple[Any, ...]) -> Any:
