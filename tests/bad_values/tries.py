@@ -1,0 +1,111 @@
+"""Try the bad values, and judge what each got."""
+
+import contextlib
+import dataclasses
+import inspect
+import itertools
+import types
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from calls import Call
+from values import ANYTHING, REFUSED, Must
+
+from npgpt.errors import NpgptError
+
+LONGEST = 700  # characters of a message
+
+
+@dataclasses.dataclass
+class Try:
+    """One call with one bad value. ``got`` is refused, right, fine (an answer for a value that has no right one), or else
+    a fault: accepted, other answer, refused although good, not finite, or a foreign error."""
+
+    function: str
+    argument: str
+    value: str
+    got: str
+    said: str = ""
+
+    @property
+    def fault(self) -> bool:
+        return self.got not in ("refused", "right", "fine")
+
+
+def tries(name: str, call: Call) -> Iterator[Try]:
+    """Yield a try of each bad value of each argument."""
+    for argument, given in call[1].items():
+        for value, bad, demand in given.kind(given.value):
+            got, said = judge(call, argument, bad, demand)
+            yield Try(name, argument, value, got, said)
+
+
+def judge(call: Call, argument: str, bad: Any, demand: Any) -> tuple[str, str]:
+    """Return what a bad value got, and the message."""
+    import signal; signal.alarm(6)
+    try:
+        answer = run(call, argument, bad)
+    except NpgptError as error:
+        said = str(error)
+        if isinstance(demand, Must):
+            return "refused although good", said
+        if not said.strip() or len(said) > LONGEST:
+            return "refused without a sentence", said[:LONGEST]
+        return "refused", said
+    except OSError as error:  # of a path: a file that does not exist, a folder
+        return ("refused" if error.filename is not None else "a foreign OSError"), str(error)
+    except Exception as error:
+        return f"a foreign {type(error).__name__}", str(error)
+    if demand == REFUSED if isinstance(demand, str) else False:
+        return "accepted", str(answer)[:100]
+    if isinstance(demand, str) and demand == ANYTHING:
+        return "fine", ""
+    good = demand.value if isinstance(demand, Must) else demand
+    right = run(call, argument, good)
+    exact = isinstance(demand, Must) or not (isinstance(bad, np.ndarray) and bad.dtype.newbyteorder("=") != np.asarray(good).dtype)
+    return ("right", "") if same(answer, right, exact) else ("another answer", f"{str(answer)[:200]} not {str(right)[:200]}")
+
+
+def run(call: Call, argument: str, value: Any) -> Any:
+    function, arguments = call
+    chosen = {name: given.value for name, given in arguments.items()} | {argument: value}
+    with warnings.catch_warnings(), contextlib.redirect_stdout(None):
+        warnings.simplefilter("ignore")
+        return frozen(function(**chosen))
+
+
+def frozen(answer: Any, depth: int = 0) -> Any:
+    """Return an answer as values that can be compared: copies of arrays, dicts of attributes, lists of what it yields."""
+    if isinstance(answer, np.ndarray):
+        return answer.copy()
+    if isinstance(answer, str | bytes | int | float | complex | type | type(None) | np.generic | Path) or depth > 6:
+        return answer
+    if isinstance(answer, types.GeneratorType | map | filter):
+        return [frozen(item, depth + 1) for item in itertools.islice(answer, 40)]
+    if isinstance(answer, dict):
+        return {str(key): frozen(item, depth + 1) for key, item in answer.items()}
+    if isinstance(answer, list | tuple | set):
+        return [frozen(item, depth + 1) for item in answer]
+    return {name: frozen(item, depth + 1) for name, item in vars(answer).items()} if hasattr(answer, "__dict__") else repr(answer)
+
+
+def same(a: Any, b: Any, exact: bool) -> bool:
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key], exact) for key in a)
+    if isinstance(a, list) and isinstance(b, list):
+        return len(a) == len(b) and all(same(x, y, exact) for x, y in zip(a, b, strict=True))
+    if isinstance(a, np.ndarray | np.generic) or isinstance(b, np.ndarray | np.generic):
+        x, y = np.asarray(a), np.asarray(b)
+        if x.dtype.kind in "OcfV" and y.dtype.kind == "f" and x.shape == y.shape:
+            if exact:
+                return x.dtype == y.dtype and x.tobytes() == y.tobytes()
+            x = x.astype(complex)
+            return bool(np.allclose(x, y, rtol=2e-2, atol=2e-2, equal_nan=True))
+        return x.shape == y.shape and bool((x == y).all()) and (not exact or x.dtype == y.dtype)
+    if callable(a) and callable(b):
+        return True
+    equal = a == b or (a != a and b != b)
+    return bool(equal) and (type(a) is type(b) or (isinstance(a, str) and isinstance(b, str)))
