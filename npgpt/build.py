@@ -8,7 +8,8 @@ from typing import TypeVar
 
 from npgpt.config import LAYERS, GPTConfig
 from npgpt.core import Layer
-from npgpt.errors import ConfigError, NpgptError, did_you_mean
+from npgpt.core.values import one_of
+from npgpt.errors import ConfigError, NpgptError
 from npgpt.model import GPT
 from npgpt.optim import AdamW
 
@@ -60,8 +61,7 @@ def twin(layer: AnyLayer, layers: str = "compiled") -> AnyLayer:
 
 def check_layers(layers: str) -> None:
     """Raise ConfigError if ``layers`` is unknown; the error names the known values."""
-    if layers not in LAYERS:
-        raise ConfigError(f"layers {layers!r} are unknown; {did_you_mean(layers, LAYERS)}")
+    one_of("layers", layers, LAYERS)
 
 
 @functools.cache

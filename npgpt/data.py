@@ -1,13 +1,17 @@
 # T context length, B batch size
 """From texts to batches: training text, validation text, and sliding windows over the ids."""
 
+import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from npgpt.core import Array
+from npgpt.core.shapes import as_ids
+from npgpt.core.values import LARGEST, each_text, flag, real, shown, whole
+from npgpt.core.values import text as check_text
 from npgpt.errors import ConfigError, DataError
 from npgpt.rng import make_key, permutation
 from npgpt.support.files import read_text
@@ -41,7 +45,10 @@ def read_texts(paths: Sequence[str | Path]) -> list[str]:
     Raises
         DataError if a file is empty or not UTF-8; ConfigError if a file is given twice.
     """
-    if twice := next((path for path in paths if list(paths).count(path) > 1), None):
+    if isinstance(paths, str | bytes | os.PathLike) or not isinstance(paths, Iterable):
+        raise DataError(f"read_texts: paths must be a list of paths, not {shown(paths)}; put it into a list")
+    paths = list(paths)
+    if twice := next((path for path in paths if paths.count(path) > 1), None):
         raise ConfigError(f"the text {twice} is given twice; give each text once")
     texts = [read_text(path) for path in paths]
     for path, text in zip(paths, texts, strict=True):
@@ -56,6 +63,7 @@ def split_texts(texts: Sequence[str], validation_fraction: float) -> tuple[list[
     Raises
         DataError if no training text is left.
     """
+    texts = list(each_text("split_texts", "texts", texts))
     if not "".join(texts).strip():
         raise DataError("there is no text to train on: the given texts are empty or contain only white space")
     parts = [split_text(text, validation_fraction) for text in texts]
@@ -70,7 +78,8 @@ def split_text(text: str, validation_fraction: float) -> tuple[str, str]:
     >>> split_text("one two\\nthree four\\nfive", 0.4)
     ('one two\\n', 'three four\\nfive')
     """
-    cut = round(len(text) * (1 - validation_fraction))
+    validation_fraction = real("split_text", "validation_fraction", validation_fraction, least=0)
+    cut = round(len(check_text("split_text", "text", text)) * (1 - min(1.0, validation_fraction)))
     line_end = text.rfind("\n", cut - 1000 if cut > 1000 else 0, cut) + 1
     return (text[:line_end], text[line_end:]) if line_end else (text[:cut], text[cut:])
 
@@ -78,7 +87,10 @@ def split_text(text: str, validation_fraction: float) -> tuple[str, str]:
 def encode_texts(tokenizer: Tokenizer, texts: Sequence[str]) -> Array:
     """Encode all texts as one sequence of ids (n,), with ``<|endoftext|>`` after each text."""
     end = [tokenizer.special_tokens[END_OF_TEXT]]
-    return np.array([token for text in texts for token in tokenizer.encode(text) + end], dtype=np.int64)
+    return np.array(
+        [token for text in each_text("encode_texts", "texts", texts) for token in tokenizer.encode(text) + end],
+        dtype=np.int64,
+    )
 
 
 class SlidingWindows:
@@ -114,12 +126,11 @@ class SlidingWindows:
         seed: int = 0,
         drop_last: bool = False,
     ) -> None:
-        ids = np.asarray(ids)
-        if ids.ndim != 1 or ids.dtype.kind not in "iu":
-            raise DataError(f"ids must be an array (n,) of integers, not of {ids.dtype} with shape {ids.shape}")
-        for name, value in (("context_length", context_length), ("stride", stride), ("batch_size", batch_size)):
-            if value < 1:
-                raise DataError(f"{name} must be at least 1, not {value}")
+        who = "SlidingWindows"
+        ids = as_ids(who, "ids", ids, error=DataError)
+        context_length = whole(who, "context_length", context_length, 1, error=DataError)
+        stride = whole(who, "stride", stride, 1, LARGEST, error=DataError)
+        batch_size = whole(who, "batch_size", batch_size, 1, error=DataError)
         if len(ids) < context_length + 1:
             raise DataError(
                 f"the text has {len(ids)} tokens, but one example needs {context_length + 1}: context_length "
@@ -129,10 +140,12 @@ class SlidingWindows:
         self.context_length = context_length
         self.stride = stride
         self.batch_size = batch_size
-        self.shuffle = shuffle
-        self.seed = seed
+        self.shuffle = flag(who, "shuffle", shuffle)
+        self.seed = whole(who, "seed", seed)
         self.n_examples = (len(ids) - context_length - 1) // stride + 1
-        self._n_batches = self.n_examples // batch_size if drop_last else -(-self.n_examples // batch_size)
+        self._n_batches = (
+            self.n_examples // batch_size if flag(who, "drop_last", drop_last) else -(-self.n_examples // batch_size)
+        )
         if self._n_batches == 0:
             raise DataError(f"drop_last drops every example: {self.n_examples} are fewer than batch_size {batch_size}")
         self._epoch = 0
@@ -148,7 +161,7 @@ class SlidingWindows:
 
     def batch(self, step: int) -> tuple[Array, Array]:
         """Return batch number ``step``, counted over all epochs: two arrays (B, T)."""
-        epoch, i = divmod(step, len(self))
+        epoch, i = divmod(whole("SlidingWindows", "step", step, 0, error=DataError), len(self))
         examples = self._examples(epoch)[i * self.batch_size : (i + 1) * self.batch_size]
         places = (examples * self.stride)[:, None] + np.arange(self.context_length)  # (B, T)
         return self.ids[places], self.ids[places + 1]

@@ -1,5 +1,6 @@
 """The base of all compiled layers: float32 arithmetic, and memory that is reused in every step."""
 
+from types import EllipsisType
 from typing import Any
 
 import numpy as np
@@ -103,9 +104,9 @@ def flat(x: Array) -> Array:
     return np.ascontiguousarray(x).reshape(-1)
 
 
-def check_float32(who: str, name: str, x: Array) -> None:
-    """Raise ShapeError if an array is not in float32."""
-    check_array(who, name, x, (...,), like=x)
+def check_float32(who: str, name: str, x: Array, shape: tuple[int | str | EllipsisType, ...] = (...,)) -> None:
+    """Raise ShapeError if an array is not in float32, or has the wrong shape; as ``check_array``."""
+    check_array(who, name, x, shape, like=x)
     if x.dtype != np.float32:
         raise ShapeError(
             f"{who}: {name} is {x.dtype}, but compiled layers compute in float32; convert it with "

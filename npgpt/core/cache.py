@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from npgpt.core.param import Array, Param, aligned_empty
+from npgpt.core.shapes import check_plain
+from npgpt.core.values import flag, whole
 from npgpt.errors import ShapeError
 
 
@@ -50,7 +52,9 @@ class Cache:
         step: int = 0,
         first_example: int = 0,
     ) -> None:
-        self._open(_Pass(training, record, trace, seed, step, first_example), "", "")
+        flags = (flag("Cache", *pair) for pair in (("training", training), ("record", record), ("trace", trace)))
+        numbers = (whole("Cache", *pair) for pair in (("seed", seed), ("step", step), ("first_example", first_example)))
+        self._open(_Pass(*flags, *numbers), "", "")
 
     def _open(self, shared: _Pass, path: str, role: str) -> Self:
         self.path, self.role = path, role
@@ -113,6 +117,7 @@ class Cache:
     def note(self, name: str, grad: Array) -> Array:
         """Report the gradient of a kept array, summed over all its uses, and return it. A trace stores a copy."""
         value = self[name]
+        check_plain(self._full(name), "the gradient", grad)
         if grad.shape != value.shape:
             raise ShapeError(
                 f"the gradient of {self._full(name)} has shape {grad.shape}, the array {value.shape}; "

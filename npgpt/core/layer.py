@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from npgpt.core.cache import Cache
 from npgpt.core.param import Array, FlatParams, Param
+from npgpt.core.values import whole
 from npgpt.errors import ConfigError
 from npgpt.rng import make_key, normal
 
@@ -62,6 +63,7 @@ class Layer:
 
     def initialise(self, seed: int) -> Self:
         """Draw random values for every Param that has a ``std``. They depend only on the seed and its path."""
+        seed = whole(type(self).__name__, "seed", seed)
         for path, param in self.parameters().items():
             if param.std:
                 param.value[...] = param.std * normal(make_key("initialise", seed, path), param.value.shape)

@@ -20,6 +20,12 @@ from values import (
     ids,
     maybe_choice,
     maybe_count,
+    maybe_floats,
+    maybe_ids,
+    maybe_not_negative,
+    maybe_target,
+    maybe_texts,
+    maybe_whole,
     natural,
     not_negative,
     one_or_more,
@@ -32,13 +38,12 @@ from values import (
     text,
     text_or_texts,
     texts,
-    maybe_texts,
     whole,
 )
 
 import npgpt
-from npgpt import baselines, build, config, data, embeddings, layers, optim, rng, runs, sampling, testing, tokenizer, train
-from npgpt.core import Cache, FlatParams, Layer, Param
+from npgpt import baselines, build, config, data, embeddings, layers, optim, runs, sampling, tokenizer, train
+from npgpt.core import Cache, FlatParams, Param
 from npgpt.embeddings import documents, evaluate, lookup, vectors, word2vec
 from npgpt.embeddings.formats import is_vectors
 from npgpt.machine import pool
@@ -108,12 +113,6 @@ def flat() -> FlatParams:
     return FlatParams([Param(np.ones((2, 2)))], np.float32)
 
 
-def cache_with(name: str) -> Cache:
-    cache = Cache(trace=True)
-    cache.keep(name, np.ones(2))
-    return cache
-
-
 def adamw(kind: type) -> optim.AdamW:
     made = kind(flat())
     made.flat.grads[:] = 0.5
@@ -153,17 +152,16 @@ def way(function: Callable[..., Any]) -> Call:
 
 def of_files(folder: Path) -> dict[str, Call]:
     """Return the calls that need a run and files in a folder."""
-    made = run(folder)
-    char, bpe, word = made.tokenizer, tokenizer.BPETokenizer([(116, 104)]), tokenizer.WordTokenizer(WORDS)
+    trained = run(folder)
+    char, bpe, word = trained.tokenizer, tokenizer.BPETokenizer([(116, 104)]), tokenizer.WordTokenizer(WORDS)
     out = folder / "out"
     found = {
         "runs.load_run": call(runs.load_run, path=source(folder / "run")),
         "runs.train_run": call(
-            runs.train_run, config=fixed(made.config), texts=maybe_texts(TEXTS), overwrite=flag(False),
-            on_start=fixed(None), on_step=fixed(None), on_evaluation=fixed(None),
-            out=Given(None, lambda good: target(out).kind(out)),
+            lambda **a: runs.train_run(trained.config, **a).model.flat.values, texts=maybe_texts(TEXTS),
+            overwrite=flag(True), out=maybe_target(folder / "another run"),
         ),
-        "runs.Run.save": call(made.save, path=target(out), overwrite=flag(True)),
+        "runs.Run.save": call(trained.save, path=target(folder / "a run"), overwrite=flag(True)),
         "config.RunConfig.load": call(config.RunConfig.load, path=source(folder / "config.toml"), complete=flag(False)),
         "embeddings.load_vectors": call(embeddings.load_vectors, path=source(folder / "vectors.txt")),
         "embeddings.save_vectors": call(
@@ -185,7 +183,7 @@ def of_files(folder: Path) -> dict[str, Call]:
             vectors=fixed(None), run_folder=fixed(None),
         ),
         "embeddings.gpt_vectors": call(
-            embeddings.gpt_vectors, model=fixed(made.model), tokenizer=fixed(char), texts=texts(TEXTS),
+            embeddings.gpt_vectors, model=fixed(trained.model), tokenizer=fixed(char), texts=texts(TEXTS),
             batch_size=count(32),
         ),
         "embeddings.draw_maps": call(
@@ -235,7 +233,7 @@ def of_tokenizers() -> dict[str, Call]:
     return {
         "tokenizer.BPETokenizer.__init__": call(
             tokenizer.BPETokenizer, merges=free_ids(np.array([[116, 104]])), **bpe,
-            ids=ids(np.arange(257)), counts=free_ids(np.array([3])),
+            ids=maybe_ids(np.arange(257)), counts=maybe_ids(np.array([3])),
         ),
         "tokenizer.BPETokenizer.train": call(
             tokenizer.BPETokenizer.train, text=text_or_texts(TEXTS[0]), vocab_size=count(260), **bpe,
@@ -272,7 +270,7 @@ def of_layers() -> dict[str, Call]:
         "layers.SinusoidalPositions.__init__": call(layers.SinusoidalPositions, n_embd=count(2), scale=real(1.0)),
         "layers.ConcatenatedPositions.__init__": call(
             layers.ConcatenatedPositions, vectors=fixed(layers.LearnedPositions(3, 2)), n_embd=count(2),
-            n_position=count(2), projected=flag(True), std=Given(0.5, lambda good: std["std"].kind(good)),
+            n_position=count(2), projected=flag(True), std=maybe_not_negative(0.5),
         ),
         "layers.RelativeBiasScores.__init__": call(layers.RelativeBiasScores, n_head=count(2), n_distances=count(3)),
         "layers.RelativeKeyScores.__init__": call(
@@ -286,10 +284,9 @@ def of_layers() -> dict[str, Call]:
         "embeddings.OneHotEmbedding.__init__": call(embeddings.OneHotEmbedding, vocab_size=count(3), n_embd=count(2), **std),
         "core.Param.__init__": call(Param, value=floats(np.ones((2, 2))), std=not_negative(0.0)),
         "core.Cache.__init__": call(
-            Cache, training=flag(False), record=flag(True), trace=flag(False), seed=whole(0), step=natural(0),
-            first_example=natural(0),
+            Cache, training=flag(False), record=flag(True), trace=flag(False), seed=whole(0), step=whole(0),
+            first_example=whole(0),
         ),
-        "core.Cache.note": call(lambda grad: cache_with("x").note("x", grad), grad=floats(np.ones(2))),
         "core.Layer.initialise": call(linear().initialise, seed=whole(0)),
         "core.Layer.pack": call(linear().pack, dtype=fixed(np.float32)),
         "core.Layer.astype": call(linear().astype, dtype=fixed(np.float32)),
@@ -307,7 +304,12 @@ def of_layers() -> dict[str, Call]:
 
 
 def of_training() -> dict[str, Call]:
-    rates = {"beta1": not_negative(0.9), "beta2": not_negative(0.95), "eps": positive(1e-8), "weight_decay": not_negative(0.1)}
+    rates = {
+        "beta1": not_negative(0.9),
+        "beta2": not_negative(0.95),
+        "eps": positive(1e-8),
+        "weight_decay": not_negative(0.1),
+    }
     step = {"learning_rate": not_negative(0.1), "grad_scale": not_negative(1.0)}
     from npgpt.compiled.optim import AdamW as CompiledAdamW
 
@@ -334,15 +336,15 @@ def of_training() -> dict[str, Call]:
             grad_clip=positive(1.0),
         ),
         "data.SlidingWindows.__init__": call(
-            data.SlidingWindows, ids=free_ids(IDS), context_length=count(3), stride=count(1), batch_size=count(1),
+            lambda **a: list(data.SlidingWindows(**a)), ids=free_ids(IDS), context_length=count(3), stride=count(1), batch_size=count(1),
             shuffle=flag(False), seed=whole(0), drop_last=flag(False),
         ),
         "data.SlidingWindows.batch": call(data.SlidingWindows(IDS, 3).batch, step=natural(2)),
-        "data.split_texts": call(data.split_texts, texts=texts(TEXTS), validation_fraction=positive(0.5)),
+        "data.split_texts": call(data.split_texts, texts=texts(TEXTS), validation_fraction=not_negative(0.5)),
         "data.split_text": call(data.split_text, text=text(TEXTS[0]), validation_fraction=not_negative(0.5)),
         "sampling.generate": call(
             sampling.generate, model=fixed(model()), ids=ids(np.array([1, 2])), max_tokens=steps(3),
-            temperature=not_negative(1.0), top_k=maybe_count(3), seed=whole(0), stop=maybe_count(6),
+            temperature=not_negative(1.0), top_k=maybe_count(3), seed=whole(0), stop=maybe_whole(6),
             context=maybe_count(4),
         ),
         "sampling.check_context": call(sampling.check_context, config=fixed(model().config), context=count(3)),
@@ -351,8 +353,8 @@ def of_training() -> dict[str, Call]:
         "pool.set_num_threads": call(pool.set_num_threads, n=count(1)),
     }  # fmt: skip
     found["npgpt.trace"] = call(
-        lambda x, dy, training: npgpt.trace(linear(), x, dy=dy, training=training).tensors,
-        x=floats(np.ones((1, 2))), dy=floats(np.ones((1, 2))), training=flag(False),
+        lambda x, dy, training: [x.value for x in npgpt.trace(linear(), x, dy=dy, training=training)],
+        x=floats(np.ones((1, 2))), dy=maybe_floats(np.ones((1, 2))), training=flag(False),
     )  # fmt: skip
     for name, kind in (("optim", optim.AdamW), ("compiled", CompiledAdamW)):
         found[f"{name}.AdamW.__init__"] = call(kind, flat=fixed(flat()), **rates)
@@ -369,8 +371,8 @@ def of_embeddings() -> dict[str, Call]:
     sections, pairs = {"a": [("man", "king", "woman", "queen")]}, [("man", "king", 1.0), ("woman", "queen", 2.0)]
     found = {
         "embeddings.BagOfWords.__init__": call(
-            documents.BagOfWords, words=texts(WORDS), weights=floats(np.ones(4)), vectors=floats(np.ones((4, 2))),
-            direction=floats(np.ones(2)),
+            documents.BagOfWords, words=texts(WORDS), weights=floats(np.ones(4)), vectors=maybe_floats(np.ones((4, 2))),
+            direction=maybe_floats(np.ones(2)),
         ),
         "embeddings.BagOfWords.encode": call(bag.encode, texts=texts(TEXTS)),
         "embeddings.tf_idf": call(lambda **a: documents.tf_idf(**a).state(), texts=texts(TEXTS), max_words=maybe_count(3)),
@@ -475,5 +477,11 @@ def of_cases() -> dict[str, Call]:
 @functools.cache
 def calls(folder: Path) -> dict[str, Call]:
     return (
-        of_files(folder) | of_tokenizers() | of_layers() | of_training() | of_embeddings() | of_configurations() | of_cases()
+        of_files(folder)
+        | of_tokenizers()
+        | of_layers()
+        | of_training()
+        | of_embeddings()
+        | of_configurations()
+        | of_cases()
     )

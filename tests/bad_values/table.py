@@ -10,21 +10,16 @@ from tries import tries
 
 
 def main() -> None:
-    import signal, os, values
-    def late(*a): raise TimeoutError("late")
-    signal.signal(signal.SIGALRM, late)
-    if os.environ.get("BASE"):
-        path = values._path
-        values._path = lambda *a, **k: (t for t in path(*a, **k) if t[0] not in ("3", "True"))
     with tempfile.TemporaryDirectory() as folder:
         names = [name for name in calls(Path(folder)) if not sys.argv[1:] or any(part in name for part in sys.argv[1:])]
-        signal.alarm(500)
         found = [each for name in names for each in tries(name, calls(Path(folder))[name])]
     for each in found:
         if each.fault:
             print(f"{each.function}({each.argument}={each.value}): {each.got}: {each.said[:150]}".replace("\n", " "))
     counts = collections.Counter(each.got for each in found)
-    print(f"{len(names)} functions, {len({(e.function, e.argument) for e in found})} arguments, {len(found)} values: {counts}")
+    print(
+        f"{len(names)} functions, {len({(e.function, e.argument) for e in found})} arguments, {len(found)} values: {counts}"
+    )
 
 
 if __name__ == "__main__":

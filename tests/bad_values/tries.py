@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import inspect
 import itertools
 import types
 import warnings
@@ -45,7 +44,6 @@ def tries(name: str, call: Call) -> Iterator[Try]:
 
 def judge(call: Call, argument: str, bad: Any, demand: Any) -> tuple[str, str]:
     """Return what a bad value got, and the message."""
-    import signal; signal.alarm(6)
     try:
         answer = run(call, argument, bad)
     except NpgptError as error:
@@ -56,7 +54,7 @@ def judge(call: Call, argument: str, bad: Any, demand: Any) -> tuple[str, str]:
             return "refused without a sentence", said[:LONGEST]
         return "refused", said
     except OSError as error:  # of a path: a file that does not exist, a folder
-        return ("refused" if error.filename is not None else "a foreign OSError"), str(error)
+        return ("refused" if str(bad) in str(error) else "a foreign OSError"), str(error)
     except Exception as error:
         return f"a foreign {type(error).__name__}", str(error)
     if demand == REFUSED if isinstance(demand, str) else False:
@@ -65,8 +63,12 @@ def judge(call: Call, argument: str, bad: Any, demand: Any) -> tuple[str, str]:
         return "fine", ""
     good = demand.value if isinstance(demand, Must) else demand
     right = run(call, argument, good)
-    exact = isinstance(demand, Must) or not (isinstance(bad, np.ndarray) and bad.dtype.newbyteorder("=") != np.asarray(good).dtype)
-    return ("right", "") if same(answer, right, exact) else ("another answer", f"{str(answer)[:200]} not {str(right)[:200]}")
+    exact = isinstance(demand, Must)
+    return (
+        ("right", "")
+        if same(answer, right, exact)
+        else ("another answer", f"{str(answer)[:200]} not {str(right)[:200]}")
+    )
 
 
 def run(call: Call, argument: str, value: Any) -> Any:
@@ -89,7 +91,11 @@ def frozen(answer: Any, depth: int = 0) -> Any:
         return {str(key): frozen(item, depth + 1) for key, item in answer.items()}
     if isinstance(answer, list | tuple | set):
         return [frozen(item, depth + 1) for item in answer]
-    return {name: frozen(item, depth + 1) for name, item in vars(answer).items()} if hasattr(answer, "__dict__") else repr(answer)
+    return (
+        {name: frozen(item, depth + 1) for name, item in vars(answer).items()}
+        if hasattr(answer, "__dict__")
+        else repr(answer)
+    )
 
 
 def same(a: Any, b: Any, exact: bool) -> bool:
@@ -100,11 +106,11 @@ def same(a: Any, b: Any, exact: bool) -> bool:
     if isinstance(a, np.ndarray | np.generic) or isinstance(b, np.ndarray | np.generic):
         x, y = np.asarray(a), np.asarray(b)
         if x.dtype.kind in "OcfV" and y.dtype.kind == "f" and x.shape == y.shape:
-            if exact:
-                return x.dtype == y.dtype and x.tobytes() == y.tobytes()
-            x = x.astype(complex)
-            return bool(np.allclose(x, y, rtol=2e-2, atol=2e-2, equal_nan=True))
-        return x.shape == y.shape and bool((x == y).all()) and (not exact or x.dtype == y.dtype)
+            if exact and (x.dtype != y.dtype or x.tobytes() != y.tobytes()) and x.dtype != np.float64:
+                return False  # float64: NumPy sums in an order that depends on the memory layout
+            near = 1e-9 if exact else 2e-2
+            return bool(np.allclose(x.astype(complex), y, rtol=near, atol=near, equal_nan=True))
+        return x.shape == y.shape and bool((x == y).all())
     if callable(a) and callable(b):
         return True
     equal = a == b or (a != a and b != b)

@@ -46,7 +46,9 @@ def fixed(value: Any) -> Given:
 NO_NUMBERS = (None, "3", b"3", True, np.True_, 1j, [3], {}, np.array([3, 3]), np.array(["3"]), Decimal(3), object())
 
 
-def _whole(good: int, least: int | None = None, optional: bool = False, huge: bool = True) -> Iterator[tuple[str, Any, Any]]:
+def _whole(
+    good: int, least: int | None = None, optional: bool = False, huge: bool = True
+) -> Iterator[tuple[str, Any, Any]]:
     for value in (*NO_NUMBERS, float("nan"), float("inf"), -float("inf"), 1.5, np.float32(1.5), np.nan):
         if not (optional and value is None):
             yield repr(value), value, REFUSED
@@ -61,10 +63,15 @@ def _whole(good: int, least: int | None = None, optional: bool = False, huge: bo
         yield "10**30", 10**30, ANYTHING
 
 
-def _real(good: float, lowest: float | None = None, above: float | None = None) -> Iterator[tuple[str, Any, Any]]:
+def _real(
+    good: float, lowest: float | None = None, above: float | None = None, optional: bool = False
+) -> Iterator[tuple[str, Any, Any]]:
     for value in (*NO_NUMBERS, float("nan"), np.float32("nan")):
-        yield repr(value), value, REFUSED
+        if not (optional and value is None):
+            yield repr(value), value, REFUSED
     for dtype in (np.float32, np.float64, np.float16):
+        if not dtype(good) and good:
+            continue  # too small
         yield dtype.__name__, dtype(good), Must(float(dtype(good)))
     yield "0-d array", np.array(good), good
     for value in (0.0, -1.0, float("inf"), -float("inf"), 10**400):
@@ -79,7 +86,18 @@ def _flag(good: bool) -> Iterator[tuple[str, Any, Any]]:
 
 
 def _choice(good: str, optional: bool = False) -> Iterator[tuple[str, Any, Any]]:
-    for value in (None, "zzz", "", good.upper() + "?", good.encode(), 3, [good], {}, np.array([good, good]), Path(good)):
+    for value in (
+        None,
+        "zzz",
+        "",
+        good.upper() + "?",
+        good.encode(),
+        3,
+        [good],
+        {},
+        np.array([good, good]),
+        Path(good),
+    ):
         if not (optional and value is None):
             yield repr(value), value, REFUSED
     yield "np.str_", np.str_(good), Must(good)
@@ -118,18 +136,22 @@ def _path(good: Any, written: bool = False, optional: bool = False) -> Iterator[
     for value in (None, 3, 1.5, True, [str(good)], {}, object(), b"\xff\0"):
         if not (optional and value is None):
             yield repr(value), value, REFUSED
-    for value in ("", "a\0b", "/", "\ud800"):
+    for value in ("", "a\0b", "\ud800"):
         yield repr(value), value, REFUSED
     if not written:
         yield "a missing file", "/nowhere/at all", REFUSED
     yield "np.str_", np.str_(str(good)), ANYTHING
+    yield "another folder", str(Path(good).parent), ANYTHING
+    yield "a path below a file", __file__ + "/a", REFUSED
     yield "bytes", str(good).encode(), ANYTHING
 
 
-def _floats(good: np.ndarray, single: bool = False) -> Iterator[tuple[str, Any, Any]]:
+def _floats(good: np.ndarray, optional: bool = False) -> Iterator[tuple[str, Any, Any]]:
     x = np.array(good)
-    for value in (None, "x", b"x", 3.0, {}, [], [None], object(), range(3), (v for v in [1.0])):
-        yield repr(value)[:20], value, REFUSED
+    for value in (None, "x", b"x", 3.0, {}, [None], object(), range(3), (v for v in [1.0])):
+        if not (optional and value is None):
+            yield repr(value)[:20], value, REFUSED
+    yield "an empty list", [], ANYTHING
     yield "a list", x.tolist(), x
     yield "a ragged list", [[1.0], [1.0, 2.0]], REFUSED
     for dtype in ("f2", "f4", "f8", "g", "F", "D", "O", "G"):
@@ -157,7 +179,7 @@ def _floats(good: np.ndarray, single: bool = False) -> Iterator[tuple[str, Any, 
     if x.ndim == 2:
         yield "np.matrix", np.asmatrix(x), good
     yield "a memoryview", memoryview(x), good
-    yield "0-d", np.array(1.0, x.dtype), REFUSED if x.ndim else ANYTHING
+    yield "0-d", np.array(1.0, x.dtype), ANYTHING
     yield "one axis more", x[None], ANYTHING
     for axis in range(x.ndim):
         yield f"axis {axis} empty", x.take([], axis), ANYTHING
@@ -166,14 +188,18 @@ def _floats(good: np.ndarray, single: bool = False) -> Iterator[tuple[str, Any, 
         yield "one column more", np.concatenate([x, x[..., :1]], -1), ANYTHING
 
 
-def _ids(good: np.ndarray, free: bool = False, negative: bool = False) -> Iterator[tuple[str, Any, Any]]:
+def _ids(
+    good: np.ndarray, free: bool = False, negative: bool = False, optional: bool = False
+) -> Iterator[tuple[str, Any, Any]]:
     """``free``: no vocabulary bounds the ids. ``negative``: one negative number, IGNORE_INDEX, is right."""
     x = np.array(good)
     for value in (None, "12", b"12", 3, 1.5, {"a": 1}, [None], [["a"]], [1.5], [True], [float("nan")], object()):
-        yield repr(value)[:20], value, REFUSED
+        if not (optional and value is None):
+            yield repr(value)[:20], value, REFUSED
     yield "a list", x.tolist(), x
     for dtype in ("i4", ">i8", ">i4", *(() if negative else ("u1", "u8", ">u2"))):
-        yield dtype, x.astype(dtype), Must(good)
+        if x.max() <= np.iinfo(dtype).max:
+            yield dtype, x.astype(dtype), Must(good)
     yield "objects", x.astype(object), x
     for dtype in ("?", "f4", "f8", ">f8", "D", "U3", "M8[s]", "m8[s]"):
         yield dtype, abs(x).astype(dtype), REFUSED
@@ -182,7 +208,7 @@ def _ids(good: np.ndarray, free: bool = False, negative: bool = False) -> Iterat
     for value in (-1, -(2**40), 10**6, 2**40):
         bad = x.copy()
         bad.flat[-1] = value
-        yield f"{value} inside", bad, ANYTHING if free and value > 0 else REFUSED
+        yield f"{value} inside", bad, ANYTHING if free else REFUSED
     bad = x.astype("u8")
     bad.flat[-1] = 2**63 + 1
     yield "2**63 + 1 inside", bad, REFUSED
@@ -226,6 +252,9 @@ positive, not_negative, real = given(_real, above=0.0), given(_real, lowest=0.0)
 flag, choice, maybe_choice = given(_flag), given(_choice), given(_choice, optional=True)
 text, one_or_more = given(_text), given(_texts, one=True)
 text_or_texts = given(_text, several=True)
-texts, maybe_texts = given(_texts), given(_texts, optional=True)
+texts, maybe_texts = given(_texts), given(_texts, optional=True, one=True)
 source, target = given(_path), given(_path, written=True)
+maybe_target = given(_path, written=True, optional=True)
+maybe_floats, maybe_ids = given(_floats, optional=True), given(_ids, free=True, optional=True)
+maybe_whole, maybe_not_negative = given(_whole, optional=True), given(_real, lowest=0.0, optional=True)
 floats, ids, free_ids, targets = given(_floats), given(_ids), given(_ids, free=True), given(_ids, negative=True)
