@@ -44,7 +44,7 @@ class Options:
     def __post_init__(self) -> None:
         for item in fields(self):  # type: ignore[arg-type]  # the subclasses are dataclasses
             value = getattr(self, item.name)
-            if item.type == list[str]:
+            if item.type == list[str] and not isinstance(value, list):
                 value = texts(type(self).__name__, item.name, value, ConfigError)
             value = as_python(value)  # TOML and JSON cannot hold a NumPy number, such as one of np.logspace
             check_value(item, value)

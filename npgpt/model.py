@@ -6,7 +6,7 @@ import numpy.typing as npt
 
 from npgpt.config import GPTConfig
 from npgpt.core import Array, Cache, FlatParams, Layer
-from npgpt.core.shapes import check_array, check_ids, check_shape
+from npgpt.core.shapes import check_array, check_ids
 from npgpt.errors import ShapeError
 from npgpt.layers import (
     Block,
@@ -89,7 +89,8 @@ class GPT(Layer):
             check_array("GPT", "ids", ids, ("B", "T", weight.shape[1]), like=weight)
         else:
             check_ids("GPT", "ids", ids, len(weight), "vocabulary")
-            check_shape("GPT", "ids", ids, ("B", "T"))
+            if ids.ndim != 2:
+                raise ShapeError(f"GPT: ids has shape {ids.shape}, expected (B, T)")
         T, most = ids.shape[1], self.config.context_length
         if T < 1 or (most < T and not self.config.any_length):
             raise ShapeError(

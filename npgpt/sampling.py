@@ -54,9 +54,15 @@ def generate(
 
 
 def _generate(
-    model: GPT, sequence: list[int], max_tokens: int, temperature: float, top_k: int | None, seed: int, stop: int | None,
+    model: GPT,
+    sequence: list[int],
+    max_tokens: int,
+    temperature: float,
+    top_k: int | None,
+    seed: int,
+    stop: int | None,
     context: int,
-) -> Iterator[int]:  # fmt: skip
+) -> Iterator[int]:
     key = make_key("sample", seed)
     cache = Cache(record=False)
     for number in range(max_tokens):

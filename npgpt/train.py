@@ -10,7 +10,7 @@ import numpy as np
 from npgpt.build import make_optimizer
 from npgpt.config import TrainConfig
 from npgpt.core import Array, Cache
-from npgpt.core.shapes import as_ids, check_ids, check_shape
+from npgpt.core.shapes import as_ids, check_ids, check_plain, check_shape
 from npgpt.core.values import whole
 from npgpt.data import SlidingWindows
 from npgpt.errors import DataError, TrainingError
@@ -121,10 +121,9 @@ def accumulate(model: GPT, x: Array, y: Array, cache: Cache, micro_batches: int 
         DataError if every target is ignored.
     """
     micro_batches, step = whole("accumulate", "micro_batches", micro_batches, 1), whole("accumulate", "step", step, 0)
-    check_ids("accumulate", "x", x, model.config.vocab_size, "vocabulary")
+    check_plain("accumulate", "x", x)
     check_ids("accumulate", "y", y, model.config.vocab_size, "vocabulary", ignore=IGNORE_INDEX)
-    check_shape("accumulate", "x", x, ("B", "T"))
-    check_shape("accumulate", "y", y, x.shape)
+    check_shape("accumulate", "y", y, x.shape[:2])
     micro_batches = min(micro_batches, max(1, len(x)))
     count = int((y != IGNORE_INDEX).sum())
     if count == 0:

@@ -14,7 +14,7 @@ class Dropout(CompiledLayer, textbook.Dropout):
     """The compiled twin of ``npgpt.layers.Dropout``: backward draws the same bits again; they are not stored."""
 
     def forward(self, x: Array, cache: Cache) -> Array:
-        check_float32("Dropout", "x", x, (..., "C"))
+        check_float32("Dropout", "x", x, (..., "B"))
         if not self.drops(cache):
             return x
         keys = cache.buffer("keys", x.shape[:1], np.int64)
@@ -22,7 +22,7 @@ class Dropout(CompiledLayer, textbook.Dropout):
         return self._drop(x, output(cache, x.shape), keys)
 
     def backward(self, dy: Array, cache: Cache) -> Array:
-        check_float32("Dropout", "dy", dy, (..., "C"))
+        check_float32("Dropout", "dy", dy, (..., "B"))
         if not self.drops(cache):
             return dy
         return self._drop(dy, gradient(cache, dy.shape, dy), cache.buffer("keys", dy.shape[:1], np.int64))  # 1.

@@ -66,6 +66,10 @@ class ConcatenatedPositions(CompiledLayer, textbook.ConcatenatedPositions):
 class NoPositions(CompiledLayer, textbook.NoPositions):
     """The compiled twin of ``npgpt.layers.NoPositions``. There is nothing to compute."""
 
+    def forward(self, x: Array, cache: Cache) -> Array:
+        check_float32("NoPositions", "x", x)
+        return x
+
 
 def _add_to_each(x: Array, vectors: Array, cache: Cache) -> Array:
     """Return x (B, T, C) + vectors (T, C). Kernels treat each example as one row of T·C numbers."""

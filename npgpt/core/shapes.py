@@ -128,21 +128,22 @@ def as_ids(
 
     >>> as_ids("generate", "ids", [1, 2.5])
     Traceback (most recent call last):
-    npgpt.errors.ShapeError: generate: ids must be integers (n,), but one is a float
+    npgpt.errors.ShapeError: generate: ids must be an array (n,) of integers, not float64
     """
+    wanted = f"{who}: {name} must be an array (n,) of integers"
     if not isinstance(ids, np.ndarray):
         if isinstance(ids, str | bytes | bytearray | Mapping) or not isinstance(ids, Iterable):
-            raise error(f"{who}: {name} must be integers (n,), not {shown(ids)}")
+            raise error(f"{wanted}, not {shown(ids)}")
         ids = list(ids)
         for kind in set(map(type, ids)):
             if not issubclass(kind, int | np.integer) or issubclass(kind, bool):
-                raise error(f"{who}: {name} must be integers (n,), but one is a {kind.__name__}")
+                raise error(f"{wanted}, not {'float64' if kind is float else kind.__name__}")
         try:
             ids = np.array(ids, np.int64)
         except OverflowError:
             raise error(f"{who}: {name} has an integer beyond 64 bits; ids are smaller") from None
     if ids.ndim != 1 or ids.dtype.kind not in "iu":
-        raise error(f"{who}: {name} must be integers (n,), not {shown(ids)}")
+        raise error(f"{wanted}, not of {ids.dtype} with shape {ids.shape}")
     check_plain(who, name, ids)
     if size is None and ids.dtype.kind == "u" and ids.dtype.itemsize == 8 and (ids >= 2**63).any():
         raise error(f"{who}: {name} has an integer beyond 63 bits; ids are smaller")

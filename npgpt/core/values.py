@@ -45,13 +45,15 @@ def whole(
     3
     >>> whole("Linear", "n_in", 1.5, least=1)
     Traceback (most recent call last):
-    npgpt.errors.ConfigError: Linear: n_in must be a whole number, at least 1, not 1.5
+    npgpt.errors.ConfigError: Linear: n_in must be a whole number, not 1.5
     """
     number = as_python(value)
-    if type(number) is int and (least is None or number >= least) and (most is None or number <= most):
-        return number
-    limits = f"{'' if least is None else f', at least {least}'}{'' if most is None else f', at most {most}'}"
-    raise error(f"{who}: {name} must be a whole number{limits}, not {shown(value)}")
+    if type(number) is not int:
+        raise error(f"{who}: {name} must be a whole number, not {shown(value)}")
+    if (least is not None and number < least) or (most is not None and number > most):
+        limit = f"at least {least}" if least is not None and number < least else f"at most {most}"
+        raise error(f"{who}: {name} must be {limit}, not {shown(value)}")
+    return number
 
 
 def real(
@@ -65,13 +67,13 @@ def real(
 ) -> float:
     """Return a finite number as a float."""
     number = as_python(value)
-    if type(number) in (int, float):
-        number = float(number) if abs(number) < 2.0**1023 else math.inf  # also for NaN
-        if least <= number < below and above < number < math.inf:
-            return number
-    limits = [("at least", least), ("above", above), ("below", below)]
-    said = "".join(f", {words} {limit:g}" for words, limit in limits if math.isfinite(limit))
-    raise error(f"{who}: {name} must be a finite number{said}, not {shown(value)}")
+    if type(number) not in (int, float) or not abs(number) < 2.0**1023:  # also for NaN
+        raise error(f"{who}: {name} must be a finite number, not {shown(value)}")
+    limits = ("at least", least, number >= least), ("above", above, number > above), ("below", below, number < below)
+    for words, limit, holds in limits:
+        if not holds:
+            raise error(f"{who}: {name} must be {words} {limit:g}, not {shown(value)}")
+    return float(number)
 
 
 def flag(who: str, name: str, value: Any, error: type[NpgptError] = ConfigError) -> bool:
@@ -129,6 +131,17 @@ def path(who: str, name: str, value: Any, error: type[NpgptError] = DataError) -
             raise error(f"{who}: {name} {shown(value)} has a character that no file name can have")
         return Path(said)
     raise error(f"{who}: {name} must be a string or a Path that names a file or folder, not {shown(value)}")
+
+
+def float_type(who: str, dtype: Any) -> np.dtype[Any]:
+    """Return a precision as NumPy's type: that of floats or complex numbers, in this machine's byte order."""
+    try:
+        found = None if dtype is None else np.dtype(dtype)  # NumPy takes None for float64
+    except TypeError:
+        found = None
+    if found is None or found.char not in "fdFD" or not found.isnative:
+        raise ConfigError(f"{who}: dtype must be np.float32 or np.float64, not {shown(dtype)}")
+    return found
 
 
 def zeros(who: str, **sizes: Any) -> npt.NDArray[np.float64]:

@@ -69,6 +69,8 @@ class DocumentIndex:
     ) -> None:
         self.names = check_texts("DocumentIndex", "names", names)
         self.texts = check_texts("DocumentIndex", "texts", texts)
+        if isinstance(vectors, np.ndarray) and vectors.dtype.kind != "f":
+            raise ShapeError(f"vectors are {vectors.dtype} {vectors.shape}, expected floats (D, C)")
         vectors = as_floats("DocumentIndex", "vectors", vectors)
         self.settings, self.arrays = dict(settings or {}), dict(arrays or {})
         D = len(self.names)

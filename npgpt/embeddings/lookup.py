@@ -17,7 +17,7 @@ import numpy as np
 
 from npgpt.core import Array, Cache, Layer, Param
 from npgpt.core.shapes import check_array, check_gradient, check_ids
-from npgpt.core.values import LARGEST, whole, zeros
+from npgpt.core.values import LARGEST, float_type, whole, zeros
 from npgpt.errors import ShapeError
 from npgpt.layers.linear import rows
 
@@ -34,7 +34,7 @@ def one_hot(ids: Array, vocab_size: int, dtype: type[np.floating] | np.dtype[np.
     """
     vocab_size = whole("one_hot", "vocab_size", vocab_size, 1, LARGEST)
     check_ids("one_hot", "ids", ids, vocab_size, "vocabulary")
-    onehot = np.zeros((*ids.shape, vocab_size), dtype)
+    onehot = np.zeros((*ids.shape, vocab_size), float_type("one_hot", dtype))
     np.put_along_axis(onehot, ids[..., None], 1, axis=-1)
     return onehot
 

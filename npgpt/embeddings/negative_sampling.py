@@ -4,7 +4,7 @@
 import numpy as np
 
 from npgpt.core import Array, Cache, Layer, Param
-from npgpt.core.shapes import check_ids
+from npgpt.core.shapes import check_ids, check_shape
 from npgpt.core.values import real, zeros
 
 
@@ -42,6 +42,9 @@ class NegativeSampling(Layer):
         check_ids("NegativeSampling", "rows", rows, V, "vocabulary")
         check_ids("NegativeSampling", "words", words, V, "vocabulary")
         check_ids("NegativeSampling", "labels", labels, 2, "set of labels")
+        check_shape("NegativeSampling", "rows", rows, ("B", "M"))
+        check_shape("NegativeSampling", "words", words, (len(rows), "K"))
+        check_shape("NegativeSampling", "labels", labels, words.shape)
         rows, words, labels = cache.keep("rows", rows), cache.keep("words", words), cache.keep("labels", labels)
         h = cache.keep("hidden", self.inputs.value[rows].mean(1))  # (n, C)
         scores = cache.keep("scores", (self.outputs.value[words] * h[:, None]).sum(-1))  # (n, K)

@@ -16,7 +16,7 @@ import numpy as np
 from npgpt.build import can_compile, check_layers, make_optimizer, twin
 from npgpt.config import Options, option
 from npgpt.core import Array, Cache, Layer
-from npgpt.core.shapes import as_floats
+from npgpt.core.shapes import as_floats, check_ids, check_shape
 from npgpt.core.values import real, whole
 from npgpt.core.values import texts as check_texts
 from npgpt.embeddings.documents import State, numbers_of, words_of
@@ -59,6 +59,10 @@ class DocumentWords(Layer):
         self.words = Embedding(vocab_size, n_embd, 0.0)  # zero: all words are equally likely
 
     def forward(self, documents: Array, words: Array, cache: Cache) -> Array:
+        check_ids("DocumentWords", "documents", documents, len(self.documents.weight.value), "set of documents")
+        check_ids("DocumentWords", "words", words, len(self.words.weight.value), "vocabulary")
+        check_shape("DocumentWords", "documents", documents, ("n",))
+        check_shape("DocumentWords", "words", words, (len(documents), "K"))
         d = cache.keep("document", self.documents.forward(documents, cache.scope("documents")))  # (n, C)
         w = cache.keep("word", self.words.forward(words, cache.scope("words")))  # (n, K, C)
         scores = cache.keep("scores", (w @ d[..., None])[..., 0])  # (n, K)

@@ -141,8 +141,8 @@ class Attention(Layer):
     def __init__(
         self, n_embd: int, n_head: int, dropout: float = 0.0, residual_std: float = 0.02, score: Scores | None = None
     ) -> None:
-        n_embd, n_head = whole("Attention", "n_embd", n_embd, 1), whole("Attention", "n_head", n_head, 1)
-        if n_embd % n_head:
+        n_embd, n_head = whole("Attention", "n_embd", n_embd, 1), whole("Attention", "n_head", n_head)
+        if n_head < 1 or n_embd % n_head:
             raise ConfigError(
                 f"Attention: n_embd {n_embd} cannot be divided among {n_head} heads; n_head must be a divisor of n_embd"
             )

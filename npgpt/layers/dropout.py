@@ -34,7 +34,7 @@ class Dropout(Layer):
         self.p = real("Dropout", "p", p, least=0, below=1)
 
     def forward(self, x: Array, cache: Cache) -> Array:
-        check_array("Dropout", "x", x, (..., "C"), like=x)
+        check_array("Dropout", "x", x, (..., "B"), like=x)
         if not self.drops(cache):
             return x
         mask = cache.keep("mask", self.mask(x.shape, cache))
@@ -42,7 +42,7 @@ class Dropout(Layer):
 
     def backward(self, dy: Array, cache: Cache) -> Array:
         if not self.drops(cache):
-            check_gradient("Dropout", "dy", dy, (..., "C"), like=dy)
+            check_gradient("Dropout", "dy", dy, (..., "B"), like=dy)
             return dy
         check_gradient("Dropout", "dy", dy, cache["mask"].shape, like=dy)
         return dy * cache["mask"] / (1 - self.p)  # 1.

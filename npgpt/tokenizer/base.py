@@ -117,7 +117,7 @@ class Tokenizer(ABC):
     def _checked(self, ids: Iterable[int]) -> Iterator[int]:
         if isinstance(ids, np.ndarray):
             ids = as_ids("decode", "ids", ids, error=TokenizerError)
-        elif isinstance(ids, str | bytes | Mapping) or not isinstance(ids, Iterable):
+        elif isinstance(ids, str | Mapping) or not isinstance(ids, Iterable):
             raise TokenizerError(f"ids must be integers, such as encode returns, not {shown(ids)}")
         for position, token in enumerate(ids):
             if type(token) is not int and (not isinstance(token, int | np.integer) or isinstance(token, bool)):

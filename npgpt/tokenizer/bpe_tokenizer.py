@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from npgpt.core.shapes import as_ids
-from npgpt.core.values import each_text, flag, one_of, whole
+from npgpt.core.values import each_text, flag, one_of, shown, whole
 from npgpt.core.values import path as check_path
 from npgpt.core.values import text as check_text
 from npgpt.core.values import texts as check_texts
@@ -20,7 +20,7 @@ from npgpt.errors import TokenizerError
 from npgpt.tokenizer import bpe_formats, kernels
 from npgpt.tokenizer.base import END_OF_TEXT, AllowedSpecial, Tokenizer, vocabulary_from
 from npgpt.tokenizer.bpe import UTF8_ERRORS, Pair, Step, encode, encode_utf8, merge_steps
-from npgpt.tokenizer.bpe_vocabulary import MAX_ID, MAX_TOKENS, bytes_by_number, check_ids, checked_merges, numbered
+from npgpt.tokenizer.bpe_vocabulary import MAX_TOKENS, bytes_by_number, check_ids, checked_merges, numbered
 from npgpt.tokenizer.patterns import SOURCES, compiled
 
 if TYPE_CHECKING:
@@ -60,13 +60,15 @@ class BPETokenizer(Tokenizer):
         ids: ArrayLike | None = None,
         counts: Sequence[int] | None = None,
     ) -> None:
+        if not isinstance(pattern, str):
+            raise TokenizerError(f"the split pattern must be a name, not {shown(pattern)}")
         self.pattern = one_of("split pattern", pattern, SOURCES, TokenizerError)
         self.merges = checked_merges(merges)  # (n, 2)
         n_tokens = 256 + len(self.merges)
         self.ids = (
             np.arange(n_tokens)
             if ids is None
-            else as_ids("BPETokenizer", "ids", ids, MAX_ID, TokenizerError).astype(np.int64)
+            else as_ids("BPETokenizer", "ids", ids, error=TokenizerError).astype(np.int64)
         )
         if self.ids.shape != (n_tokens,):
             raise TokenizerError(f"256 bytes and {n_tokens - 256} merges need {n_tokens} ids, not {self.ids.size}")
@@ -225,7 +227,7 @@ class BPETokenizer(Tokenizer):
         Raises
             TokenizerError if an id is out of range, or if no token has it.
         """
-        array = as_ids("decode", "ids", ids, error=TokenizerError)
+        array = as_ids("decode", "ids", list(ids) if isinstance(ids, bytes) else ids, error=TokenizerError)
         fits = array.dtype == np.uint32 or bool(((array >= 0) & (array < self.vocab_size)).all())
         if fits and (data := self._encoder.decode(np.ascontiguousarray(array, np.uint32))) is not None:
             return data

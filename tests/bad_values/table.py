@@ -17,9 +17,8 @@ def main() -> None:
         if each.fault:
             print(f"{each.function}({each.argument}={each.value}): {each.got}: {each.said[:150]}".replace("\n", " "))
     counts = collections.Counter(each.got for each in found)
-    print(
-        f"{len(names)} functions, {len({(e.function, e.argument) for e in found})} arguments, {len(found)} values: {counts}"
-    )
+    arguments = {(each.function, each.argument) for each in found}
+    print(f"{len(names)} functions, {len(arguments)} arguments, {len(found)} values: {dict(counts)}")
 
 
 if __name__ == "__main__":

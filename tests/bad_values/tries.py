@@ -20,8 +20,12 @@ LONGEST = 700  # characters of a message
 
 @dataclasses.dataclass
 class Try:
-    """One call with one bad value. ``got`` is refused, right, fine (an answer for a value that has no right one), or else
-    a fault: accepted, other answer, refused although good, not finite, or a foreign error."""
+    """One call with one bad value.
+
+    Attributes
+        got: refused, right, fine (any answer, for a value without a right one); or a fault: accepted, another answer,
+            refused although good, a foreign error.
+    """
 
     function: str
     argument: str
@@ -57,10 +61,8 @@ def judge(call: Call, argument: str, bad: Any, demand: Any) -> tuple[str, str]:
         return ("refused" if str(bad) in str(error) else "a foreign OSError"), str(error)
     except Exception as error:
         return f"a foreign {type(error).__name__}", str(error)
-    if demand == REFUSED if isinstance(demand, str) else False:
-        return "accepted", str(answer)[:100]
-    if isinstance(demand, str) and demand == ANYTHING:
-        return "fine", ""
+    if demand is REFUSED or demand is ANYTHING:
+        return ("accepted", str(answer)[:100]) if demand is REFUSED else ("fine", "")
     good = demand.value if isinstance(demand, Must) else demand
     right = run(call, argument, good)
     exact = isinstance(demand, Must)
@@ -80,7 +82,7 @@ def run(call: Call, argument: str, value: Any) -> Any:
 
 
 def frozen(answer: Any, depth: int = 0) -> Any:
-    """Return an answer as values that can be compared: copies of arrays, dicts of attributes, lists of what it yields."""
+    """Return an answer as values to compare: copies of arrays, dicts of attributes, lists of what it yields."""
     if isinstance(answer, np.ndarray):
         return answer.copy()
     if isinstance(answer, str | bytes | int | float | complex | type | type(None) | np.generic | Path) or depth > 6:

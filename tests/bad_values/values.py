@@ -1,7 +1,7 @@
 """The bad values: for each kind of argument one list, which every public function is tried with.
 
 A kind yields (what it is, value, demand). The demand is REFUSED, ANYTHING (an answer or an error of npgpt), or a good
-value: then the answer must be the one for that value, or an error of npgpt; for ``Must(value)`` only the answer will do.
+value: then the answer must be the one for that value, or an error of npgpt. For ``Must`` it must be the answer.
 """
 
 from collections.abc import Callable, Iterator
@@ -103,6 +103,12 @@ def _choice(good: str, optional: bool = False) -> Iterator[tuple[str, Any, Any]]
     yield "np.str_", np.str_(good), Must(good)
 
 
+def _dtype(good: Any) -> Iterator[tuple[str, Any, Any]]:
+    for value in (None, "zzz", 3, "i8", int, bool, object, "O", "U3", ">f4", ">f8", "f2", "g", "f4,i4", "M8[s]", []):
+        yield repr(value), value, REFUSED
+    yield "np.dtype", np.dtype(good), Must(good)
+
+
 def _text(good: str, optional: bool = False, several: bool = False) -> Iterator[tuple[str, Any, Any]]:
     for value in (None, good.encode(), bytearray(b"a"), Path("a"), 3, 1.5, True, {}, [3], [None], np.array([1, 2])):
         if not (optional and value is None):
@@ -189,11 +195,12 @@ def _floats(good: np.ndarray, optional: bool = False) -> Iterator[tuple[str, Any
 
 
 def _ids(
-    good: np.ndarray, free: bool = False, negative: bool = False, optional: bool = False
+    good: np.ndarray, free: bool = False, negative: bool = False, optional: bool = False, as_bytes: bool = False
 ) -> Iterator[tuple[str, Any, Any]]:
     """``free``: no vocabulary bounds the ids. ``negative``: one negative number, IGNORE_INDEX, is right."""
     x = np.array(good)
-    for value in (None, "12", b"12", 3, 1.5, {"a": 1}, [None], [["a"]], [1.5], [True], [float("nan")], object()):
+    yield "bytes", b"12", ANYTHING if as_bytes else REFUSED
+    for value in (None, "12", 3, 1.5, {"a": 1}, [None], [["a"]], [1.5], [True], [float("nan")], object()):
         if not (optional and value is None):
             yield repr(value)[:20], value, REFUSED
     yield "a list", x.tolist(), x
@@ -253,8 +260,10 @@ flag, choice, maybe_choice = given(_flag), given(_choice), given(_choice, option
 text, one_or_more = given(_text), given(_texts, one=True)
 text_or_texts = given(_text, several=True)
 texts, maybe_texts = given(_texts), given(_texts, optional=True, one=True)
+dtype = given(_dtype)
 source, target = given(_path), given(_path, written=True)
 maybe_target = given(_path, written=True, optional=True)
+ids_or_bytes = given(_ids, as_bytes=True)  # bytes are integers, too
 maybe_floats, maybe_ids = given(_floats, optional=True), given(_ids, free=True, optional=True)
 maybe_whole, maybe_not_negative = given(_whole, optional=True), given(_real, lowest=0.0, optional=True)
 floats, ids, free_ids, targets = given(_floats), given(_ids), given(_ids, free=True), given(_ids, negative=True)
