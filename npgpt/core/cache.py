@@ -4,7 +4,7 @@ import copy
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -52,9 +52,11 @@ class Cache:
         step: int = 0,
         first_example: int = 0,
     ) -> None:
-        flags = (flag("Cache", *pair) for pair in (("training", training), ("record", record), ("trace", trace)))
-        numbers = (whole("Cache", *pair) for pair in (("seed", seed), ("step", step), ("first_example", first_example)))
-        self._open(_Pass(*flags, *numbers), "", "")
+        flags = {"training": training, "record": record, "trace": trace}
+        numbers = {"seed": seed, "step": step, "first_example": first_example}
+        checked: dict[str, Any] = {name: flag("Cache", name, value) for name, value in flags.items()}
+        checked |= {name: whole("Cache", name, value) for name, value in numbers.items()}
+        self._open(_Pass(**checked), "", "")
 
     def _open(self, shared: _Pass, path: str, role: str) -> Self:
         self.path, self.role = path, role

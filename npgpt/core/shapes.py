@@ -118,12 +118,11 @@ def as_floats(who: str, name: str, numbers: Any) -> Array:
     if numbers.dtype.kind not in "fiu" or (not numbers.size and not numbers.dtype == float):
         raise ShapeError(f"{who}: {name} must be an array of floats, not {shown(numbers)}")
     single = numbers.dtype.kind == "f" and numbers.dtype.itemsize <= 4
-    return numbers.astype(np.float32 if single else np.float64, copy=False)
+    floats: Array = numbers.astype(np.float32 if single else np.float64, copy=False)
+    return floats
 
 
-def as_ids(
-    who: str, name: str, ids: Any, size: int | None = None, error: type[NpgptError] = ShapeError
-) -> npt.NDArray[np.integer]:
+def as_ids(who: str, name: str, ids: Any, size: int | None = None, error: type[NpgptError] = ShapeError) -> Array:
     """Return a sequence of ids (n,), an array or a list, as an array of integers; ``size`` is that of the vocabulary.
 
     >>> as_ids("generate", "ids", [1, 2.5])
@@ -131,7 +130,10 @@ def as_ids(
     npgpt.errors.ShapeError: generate: ids must be an array (n,) of integers, not float64
     """
     wanted = f"{who}: {name} must be an array (n,) of integers"
-    if not isinstance(ids, np.ndarray):
+    array: Array
+    if isinstance(ids, np.ndarray):
+        array = ids
+    else:
         if isinstance(ids, str | bytes | bytearray | Mapping) or not isinstance(ids, Iterable):
             raise error(f"{wanted}, not {shown(ids)}")
         ids = list(ids)
@@ -139,14 +141,14 @@ def as_ids(
             if not issubclass(kind, int | np.integer) or issubclass(kind, bool):
                 raise error(f"{wanted}, not {'float64' if kind is float else kind.__name__}")
         try:
-            ids = np.array(ids, np.int64)
+            array = np.array(ids, np.int64)
         except OverflowError:
             raise error(f"{who}: {name} has an integer beyond 64 bits; ids are smaller") from None
-    if ids.ndim != 1 or ids.dtype.kind not in "iu":
-        raise error(f"{wanted}, not of {ids.dtype} with shape {ids.shape}")
-    check_plain(who, name, ids)
-    if size is None and ids.dtype.kind == "u" and ids.dtype.itemsize == 8 and (ids >= 2**63).any():
+    if array.ndim != 1 or array.dtype.kind not in "iu":
+        raise error(f"{wanted}, not of {array.dtype} with shape {array.shape}")
+    check_plain(who, name, array)
+    if size is None and array.dtype.kind == "u" and array.dtype.itemsize == 8 and (array >= 2**63).any():
         raise error(f"{who}: {name} has an integer beyond 63 bits; ids are smaller")
     if size is not None:
-        check_ids(who, name, ids, size, "vocabulary")
-    return ids
+        check_ids(who, name, array, size, "vocabulary")
+    return array

@@ -136,7 +136,7 @@ def path(who: str, name: str, value: Any, error: type[NpgptError] = DataError) -
 def float_type(who: str, dtype: Any) -> np.dtype[Any]:
     """Return a precision as NumPy's type: that of floats or complex numbers, in this machine's byte order."""
     try:
-        found = None if dtype is None else np.dtype(dtype)  # NumPy takes None for float64
+        found: np.dtype[Any] | None = None if dtype is None else np.dtype(dtype)  # NumPy takes None for float64
     except TypeError:
         found = None
     if found is None or found.char not in "fdFD" or not found.isnative:

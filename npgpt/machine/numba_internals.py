@@ -19,7 +19,7 @@ from numba.core.cgutils import alloca_once, for_range, get_or_insert_function
 from numba.core.dispatcher import Dispatcher
 from numba.core.errors import NumbaError
 from numba.core.event import Listener, register
-from numba.core.typeconv import Conversion
+from numba.core.typeconv.castgraph import Conversion
 from numba.core.types import Array
 from numba.core.types import Dispatcher as DispatcherType
 from numba.core.typing.templates import ConcreteTemplate, infer_global
@@ -97,7 +97,7 @@ def compile_once(dispatcher: Any, kinds: tuple[Any, ...]) -> None:
     form that it returns, unchecked. So other arguments are checked here. Arrays that may not be written to are among
     them, because Numba takes such arrays of either byte order for one type. (Bytes have no order.)
     """
-    registered = [
+    registered: list[Any] = [
         kind.copy(readonly=False) if isinstance(kind, Array) and kind.dtype.bitwidth > 8 else kind for kind in kinds
     ]
 
