@@ -93,17 +93,11 @@ _compiling = threading.RLock()
 def compile_once(dispatcher: Any, kinds: tuple[Any, ...]) -> None:
     """Restrict a jitted function to one form, for these types; its first call or ``compile_form()`` compiles it.
 
-    Numba calls ``_compile_for_args`` when the arguments do not match the registered types, and then passes them to the
-    form that it returns, unchecked. So other arguments are checked here. Arrays that may not be written to are among
-    them, because Numba takes such arrays of either byte order for one type. (Bytes have no order.)
+    Numba calls ``_compile_for_args`` for arguments of types that are not registered, and passes the arguments, unchecked,
+    to the form that it returns. So they are checked here, and their types are registered: later calls are direct. Types
+    of arrays that may not be written to are not registered, because Numba takes such arrays of either byte order for
+    one type. (Bytes have no order.)
     """
-    registered: list[Any] = [
-        kind.copy(readonly=False) if isinstance(kind, Array) and kind.dtype.bitwidth > 8 else kind for kind in kinds
-    ]
-
-    def register(compiled: Any) -> None:
-        dispatcher._insert([kind._code for kind in registered], compiled.entry_point, False)
-        dispatcher.overloads[kinds] = compiled
 
     def compile_form() -> None:
         with _compiling:
@@ -119,11 +113,19 @@ def compile_once(dispatcher: Any, kinds: tuple[Any, ...]) -> None:
                     f"kernel {dispatcher.py_func.__name__}: {name} is {_given(argument)}, expected {_expected(kind)}"
                 )
         compile_form()
-        dispatcher.typingctx.install_possible_conversions(given, registered)  # the next call does not come here
-        return dispatcher.overloads[kinds].entry_point
+        form = dispatcher.overloads[kinds].entry_point
+        if all(not isinstance(kind, Array) or kind.mutable or kind.dtype.bitwidth == 8 for kind in given):
+            types = tuple(kind._code for kind in given)
+            with _compiling:
+                if types not in registered:  # no other thread has registered them
+                    registered.add(types)
+                    dispatcher._insert(types, form, False)
+        return form
 
+    registered: set[tuple[int, ...]] = set()
     names = list(inspect.signature(dispatcher.py_func).parameters)
-    dispatcher._compile_for_args, dispatcher.add_overload = form_for, register
+    dispatcher._compile_for_args = form_for
+    dispatcher.add_overload = lambda compiled: dispatcher.overloads.update({kinds: compiled})
     dispatcher.compile_form, dispatcher.kinds = compile_form, kinds
 
 
@@ -139,7 +141,15 @@ def _given(argument: Any) -> str:
     if not isinstance(argument, np.ndarray):
         return f"of type {type(argument).__name__}"
     flags = argument.flags
-    details = "" if flags.c_contiguous else ", not C-contiguous", "" if flags.writeable else ", read-only"
+    details = [
+        f", {words}"
+        for words, holds in (
+            ("not C-contiguous", not flags.c_contiguous),
+            ("read-only", not flags.writeable),
+            ("not aligned", not flags.aligned),
+        )
+        if holds
+    ]
     return f"an array {argument.shape} of {argument.dtype}{''.join(details)}"
 
 
@@ -148,7 +158,7 @@ def _expected(kind: Any) -> str:
         return str(kind)
     order, axes = ", C-contiguous" if kind.layout == "C" else "", f"{kind.ndim} {'axis' if kind.ndim == 1 else 'axes'}"
     wanted = f"{'a writeable' if kind.mutable else 'an'} array of {kind.dtype} with {axes}{order}"
-    return wanted if kind.mutable else f"{wanted}; convert it with np.ascontiguousarray and np.{kind.dtype}"
+    return wanted if kind.mutable else f"{wanted}; convert it with np.array(..., np.{kind.dtype}, order='C')"
 
 
 def call_type(kernel: Any, typing_context: Any, kinds: tuple[Any, ...]) -> Any:
