@@ -52,10 +52,15 @@ class AdamW:
         """Return the Euclidean norm of all gradients together."""
         return math.sqrt(np.square(self.flat.grads, dtype=np.float64).sum())  # in float32, 1e20 squared is infinite
 
+    def checked(self, learning_rate: float, grad_scale: float) -> tuple[float, float]:
+        """Return the arguments of ``step``; ConfigError unless they are numbers from 0 on."""
+        rate = real("AdamW", "learning_rate", learning_rate, least=0)
+        return rate, real("AdamW", "grad_scale", grad_scale, least=0)
+
     def step(self, learning_rate: float, grad_scale: float = 1.0) -> None:
         """Update the parameters with the current gradients times ``grad_scale`` (see ``clip_scale``)."""
-        learning_rate = real("AdamW", "learning_rate", learning_rate, least=0)
-        values, g = self.flat.values, self.flat.grads * real("AdamW", "grad_scale", grad_scale, least=0)
+        learning_rate, grad_scale = self.checked(learning_rate, grad_scale)
+        values, g = self.flat.values, self.flat.grads * grad_scale
         self.power1 *= self.beta1
         self.power2 *= self.beta2
         self.mean *= self.beta1  # 1.

@@ -47,13 +47,9 @@ def training_steps(model: GPT, ids: Array, config: TrainConfig, optimizer: AdamW
         DataError, at the call, if the text is shorter than one example; TrainingError, at a step, if the loss or the
         gradient is not finite.
     """
+    ids = as_ids("training_steps", "ids", ids, model.config.vocab_size)
     windows = SlidingWindows(
-        as_ids("training_steps", "ids", ids, model.config.vocab_size),
-        model.config.context_length,
-        config.stride,
-        config.batch_size,
-        shuffle=True,
-        seed=config.seed,
+        ids, model.config.context_length, config.stride, config.batch_size, shuffle=True, seed=config.seed
     )
     return _steps(model, windows, config, optimizer or optimizer_of(model, config))
 
@@ -89,12 +85,6 @@ def optimizer_steps(
         TrainingError, at a step, if the loss or the gradient is not finite.
     """
     grad_clip = largest_norm("optimizer_steps", "grad_clip", grad_clip)
-    return _optimizer_steps(optimizer, schedule, passes, grad_clip)
-
-
-def _optimizer_steps(
-    optimizer: AdamW, schedule: WarmupCosine, passes: Iterable[tuple[float, int]], grad_clip: float
-) -> Iterator[Step]:
     for number, (loss, n_tokens) in enumerate(passes, start=1):
         norm = optimizer.grad_norm()
         if not (math.isfinite(loss) and math.isfinite(norm)):

@@ -29,11 +29,12 @@ class HeadLoss(CompiledLayer, textbook.HeadLoss):
         return turn_logits(logits, targets, count, logits, cache.scope("cross_entropy"))
 
     def backward(self, dloss: Array | float, cache: Cache) -> Array:
+        dloss = real("HeadLoss", "dloss", dloss)
         weight, of_head = self.lm_head.weight.value, cache.scope("lm_head")
         x = of_head["x"]
         dlogits, scale = (
             rows(self._dlogits(x, of_head)),
-            real("HeadLoss", "dloss", dloss),
+            float(dloss),
         )  # 1. without the factor dloss, which multiplies
         scaled = gradient(of_head, x.shape, name="scaled")  # x and dx instead: they are smaller than dlogits
         elementwise.scale(pool(), flat(x), scale, flat(scaled))

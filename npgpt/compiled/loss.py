@@ -21,11 +21,10 @@ class CrossEntropy(CompiledLayer, textbook.CrossEntropy):
         return turn_logits(logits, targets, count, output(cache, logits.shape, "dlogits"), cache)
 
     def backward(self, dloss: Array | float, cache: Cache) -> Array:
+        dloss = real("CrossEntropy", "dloss", dloss)
         shape = *cache["targets"].shape, int(_width(cache)[0])
         dlogits = gradient(cache, shape)
-        elementwise.scale(
-            pool(), flat(output(cache, shape, "dlogits")), real("CrossEntropy", "dloss", dloss), flat(dlogits)
-        )
+        elementwise.scale(pool(), flat(output(cache, shape, "dlogits")), float(dloss), flat(dlogits))
         return dlogits
 
 

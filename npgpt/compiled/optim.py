@@ -4,7 +4,6 @@ import numpy as np
 
 import npgpt.optim as textbook
 from npgpt.core import FlatParams
-from npgpt.core.values import real
 from npgpt.kernels import optimizer
 from npgpt.machine.pool import pool
 
@@ -22,8 +21,7 @@ class AdamW(textbook.AdamW):
         return math.sqrt(optimizer.squared_norm(pool(), self.flat.grads, self.partial))
 
     def step(self, learning_rate: float, grad_scale: float = 1.0) -> None:
-        learning_rate = real("AdamW", "learning_rate", learning_rate, least=0)
-        grad_scale = real("AdamW", "grad_scale", grad_scale, least=0)
+        learning_rate, grad_scale = self.checked(learning_rate, grad_scale)
         self.power1 *= self.beta1
         self.power2 *= self.beta2
         optimizer.adamw(

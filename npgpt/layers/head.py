@@ -1,4 +1,5 @@
 # B batch, T time, C channels, V vocabulary
+import numpy as np  # noqa: F401  # for the example below
 
 from npgpt.core import Array, Cache, Layer, Param
 from npgpt.core.shapes import check_array, check_gradient
@@ -28,9 +29,9 @@ class VocabularyHead(Layer):
     """
 
     def __init__(self, vocab_size: int, n_embd: int, std: float = 0.02, weight: Param | None = None) -> None:
-        self.weight = (
-            weight if weight is not None else Param(zeros("VocabularyHead", vocab_size=vocab_size, n_embd=n_embd), std)
-        )
+        if weight is None:
+            weight = Param(zeros("VocabularyHead", vocab_size=vocab_size, n_embd=n_embd), std)
+        self.weight = weight
 
     def forward(self, x: Array, cache: Cache) -> Array:
         weight = self.weight.value

@@ -93,10 +93,10 @@ _compiling = threading.RLock()
 def compile_once(dispatcher: Any, kinds: tuple[Any, ...]) -> None:
     """Restrict a jitted function to one form, for these types; its first call or ``compile_form()`` compiles it.
 
-    Numba calls ``_compile_for_args`` for arguments of types that are not registered, and passes the arguments, unchecked,
-    to the form that it returns. So they are checked here, and their types are registered: later calls are direct. Types
-    of arrays that may not be written to are not registered, because Numba takes such arrays of either byte order for
-    one type. (Bytes have no order.)
+    Numba calls ``_compile_for_args`` for arguments of types that are not registered, and passes the arguments,
+    unchecked, to the form that it returns. So they are checked here, and their types are registered: later calls are
+    direct. Types of arrays that may not be written to are not registered, because Numba takes such arrays of either
+    byte order for one type. (Bytes have no order.)
     """
 
     def compile_form() -> None:

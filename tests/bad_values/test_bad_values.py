@@ -64,6 +64,7 @@ EXEMPT = {
     "runs.save_model": "is a step of Run.save",
     "runs.load_model": "is a step of load_run",
     "train.Step.__init__": "is a result",
+    "optim.AdamW.checked": "is a step of AdamW.step",
     "optim.largest_norm": "is a check",
 }
 
