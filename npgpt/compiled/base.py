@@ -7,7 +7,7 @@ import numpy as np
 
 from npgpt.core import Array, Cache, Layer, Param
 from npgpt.core.layer import with_layers
-from npgpt.core.shapes import check_array
+from npgpt.core.shapes import check_plain, check_shape
 from npgpt.errors import ShapeError
 from npgpt.kernels import elementwise
 from npgpt.machine.pool import pool
@@ -106,7 +106,8 @@ def flat(x: Array) -> Array:
 
 def check_float32(who: str, name: str, x: Array, shape: tuple[int | str | EllipsisType, ...] = (...,)) -> None:
     """Raise ShapeError if an array is not in float32, or has the wrong shape; as ``check_array``."""
-    check_array(who, name, x, shape, like=x)
+    check_plain(who, name, x)
+    check_shape(who, name, x, shape)
     if x.dtype != np.float32:
         raise ShapeError(
             f"{who}: {name} is {x.dtype}, but compiled layers compute in float32: given {x.dtype}, expected float32; "
