@@ -4,6 +4,8 @@
 import numpy as np
 
 from npgpt.core import Array
+from npgpt.core.shapes import as_ids
+from npgpt.core.values import LARGEST, whole
 from npgpt.errors import DataError
 
 
@@ -15,7 +17,7 @@ def unigram_loss(train_ids: Array, ids: Array, vocab_size: int) -> float:
     Raises
         DataError if there are fewer than two ids.
     """
-    _check_enough(ids)
+    train_ids, ids = _checked(train_ids, ids, vocab_size)
     return float(-np.log(_unigram(train_ids, vocab_size)[ids[1:]]).mean())
 
 
@@ -28,7 +30,7 @@ def bigram_loss(train_ids: Array, ids: Array, vocab_size: int) -> float:
     Raises
         DataError if there are fewer than two ids, or too few to train on to choose λ.
     """
-    _check_enough(ids)
+    train_ids, ids = _checked(train_ids, ids, vocab_size)
     cut = len(train_ids) * 9 // 10
     if cut < 2 or len(train_ids) - cut < 2:
         raise DataError(f"{len(train_ids)} training tokens are too few, at least 11 are needed; use a longer text")
@@ -40,12 +42,18 @@ def bigram_loss(train_ids: Array, ids: Array, vocab_size: int) -> float:
     return float(-np.log(best * pair + (1 - best) * single).mean())
 
 
-def _check_enough(ids: Array) -> None:
+def _checked(train_ids: Array, ids: Array, vocab_size: int) -> tuple[Array, Array]:
+    vocab_size = whole("baselines", "vocab_size", vocab_size, 1, LARGEST)
+    train_ids, ids = (
+        as_ids("baselines", name, array, vocab_size).astype(np.int64)  # products of narrow integers would overflow
+        for name, array in (("train_ids", train_ids), ("ids", ids))
+    )
     if len(ids) < 2:
         raise DataError(
             f"{len(ids)} validation tokens are too few, at least 2 are needed; "
             "use a longer text or a larger validation_fraction"
         )
+    return train_ids, ids
 
 
 def _unigram(train_ids: Array, vocab_size: int) -> Array:
@@ -56,7 +64,6 @@ def _unigram(train_ids: Array, vocab_size: int) -> Array:
 
 def _bigram(train_ids: Array, ids: Array, vocab_size: int) -> tuple[Array, Array]:
     """Return, for each of ``ids[1:]``, count(u v)/count(u) (p(v) if u never occurred), and p(v)."""
-    train_ids, ids = train_ids.astype(np.int64), ids.astype(np.int64)  # products of narrow integers would overflow
     pairs, counts = np.unique(train_ids[:-1] * vocab_size + train_ids[1:], return_counts=True)
     firsts = np.bincount(train_ids[:-1], minlength=vocab_size)[ids[:-1]]
     wanted = ids[:-1] * vocab_size + ids[1:]

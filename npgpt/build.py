@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from npgpt.config import LAYERS, GPTConfig
 from npgpt.core import Layer
+from npgpt.core.values import shown
 from npgpt.errors import ConfigError, NpgptError, did_you_mean
 from npgpt.model import GPT
 from npgpt.optim import AdamW
@@ -61,8 +62,8 @@ def twin(layer: AnyLayer, layers: str = "compiled") -> AnyLayer:
 
 def check_layers(layers: str) -> None:
     """Raise ConfigError if ``layers`` is unknown; the error names the known values."""
-    if layers not in LAYERS:
-        raise ConfigError(f"layers {layers!r} are unknown; {did_you_mean(layers, LAYERS)}")
+    if not isinstance(layers, str) or layers not in LAYERS:
+        raise ConfigError(f"layers {shown(layers)} are unknown; {did_you_mean(str(layers), LAYERS)}")
 
 
 @functools.cache

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
-
+from npgpt.core.values import LARGEST, as_python, flag, shown, texts
+from npgpt.core.values import path as check_path
 from npgpt.errors import ConfigError, did_you_mean
 from npgpt.layers.activations import ACTIVATIONS
 from npgpt.layers.schemes import SCHEMES
@@ -25,7 +25,6 @@ COMBINE = ("add", "concatenate", "concatenate-unprojected")
 LATER = {"positions", "combine", "n_position"}  # runs of npgpt 0.1 lack these fields: they have the defaults
 RENAMED = {"train": {"kernels": "layers"}}  # table -> name of a field in npgpt 0.1 -> its name now
 LIMITS = {"at_least": operator.ge, "above": operator.gt, "at_most": operator.le, "below": operator.lt}
-LARGEST = 2**31 - 1  # of all whole numbers except the seed
 MAX_FILE_BYTES = 65536  # of a configuration file; tomllib is slow on hostile ones
 
 
@@ -45,10 +44,11 @@ class Options:
     def __post_init__(self) -> None:
         for item in fields(self):  # type: ignore[arg-type]  # the subclasses are dataclasses
             value = getattr(self, item.name)
-            if isinstance(value, np.generic):  # TOML cannot hold a NumPy number, such as one of np.logspace
-                value = value.item()
-                object.__setattr__(self, item.name, value)
+            if item.type == list[str] and not isinstance(value, list):
+                value = texts(type(self).__name__, item.name, value, ConfigError)
+            value = as_python(value)  # TOML and JSON cannot hold a NumPy number, such as one of np.logspace
             check_value(item, value)
+            object.__setattr__(self, item.name, float(value) if item.type is float else value)
 
     @classmethod
     def names(cls) -> set[str]:
@@ -174,6 +174,7 @@ class RunConfig:
         Raises
             ConfigError that names the file and the field if the file is not TOML, or a field is unknown or not valid.
         """
+        complete = flag("RunConfig.load", "complete", complete)
         try:
             return cls.from_tables(read_toml(path), complete)
         except ConfigError as error:
@@ -221,7 +222,7 @@ def read_toml(path: str | Path) -> dict[str, Any]:
     Raises
         ConfigError if the file is not TOML.
     """
-    with open(path, "rb") as file:
+    with check_path("RunConfig.load", "path", path, ConfigError).open("rb") as file:
         data = file.read(MAX_FILE_BYTES + 1)  # no more: the file may be endless, as /dev/zero
     if len(data) > MAX_FILE_BYTES:
         raise ConfigError(f"more than {MAX_FILE_BYTES:,} bytes are too many for a configuration")
@@ -249,12 +250,12 @@ def check_value(item: "dataclasses.Field[Any]", value: Any) -> None:
     fits, kind = {
         bool: (isinstance(value, bool), "true or false"),
         int: (type(value) is int, "a whole number"),
-        float: (type(value) in (int, float), "a number"),
+        float: (type(value) is float or (type(value) is int and abs(value) < 2**1023), "a number"),
         str: (isinstance(value, str), "a string"),
         list[str]: (isinstance(value, list) and all(isinstance(text, str) for text in value), "a list of strings"),
     }[item.type]  # type: ignore[index]
     if not fits:
-        raise ConfigError(f"{item.name} must be {kind}, not {value!r}")
+        raise ConfigError(f"{item.name} must be {kind}, not {shown(value)}")
     if isinstance(value, float) and math.isinf(value):
         raise ConfigError(f"{item.name} must be finite, not {value}")
     if type(value) is int and value > LARGEST and item.name != "seed":

@@ -2,16 +2,20 @@
 """From texts to batches: training text, validation text, and sliding windows over the ids."""
 
 import hashlib
+import os
 import platform
 import re
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import regex
 
 from npgpt.core import Array
+from npgpt.core.shapes import as_ids
+from npgpt.core.values import LARGEST, each_text, flag, real, shown, whole
+from npgpt.core.values import text as check_text
 from npgpt.errors import ConfigError, DataError
 from npgpt.rng import make_key, permutation
 from npgpt.support.files import read_text
@@ -53,7 +57,10 @@ def read_texts(paths: Sequence[str | Path]) -> list[str]:
     Raises
         DataError if a file is empty or not UTF-8; ConfigError if a file is given twice.
     """
-    if twice := next((path for path in paths if list(paths).count(path) > 1), None):
+    if isinstance(paths, str | bytes | os.PathLike) or not isinstance(paths, Iterable):
+        raise DataError(f"read_texts: paths must be a list of paths, not {shown(paths)}; put it into a list")
+    paths = list(paths)
+    if twice := next((path for path in paths if paths.count(path) > 1), None):
         raise ConfigError(f"the text {twice} is given twice; give each text once")
     texts = [read_text(path) for path in paths]
     for path, text in zip(paths, texts, strict=True):
@@ -68,6 +75,7 @@ def split_texts(texts: Sequence[str], validation_fraction: float) -> tuple[list[
     Raises
         DataError if no training text is left.
     """
+    texts = list(each_text("split_texts", "texts", texts))
     if not "".join(texts).strip():
         raise DataError("there is no text to train on: the given texts are empty or contain only white space")
     parts = [split_text(text, validation_fraction) for text in texts]
@@ -88,9 +96,10 @@ def split_text(text: str, validation_fraction: float) -> tuple[str, str]:
     >>> split_text("one two three four", 0.4)
     ('one two', ' three four')
     """
-    text = join_halves(text)
+    validation_fraction = real("split_text", "validation_fraction", validation_fraction, least=0)
+    text = join_halves(check_text("split_text", "text", text))
     body = text.removesuffix(END_OF_TEXT)
-    cut = _cut_near(body, round(len(body) * (1 - validation_fraction)))
+    cut = _cut_near(body, round(len(body) * (1 - min(1.0, validation_fraction))))
     after = cut + len(END_OF_TEXT)
     if text.startswith(END_OF_TEXT, cut) and _cluster_end(text, after - 1) == after:
         cut = after
@@ -133,7 +142,7 @@ def encode_texts(tokenizer: Tokenizer, texts: Sequence[str]) -> Array:
     A text is one document, or several with ``<|endoftext|>`` between them.
     """
     ids: list[int] = []
-    for text in texts:
+    for text in each_text("encode_texts", "texts", texts):
         ids += tokenizer.encode(text, allowed_special={END_OF_TEXT})
         if not text.endswith(END_OF_TEXT):
             ids.append(tokenizer.special_tokens[END_OF_TEXT])
@@ -173,12 +182,11 @@ class SlidingWindows:
         seed: int = 0,
         drop_last: bool = False,
     ) -> None:
-        ids = np.asarray(ids)
-        if ids.ndim != 1 or ids.dtype.kind not in "iu":
-            raise DataError(f"ids must be an array (n,) of integers, not of {ids.dtype} with shape {ids.shape}")
-        for name, value in (("context_length", context_length), ("stride", stride), ("batch_size", batch_size)):
-            if value < 1:
-                raise DataError(f"{name} must be at least 1, not {value}")
+        who = "SlidingWindows"
+        ids = as_ids(who, "ids", ids, error=DataError)
+        context_length = whole(who, "context_length", context_length, 1, error=DataError)
+        stride = whole(who, "stride", stride, 1, LARGEST, error=DataError)
+        batch_size = whole(who, "batch_size", batch_size, 1, error=DataError)
         if len(ids) < context_length + 1:
             raise DataError(
                 f"the text has {len(ids)} tokens, but one example needs {context_length + 1}: context_length "
@@ -188,10 +196,12 @@ class SlidingWindows:
         self.context_length = context_length
         self.stride = stride
         self.batch_size = batch_size
-        self.shuffle = shuffle
-        self.seed = seed
+        self.shuffle = flag(who, "shuffle", shuffle)
+        self.seed = whole(who, "seed", seed)
         self.n_examples = (len(ids) - context_length - 1) // stride + 1
-        self._n_batches = self.n_examples // batch_size if drop_last else -(-self.n_examples // batch_size)
+        self._n_batches = (
+            self.n_examples // batch_size if flag(who, "drop_last", drop_last) else -(-self.n_examples // batch_size)
+        )
         if self._n_batches == 0:
             raise DataError(f"drop_last drops every example: {self.n_examples} are fewer than batch_size {batch_size}")
         self._epoch = 0
@@ -207,7 +217,7 @@ class SlidingWindows:
 
     def batch(self, step: int) -> tuple[Array, Array]:
         """Return batch number ``step``, counted over all epochs: two arrays (B, T)."""
-        epoch, i = divmod(step, len(self))
+        epoch, i = divmod(whole("SlidingWindows", "step", step, 0, error=DataError), len(self))
         examples = self._examples(epoch)[i * self.batch_size : (i + 1) * self.batch_size]
         places = (examples * self.stride)[:, None] + np.arange(self.context_length)  # (B, T)
         return self.ids[places], self.ids[places + 1]

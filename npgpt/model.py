@@ -89,7 +89,8 @@ class GPT(Layer):
             check_array("GPT", "ids", ids, ("B", "T", weight.shape[1]), like=weight)
         else:
             check_ids("GPT", "ids", ids, len(weight), "vocabulary")
-            check_array("GPT", "ids", ids, ("B", "T"), like=ids)
+            if ids.ndim != 2:
+                raise ShapeError(f"GPT: ids has shape {ids.shape}, expected (B, T)")
         T, most = ids.shape[1], self.config.context_length
         if T < 1 or (most < T and not self.config.any_length):
             raise ShapeError(

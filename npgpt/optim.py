@@ -11,6 +11,7 @@ import numpy as np
 
 from npgpt.core import FlatParams
 from npgpt.core.param import writeable
+from npgpt.core.values import real, whole
 from npgpt.exact import cos_pi
 
 
@@ -42,7 +43,9 @@ class AdamW:
         self, flat: FlatParams, beta1: float = 0.9, beta2: float = 0.95, eps: float = 1e-8, weight_decay: float = 0.1
     ) -> None:
         self.flat = flat
-        self.beta1, self.beta2, self.eps, self.weight_decay = beta1, beta2, eps, weight_decay
+        self.beta1, self.beta2 = (real("AdamW", *b, least=0, below=1) for b in (("beta1", beta1), ("beta2", beta2)))
+        self.eps = real("AdamW", "eps", eps, above=0)
+        self.weight_decay = real("AdamW", "weight_decay", weight_decay, least=0)
         self.mean = np.zeros_like(flat.values)
         self.square = np.zeros_like(flat.values)
         self.power1 = self.power2 = 1.0  # β₁ᵗ and β₂ᵗ, by repeated multiplication
@@ -55,6 +58,11 @@ class AdamW:
         """Return the Euclidean norm of all gradients together."""
         return math.sqrt(np.square(self.flat.grads, dtype=np.float64).sum())  # in float32, 1e20 squared is infinite
 
+    def checked(self, learning_rate: float, grad_scale: float) -> tuple[float, float]:
+        """Return the arguments of ``step``; ConfigError unless they are numbers from 0 on."""
+        rate = real("AdamW", "learning_rate", learning_rate, least=0)
+        return rate, real("AdamW", "grad_scale", grad_scale, least=0)
+
     def step(self, learning_rate: float, grad_scale: float = 1.0) -> None:
         """Update the parameters with the current gradients times ``grad_scale`` (see ``clip_scale``).
 
@@ -62,6 +70,7 @@ class AdamW:
             ConfigError if a parameter is no longer in the vector, so that its layer would not be trained.
         """
         self.flat.check()
+        learning_rate, grad_scale = self.checked(learning_rate, grad_scale)
         values, g = self.flat.values, self.flat.grads * grad_scale
         self.power1 *= self.beta1
         self.power2 *= self.beta2
@@ -81,7 +90,14 @@ def clip_scale(norm: float, max_norm: float) -> float:
     >>> clip_scale(5.0, 1.0), clip_scale(0.5, 1.0)
     (0.2, 1.0)
     """
+    norm = real("clip_scale", "norm", norm, least=0)
+    max_norm = largest_norm("clip_scale", "max_norm", max_norm)
     return max_norm / norm if norm > max_norm else 1.0
+
+
+def largest_norm(who: str, name: str, value: float) -> float:
+    """Check a limit of gradients: a number above 0; infinity is no limit."""
+    return math.inf if type(value) is float and value == math.inf else real(who, name, value, above=0)
 
 
 class WarmupCosine:
@@ -99,9 +115,13 @@ class WarmupCosine:
     """
 
     def __init__(self, highest: float, lowest: float, warmup: int, steps: int) -> None:
-        self.highest, self.lowest, self.warmup, self.steps = highest, lowest, warmup, steps
+        rates = (("highest", highest), ("lowest", lowest))
+        self.highest, self.lowest = (real("WarmupCosine", *rate, least=0) for rate in rates)
+        self.warmup = whole("WarmupCosine", "warmup", warmup, 0)
+        self.steps = whole("WarmupCosine", "steps", steps, 1)
 
     def __call__(self, step: int) -> float:
+        step = whole("WarmupCosine", "step", step, 0)
         if step < self.warmup:
             return self.highest * (step + 1) / self.warmup
         way = (step - self.warmup) / max(1, self.steps - 1 - self.warmup)

@@ -33,6 +33,9 @@ from npgpt.baselines import bigram_loss, unigram_loss
 from npgpt.build import make_gpt
 from npgpt.config import GPTConfig, RunConfig
 from npgpt.core import Array
+from npgpt.core.values import flag
+from npgpt.core.values import path as check_path
+from npgpt.core.values import texts as check_texts
 from npgpt.data import encode_texts, read_texts, split_texts
 from npgpt.errors import ConfigError, RunError, TrainingError
 from npgpt.model import GPT, deciding_shapes
@@ -144,7 +147,8 @@ class Run:
         Raises
             RunError in the cases of ``RunFolder.check``.
         """
-        folder = RunFolder.create(Path(path), self.config, self.tokenizer, overwrite)
+        overwrite = flag("save", "overwrite", overwrite)
+        folder = RunFolder.create(check_path("save", "path", path, RunError), self.config, self.tokenizer, overwrite)
         for row in self.metrics:
             folder.add_metrics(row)
         folder.save_model(self.model)
@@ -173,11 +177,12 @@ def train_run(
         ConfigError, DataError or TokenizerError if the texts cannot be used; RunError if the folder must not be written
         to; TrainingError if a loss is not finite: the weights of the last evaluation are kept.
     """
-    config = config or RunConfig()
+    config, overwrite = config or RunConfig(), flag("train_run", "overwrite", overwrite)
+    out = None if out is None else check_path("train_run", "out", out, RunError)
     if out is not None:
         _check_out(Path(out), overwrite, config)  # before any work is done
     given = [texts] if isinstance(texts, str) else texts
-    documents = read_texts(config.data.text) if given is None else list(given)
+    documents = read_texts(config.data.text) if given is None else check_texts("train_run", "texts", given)
     train_texts, validation_texts = split_texts(documents, config.data.validation_fraction)
     tokenizer = train_tokenizer(config, train_texts)
     config = dataclasses.replace(config, model=dataclasses.replace(config.model, vocab_size=tokenizer.vocab_size))
@@ -255,7 +260,7 @@ def load_run(path: str | Path) -> Run:
     Raises
         RunError, ConfigError or TokenizerError that names the file and the mistake in it.
     """
-    path = Path(path)
+    path = check_path("load_run", "path", path, RunError)
     if not path.is_dir():
         raise RunError(f"{path} is not a folder; give a run folder, which `npgpt train` makes")
     if not (path / MANIFEST).is_file():

@@ -7,6 +7,8 @@ import numpy as np
 
 from npgpt.config import GPTConfig
 from npgpt.core import Array, Cache
+from npgpt.core.shapes import as_ids
+from npgpt.core.values import real, whole
 from npgpt.errors import ConfigError, DataError, TrainingError
 from npgpt.model import GPT
 from npgpt.rng import make_key, random_bits
@@ -38,16 +40,29 @@ def generate(
         ConfigError if a setting is out of range; DataError if the prompt is empty; TrainingError if logits are not
         finite.
     """
-    for name, value, least in (("max_tokens", max_tokens, 0), ("temperature", temperature, 0), ("top_k", top_k, 1)):
-        if value is not None and not value >= least:  # true for NaN too
-            raise ConfigError(f"{name} must be at least {least}, not {value}")
-    if max_tokens > 2**32:
-        raise ConfigError(f"max_tokens must be at most {2**32}, not {max_tokens}")
-    context = model.config.context_length if context is None else context
+    max_tokens = whole("generate", "max_tokens", max_tokens, 0, 2**32)
+    temperature = real("generate", "temperature", temperature, least=0)
+    top_k = None if top_k is None else whole("generate", "top_k", top_k, 1)
+    stop = None if stop is None else whole("generate", "stop", stop)
+    seed = whole("generate", "seed", seed)
+    context = model.config.context_length if context is None else whole("generate", "context", context)
     check_context(model.config, context)
-    if not len(ids):
+    sequence = as_ids("generate", "ids", ids, model.config.vocab_size).tolist()
+    if not sequence:
         raise DataError("the prompt is empty; give at least one token, such as <|endoftext|>")
-    sequence = list(ids)
+    return _generate(model, sequence, max_tokens, temperature, top_k, seed, stop, context)
+
+
+def _generate(
+    model: GPT,
+    sequence: list[int],
+    max_tokens: int,
+    temperature: float,
+    top_k: int | None,
+    seed: int,
+    stop: int | None,
+    context: int,
+) -> Iterator[int]:
     key = make_key("sample", seed)
     cache = Cache(record=False)
     for number in range(max_tokens):
@@ -67,7 +82,7 @@ def generate(
 
 def check_context(config: GPTConfig, context: int) -> None:
     """Raise ConfigError if a context is longer than the model allows; the error gives the largest context."""
-    trained = config.context_length
+    context, trained = whole("generate", "context", context), config.context_length
     most, why = LONGEST * trained, f"the model was trained on {trained} tokens, and longer contexts are unreliable"
     if not config.any_length:
         most = trained

@@ -10,11 +10,13 @@ import numpy as np
 from npgpt.build import make_optimizer
 from npgpt.config import TrainConfig
 from npgpt.core import Array, Cache
+from npgpt.core.shapes import as_ids, check_ids, check_plain, check_shape
+from npgpt.core.values import whole
 from npgpt.data import SlidingWindows
 from npgpt.errors import ConfigError, DataError, TrainingError
 from npgpt.layers import IGNORE_INDEX
 from npgpt.model import GPT
-from npgpt.optim import AdamW, WarmupCosine, clip_scale
+from npgpt.optim import AdamW, WarmupCosine, clip_scale, largest_norm
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ def training_steps(model: GPT, ids: Array, config: TrainConfig, optimizer: AdamW
             "the optimizer trains parameters that are not this model's, so the model would not learn; make it with "
             "optimizer_of(model, config), or copy and pickle the two together: pickle.dumps((model, optimizer))"
         )
+    ids = as_ids("training_steps", "ids", ids, model.config.vocab_size)
     windows = SlidingWindows(
         ids, model.config.context_length, config.stride, config.batch_size, shuffle=True, seed=config.seed
     )
@@ -86,6 +89,7 @@ def optimizer_steps(
     Raises
         TrainingError, at a step, if the loss or the gradient is not finite.
     """
+    grad_clip = largest_norm("optimizer_steps", "grad_clip", grad_clip)
     for number, (loss, n_tokens) in enumerate(passes, start=1):
         norm = optimizer.grad_norm()
         if not (math.isfinite(loss) and math.isfinite(norm)):
@@ -111,6 +115,11 @@ def accumulate(model: GPT, x: Array, y: Array, cache: Cache, micro_batches: int 
     Raises
         DataError if every target is ignored.
     """
+    micro_batches, step = whole("accumulate", "micro_batches", micro_batches, 1), whole("accumulate", "step", step, 0)
+    check_plain("accumulate", "x", x)
+    check_ids("accumulate", "y", y, model.config.vocab_size, "vocabulary", ignore=IGNORE_INDEX)
+    check_shape("accumulate", "y", y, x.shape[:2])
+    micro_batches = min(micro_batches, max(1, len(x)))
     count = int((y != IGNORE_INDEX).sum())
     if count == 0:
         raise DataError("every target of the batch is ignored, so there is no loss; at least one target must count")
@@ -136,6 +145,8 @@ def evaluate(model: GPT, ids: Array, batch_size: int = 16) -> float:
     Raises
         DataError if there are fewer than two ids.
     """
+    ids = as_ids("evaluate", "ids", ids, model.config.vocab_size)
+    batch_size = whole("evaluate", "batch_size", batch_size, 1)
     n, T = len(ids) - 1, model.config.context_length
     if n < 1:
         raise DataError(f"{len(ids)} tokens are too few, evaluation needs at least 2; use a longer text")

@@ -2,7 +2,6 @@
 import npgpt.layers as textbook
 from npgpt.compiled.base import CompiledLayer, check_float32, flat, gradient, output
 from npgpt.core import Array, Cache, Layer
-from npgpt.core.shapes import check_array
 from npgpt.kernels import elementwise
 from npgpt.machine.pool import pool
 
@@ -22,7 +21,7 @@ class _Activation(CompiledLayer):
 
     def backward(self, dy: Array, cache: Cache) -> Array:
         x = cache["x"]
-        check_array(type(self).__name__, "dy", dy, x.shape, like=x)
+        check_float32(type(self).__name__, "dy", dy, x.shape)
         dx = gradient(cache, x.shape, dy)
         elementwise.multiply(pool(), flat(dy), flat(output(cache, x.shape, "slope")), flat(dx))
         return cache.note("x", dx)

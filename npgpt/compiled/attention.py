@@ -8,7 +8,6 @@ from npgpt.compiled.base import TWINS, CompiledLayer, add, check_float32, flat, 
 from npgpt.compiled.dropout import Dropout
 from npgpt.compiled.linear import Linear
 from npgpt.core import Array, Cache
-from npgpt.core.shapes import check_array
 from npgpt.kernels import attention, attention_backward, softmax
 from npgpt.kernels.attention import forward_size
 from npgpt.kernels.attention_backward import backward_size
@@ -29,14 +28,13 @@ class Scores(CompiledLayer, textbook.Scores):
     KEY_BIAS_CANCELS = True
 
     def forward(self, q: Array, k: Array, cache: Cache) -> Array:
-        check_float32("Scores", "q", q)
-        check_array("Scores", "q", q, ("B", "H", "T", "D"), like=q)
-        check_array("Scores", "k", k, q.shape, like=q)
+        check_float32("Scores", "q", q, ("B", "H", "T", "D"))
+        check_float32("Scores", "k", k, q.shape)
         return self.scaled(cache.keep("q", q), cache.keep("k", k), cache)
 
     def backward(self, ds: Array, cache: Cache) -> tuple[Array, Array]:
         q, k = cache["q"], cache["k"]
-        check_array("Scores", "ds", ds, (*q.shape[:3], q.shape[2]), like=q)
+        check_float32("Scores", "ds", ds, (*q.shape[:3], q.shape[2]))
         dq, dk = self.scaled_backward(self.visible(ds, q, cache), q, k, cache)
         return cache.note("q", dq), cache.note("k", dk)
 
@@ -72,14 +70,14 @@ class Softmax(CompiledLayer, textbook.Softmax):
     KEEPS = ("weights",)
 
     def forward(self, s: Array, cache: Cache) -> Array:
-        check_float32("Softmax", "s", s)
+        check_float32("Softmax", "s", s, (..., "T"))
         w = cache.keep("weights", output(cache, s.shape))  # a second forward raises here, before it overwrites w
         softmax.forward(pool(), rows(s), rows(w))
         return w
 
     def backward(self, dw: Array, cache: Cache) -> Array:
         w = cache["weights"]
-        check_array("Softmax", "dw", dw, w.shape, like=w)
+        check_float32("Softmax", "dw", dw, w.shape)
         cache.note("weights", dw)
         ds = gradient(cache, w.shape, dw)
         softmax.backward(pool(), rows(dw), rows(w), rows(ds))  # 1.
@@ -92,16 +90,15 @@ class Mixing(CompiledLayer, textbook.Mixing):
     KEEPS = ("weights", "v")
 
     def forward(self, w: Array, v: Array, cache: Cache) -> Array:
-        check_float32("Mixing", "v", v)
-        check_array("Mixing", "v", v, ("B", "H", "T", "D"), like=v)
+        check_float32("Mixing", "v", v, ("B", "H", "T", "D"))
         B, H, T, D = v.shape
-        check_array("Mixing", "w", w, (B, H, T, T), like=v)
+        check_float32("Mixing", "w", w, (B, H, T, T))
         w, v = cache.keep("weights", w), cache.keep("v", v)
         return multiply_heads(w, v, output(cache, (B, T, H, D)).transpose(0, 2, 1, 3))
 
     def backward(self, dm: Array, cache: Cache) -> tuple[Array, Array]:
         w, v = cache["weights"], cache["v"]
-        check_array("Mixing", "dm", dm, v.shape, like=v)
+        check_float32("Mixing", "dm", dm, v.shape)
         dw = multiply_heads(dm, v.swapaxes(-1, -2), gradient(cache, w.shape, dm, name="dw"))  # 1.
         dv = multiply_heads(w.swapaxes(-1, -2), dm, gradient(cache, v.shape, dm, name="dv"))  # 2.
         return cache.note("weights", dw), cache.note("v", dv)
@@ -136,7 +133,7 @@ class Attention(CompiledLayer, textbook.Attention):
 
     def forward(self, x: Array, cache: Cache, residual: Array | None = None) -> Array:
         n_embd = len(self.qkv.weight.value)
-        check_array("Attention", "x", x, ("B", "T", n_embd), like=self.qkv.weight.value)
+        check_float32("Attention", "x", x, ("B", "T", n_embd))
         qkv = self.qkv.forward(x, cache.scope("qkv"))
         mixed = self._mix_in_tiles(qkv, cache) if self.in_tiles else self._mix(qkv, cache)
         cache.keep("mixed", self._cut(mixed))
@@ -147,6 +144,7 @@ class Attention(CompiledLayer, textbook.Attention):
         return self.projection.forward(mixed, cache.scope("projection"), residual)
 
     def backward(self, dy: Array, cache: Cache) -> Array:
+        check_float32("Attention", "dy", dy, ("B", "T", len(self.qkv.weight.value)))
         dprojected = self.residual_dropout.backward(dy, cache.scope("residual_dropout"))  # 1.
         dmixed = self.projection.backward(dprojected, cache.scope("projection"))
         cache.note("mixed", self._cut(dmixed))

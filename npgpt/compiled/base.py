@@ -1,12 +1,13 @@
 """The base of all compiled layers: float32 arithmetic, and memory that is reused in every step."""
 
+from types import EllipsisType
 from typing import Any
 
 import numpy as np
 
 from npgpt.core import Array, Cache, Layer, Param
 from npgpt.core.layer import with_layers
-from npgpt.core.shapes import check_array
+from npgpt.core.shapes import check_plain, check_shape
 from npgpt.errors import ShapeError
 from npgpt.kernels import elementwise
 from npgpt.machine.pool import pool
@@ -103,11 +104,12 @@ def flat(x: Array) -> Array:
     return np.ascontiguousarray(x).reshape(-1)
 
 
-def check_float32(who: str, name: str, x: Array) -> None:
-    """Raise ShapeError if an array is not in float32."""
-    check_array(who, name, x, (...,), like=x)
+def check_float32(who: str, name: str, x: Array, shape: tuple[int | str | EllipsisType, ...] = (...,)) -> None:
+    """Raise ShapeError if an array is not in float32, or has the wrong shape; as ``check_array``."""
+    check_plain(who, name, x)
+    check_shape(who, name, x, shape)
     if x.dtype != np.float32:
         raise ShapeError(
-            f"{who}: {name} is {x.dtype}, but compiled layers compute in float32; convert it with "
-            ".astype(np.float32), or use the layers of npgpt.layers"
+            f"{who}: {name} is {x.dtype}, but compiled layers compute in float32: given {x.dtype}, expected float32; "
+            "convert it with .astype(np.float32), or use the layers of npgpt.layers"
         )

@@ -1,7 +1,7 @@
 # B batch, T time, C channels
 import npgpt.layers as textbook
 from npgpt.compiled.attention import Attention
-from npgpt.compiled.base import CompiledLayer, add, gradient
+from npgpt.compiled.base import CompiledLayer, add, check_float32, gradient
 from npgpt.compiled.mlp import MLP
 from npgpt.core import Array, Cache
 
@@ -15,6 +15,7 @@ class Block(CompiledLayer, textbook.Block):
     mlp: MLP
 
     def forward(self, x: Array, cache: Cache) -> Array:
+        check_float32("Block", "x", x, ("B", "T", len(self.attention_norm.gain.value)))
         x = cache.keep("x", x)
         attention_input = cache.keep("attention_input", self.attention_norm.forward(x, cache.scope("attention_norm")))
         middle = cache.keep("middle", self.attention.forward(attention_input, cache.scope("attention"), x))
@@ -22,6 +23,7 @@ class Block(CompiledLayer, textbook.Block):
         return self.mlp.forward(mlp_input, cache.scope("mlp"), middle)
 
     def backward(self, dy: Array, cache: Cache) -> Array:
+        check_float32("Block", "dy", dy, cache["x"].shape)
         dmlp_input = cache.note("mlp_input", self.mlp.backward(dy, cache.scope("mlp")))
         dbranch = self.mlp_norm.backward(dmlp_input, cache.scope("mlp_norm"))
         dmiddle = cache.note("middle", add(dy, dbranch, gradient(cache, dy.shape, dy, name="dmiddle")))  # 1.

@@ -14,17 +14,17 @@ class Dropout(CompiledLayer, textbook.Dropout):
     """The compiled twin of ``npgpt.layers.Dropout``: backward draws the same bits again; they are not stored."""
 
     def forward(self, x: Array, cache: Cache) -> Array:
+        check_float32("Dropout", "x", x, (..., "B"))
         if not self.drops(cache):
             return x
-        check_float32("Dropout", "x", x)
         keys = cache.buffer("keys", x.shape[:1], np.int64)
         keys[:] = self.keys(x.shape[0], cache).view(np.int64)
         return self._drop(x, output(cache, x.shape), keys)
 
     def backward(self, dy: Array, cache: Cache) -> Array:
+        check_float32("Dropout", "dy", dy, (..., "B"))
         if not self.drops(cache):
             return dy
-        check_float32("Dropout", "dy", dy)
         return self._drop(dy, gradient(cache, dy.shape, dy), cache.buffer("keys", dy.shape[:1], np.int64))  # 1.
 
     def _drop(self, x: Array, y: Array, keys: Array) -> Array:

@@ -2,9 +2,9 @@
 import numpy as np
 
 import npgpt.layers as textbook
-from npgpt.compiled.base import CompiledLayer, output, rows
+from npgpt.compiled.base import CompiledLayer, check_float32, output, rows
 from npgpt.core import Array, Cache
-from npgpt.core.shapes import check_array, check_ids
+from npgpt.core.shapes import check_ids
 from npgpt.kernels import embedding
 from npgpt.machine.pool import pool
 
@@ -24,7 +24,7 @@ class Embedding(CompiledLayer, textbook.Embedding):
 
     def backward(self, dy: Array, cache: Cache) -> None:
         ids, table = cache["ids"], self.weight.value
-        check_array("Embedding", "dy", dy, (*ids.shape, table.shape[1]), like=table)
+        check_float32("Embedding", "dy", dy, (*ids.shape, table.shape[1]))
         grad, add = cache.grad_to_fill(self.weight)
         embedding.scatter_add(pool(), rows(dy), _row(ids), grad, add)  # 1. and nothing to return: 2.
 

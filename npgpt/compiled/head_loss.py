@@ -1,10 +1,10 @@
 # B batch, T time, C channels, V vocabulary
 import npgpt.layers as textbook
-from npgpt.compiled.base import CompiledLayer, flat, gradient, output, rows
+from npgpt.compiled.base import CompiledLayer, check_float32, flat, gradient, output, rows
 from npgpt.compiled.head import VocabularyHead
 from npgpt.compiled.loss import CrossEntropy, turn_logits
 from npgpt.core import Array, Cache
-from npgpt.core.shapes import check_array
+from npgpt.core.values import real
 from npgpt.kernels import elementwise
 from npgpt.kernels.matmul import matmul
 from npgpt.machine.pool import pool
@@ -22,16 +22,20 @@ class HeadLoss(CompiledLayer, textbook.HeadLoss):
 
     def forward(self, x: Array, targets: Array, count: int | None, cache: Cache) -> Array:
         weight, of_head = self.lm_head.weight.value, cache.scope("lm_head")
-        check_array("VocabularyHead", "x", x, (..., weight.shape[1]), like=weight)
+        check_float32("VocabularyHead", "x", x, (..., weight.shape[1]))
         x = of_head.keep("x", x)
         logits = self._dlogits(x, of_head)
         matmul(rows(x), weight.T, rows(logits))
         return turn_logits(logits, targets, count, logits, cache.scope("cross_entropy"))
 
     def backward(self, dloss: Array | float, cache: Cache) -> Array:
+        dloss = real("HeadLoss", "dloss", dloss)
         weight, of_head = self.lm_head.weight.value, cache.scope("lm_head")
         x = of_head["x"]
-        dlogits, scale = rows(self._dlogits(x, of_head)), float(dloss)  # 1. without the factor dloss, which multiplies
+        dlogits, scale = (
+            rows(self._dlogits(x, of_head)),
+            float(dloss),
+        )  # 1. without the factor dloss, which multiplies
         scaled = gradient(of_head, x.shape, name="scaled")  # x and dx instead: they are smaller than dlogits
         elementwise.scale(pool(), flat(x), scale, flat(scaled))
         matmul(dlogits.T, rows(scaled), *cache.grad_to_fill(self.lm_head.weight))  # 2.

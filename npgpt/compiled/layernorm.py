@@ -2,9 +2,8 @@
 import numpy as np
 
 import npgpt.layers as textbook
-from npgpt.compiled.base import CompiledLayer, gradient, output, rows
+from npgpt.compiled.base import CompiledLayer, check_float32, gradient, output, rows
 from npgpt.core import Array, Cache
-from npgpt.core.shapes import check_array
 from npgpt.kernels import layernorm
 from npgpt.machine.pool import pool
 
@@ -16,7 +15,7 @@ class LayerNorm(CompiledLayer, textbook.LayerNorm):
 
     def forward(self, x: Array, cache: Cache) -> Array:
         gain = self.gain.value
-        check_array("LayerNorm", "x", x, (..., len(gain)), like=gain)
+        check_float32("LayerNorm", "x", x, (..., len(gain)))
         x = cache.keep("x", x)
         y = output(cache, x.shape)
         layernorm.forward(pool(), rows(x), gain, self.bias.value, self.eps, rows(y), *_statistics(x, cache))
@@ -24,7 +23,7 @@ class LayerNorm(CompiledLayer, textbook.LayerNorm):
 
     def backward(self, dy: Array, cache: Cache) -> Array:
         x, gain = cache["x"], self.gain.value
-        check_array("LayerNorm", "dy", dy, x.shape, like=x)
+        check_float32("LayerNorm", "dy", dy, x.shape)
         mean, rstd = _statistics(x, cache)
         dx = gradient(cache, x.shape, dy)
         partial = cache.scratch("norm_sums", (2 * layernorm.groups(len(mean)), len(gain)), np.float32)

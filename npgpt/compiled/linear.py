@@ -2,9 +2,8 @@
 import numpy as np
 
 import npgpt.layers as textbook
-from npgpt.compiled.base import CompiledLayer, gradient, output, rows
+from npgpt.compiled.base import CompiledLayer, check_float32, gradient, output, rows
 from npgpt.core import Array, Cache
-from npgpt.core.shapes import check_array
 from npgpt.kernels import columns
 from npgpt.kernels.matmul import BIAS, RESIDUAL, matmul
 from npgpt.machine.pool import pool
@@ -20,7 +19,7 @@ class Linear(CompiledLayer, textbook.Linear):
 
     def forward(self, x: Array, cache: Cache, residual: Array | None = None) -> Array:
         weight = self.weight.value
-        check_array("Linear", "x", x, (..., weight.shape[0]), like=weight)
+        check_float32("Linear", "x", x, (..., weight.shape[0]))
         x = cache.keep("x", x)
         y = output(cache, (*x.shape[:-1], weight.shape[1]))
         multiply_onto(rows(x), self, rows(y), residual)
@@ -28,7 +27,7 @@ class Linear(CompiledLayer, textbook.Linear):
 
     def backward(self, dy: Array, cache: Cache) -> Array:
         x, weight = cache["x"], self.weight.value
-        check_array("Linear", "dy", dy, (*x.shape[:-1], weight.shape[1]), like=x)
+        check_float32("Linear", "dy", dy, (*x.shape[:-1], weight.shape[1]))
         matmul(rows(x).T, rows(dy), *cache.grad_to_fill(self.weight))  # 1.
         add_column_sums(rows(dy), *cache.grad_to_fill(self.bias), cache)  # 2.
         dx = gradient(cache, x.shape, dy)

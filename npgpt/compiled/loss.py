@@ -4,7 +4,7 @@ import numpy as np
 import npgpt.layers as textbook
 from npgpt.compiled.base import CompiledLayer, check_float32, flat, gradient, output, rows
 from npgpt.core import Array, Cache
-from npgpt.core.shapes import check_array
+from npgpt.core.values import real
 from npgpt.kernels import elementwise, loss
 from npgpt.layers.loss import IGNORE_INDEX, keep_targets
 from npgpt.machine.pool import pool
@@ -16,12 +16,12 @@ class CrossEntropy(CompiledLayer, textbook.CrossEntropy):
     KEEPS = ("targets", "count")
 
     def forward(self, logits: Array, targets: Array, count: int | None, cache: Cache) -> Array:
-        check_float32("CrossEntropy", "logits", logits)
-        check_array("CrossEntropy", "logits", logits, (..., "V"), like=logits)
+        check_float32("CrossEntropy", "logits", logits, (..., "V"))
         _width(cache)[0] = logits.shape[-1]
         return turn_logits(logits, targets, count, output(cache, logits.shape, "dlogits"), cache)
 
     def backward(self, dloss: Array | float, cache: Cache) -> Array:
+        dloss = real("CrossEntropy", "dloss", dloss)
         shape = *cache["targets"].shape, int(_width(cache)[0])
         dlogits = gradient(cache, shape)
         elementwise.scale(pool(), flat(output(cache, shape, "dlogits")), float(dloss), flat(dlogits))

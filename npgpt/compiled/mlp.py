@@ -1,11 +1,10 @@
 # B batch, T time, C channels, F hidden
 import npgpt.layers as textbook
 from npgpt.compiled.activations import ACTIVATIONS, kind_of
-from npgpt.compiled.base import CompiledLayer, add, gradient, output, rows
+from npgpt.compiled.base import CompiledLayer, add, check_float32, gradient, output, rows
 from npgpt.compiled.dropout import Dropout
 from npgpt.compiled.linear import Linear, add_column_sums, multiply_onto
 from npgpt.core import Array, Cache
-from npgpt.core.shapes import check_array
 from npgpt.kernels.matmul import ACTIVATION, SLOPE, matmul
 
 
@@ -21,7 +20,7 @@ class MLP(CompiledLayer, textbook.MLP):
 
     def forward(self, x: Array, cache: Cache, residual: Array | None = None) -> Array:
         weight, of_up = self.up.weight.value, cache.scope("up")
-        check_array("Linear", "x", x, (..., weight.shape[0]), like=weight)
+        check_float32("Linear", "x", x, (..., weight.shape[0]))
         x = of_up.keep("x", x)
         hidden = cache.keep("hidden", output(cache, (*x.shape[:-1], weight.shape[1]), "hidden"))
         active, how = self._active(hidden, cache), ACTIVATION + kind_of(self.activation)
@@ -37,6 +36,7 @@ class MLP(CompiledLayer, textbook.MLP):
     def backward(self, dy: Array, cache: Cache) -> Array:
         of_up, hidden = cache.scope("up"), cache["hidden"]
         x = of_up["x"]
+        check_float32("MLP", "dy", dy, x.shape)
         upstream = rows(self.dropout.backward(dy, cache.scope("dropout")))  # 1.
         active, how = self._active(hidden, cache), SLOPE + kind_of(self.activation)
         dhidden = gradient(cache, hidden.shape, name="dhidden")  # 2. and 3.

@@ -16,6 +16,7 @@ class AdamW(textbook.AdamW):
 
     def step(self, learning_rate: float, grad_scale: float = 1.0) -> None:
         self.flat.check()
+        learning_rate, grad_scale = self.checked(learning_rate, grad_scale)
         self.power1 *= self.beta1
         self.power2 *= self.beta2
         optimizer.adamw(

@@ -13,10 +13,13 @@ class LearnedPositions(CompiledLayer, textbook.LearnedPositions):
     """The compiled twin of ``npgpt.layers.LearnedPositions``. Kernels treat an example as one row of T·C numbers."""
 
     def forward(self, x: Array, cache: Cache) -> Array:
+        check_float32("LearnedPositions", "x", x)
         self.check(x)
         return _add_to_each(x, self.weight.value[: x.shape[1]], cache)
 
     def backward(self, dy: Array, cache: Cache) -> Array:
+        check_float32("LearnedPositions", "dy", dy)
+        self.check(dy, "dy")
         B, T, C = dy.shape
         used = cache.grad_to_add_to(self.weight)[:T].reshape(T * C)
         add_column_sums(flat(dy).reshape(B, T * C), used, True, cache)  # 1.
@@ -49,6 +52,7 @@ class ConcatenatedPositions(CompiledLayer, textbook.ConcatenatedPositions):
         return self.projection.forward(both, cache.scope("projection")) if self.projection else both
 
     def backward(self, dy: Array, cache: Cache) -> Array:
+        check_float32("ConcatenatedPositions", "dy", dy, self._output_shape(cache["both"]))
         dboth = self.projection.backward(dy, cache.scope("projection")) if self.projection else dy  # 1.
         cache.note("both", dboth)
         B, T, _ = dy.shape
@@ -63,6 +67,7 @@ class NoPositions(CompiledLayer, textbook.NoPositions):
     """The compiled twin of ``npgpt.layers.NoPositions``. There is nothing to compute."""
 
     def forward(self, x: Array, cache: Cache) -> Array:
+        check_float32("NoPositions", "x", x)
         return x
 
 

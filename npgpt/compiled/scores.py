@@ -23,14 +23,17 @@ class RelativeBiasScores(Scores, textbook.RelativeBiasScores):
     KEY_BIAS_CANCELS = True
 
     def forward(self, q: Array, k: Array, cache: Cache) -> Array:
-        weight, T = self.weight.value, q.shape[-2]
+        weight = self.weight.value
         check_float32("RelativeBiasScores", "q", q)
+        check_float32("RelativeBiasScores", "k", k)
         check_queries_and_keys("RelativeBiasScores", q, k, weight, H=len(weight))
+        T = q.shape[2]
         bias = cache.scratch("bias", (len(weight), T, T), np.float32)
         np.take(weight, distances(T, weight.shape[1]), axis=1, out=bias, mode="clip")
         return _add_to_each(Scores.forward(self, q, k, cache), bias)
 
     def backward(self, ds: Array, cache: Cache) -> tuple[Array, Array]:
+        check_float32("RelativeBiasScores", "ds", ds, (*cache["q"].shape[:3], cache["q"].shape[2]))
         (H, N), T = self.weight.value.shape, ds.shape[-1]
         sums = cache.scratch("bias", (H, T, T), np.float32)  # over the batch
         add_column_sums(flat(ds).reshape(len(ds), sums.size), flat(sums), False, cache)
@@ -52,10 +55,12 @@ class RelativeKeyScores(Scores, textbook.RelativeKeyScores):
     KEY_BIAS_CANCELS = True
 
     def forward(self, q: Array, k: Array, cache: Cache) -> Array:
-        weight, T = self.weight.value, q.shape[-2]
+        weight = self.weight.value
         check_float32("RelativeKeyScores", "q", q)
+        check_float32("RelativeKeyScores", "k", k)
         check_queries_and_keys("RelativeKeyScores", q, k, weight, D=weight.shape[1])
         q, k = cache.keep("q", q), cache.keep("k", k)
+        T = q.shape[2]
         p = cache.scratch("products", (*q.shape[:-1], len(weight)), np.float32)
         matmul(rows(q), weight.T, rows(p))
         s = output(cache, (*q.shape[:3], T))  # (B, H, T, T)
@@ -68,6 +73,7 @@ class RelativeKeyScores(Scores, textbook.RelativeKeyScores):
     def backward(self, ds: Array, cache: Cache) -> tuple[Array, Array]:
         q, k, weight = cache["q"], cache["k"], self.weight.value
         N, T = len(weight), q.shape[2]
+        check_float32("RelativeKeyScores", "ds", ds, (*q.shape[:3], T))
         visible = self.visible(ds, q, cache)  # 1.
         dp = cache.scratch("products", (*q.shape[:-1], N), np.float32)
         dp[...] = 0
@@ -92,6 +98,7 @@ class RotaryScores(Scores, textbook.RotaryScores):
 
     def forward(self, q: Array, k: Array, cache: Cache) -> Array:
         check_float32("RotaryScores", "q", q)
+        check_float32("RotaryScores", "k", k)
         check_queries_and_keys("RotaryScores", q, k, q)
         q, k = cache.keep("q", q), cache.keep("k", k)
         turned_q, turned_k = output(cache, q.shape, "turned_q"), output(cache, k.shape, "turned_k")
@@ -101,6 +108,7 @@ class RotaryScores(Scores, textbook.RotaryScores):
 
     def backward(self, ds: Array, cache: Cache) -> tuple[Array, Array]:
         q, k = cache["turned_q"], cache["turned_k"]
+        check_float32("RotaryScores", "ds", ds, (*q.shape[:3], q.shape[2]))
         dq, dk = self.scaled_backward(self.visible(ds, q, cache), q, k, cache)  # 1. and 2.
         self.turn_back(dq, dk, cache)  # 3.
         return cache.note("q", dq), cache.note("k", dk)
@@ -123,6 +131,7 @@ class AlibiScores(Scores, textbook.AlibiScores):
 
     def forward(self, q: Array, k: Array, cache: Cache) -> Array:
         check_float32("AlibiScores", "q", q)
+        check_float32("AlibiScores", "k", k)
         check_queries_and_keys("AlibiScores", q, k, q)
         H, T = q.shape[1:3]
         bias = cache.scratch("bias", (H, T, T), np.float32)

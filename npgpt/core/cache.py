@@ -4,12 +4,14 @@ import copy
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from npgpt.core.param import Array, Param, aligned_empty
+from npgpt.core.shapes import check_plain
+from npgpt.core.values import flag, whole
 from npgpt.errors import ShapeError
 
 
@@ -50,7 +52,11 @@ class Cache:
         step: int = 0,
         first_example: int = 0,
     ) -> None:
-        self._open(_Pass(training, record, trace, seed, step, first_example), "", "")
+        flags = {"training": training, "record": record, "trace": trace}
+        numbers = {"seed": seed, "step": step, "first_example": first_example}
+        checked: dict[str, Any] = {name: flag("Cache", name, value) for name, value in flags.items()}
+        checked |= {name: whole("Cache", name, value) for name, value in numbers.items()}
+        self._open(_Pass(**checked), "", "")
 
     def _open(self, shared: _Pass, path: str, role: str) -> Self:
         self.path, self.role = path, role
@@ -113,6 +119,7 @@ class Cache:
     def note(self, name: str, grad: Array) -> Array:
         """Report the gradient of a kept array, summed over all its uses, and return it. A trace stores a copy."""
         value = self[name]
+        check_plain(self._full(name), "the gradient", grad)
         if grad.shape != value.shape:
             raise ShapeError(
                 f"the gradient of {self._full(name)} has shape {grad.shape}, the array {value.shape}; "

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from npgpt.core.cache import Cache
 from npgpt.core.param import Array, FlatParams, Param
+from npgpt.core.values import float_type, whole
 from npgpt.errors import ConfigError
 from npgpt.rng import make_key, normal
 
@@ -62,6 +63,7 @@ class Layer:
 
     def initialise(self, seed: int) -> Self:
         """Draw random values for every Param that has a ``std``. They depend only on the seed and its path."""
+        seed = whole(type(self).__name__, "seed", seed)
         for path, param in self.parameters().items():
             if param.std:
                 param.value[...] = param.std * normal(make_key("initialise", seed, path), param.value.shape)
@@ -87,6 +89,7 @@ class Layer:
 
     def pack(self, dtype: npt.DTypeLike) -> FlatParams:
         """Move all parameters into one new flat vector. Gradients start at zero."""
+        dtype = float_type(type(self).__name__, dtype)
         self._forget_flat()
         self.flat = FlatParams(list(self.parameters().values()), dtype)
         return self.flat
@@ -101,6 +104,7 @@ class Layer:
 
         Compiled layers compute in float32 only; in any other precision they become textbook layers.
         """
+        float_type(type(self).__name__, dtype)
         other = copy.deepcopy(self)
         if np.dtype(dtype) != np.float32:
             other = other.recast(lambda layer: layer.textbook_class())

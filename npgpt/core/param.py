@@ -5,7 +5,9 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from npgpt.errors import ConfigError
+from npgpt.core.shapes import check_plain
+from npgpt.core.values import real
+from npgpt.errors import ConfigError, ShapeError
 
 Array = npt.NDArray[Any]
 
@@ -23,8 +25,11 @@ class Param:
     """
 
     def __init__(self, value: Array, std: float = 0.0) -> None:
+        check_plain("Param", "value", value)
+        if value.dtype.kind not in "fc" or not value.dtype.isnative:
+            raise ShapeError(f"Param: value is {value.dtype}, expected floats; convert it with .astype(np.float64)")
         self.move(value, np.zeros_like(value))
-        self.std = std
+        self.std = real("Param", "std", std, least=0)
 
     def move(self, value: Array, grad: Array) -> None:
         """Use other memory for the value and the gradient from now on."""

@@ -24,6 +24,10 @@ from typing import Any, Protocol, Self
 import numpy as np
 
 from npgpt.core import Array, Cache
+from npgpt.core.shapes import as_floats, check_shape
+from npgpt.core.values import real, whole
+from npgpt.core.values import text as check_text
+from npgpt.core.values import texts as check_texts
 from npgpt.embeddings.vectors import WordVectors
 from npgpt.errors import DataError, ShapeError
 from npgpt.model import GPT
@@ -49,6 +53,7 @@ def words_of(text: str) -> Iterator[str]:
     >>> list(words_of("Don't panic: it's 1790!"))
     ["Don't", 'panic', "it's", '1790']
     """
+    text = check_text("words_of", "text", text)
     return (found[0] for found in WORD.finditer(text) if found[0][0].isalnum())
 
 
@@ -82,11 +87,14 @@ class BagOfWords:
     def __init__(
         self, words: Sequence[str], weights: Array, vectors: Array | None = None, direction: Array | None = None
     ) -> None:
-        self.words = list(words)
+        self.words = check_texts("BagOfWords", "words", words)
         self.index = {word: row for row, word in enumerate(self.words)}
         V = len(self.words)
         if len(self.index) != V:
             raise DataError("BagOfWords: a word is repeated; each word has one row")
+        weights = as_floats("BagOfWords", "weights", weights)
+        vectors = None if vectors is None else as_floats("BagOfWords", "vectors", vectors)
+        direction = None if direction is None else as_floats("BagOfWords", "direction", direction)
         C = V if vectors is None else vectors.shape[-1] if vectors.ndim else 0
         arrays = {"weights": (weights, (V,)), "vectors": (vectors, (V, C)), "direction": (direction, (C,))}
         for name, (array, shape) in arrays.items():
@@ -94,12 +102,13 @@ class BagOfWords:
                 continue
             if array.shape != shape:
                 raise ShapeError(f"BagOfWords: {name} has shape {array.shape}, expected {shape} for {V} words")
-            if array.dtype.kind != "f" or not np.isfinite(array).all():
+            if not np.isfinite(array).all():
                 raise DataError(f"BagOfWords: {name} must be finite floats")
         self.weights, self.vectors, self.direction = weights, vectors, direction
 
     def encode(self, texts: Sequence[str]) -> Array:
         """Return (D, C) in float32."""
+        texts = check_texts("encode", "texts", texts)
         C = len(self.words) if self.vectors is None else self.vectors.shape[1]
         x = np.zeros((len(texts), C), np.float32)
         for d, text in enumerate(texts):
@@ -131,6 +140,8 @@ def tf_idf(texts: Sequence[str], max_words: int | None = None) -> BagOfWords:
     Raises
         DataError if the texts have no words.
     """
+    texts = check_texts("tf_idf", "texts", texts)
+    max_words = None if max_words is None else whole("tf_idf", "max_words", max_words, 1)
     having = Counter(word for text in texts for word in {word.lower() for word in words_of(text)})
     words = sorted(having, key=lambda word: (-having[word], word))[:max_words]
     if not words:
@@ -151,6 +162,7 @@ def sif(table: WordVectors, texts: Sequence[str], a: float = 1e-3) -> BagOfWords
         texts: to learn the frequencies and the common direction from; usually those that will be searched.
         a: a word whose share of all words is a has half the weight.
     """
+    texts, a = check_texts("sif", "texts", texts), real("sif", "a", a, above=0)
     counts = np.zeros(len(table.words))
     for text in texts:
         counts += np.bincount(numbers_of(text, table.index), minlength=len(counts))
@@ -169,6 +181,7 @@ def gpt_vectors(model: GPT, tokenizer: Tokenizer, texts: Sequence[str], batch_si
     Returns
         (D, C) in float32.
     """
+    texts, batch_size = check_texts("gpt_vectors", "texts", texts), whole("gpt_vectors", "batch_size", batch_size, 1)
     windows: list[tuple[int, list[int]]] = []
     T = model.config.context_length
     for d, text in enumerate(texts):
@@ -198,6 +211,10 @@ def common_direction(x: Array) -> Array:
     >>> common_direction(np.array([[3., 4.], [6., 8.]])).round(6)
     array([0.6, 0.8])
     """
+    x = as_floats("common_direction", "x", x)
+    check_shape("common_direction", "x", x, ("D", "C"))
+    if not np.isfinite(x).all():
+        raise DataError("common_direction: x has a number that is infinite or NaN")
     wide = x.astype(np.float64)
     u: Array = np.linalg.eigh(wide.T @ wide)[1][:, -1]
     return (u if u.sum() >= 0 else -u).astype(np.float32 if x.dtype == np.float32 else np.float64)
@@ -209,5 +226,8 @@ def without(x: Array, direction: Array) -> Array:
     >>> without(np.array([[1., 2.]]), np.array([0., 1.]))
     array([[1., 0.]])
     """
+    x, direction = as_floats("without", "x", x), as_floats("without", "direction", direction)
+    check_shape("without", "direction", direction, x.shape[-1:])
+    check_shape("without", "x", x, ("B", *direction.shape))
     rest: Array = x - (x @ direction)[:, None] * direction
     return rest

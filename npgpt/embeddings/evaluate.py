@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from npgpt.core import Array
+from npgpt.core.shapes import as_floats, check_shape
+from npgpt.core.values import flag, whole
 from npgpt.embeddings.vectors import WordVectors
 from npgpt.errors import DataError, ShapeError
 from npgpt.support.files import read_text
@@ -118,6 +120,9 @@ class _Vocabulary:
     """The words that take part, with those that differ only in case under one key."""
 
     def __init__(self, vectors: WordVectors, restrict_vocab: int | None, case_insensitive: bool) -> None:
+        if restrict_vocab is not None:
+            restrict_vocab = whole("evaluate", "restrict_vocab", restrict_vocab, 1)
+        case_insensitive = flag("evaluate", "case_insensitive", case_insensitive)
         words = vectors.words[:restrict_vocab]
         self.fold = str.upper if case_insensitive else str  # upper, as gensim does it: ß becomes SS
         self.units = vectors.units[: len(words)]
@@ -147,6 +152,7 @@ def evaluate_analogies(
         exclude_inputs: leave out a, b and c, as is usual; see ``WordVectors.analogy``.
     """
     vocabulary = _Vocabulary(vectors, restrict_vocab, case_insensitive)
+    exclude_inputs = flag("evaluate", "exclude_inputs", exclude_inputs)
     scores = []
     for name, questions in sections.items():
         known = [words for question in questions if (words := vocabulary.known(question))]
@@ -209,6 +215,7 @@ def spearman(x: Array, y: Array) -> float:
     >>> spearman(np.array([1, 2, 3, 4]), np.array([1, 10, 100, 50]))
     0.8
     """
+    x, y = as_floats("spearman", "x", x), as_floats("spearman", "y", y)
     if x.shape != y.shape or x.ndim != 1:
         raise ShapeError(f"the lists have shapes {x.shape} and {y.shape}, expected the same length")
     x, y = ranks(x) - (len(x) + 1) / 2, ranks(y) - (len(y) + 1) / 2
@@ -222,6 +229,10 @@ def ranks(x: Array) -> Array:
     >>> ranks(np.array([20, 10, 20, 30]))
     array([2.5, 1. , 2.5, 4. ])
     """
+    x = as_floats("ranks", "x", x)
+    check_shape("ranks", "x", x, ("B",))
+    if np.isnan(x).any():
+        raise DataError("ranks: a number is NaN, which has no rank")
     _, group, counts = np.unique(x, return_inverse=True, return_counts=True)
     last = np.cumsum(counts)  # the rank of the last number of each group
     places: Array = (last - (counts - 1) / 2)[group]

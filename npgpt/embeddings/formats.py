@@ -27,8 +27,10 @@ from pathlib import Path
 import numpy as np
 
 from npgpt.core import Array
+from npgpt.core.values import one_of
+from npgpt.core.values import path as check_path
 from npgpt.embeddings.vectors import WordVectors
-from npgpt.errors import ConfigError, DataError, NpgptError, did_you_mean
+from npgpt.errors import ConfigError, DataError, NpgptError
 from npgpt.support.files import write_atomically
 
 FORMATS = ("word2vec", "binary", "glove", "npz")
@@ -49,7 +51,7 @@ def load_vectors(path: str | Path) -> WordVectors:
         DataError that names the file, and the wrong line, byte or word; ConfigError if a .parquet file needs pyarrow,
         which is not installed.
     """
-    path = Path(path)
+    path = check_path("load_vectors", "path", path)
     if path.is_dir():
         return _made(path, *_read_folder(path))
     first, second = _first_lines(path)
@@ -74,7 +76,7 @@ def load_vectors(path: str | Path) -> WordVectors:
 
 def is_vectors(path: str | Path) -> bool:
     """Return whether a file begins like one of the formats, so that it may be overwritten."""
-    first, _ = _first_lines(Path(path))
+    first, _ = _first_lines(check_path("is_vectors", "path", path))
     fields = first.rstrip().split(b" ")
     return first[:4] == _ZIP or bool(_HEADER.fullmatch(first)) or _is_entry(first, len(fields) - 1)
 
@@ -92,10 +94,9 @@ def save_vectors(vectors: WordVectors, path: str | Path, format: str | None = No
     Raises
         ConfigError if the format is unknown; DataError if it cannot store one of the words.
     """
-    path = Path(path)
-    kind = format or {".npz": "npz", ".bin": "binary"}.get(path.suffix, "word2vec")
-    if kind not in FORMATS:
-        raise ConfigError(f"the format {kind!r} is unknown; {did_you_mean(kind, FORMATS)}")
+    path = check_path("save_vectors", "path", path)
+    by_suffix = {".npz": "npz", ".bin": "binary"}.get(path.suffix, "word2vec")
+    kind = one_of("the format", by_suffix if format is None else format, FORMATS)
     if kind == "npz":
         write_atomically(path, _as_npz(vectors))
         return

@@ -16,6 +16,10 @@ import safetensors
 import safetensors.numpy
 
 from npgpt.core import Array
+from npgpt.core.shapes import as_floats
+from npgpt.core.values import path as check_path
+from npgpt.core.values import texts as check_texts
+from npgpt.core.values import whole
 from npgpt.embeddings.vectors import unit
 from npgpt.errors import DataError, ShapeError
 from npgpt.support.files import write_atomically
@@ -63,13 +67,17 @@ class DocumentIndex:
         settings: Mapping[str, Any] | None = None,
         arrays: Mapping[str, Array] | None = None,
     ) -> None:
-        self.names, self.texts = list(names), list(texts)
+        self.names = check_texts("DocumentIndex", "names", names)
+        self.texts = check_texts("DocumentIndex", "texts", texts)
+        if isinstance(vectors, np.ndarray) and vectors.dtype.kind != "f":
+            raise ShapeError(f"vectors are {vectors.dtype} {vectors.shape}, expected floats (D, C)")
+        vectors = as_floats("DocumentIndex", "vectors", vectors)
         self.settings, self.arrays = dict(settings or {}), dict(arrays or {})
         D = len(self.names)
         if D == 0 or len(self.texts) != D:
             raise DataError(f"an index needs one text for each name, and one document at least; got {D} names and "
                             f"{len(self.texts)} texts")  # fmt: skip
-        if vectors.ndim != 2 or len(vectors) != D or vectors.dtype.kind != "f" or vectors.shape[1] == 0:
+        if vectors.ndim != 2 or len(vectors) != D or vectors.shape[1] == 0:
             raise ShapeError(
                 f"vectors are {vectors.dtype} {vectors.shape}, expected floats (D, C) for D = {D} documents"
             )
@@ -86,7 +94,7 @@ class DocumentIndex:
         Raises
             ShapeError if the vector is not (C,); DataError if it is not finite.
         """
-        C = self.vectors.shape[1]
+        n, vector, C = whole("search", "n", n, 0), as_floats("search", "vector", vector), self.vectors.shape[1]
         if vector.shape != (C,):
             raise ShapeError(
                 f"the search vector has shape {vector.shape}, expected ({C},); make it by the encoder of the index"
@@ -94,11 +102,12 @@ class DocumentIndex:
         if not np.isfinite(vector).all():
             raise DataError("the search vector has a number that is infinite or NaN")
         scores = self.vectors @ unit(vector.astype(np.float64))
-        best = np.argsort(-scores, kind="stable")[: max(0, n)]
+        best = np.argsort(-scores, kind="stable")[:n]
         return [Hit(int(d), self.names[d], float(scores[d]), self.texts[d]) for d in best]
 
     def save(self, path: str | Path) -> None:
         """Write the index to one file. A crash leaves either the old file or the new one."""
+        path = check_path("save", "path", path)
         tensors = {"vectors": self.vectors} | {OF_ENCODER + name: array for name, array in self.arrays.items()}
         header = {"version": VERSION, "names": self.names, "texts": self.texts, "encoder": self.settings}
         metadata = {FORMAT: json.dumps(header, ensure_ascii=True, allow_nan=False)}
@@ -113,6 +122,9 @@ class DocumentIndex:
         Raises
             DataError that names the file, and the field that is damaged, missing or of another version.
         """
+        path = check_path("load", "path", path)
+        if path.is_dir():
+            raise DataError(f"{path} is a folder; give the file of an index")
         try:
             with safetensors.safe_open(path, "np") as file:
                 metadata = file.metadata() or {}

@@ -16,7 +16,8 @@ from collections.abc import Callable
 import numpy as np
 
 from npgpt.core import Array, Cache, Layer, Param
-from npgpt.core.shapes import check_array, check_ids
+from npgpt.core.shapes import check_array, check_gradient, check_ids
+from npgpt.core.values import LARGEST, float_type, whole, zeros
 from npgpt.errors import ShapeError
 from npgpt.layers.linear import rows
 
@@ -31,8 +32,9 @@ def one_hot(ids: Array, vocab_size: int, dtype: type[np.floating] | np.dtype[np.
     array([[0., 0., 1.],
            [1., 0., 0.]])
     """
+    vocab_size = whole("one_hot", "vocab_size", vocab_size, 1, LARGEST)
     check_ids("one_hot", "ids", ids, vocab_size, "vocabulary")
-    onehot = np.zeros((*ids.shape, vocab_size), dtype)
+    onehot = np.zeros((*ids.shape, vocab_size), float_type("one_hot", dtype))
     np.put_along_axis(onehot, ids[..., None], 1, axis=-1)
     return onehot
 
@@ -69,7 +71,7 @@ class OneHotEmbedding(Layer):
     """
 
     def __init__(self, vocab_size: int, n_embd: int, std: float = 0.02) -> None:
-        self.weight = Param(np.zeros((vocab_size, n_embd)), std)
+        self.weight = Param(zeros("OneHotEmbedding", vocab_size=vocab_size, n_embd=n_embd), std)
 
     def forward(self, ids: Array, cache: Cache) -> Array:
         weight = self.weight.value
@@ -81,7 +83,7 @@ class OneHotEmbedding(Layer):
 
     def backward(self, dy: Array, cache: Cache) -> None:
         onehot, weight = cache["onehot"], self.weight.value
-        check_array("OneHotEmbedding", "dy", dy, (*onehot.shape[:-1], weight.shape[1]), like=weight)
+        check_gradient("OneHotEmbedding", "dy", dy, (*onehot.shape[:-1], weight.shape[1]), like=weight)
         self.weight.grad += rows(onehot).T @ rows(dy)  # 1.
         cache.note("onehot", (rows(dy) @ weight.T).reshape(onehot.shape))  # 2.; no gradient to return: 3.
 
@@ -150,4 +152,4 @@ WAYS: dict[str, Callable[[Array, Array, Array], None]] = {
 def _check(who: str, dy: Array, ids: Array, dtable: Array) -> None:
     check_array(who, "dtable", dtable, ("V", "C"), like=dtable)
     check_ids(who, "ids", ids, len(dtable), "vocabulary")
-    check_array(who, "dy", dy, (*ids.shape, dtable.shape[1]), like=dtable)
+    check_gradient(who, "dy", dy, (*ids.shape, dtable.shape[1]), like=dtable)

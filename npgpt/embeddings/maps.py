@@ -9,8 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from npgpt.core import Array
+from npgpt.core.shapes import as_floats, check_shape
+from npgpt.core.values import path as check_path
+from npgpt.core.values import texts, whole
 from npgpt.embeddings.vectors import WordVectors, cosine
-from npgpt.errors import ConfigError, ShapeError
+from npgpt.errors import ConfigError, DataError, ShapeError
 from npgpt.support.pictures import pyplot
 from npgpt.support.terminal import escape_controls
 
@@ -52,7 +55,9 @@ def project(vectors: Array, n_axes: int = 2) -> Projection:
     >>> project([[1, 1], [2, 2], [3, 3.1]], 1).shares.round(3)
     array([1.])
     """
-    X = np.asarray(vectors, np.float64)
+    X, n_axes = as_floats("project", "vectors", vectors).astype(np.float64), whole("project", "n_axes", n_axes, 1)
+    if not np.isfinite(X).all():
+        raise DataError("project: a vector has a number that is infinite or NaN")
     if X.ndim != 2 or len(X) < 2 or X.shape[1] < n_axes:
         raise ShapeError(
             f"vectors have shape {X.shape}; expected (n, C): at least two vectors, of at least {n_axes} numbers"
@@ -106,6 +111,11 @@ def text_map(words: Sequence[str], coordinates: Array, width: int = 78, height: 
     <BLANKLINE>
     ab
     """
+    words, coordinates = texts("text_map", "words", words), as_floats("text_map", "coordinates", coordinates)
+    width, height = whole("text_map", "width", width, 1, 10_000), whole("text_map", "height", height, 1, 10_000)
+    check_shape("text_map", "coordinates", coordinates, (len(words), 2))
+    if not words or not np.isfinite(coordinates).all():
+        raise DataError("text_map: a map needs at least one word, and finite coordinates")
     rows = [[" "] * width for _ in range(height)]
     low, high = coordinates.min(0), coordinates.max(0)
     place = (coordinates - low) / np.where(high > low, high - low, 1)
@@ -133,10 +143,11 @@ def draw_maps(
     Raises
         ConfigError if matplotlib is not installed, or does not know the file type.
     """
+    path = check_path("draw_maps", "path", path)
     plt = pyplot()
     figure, all_axes = plt.subplots(1, len(maps), figsize=(8 * len(maps), 7), squeeze=False)
     known = figure.canvas.get_supported_filetypes()
-    if Path(path).suffix[1:].lower() not in known:
+    if path.suffix[1:].lower() not in known:
         raise ConfigError(f"{path}: unknown type of picture; end the name with one of {', '.join(sorted(known))}")
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph")  # a character that the font lacks is drawn as a box

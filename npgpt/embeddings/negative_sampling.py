@@ -4,7 +4,8 @@
 import numpy as np
 
 from npgpt.core import Array, Cache, Layer, Param
-from npgpt.core.shapes import check_ids
+from npgpt.core.shapes import check_ids, check_shape
+from npgpt.core.values import real, zeros
 
 
 class NegativeSampling(Layer):
@@ -33,19 +34,24 @@ class NegativeSampling(Layer):
     """
 
     def __init__(self, vocab_size: int, n_embd: int) -> None:
-        self.inputs = Param(np.zeros((vocab_size, n_embd)), 1.0)
-        self.outputs = Param(np.zeros((vocab_size, n_embd)))
+        self.inputs = Param(zeros("NegativeSampling", vocab_size=vocab_size, n_embd=n_embd), 1.0)
+        self.outputs = Param(np.zeros_like(self.inputs.value))
 
     def forward(self, rows: Array, words: Array, labels: Array, cache: Cache) -> Array:
         V = len(self.inputs.value)
         check_ids("NegativeSampling", "rows", rows, V, "vocabulary")
         check_ids("NegativeSampling", "words", words, V, "vocabulary")
+        check_ids("NegativeSampling", "labels", labels, 2, "set of labels")
+        check_shape("NegativeSampling", "rows", rows, ("B", "M"))
+        check_shape("NegativeSampling", "words", words, (len(rows), "K"))
+        check_shape("NegativeSampling", "labels", labels, words.shape)
         rows, words, labels = cache.keep("rows", rows), cache.keep("words", words), cache.keep("labels", labels)
         h = cache.keep("hidden", self.inputs.value[rows].mean(1))  # (n, C)
         scores = cache.keep("scores", (self.outputs.value[words] * h[:, None]).sum(-1))  # (n, K)
         return logistic_loss(scores, labels)
 
     def backward(self, dloss: Array | float, cache: Cache) -> None:
+        dloss = real("NegativeSampling", "dloss", dloss)
         rows, words, labels, h = cache["rows"], cache["words"], cache["labels"], cache["hidden"]
         ds = cache.note("scores", dloss * logistic_slope(cache["scores"], labels))  # 1.
         np.add.at(self.outputs.grad, words, ds[..., None] * h[:, None])  # 2.

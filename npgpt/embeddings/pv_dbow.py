@@ -16,6 +16,9 @@ import numpy as np
 from npgpt.build import can_compile, check_layers, make_optimizer, twin
 from npgpt.config import Options, option
 from npgpt.core import Array, Cache, Layer
+from npgpt.core.shapes import as_floats, check_ids, check_shape
+from npgpt.core.values import real, whole
+from npgpt.core.values import texts as check_texts
 from npgpt.embeddings.documents import State, numbers_of, words_of
 from npgpt.embeddings.negative_sampling import logistic_loss, logistic_slope, sigmoid
 from npgpt.embeddings.word2vec import Corpus, Word2VecConfig
@@ -56,6 +59,10 @@ class DocumentWords(Layer):
         self.words = Embedding(vocab_size, n_embd, 0.0)  # zero: all words are equally likely
 
     def forward(self, documents: Array, words: Array, cache: Cache) -> Array:
+        check_ids("DocumentWords", "documents", documents, len(self.documents.weight.value), "set of documents")
+        check_ids("DocumentWords", "words", words, len(self.words.weight.value), "vocabulary")
+        check_shape("DocumentWords", "documents", documents, ("n",))
+        check_shape("DocumentWords", "words", words, (len(documents), "K"))
         d = cache.keep("document", self.documents.forward(documents, cache.scope("documents")))  # (n, C)
         w = cache.keep("word", self.words.forward(words, cache.scope("words")))  # (n, K, C)
         scores = cache.keep("scores", (w @ d[..., None])[..., 0])  # (n, K)
@@ -63,6 +70,7 @@ class DocumentWords(Layer):
         return loss
 
     def backward(self, dloss: Array | float, cache: Cache) -> None:
+        dloss = real("DocumentWords", "dloss", dloss)
         d, w, scores = cache["document"], cache["word"], cache["scores"]
         ds = cache.note("scores", dloss * logistic_slope(scores, _labels(scores)) / len(scores))  # 1.
         dd = cache.note("document", (ds[:, None] @ w)[:, 0])  # 2.
@@ -103,7 +111,7 @@ def train_pv_dbow(texts: Sequence[str], config: PVConfig | None = None, layers: 
         ConfigError if ``layers`` is unknown; DataError if too few words are frequent enough.
     """
     check_layers(layers)
-    config = config or PVConfig()
+    texts, config = check_texts("train_pv_dbow", "texts", texts), config or PVConfig()
     in_small_letters = ([word.lower() for word in words_of(text)] for text in texts)
     corpus = Corpus(in_small_letters, Word2VecConfig(min_count=config.min_count))
     documents = np.repeat(np.arange(len(texts)), np.diff(corpus.starts))  # (number of words,), as standing
@@ -165,14 +173,18 @@ class PVModel:
     def __init__(
         self, words: Sequence[str], table: Array, keep: Array, noise: Array, negative: int, pull: float
     ) -> None:
-        self.words, self.table, self.keep, self.noise = list(words), table, keep, noise
-        self.negative, self.pull = negative, pull
+        self.words = check_texts("PVModel", "words", words)
+        arrays = {"table": table, "keep": keep, "noise": noise}
+        table, keep, noise = (as_floats("PVModel", name, array) for name, array in arrays.items())
+        self.table, self.keep, self.noise = table, keep, noise
+        self.negative = whole("PVModel", "negative", negative, 1, error=DataError)
+        self.pull = real("PVModel", "pull", pull, above=0, error=DataError)
         self.index = {word: row for row, word in enumerate(self.words)}
         V = len(self.words)
-        if len(self.index) != V or table.ndim != 2 or not len(table) == len(keep) == len(noise) == V:
+        if len(self.index) != V or table.ndim != 2 or not len(table) == V or not keep.shape == noise.shape == (V,):
             raise DataError(f"PVModel: table, keep and noise must have a row for each of {V} different words")
-        if not all(np.isfinite(array).all() for array in (table, keep, noise)) or not pull > 0:
-            raise DataError("PVModel: table, keep and noise must be finite, and pull above 0")
+        if not all(np.isfinite(array).all() for array in (table, keep, noise)):
+            raise DataError("PVModel: table, keep and noise must be finite")
 
     def loss(self, d: Array, share: Array) -> Array:
         """Return f (D,) for each row of d (D, C) with its row of shares (D, V)."""
@@ -189,7 +201,9 @@ class PVModel:
 
     def shares(self, texts: Sequence[str]) -> Array:
         """Return P (D, V): each row sums to 1, or to 0 if no word is known."""
-        V = len(self.words)
+        texts, V = check_texts("shares", "texts", texts), len(self.words)
+        if not texts:
+            return np.zeros((0, V), np.float32)
         counts = np.stack([np.bincount(numbers_of(text, self.index), minlength=V) for text in texts]) * self.keep
         total = counts.sum(1, keepdims=True)
         share: Array = (counts / np.where(total > 0, total, 1)).astype(np.float32)
@@ -197,6 +211,7 @@ class PVModel:
 
     def encode(self, texts: Sequence[str], steps: int = 50) -> Array:
         """Return (D, C) in float32; zeros for a text without known words."""
+        texts, steps = check_texts("encode", "texts", texts), whole("encode", "steps", steps, 0)
         parts = [self._best(self.shares(texts[first : first + 256]), steps) for first in range(0, len(texts), 256)]
         return np.concatenate(parts) if parts else np.zeros((0, self.table.shape[1]), np.float32)
 

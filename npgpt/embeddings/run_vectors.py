@@ -6,6 +6,7 @@ from pathlib import Path
 
 from npgpt.build import make_gpt
 from npgpt.core import Array
+from npgpt.core.values import path as check_path
 from npgpt.embeddings.documents import State, gpt_vectors
 from npgpt.embeddings.vectors import WordVectors
 from npgpt.runs import MODEL, load_run
@@ -40,6 +41,7 @@ class RunEncoder:
     """The hidden states of a run's model (``gpt_vectors``). An index stores the folder, and a hash of the weights."""
 
     def __init__(self, folder: str | Path) -> None:
+        folder = check_path("RunEncoder", "folder", folder)
         self.run = load_run(folder)
         self.folder = str(Path(folder).absolute())
         self.weights = hashlib.blake2b(Path(folder, MODEL).read_bytes(), digest_size=16).hexdigest()

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
+from npgpt.core.values import one_of
+from npgpt.core.values import texts as check_texts
 from npgpt.embeddings.documents import BagOfWords, Encoder, mean, numbers_of, sif, tf_idf
 from npgpt.embeddings.index import DocumentIndex
 from npgpt.embeddings.pv_dbow import PVModel, train_pv_dbow
 from npgpt.embeddings.run_vectors import RunEncoder
 from npgpt.embeddings.vectors import WordVectors
-from npgpt.errors import ConfigError, DataError, NpgptError, RunError, did_you_mean
+from npgpt.errors import ConfigError, DataError, NpgptError, RunError
 
 METHODS = ("tf-idf", "mean", "sif", "pv-dbow", "gpt")
 SHOWN = 300  # characters of each document that the index keeps to show
@@ -43,6 +45,8 @@ def make_index(
     >>> index.settings["method"], index.vectors.shape
     ('tf-idf', (2, 6))
     """
+    names, texts = check_texts("make_index", "names", names), check_texts("make_index", "texts", texts)
+    method = one_of("the method", method, METHODS)
     encoder: Encoder
     if method == "tf-idf":
         fit = MOST_NUMBERS // max(1, len(texts))
@@ -56,10 +60,8 @@ def make_index(
     elif method in ("mean", "sif") and vectors is not None:
         vectors = _needed(vectors, texts)
         encoder = mean(vectors) if method == "mean" else sif(vectors, texts)
-    elif method in METHODS:
-        raise ConfigError(f"the method {method!r} needs {'a run folder' if method == 'gpt' else 'vectors of words'}")
     else:
-        raise ConfigError(f"the method {method!r} is unknown; {did_you_mean(method, METHODS)}")
+        raise ConfigError(f"the method {method!r} needs {'a run folder' if method == 'gpt' else 'vectors of words'}")
     settings, arrays = encoder.state()
     shown = [" ".join(text.split())[:SHOWN] for text in texts]
     return DocumentIndex(names, shown, encoder.encode(texts), {"method": method} | settings, arrays)

@@ -13,6 +13,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import numpy as np
 
 from npgpt.core import Array
+from npgpt.core.shapes import as_floats, check_shape
+from npgpt.core.values import flag, texts, whole
+from npgpt.core.values import text as check_text
 from npgpt.errors import DataError, ShapeError
 
 SIMILAR_SPELLINGS = 3  # suggested for an unknown word
@@ -42,14 +45,15 @@ class WordVectors:
     """
 
     def __init__(self, words: Sequence[str], vectors: Array | Sequence[Sequence[float]]) -> None:
+        words = texts("WordVectors", "words", words)
         with np.errstate(over="ignore"):  # a number too large for float32 becomes infinite, and is rejected below
-            table = np.ascontiguousarray(vectors, np.float32)
+            table = np.ascontiguousarray(as_floats("WordVectors", "vectors", vectors), np.float32)
         if table.ndim != 2 or len(table) != len(words) or table.size == 0:
             raise ShapeError(
                 f"vectors are {table.shape}; expected (V, C): a row for each of {len(words)} words, at least one, of C "
                 "numbers"
             )
-        self.words, self.vectors = list(words), table
+        self.words, self.vectors = words, table
         self.index = {word: row for row, word in enumerate(self.words)}
         if len(self.index) != len(self.words):
             twice = next(word for row, word in enumerate(self.words) if self.index[word] != row)
@@ -64,7 +68,7 @@ class WordVectors:
         return len(self.words)
 
     def __contains__(self, word: str) -> bool:
-        return word in self.index
+        return check_text("WordVectors", "word", word) in self.index
 
     def __getitem__(self, word: str) -> Array:
         """Return the vector of a word (C,).
@@ -103,11 +107,12 @@ class WordVectors:
         Raises
             DataError if a word is unknown, or a number is not finite; ShapeError if a vector has another width.
         """
-        left_out = {self._row(other) for other in exclude}
+        n = whole("most_similar", "n", n, 0)
+        left_out = {self._row(other) for other in texts("most_similar", "exclude", exclude)}
         if isinstance(word, str):
             left_out.add(self._row(word))
             return self._nearest(self[word], n, left_out)
-        vector = np.asarray(word)
+        vector = as_floats("most_similar", "word", word)
         if vector.shape != (self.width,):
             raise ShapeError(
                 f"the vector has shape {vector.shape}, expected ({self.width},); compare vectors of one table"
@@ -128,13 +133,14 @@ class WordVectors:
         Source
             Mikolov, Yih, Zweig 2013, aclanthology.org/N13-1090; on leaving out: Linzen 2016, arXiv:1606.07736.
         """
+        n, exclude_inputs = whole("analogy", "n", n, 0), flag("analogy", "exclude_inputs", exclude_inputs)
         corner = self.unit(b) - self.unit(a) + self.unit(c)
         return self._nearest(corner, n, {self._row(word) for word in (a, b, c)} if exclude_inputs else set())
 
     def _nearest(self, vector: Array, n: int, left_out: set[int]) -> list[tuple[str, float]]:
         cosines = self.units @ unit(vector.astype(np.float64)).astype(np.float32)
         cosines[list(left_out)] = -np.inf
-        n = min(max(n, 0), len(self) - len(left_out))
+        n = min(n, len(self) - len(left_out))
         if n == 0:
             return []
         # Only the words that are at least as near as the n-th are sorted.
@@ -144,7 +150,7 @@ class WordVectors:
         return [(self.words[row], float(cosines[row])) for row in rows]
 
     def _row(self, word: str) -> int:
-        row = self.index.get(word)
+        row = self.index.get(check_text("WordVectors", "word", word))
         if row is None:
             near = similar_spellings(word, self.index)
             hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "no word here is spelt like it"
@@ -158,7 +164,10 @@ def cosine(u: Array, v: Array) -> float:
     >>> cosine([1, 0], [1, 1])
     0.7071067811865475
     """
-    return float(np.clip(unit(np.asarray(u, np.float64)) @ unit(np.asarray(v, np.float64)), -1, 1))
+    u, v = as_floats("cosine", "u", u), as_floats("cosine", "v", v)
+    check_shape("cosine", "u", u, ("C",))
+    check_shape("cosine", "v", v, u.shape)
+    return float(np.clip(unit(u.astype(np.float64)) @ unit(v.astype(np.float64)), -1, 1))
 
 
 def unit(x: Array) -> Array:
@@ -168,6 +177,8 @@ def unit(x: Array) -> Array:
     array([[0.6, 0.8],
            [0. , 0. ]])
     """
+    x = as_floats("unit", "x", x)
+    check_shape("unit", "x", x, (..., "C"))
     # Squares of large numbers overflow, and of small ones underflow: float32 is squared in float64, float64 is scaled.
     if x.dtype == np.float64:
         largest = np.abs(x).max(-1, keepdims=True)

@@ -10,7 +10,7 @@ Source    Mikolov et al. 2013, arXiv:1301.3781 and arXiv:1310.4546
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,9 @@ import numpy as np
 from npgpt.build import check_layers
 from npgpt.config import Options, option
 from npgpt.core import Array, Cache
+from npgpt.core.values import flag, shown
+from npgpt.core.values import text as check_text
+from npgpt.core.values import texts as check_texts
 from npgpt.embeddings.negative_sampling import NegativeSampling
 from npgpt.embeddings.vectors import WordVectors
 from npgpt.errors import DataError, TrainingError
@@ -66,7 +69,11 @@ class Corpus:
     """
 
     def __init__(self, sentences: Iterable[Sequence[str]], config: Word2VecConfig) -> None:
-        texts = [list(sentence) for sentence in sentences]
+        if isinstance(sentences, str | bytes | Mapping) or not isinstance(sentences, Iterable):
+            raise DataError(
+                f"sentences must be lists of words, not {shown(sentences)}; to_sentences makes them of a text"
+            )
+        texts = [check_texts("sentences", f"[{n}]", sentence) for n, sentence in enumerate(sentences)]
         counter = Counter(word for sentence in texts for word in sentence)
         enough = [word for word, n in counter.items() if n >= config.min_count]
         if len(enough) < 2:
@@ -120,6 +127,11 @@ def to_sentences(text: str, keep_case: bool = False) -> Iterator[list[str]]:
     >>> list(to_sentences("The cat sat. It\\nsat still\\n\\nwell-fed<|endoftext|>dog"))
     [['the', 'cat', 'sat'], ['it', 'sat', 'still'], ['well-fed'], ['dog']]
     """
+    text, keep_case = check_text("to_sentences", "text", text), flag("to_sentences", "keep_case", keep_case)
+    return _sentences(text, keep_case)
+
+
+def _sentences(text: str, keep_case: bool) -> Iterator[list[str]]:
     sentence: list[str] = []
     for paragraph in text.replace(END_OF_TEXT, "\n\n").split("\n\n"):
         for word in [*WORD.findall(paragraph if keep_case else paragraph.lower()), "."]:

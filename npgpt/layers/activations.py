@@ -4,6 +4,7 @@ import math
 import numpy as np
 
 from npgpt.core import Array, Cache, Layer
+from npgpt.core.shapes import check_array, check_gradient
 
 SQRT_2_OVER_PI = math.sqrt(2 / math.pi)
 
@@ -25,11 +26,13 @@ class ReLU(Layer):
     """
 
     def forward(self, x: Array, cache: Cache) -> Array:
+        check_array("ReLU", "x", x, (...,), like=x)
         x = cache.keep("x", x)
         y: Array = x * (x.real > 0)
         return y
 
     def backward(self, dy: Array, cache: Cache) -> Array:
+        check_gradient("ReLU", "dy", dy, cache["x"].shape, like=cache["x"])
         return cache.note("x", dy * (cache["x"] > 0))  # 1.
 
 
@@ -54,12 +57,14 @@ class TanhGELU(Layer):
     """
 
     def forward(self, x: Array, cache: Cache) -> Array:
+        check_array("TanhGELU", "x", x, (...,), like=x)
         x = cache.keep("x", x)
         t = cache.keep("tanh", np.tanh(SQRT_2_OVER_PI * (x + 0.044715 * (x * x * x))))
         y: Array = 0.5 * x * (1 + t)
         return y
 
     def backward(self, dy: Array, cache: Cache) -> Array:
+        check_gradient("TanhGELU", "dy", dy, cache["x"].shape, like=cache["x"])
         x, t = cache["x"], cache["tanh"]
         dt = cache.note("tanh", 0.5 * dy * x)  # 1.
         du = dt * (1 - t * t)  # 2.
@@ -86,11 +91,13 @@ class GELU(Layer):
     """
 
     def forward(self, x: Array, cache: Cache) -> Array:
+        check_array("GELU", "x", x, (...,), like=x)
         x = cache.keep("x", x)
         cdf = cache.keep("cdf", 0.5 * (1 + erf(x / math.sqrt(2))))
         return x * cdf
 
     def backward(self, dy: Array, cache: Cache) -> Array:
+        check_gradient("GELU", "dy", dy, cache["x"].shape, like=cache["x"])
         x, cdf = cache["x"], cache["cdf"]
         dcdf = cache.note("cdf", dy * x)  # 1.
         density = np.exp(-0.5 * (x * x)) / math.sqrt(2 * math.pi)

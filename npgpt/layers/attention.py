@@ -4,7 +4,8 @@ import math
 import numpy as np
 
 from npgpt.core import Array, Cache, Layer
-from npgpt.core.shapes import check_array
+from npgpt.core.shapes import check_array, check_gradient
+from npgpt.core.values import whole
 from npgpt.errors import ConfigError
 from npgpt.layers.dropout import Dropout
 from npgpt.layers.linear import Linear
@@ -45,6 +46,7 @@ class Scores(Layer):
 
     def backward(self, ds: Array, cache: Cache) -> tuple[Array, Array]:
         q, k = cache["q"], cache["k"]
+        check_gradient("Scores", "ds", ds, (*q.shape[:3], q.shape[2]), like=q)
         ds = ds * visible(q.shape[-2]) / math.sqrt(q.shape[-1])  # 1.
         dq = cache.note("q", ds @ k)  # 2.
         dk = cache.note("k", ds.swapaxes(-1, -2) @ q)  # 3.
@@ -70,12 +72,14 @@ class Softmax(Layer):
     """
 
     def forward(self, s: Array, cache: Cache) -> Array:
+        check_array("Softmax", "s", s, (..., "T"), like=s)
         e = np.exp(s - s.real.max(-1, keepdims=True))
         return cache.keep("weights", e / e.sum(-1, keepdims=True))
 
     def backward(self, dw: Array, cache: Cache) -> Array:
         # forward was w = softmax(s); s[j] is in w[j] directly, and in all of w through the sum
         w = cache["weights"]
+        check_gradient("Softmax", "dw", dw, w.shape, like=w)
         cache.note("weights", dw)
         ds: Array = w * (dw - (dw * w).sum(-1, keepdims=True))  # 1.
         return ds
@@ -107,6 +111,7 @@ class Mixing(Layer):
 
     def backward(self, dm: Array, cache: Cache) -> tuple[Array, Array]:
         w, v = cache["weights"], cache["v"]
+        check_gradient("Mixing", "dm", dm, v.shape, like=v)
         dw = cache.note("weights", dm @ v.swapaxes(-1, -2))  # 1.
         dv = cache.note("v", w.swapaxes(-1, -2) @ dm)  # 2.
         return dw, dv
@@ -144,6 +149,7 @@ class Attention(Layer):
     def __init__(
         self, n_embd: int, n_head: int, dropout: float = 0.0, residual_std: float = 0.02, score: Scores | None = None
     ) -> None:
+        n_embd, n_head = whole("Attention", "n_embd", n_embd, 1), whole("Attention", "n_head", n_head)
         if n_head < 1 or n_embd % n_head:
             raise ConfigError(
                 f"Attention: n_embd {n_embd} cannot be divided among {n_head} heads; n_head must be a divisor of n_embd"
@@ -174,6 +180,7 @@ class Attention(Layer):
         return self.residual_dropout.forward(projected, cache.scope("residual_dropout"))
 
     def backward(self, dy: Array, cache: Cache) -> Array:
+        check_gradient("Attention", "dy", dy, ("B", "T", len(self.qkv.weight.value)), like=self.qkv.weight.value)
         dprojected = self.residual_dropout.backward(dy, cache.scope("residual_dropout"))  # 1.
         cache.note("projected", dprojected)
         dmixed = self._cut(self.projection.backward(dprojected, cache.scope("projection")))
@@ -220,4 +227,4 @@ def _is_exactly(layer: Layer, kind: type[Layer]) -> bool:
 
 def visible(T: int) -> Array:
     """The causal mask (T, T): True where a query (row) may attend to a key (column), itself or an earlier one."""
-    return np.tri(T, dtype=bool)
+    return np.tri(whole("visible", "T", T, 0, 2**15), dtype=bool)

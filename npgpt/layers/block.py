@@ -1,5 +1,6 @@
 # B batch, T time, C channels
 from npgpt.core import Array, Cache, Layer
+from npgpt.core.shapes import check_array, check_gradient
 from npgpt.layers.attention import Attention, Scores
 from npgpt.layers.layernorm import LayerNorm
 from npgpt.layers.mlp import MLP
@@ -36,6 +37,8 @@ class Block(Layer):
         self.mlp = MLP(n_embd, dropout, activation, residual_std)
 
     def forward(self, x: Array, cache: Cache) -> Array:
+        gain = self.attention_norm.gain.value
+        check_array("Block", "x", x, ("B", "T", len(gain)), like=gain)
         x = cache.keep("x", x)
         attention_input = cache.keep("attention_input", self.attention_norm.forward(x, cache.scope("attention_norm")))
         attended = cache.keep("attended", self.attention.forward(attention_input, cache.scope("attention")))
@@ -45,6 +48,7 @@ class Block(Layer):
         return middle + transformed
 
     def backward(self, dy: Array, cache: Cache) -> Array:
+        check_gradient("Block", "dy", dy, cache["x"].shape, like=cache["x"])
         dtransformed = cache.note("transformed", dy)
         dmlp_input = cache.note("mlp_input", self.mlp.backward(dtransformed, cache.scope("mlp")))
         dmiddle = cache.note("middle", dy + self.mlp_norm.backward(dmlp_input, cache.scope("mlp_norm")))  # 1.

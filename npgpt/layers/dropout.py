@@ -4,7 +4,8 @@ import math
 import numpy as np
 
 from npgpt.core import Array, Cache, Layer
-from npgpt.errors import ConfigError
+from npgpt.core.shapes import check_array, check_gradient
+from npgpt.core.values import real
 from npgpt.rng import make_key, random_bits
 
 
@@ -30,11 +31,10 @@ class Dropout(Layer):
     """
 
     def __init__(self, p: float) -> None:
-        if not 0 <= p < 1:
-            raise ConfigError(f"Dropout: p must be at least 0 and below 1, not {p}")
-        self.p = p
+        self.p = real("Dropout", "p", p, least=0, below=1)
 
     def forward(self, x: Array, cache: Cache) -> Array:
+        check_array("Dropout", "x", x, (..., "B"), like=x)
         if not self.drops(cache):
             return x
         mask = cache.keep("mask", self.mask(x.shape, cache))
@@ -42,7 +42,9 @@ class Dropout(Layer):
 
     def backward(self, dy: Array, cache: Cache) -> Array:
         if not self.drops(cache):
+            check_gradient("Dropout", "dy", dy, (..., "B"), like=dy)
             return dy
+        check_gradient("Dropout", "dy", dy, cache["mask"].shape, like=dy)
         return dy * cache["mask"] / (1 - self.p)  # 1.
 
     def drops(self, cache: Cache) -> bool:

@@ -2,7 +2,8 @@
 import numpy as np
 
 from npgpt.core import Array, Cache, Layer, Param
-from npgpt.core.shapes import check_array, check_ids
+from npgpt.core.shapes import check_gradient, check_ids
+from npgpt.core.values import zeros
 
 
 class Embedding(Layer):
@@ -28,7 +29,7 @@ class Embedding(Layer):
     """
 
     def __init__(self, vocab_size: int, n_embd: int, std: float = 0.02) -> None:
-        self.weight = Param(np.zeros((vocab_size, n_embd)), std)
+        self.weight = Param(zeros("Embedding", vocab_size=vocab_size, n_embd=n_embd), std)
 
     def forward(self, ids: Array, cache: Cache) -> Array:
         check_ids("Embedding", "ids", ids, len(self.weight.value), "vocabulary")
@@ -38,5 +39,5 @@ class Embedding(Layer):
 
     def backward(self, dy: Array, cache: Cache) -> None:
         ids, weight = cache["ids"], self.weight.value
-        check_array("Embedding", "dy", dy, (*ids.shape, weight.shape[1]), like=weight)
+        check_gradient("Embedding", "dy", dy, (*ids.shape, weight.shape[1]), like=weight)
         np.add.at(self.weight.grad, ids, dy)  # 1.; no gradient to return: 2.

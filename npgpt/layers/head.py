@@ -1,8 +1,9 @@
 # B batch, T time, C channels, V vocabulary
-import numpy as np
+import numpy as np  # noqa: F401  # for the example below
 
 from npgpt.core import Array, Cache, Layer, Param
-from npgpt.core.shapes import check_array
+from npgpt.core.shapes import check_array, check_gradient
+from npgpt.core.values import zeros
 from npgpt.layers.linear import rows
 
 
@@ -28,7 +29,9 @@ class VocabularyHead(Layer):
     """
 
     def __init__(self, vocab_size: int, n_embd: int, std: float = 0.02, weight: Param | None = None) -> None:
-        self.weight = weight if weight is not None else Param(np.zeros((vocab_size, n_embd)), std)
+        if weight is None:
+            weight = Param(zeros("VocabularyHead", vocab_size=vocab_size, n_embd=n_embd), std)
+        self.weight = weight
 
     def forward(self, x: Array, cache: Cache) -> Array:
         weight = self.weight.value
@@ -38,6 +41,6 @@ class VocabularyHead(Layer):
 
     def backward(self, dy: Array, cache: Cache) -> Array:
         x, weight = cache["x"], self.weight.value
-        check_array("VocabularyHead", "dy", dy, (*x.shape[:-1], len(weight)), like=x)
+        check_gradient("VocabularyHead", "dy", dy, (*x.shape[:-1], len(weight)), like=x)
         self.weight.grad += rows(dy).T @ rows(x)  # 1.
         return cache.note("x", (rows(dy) @ weight).reshape(x.shape))  # 2.

@@ -2,7 +2,8 @@
 import numpy as np
 
 from npgpt.core import Array, Cache, Layer, Param
-from npgpt.core.shapes import check_array
+from npgpt.core.shapes import check_array, check_gradient
+from npgpt.core.values import real, zeros
 
 
 class LayerNorm(Layer):
@@ -32,9 +33,9 @@ class LayerNorm(Layer):
     """
 
     def __init__(self, n_embd: int, eps: float = 1e-5) -> None:
-        self.gain = Param(np.ones(n_embd))
+        self.gain = Param(zeros("LayerNorm", n_embd=n_embd) + 1)
         self.bias = Param(np.zeros(n_embd))
-        self.eps = eps
+        self.eps = real("LayerNorm", "eps", eps, least=0)
 
     def forward(self, x: Array, cache: Cache) -> Array:
         gain = self.gain.value
@@ -48,6 +49,7 @@ class LayerNorm(Layer):
 
     def backward(self, dy: Array, cache: Cache) -> Array:
         rstd, xhat = cache["rstd"], cache["xhat"]
+        check_gradient("LayerNorm", "dy", dy, xhat.shape, like=xhat)
         rows = tuple(range(dy.ndim - 1))
         dxhat = cache.note("xhat", dy * self.gain.value)  # 1.
         self.gain.grad += (dy * xhat).sum(rows)

@@ -2,7 +2,8 @@
 import numpy as np
 
 from npgpt.core import Array, Cache, Layer, Param
-from npgpt.core.shapes import check_array
+from npgpt.core.shapes import check_array, check_gradient
+from npgpt.core.values import zeros
 
 
 class Linear(Layer):
@@ -32,7 +33,7 @@ class Linear(Layer):
     """
 
     def __init__(self, n_in: int, n_out: int, std: float = 0.02) -> None:
-        self.weight = Param(np.zeros((n_in, n_out)), std)
+        self.weight = Param(zeros("Linear", n_in=n_in, n_out=n_out), std)
         self.bias = Param(np.zeros(n_out))
 
     def forward(self, x: Array, cache: Cache) -> Array:
@@ -44,7 +45,7 @@ class Linear(Layer):
 
     def backward(self, dy: Array, cache: Cache) -> Array:
         x = cache["x"]
-        check_array("Linear", "dy", dy, (*x.shape[:-1], self.weight.value.shape[1]), like=x)
+        check_gradient("Linear", "dy", dy, (*x.shape[:-1], self.weight.value.shape[1]), like=x)
         self.weight.grad += rows(x).T @ rows(dy)  # 1.
         self.bias.grad += rows(dy).sum(0)  # 2.
         return cache.note("x", (rows(dy) @ self.weight.value.T).reshape(x.shape))  # 3.

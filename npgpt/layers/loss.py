@@ -3,6 +3,7 @@ import numpy as np
 
 from npgpt.core import Array, Cache, Layer
 from npgpt.core.shapes import check_array, check_ids
+from npgpt.core.values import real, whole
 from npgpt.errors import DataError, ShapeError
 
 IGNORE_INDEX = -100  # a target that does not count
@@ -48,6 +49,7 @@ class CrossEntropy(Layer):
     def backward(self, dloss: Array | float, cache: Cache) -> Array:
         log_probabilities, targets, count = cache["log_probabilities"], cache["targets"], int(cache["count"])
         counted = targets != IGNORE_INDEX
+        dloss = real("CrossEntropy", "dloss", dloss)
         dlog_probabilities = np.zeros_like(log_probabilities)
         share = -(dloss / count) * counted[..., None]
         np.put_along_axis(dlog_probabilities, _column(targets, counted), share, axis=-1)  # 1.
@@ -62,8 +64,7 @@ def keep_targets(targets: Array, count: int | None, logits: tuple[int, ...], cac
     check_ids("CrossEntropy", "targets", targets, logits[-1], "vocabulary", ignore=IGNORE_INDEX)
     if targets.shape != logits[:-1]:
         raise ShapeError(f"CrossEntropy: targets have shape {targets.shape}, expected {logits[:-1]}")
-    if count is None:
-        count = int((targets != IGNORE_INDEX).sum())
+    count = int((targets != IGNORE_INDEX).sum()) if count is None else whole("CrossEntropy", "count", count, most=2**53)
     if count < 1:
         raise DataError("CrossEntropy: every target is ignored, so there is no mean; pass the count of the whole batch")
     cache.keep("targets", targets)

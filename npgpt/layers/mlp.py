@@ -1,6 +1,6 @@
 # B batch, T time, C channels, F hidden
 from npgpt.core import Array, Cache, Layer
-from npgpt.errors import ConfigError, did_you_mean
+from npgpt.core.values import one_of, whole
 from npgpt.layers.activations import ACTIVATIONS
 from npgpt.layers.dropout import Dropout
 from npgpt.layers.linear import Linear
@@ -30,10 +30,9 @@ class MLP(Layer):
     def __init__(
         self, n_embd: int, dropout: float = 0.0, activation: str = "gelu_tanh", residual_std: float = 0.02
     ) -> None:
-        if activation not in ACTIVATIONS:
-            raise ConfigError(f"activation {activation!r} is unknown; {did_you_mean(activation, ACTIVATIONS)}")
+        n_embd = whole("MLP", "n_embd", n_embd, 1)
         self.up = Linear(n_embd, 4 * n_embd)
-        self.activation = ACTIVATIONS[activation]()
+        self.activation = ACTIVATIONS[one_of("activation", activation, ACTIVATIONS)]()
         self.down = Linear(4 * n_embd, n_embd, residual_std)
         self.dropout = Dropout(dropout)
 

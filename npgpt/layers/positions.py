@@ -6,7 +6,8 @@ import math
 import numpy as np
 
 from npgpt.core import Array, Cache, Layer, Param
-from npgpt.core.shapes import check_array
+from npgpt.core.shapes import check_array, check_gradient
+from npgpt.core.values import flag, real, whole, zeros
 from npgpt.errors import ShapeError
 from npgpt.exact import cos_and_sin
 from npgpt.layers.linear import Linear
@@ -34,20 +35,23 @@ class LearnedPositions(Layer):
     """
 
     def __init__(self, context_length: int, n_embd: int, std: float = 0.02) -> None:
-        self.weight = Param(np.zeros((context_length, n_embd)), std)
+        self.weight = Param(zeros("LearnedPositions", context_length=context_length, n_embd=n_embd), std)
 
     def forward(self, x: Array, cache: Cache) -> Array:
         self.check(x)
         return x + self.weight.value[: x.shape[1]]
 
     def backward(self, dy: Array, cache: Cache) -> Array:
+        self.check(dy, "dy")
         self.weight.grad[: dy.shape[1]] += dy.sum(0)  # 1.
         return dy  # 2.
 
-    def check(self, x: Array) -> None:
-        weight, T = self.weight.value, x.shape[1] if x.ndim == 3 else 0
-        check_array("LearnedPositions", "x", x, ("B", "T", weight.shape[1]), like=weight)
-        if len(weight) < T:
+    def check(self, x: Array, name: str = "x") -> None:
+        weight = self.weight.value
+        (check_array if name == "x" else check_gradient)(
+            "LearnedPositions", name, x, ("B", "T", weight.shape[1]), like=weight
+        )
+        if len(weight) < (T := x.shape[1]):
             raise ShapeError(f"LearnedPositions: {T} positions, but the table has {len(weight)} rows (context_length)")
 
 
@@ -73,13 +77,15 @@ class SinusoidalPositions(Layer):
     """
 
     def __init__(self, n_embd: int, scale: float = 1.0) -> None:
-        self.n_embd, self.scale = n_embd, scale
+        self.n_embd = whole("SinusoidalPositions", "n_embd", n_embd, 1)
+        self.scale = real("SinusoidalPositions", "scale", scale)
 
     def forward(self, x: Array, cache: Cache) -> Array:
         self.check(x)
         return x + self.table(x)
 
     def backward(self, dy: Array, cache: Cache) -> Array:
+        self.check(dy, "dy")
         return dy  # 1.
 
     def table(self, x: Array) -> Array:
@@ -88,8 +94,8 @@ class SinusoidalPositions(Layer):
         pairs = np.stack([sin, cos], axis=-1).reshape(x.shape[1], -1)[:, : self.n_embd]
         return as_real(self.scale * pairs, x)
 
-    def check(self, x: Array) -> None:
-        check_array("SinusoidalPositions", "x", x, ("B", "T", self.n_embd), like=x)
+    def check(self, x: Array, name: str = "x") -> None:
+        check_array("SinusoidalPositions", name, x, ("B", "T", self.n_embd), like=x)
 
 
 class ConcatenatedPositions(Layer):
@@ -121,12 +127,13 @@ class ConcatenatedPositions(Layer):
         projected: bool = True,
         std: float | None = None,
     ) -> None:
-        width = n_embd + n_position
-        self.n_embd, self.n_position = n_embd, n_position
+        self.n_embd = whole("ConcatenatedPositions", "n_embd", n_embd, 1)
+        self.n_position = whole("ConcatenatedPositions", "n_position", n_position, 1)
+        width = self.n_embd + self.n_position
         self.vectors = vectors
         self.projection: Linear | None = None
-        if projected:
-            self.projection = Linear(width, n_embd, 1 / math.sqrt(width) if std is None else std)
+        if flag("ConcatenatedPositions", "projected", projected):
+            self.projection = Linear(width, self.n_embd, 1 / math.sqrt(width) if std is None else std)
 
     def forward(self, x: Array, cache: Cache) -> Array:
         self.check(x)
@@ -136,15 +143,19 @@ class ConcatenatedPositions(Layer):
         return self.projection.forward(both, cache.scope("projection")) if self.projection else both
 
     def backward(self, dy: Array, cache: Cache) -> Array:
+        check_gradient("ConcatenatedPositions", "dy", dy, self._output_shape(cache["both"]), like=cache["both"])
         dboth = self.projection.backward(dy, cache.scope("projection")) if self.projection else dy  # 1.
         cache.note("both", dboth)
         dx, dbeside = dboth[..., : self.n_embd], dboth[..., self.n_embd :]  # 2.
         self.vectors.backward(cache.note("beside", dbeside), cache.scope("vectors"))  # 3.
         return dx
 
-    def check(self, x: Array) -> None:
+    def _output_shape(self, both: Array) -> tuple[int, ...]:
+        return (*both.shape[:2], self.n_embd) if self.projection else both.shape
+
+    def check(self, x: Array, name: str = "x") -> None:
         like = self.projection.weight.value if self.projection else x
-        check_array("ConcatenatedPositions", "x", x, ("B", "T", self.n_embd), like=like)
+        check_array("ConcatenatedPositions", name, x, ("B", "T", self.n_embd), like=like)
 
 
 class NoPositions(Layer):
@@ -162,9 +173,11 @@ class NoPositions(Layer):
     """
 
     def forward(self, x: Array, cache: Cache) -> Array:
+        check_array("NoPositions", "x", x, (...,), like=x)
         return x
 
     def backward(self, dy: Array, cache: Cache) -> Array:
+        check_gradient("NoPositions", "dy", dy, (...,), like=dy)
         return dy  # 1.
 
 

@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 
 from npgpt.core import Array, Cache, Param
-from npgpt.core.shapes import check_array
+from npgpt.core.shapes import check_array, check_gradient
+from npgpt.core.values import zeros
 from npgpt.exact import LN_2, cos_and_sin, exponential
 from npgpt.layers.attention import Scores, visible
 from npgpt.layers.positions import as_real
@@ -57,16 +58,18 @@ class RelativeBiasScores(Scores):
     KEY_BIAS_CANCELS = True
 
     def __init__(self, n_head: int, n_distances: int) -> None:
-        self.weight = Param(np.zeros((n_head, n_distances)))
+        self.weight = Param(zeros("RelativeBiasScores", n_head=n_head, n_distances=n_distances))
 
     def forward(self, q: Array, k: Array, cache: Cache) -> Array:
-        weight, T = self.weight.value, q.shape[-2]
+        weight = self.weight.value
         check_queries_and_keys("RelativeBiasScores", q, k, weight, H=len(weight))
+        T = q.shape[2]
         q, k = cache.keep("q", q), cache.keep("k", k)
         bias = weight[:, distances(T, weight.shape[1])]  # (H, T, T)
         return np.where(visible(T), q @ k.swapaxes(-1, -2) / math.sqrt(q.shape[-1]) + bias, -np.inf)
 
     def backward(self, ds: Array, cache: Cache) -> tuple[Array, Array]:
+        check_gradient("RelativeBiasScores", "ds", ds, (*cache["q"].shape[:3], cache["q"].shape[2]), like=cache["q"])
         T, N = ds.shape[-1], self.weight.value.shape[1]
         db = (ds * visible(T)).sum(0)  # 1.
         np.add.at(self.weight.grad.T, distances(T, N), db.transpose(1, 2, 0))  # 2.
@@ -96,11 +99,12 @@ class RelativeKeyScores(Scores):
     KEY_BIAS_CANCELS = True
 
     def __init__(self, n_distances: int, head_size: int, std: float = 0.02) -> None:
-        self.weight = Param(np.zeros((n_distances, head_size)), std)
+        self.weight = Param(zeros("RelativeKeyScores", n_distances=n_distances, head_size=head_size), std)
 
     def forward(self, q: Array, k: Array, cache: Cache) -> Array:
-        weight, T = self.weight.value, q.shape[-2]
+        weight = self.weight.value
         check_queries_and_keys("RelativeKeyScores", q, k, weight, D=weight.shape[1])
+        T = q.shape[2]
         q, k = cache.keep("q", q), cache.keep("k", k)
         p = cache.keep("products", q @ weight.T)  # (B, H, T, N)
         scores = (q @ k.swapaxes(-1, -2) + p[own_product(T, len(weight))]) / math.sqrt(q.shape[-1])
@@ -108,6 +112,7 @@ class RelativeKeyScores(Scores):
 
     def backward(self, ds: Array, cache: Cache) -> tuple[Array, Array]:
         q, k, weight = cache["q"], cache["k"], self.weight.value
+        check_gradient("RelativeKeyScores", "ds", ds, (*q.shape[:3], q.shape[2]), like=q)
         T, N = q.shape[-2], len(weight)
         ds = ds * visible(T) / math.sqrt(q.shape[-1])  # 1.
         dp = np.zeros((*q.shape[:-1], N), q.dtype)
@@ -152,6 +157,7 @@ class RotaryScores(Scores):
 
     def backward(self, ds: Array, cache: Cache) -> tuple[Array, Array]:
         q, k = cache["turned_q"], cache["turned_k"]
+        check_gradient("RotaryScores", "ds", ds, (*q.shape[:3], q.shape[2]), like=q)
         ds = ds * visible(q.shape[-2]) / math.sqrt(q.shape[-1])  # 1.
         dturned_q = cache.note("turned_q", ds @ k)  # 2.
         dturned_k = cache.note("turned_k", ds.swapaxes(-1, -2) @ q)

@@ -47,7 +47,7 @@ def _stamp(file: str) -> str:
 
 inline_kernel = functools.partial(kernel, inline=True)
 
-ENTRIES: list[Any] = []  # every kernel that Python calls, made by ``entry``; each has ``compile_form()``
+ENTRIES: list[Any] = []  # every kernel that Python calls, made by ``entry``; each has ``kinds`` and ``compile_form()``
 
 
 def entry(*kinds: Any) -> Callable[[Function], Any]:

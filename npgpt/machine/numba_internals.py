@@ -5,6 +5,7 @@ Numba affects this file alone. Its import raises ImportError if a name is missin
 """
 
 import hashlib
+import inspect
 import pickle
 import threading
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ from typing import Any
 import llvmlite
 import numba
 import numba.core.config as numba_config
+import numpy as np
 from llvmlite import binding, ir
 from llvmlite.binding import ffi
 from numba.core.base import BaseContext
@@ -22,12 +24,17 @@ from numba.core.cgutils import alloca_once, for_range, get_or_insert_function
 from numba.core.compiler import CompileResult
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.dispatcher import Dispatcher
+from numba.core.errors import NumbaError
 from numba.core.event import Listener, register
 from numba.core.serialize import dumps
+from numba.core.typeconv.castgraph import Conversion
+from numba.core.types import Array
 from numba.core.types import Dispatcher as DispatcherType
 from numba.core.typing.templates import ConcreteTemplate, infer_global
+from numba.core.typing.typeof import Purpose, typeof
 from numba.extending import lower_builtin
 
+from npgpt.errors import ShapeError
 from npgpt.support.forks import LOCKS
 
 for _owner, _names in {
@@ -95,16 +102,74 @@ LOCKS += [_compiling, global_compiler_lock, ffi.lib._lock]
 
 
 def compile_once(dispatcher: Any, kinds: tuple[Any, ...]) -> None:
-    """Restrict a jitted function to one form, for these types; its first call or ``compile_form()`` compiles it."""
+    """Restrict a jitted function to one form, for these types; its first call or ``compile_form()`` compiles it.
 
-    def compile_form(*arguments: Any, **_: Any) -> Any:
+    Numba calls ``_compile_for_args`` for arguments of types that are not registered, and passes the arguments,
+    unchecked, to the form that it returns. So they are checked here, and their types are registered: later calls are
+    direct. Types of arrays that may not be written to are not registered, because Numba takes such arrays of either
+    byte order for one type. (Bytes have no order.)
+    """
+
+    def compile_form() -> None:
         with _compiling:
             if not dispatcher.overloads:  # no other thread has compiled it
                 dispatcher.compile(kinds)
-                dispatcher.disable_compile()
-        return dispatcher.overloads[kinds].entry_point  # Numba then calls it with the arguments
 
-    dispatcher._compile_for_args = dispatcher.compile_form = compile_form  # Numba calls it when no form fits
+    def form_for(*arguments: Any) -> Any:
+        given = [_type_of(argument) for argument in arguments]
+        for name, argument, found, kind in zip(names, arguments, given, kinds, strict=True):
+            conversion = found and dispatcher.typingctx.can_convert(found, kind)
+            if conversion is None or conversion > Conversion.safe:
+                raise ShapeError(
+                    f"kernel {dispatcher.py_func.__name__}: {name} is {_given(argument)}, expected {_expected(kind)}"
+                )
+        compile_form()
+        form = dispatcher.overloads[kinds].entry_point
+        if all(not isinstance(kind, Array) or kind.mutable or kind.dtype.bitwidth == 8 for kind in given):
+            types = tuple(kind._code for kind in given)
+            with _compiling:
+                if types not in registered:  # no other thread has registered them
+                    registered.add(types)
+                    dispatcher._insert(types, form, False)
+        return form
+
+    registered: set[tuple[int, ...]] = set()
+    names = list(inspect.signature(dispatcher.py_func).parameters)
+    dispatcher._compile_for_args = form_for
+    dispatcher.add_overload = lambda compiled: dispatcher.overloads.update({kinds: compiled})
+    dispatcher.compile_form, dispatcher.kinds = compile_form, kinds
+
+
+def _type_of(argument: Any) -> Any:
+    """Return the type of an argument; None if Numba has none, as for numbers in another byte order than the CPU's."""
+    try:
+        return typeof(argument, Purpose.argument)
+    except (NumbaError, ValueError):
+        return None
+
+
+def _given(argument: Any) -> str:
+    if not isinstance(argument, np.ndarray):
+        return f"of type {type(argument).__name__}"
+    flags = argument.flags
+    details = [
+        f", {words}"
+        for words, holds in (
+            ("not C-contiguous", not flags.c_contiguous),
+            ("read-only", not flags.writeable),
+            ("not aligned", not flags.aligned),
+        )
+        if holds
+    ]
+    return f"an array {argument.shape} of {argument.dtype}{''.join(details)}"
+
+
+def _expected(kind: Any) -> str:
+    if not isinstance(kind, Array):
+        return str(kind)
+    order, axes = ", C-contiguous" if kind.layout == "C" else "", f"{kind.ndim} {'axis' if kind.ndim == 1 else 'axes'}"
+    wanted = f"{'a writeable' if kind.mutable else 'an'} array of {kind.dtype} with {axes}{order}"
+    return wanted if kind.mutable else f"{wanted}; convert it with np.array(..., np.{kind.dtype}, order='C')"
 
 
 def call_type(kernel: Any, typing_context: Any, kinds: tuple[Any, ...]) -> Any:

@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from npgpt.core.values import as_python, shown
 from npgpt.errors import ConfigError
 from npgpt.machine.atomics import (
     atomic_add,
@@ -292,8 +293,9 @@ def set_num_threads(n: int) -> None:
         ConfigError if n is not in 1 to 64.
     """
     global _pool
+    n = as_python(n)
     if type(n) is not int or not 1 <= n <= MAX_THREADS:
-        raise ConfigError(f"the number of threads must be a whole number, 1 to {MAX_THREADS}, not {n!r}")
+        raise ConfigError(f"the number of threads must be a whole number, 1 to {MAX_THREADS}, not {shown(n)}")
     with _starting:
         if _pool is not None:
             if _pool.n_threads == n:

@@ -1,12 +1,15 @@
 """Files that are written whole or not at all, and texts that are read with clear errors."""
 
 import codecs
+import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import regex
 
+from npgpt.core.values import path as check_path
+from npgpt.core.values import whole
 from npgpt.errors import DataError
 
 
@@ -20,7 +23,9 @@ def write_atomically(path: str | Path, data: bytes) -> None:
 
     The bytes are written to a temporary file and flushed to the disk; then one rename replaces the old file.
     """
-    path = Path(path)
+    path = check_path("write", "path", path)
+    if not path.name:
+        raise DataError(f"{path} is a folder; give the name of a file")
     part = part_of(path)
     try:
         part.unlink(missing_ok=True)  # left by a crash, or a link to another place
@@ -30,7 +35,8 @@ def write_atomically(path: str | Path, data: bytes) -> None:
             os.fsync(file.fileno())
         os.replace(part, path)
     except BaseException as error:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
         if isinstance(error, OSError):
             error.filename = str(path)
         raise
@@ -42,7 +48,11 @@ def read_text(path: str | Path) -> str:
     Raises
         DataError if the file is not UTF-8 or holds a NUL; the message names the byte and its position.
     """
-    return decode_text(Path(path).read_bytes(), str(path)).replace("\r\n", "\n").replace("\r", "\n")
+    return (
+        decode_text(check_path("read_text", "path", path).read_bytes(), str(path))
+        .replace("\r\n", "\n")
+        .replace("\r", "\n")
+    )
 
 
 def decode_text(data: bytes, name: str) -> str:
@@ -75,6 +85,7 @@ def read_parts(path: str | Path, size: int = 1 << 22) -> Iterator[str]:
     Raises
         DataError if the file is not UTF-8; the message names the byte and its position.
     """
+    path, size = check_path("read_parts", "path", path), whole("read_parts", "size", size, 1, 1 << 30)
     decoder = codecs.getincrementaldecoder("utf-8-sig")()
     kept = ""
     offset = 0

@@ -5,12 +5,17 @@ The file is JSON: ``{"format": "npgpt-tokenizer", "version": 1, "kind": "bpe", .
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
+import numpy as np
 import regex
 
+from npgpt.core.shapes import as_ids
+from npgpt.core.values import path as check_path
+from npgpt.core.values import shown, texts
+from npgpt.core.values import text as check_text
 from npgpt.errors import TokenizerError
 from npgpt.support.files import write_atomically
 
@@ -68,6 +73,7 @@ class Tokenizer(ABC):
         Raises
             TokenizerError if a name is not a special token here, or if the text contains a disallowed one.
         """
+        text = check_text("encode", "text", text, TokenizerError)
         special = self.special_tokens
         ids: list[int] = []
         for k, part in enumerate(self._parts(text, allowed_special, disallowed_special)):
@@ -76,10 +82,19 @@ class Tokenizer(ABC):
 
     def _parts(self, text: str, allowed_special: AllowedSpecial, disallowed_special: AllowedSpecial) -> list[str]:
         """Split into ordinary text, special token, ordinary text, ...; check the arguments of ``encode``."""
-        if not allowed_special and not disallowed_special:
+        if all(type(special) is tuple and not special for special in (allowed_special, disallowed_special)):
             return [text]
-        allowed = set(self.special_tokens if allowed_special == "all" else allowed_special)
-        disallowed = set(self.special_tokens) - allowed if disallowed_special == "all" else set(disallowed_special)
+        names = {"allowed_special": allowed_special, "disallowed_special": disallowed_special}
+        allowed, disallowed = (
+            set(
+                self.special_tokens
+                if type(special) is str and special == "all"
+                else texts("encode", name, special, TokenizerError)
+            )
+            for name, special in names.items()
+        )
+        if type(disallowed_special) is str:
+            disallowed -= allowed
         if not "".join(allowed | disallowed).isascii():
             text = join_halves(text)
         if unknown := (allowed | disallowed) - self.special_tokens.keys():
@@ -103,7 +118,13 @@ class Tokenizer(ABC):
         return "".join(self.stream(ids))
 
     def _checked(self, ids: Iterable[int]) -> Iterator[int]:
+        if isinstance(ids, np.ndarray):
+            ids = as_ids("decode", "ids", ids, error=TokenizerError)
+        elif isinstance(ids, str | Mapping) or not isinstance(ids, Iterable):
+            raise TokenizerError(f"ids must be integers, such as encode returns, not {shown(ids)}")
         for position, token in enumerate(ids):
+            if type(token) is not int and (not isinstance(token, int | np.integer) or isinstance(token, bool)):
+                raise TokenizerError(f"id {shown(token)} at position {position} is not an integer")
             if not 0 <= token < self.vocab_size:
                 raise TokenizerError(
                     f"id {token} at position {position} is out of range: this vocabulary has ids 0 to "
@@ -113,6 +134,7 @@ class Tokenizer(ABC):
 
     def save(self, path: str | Path) -> None:
         """Write the vocabulary to ``path``. A crash leaves either the old file or the new one."""
+        path = check_path("save", "path", path, TokenizerError)
         header = {"format": FORMAT, "version": VERSION, "kind": self.kind}
         text = json.dumps(header | self._state(), ensure_ascii=True, separators=(",", ":"))
         write_atomically(path, text.encode("ascii"))
@@ -124,7 +146,7 @@ class Tokenizer(ABC):
         Raises
             TokenizerError if the file is damaged, or has another format, version or kind.
         """
-        state = _read_state(Path(path))
+        state = _read_state(check_path("load", "path", path, TokenizerError))
         kinds = {sub.kind: sub for sub in Tokenizer.__subclasses__()}
         kind = kinds.get(state["kind"]) if isinstance(state.get("kind"), str) else None
         if kind is None:

@@ -11,7 +11,12 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from npgpt.errors import TokenizerError, did_you_mean
+from npgpt.core.shapes import as_ids
+from npgpt.core.values import each_text, flag, one_of, shown, whole
+from npgpt.core.values import path as check_path
+from npgpt.core.values import text as check_text
+from npgpt.core.values import texts as check_texts
+from npgpt.errors import TokenizerError
 from npgpt.tokenizer import bpe_formats, kernels
 from npgpt.tokenizer.base import END_OF_TEXT, AllowedSpecial, Tokenizer, join_halves, vocabulary_from
 from npgpt.tokenizer.bpe import UTF8_ERRORS, Pair, Step, encode, encode_utf8, merge_steps
@@ -56,18 +61,25 @@ class BPETokenizer(Tokenizer):
         counts: Sequence[int] | None = None,
     ) -> None:
         if not isinstance(pattern, str):
-            raise TokenizerError(f"the split pattern must be a name, not {pattern!r}")
-        if pattern not in SOURCES:
-            raise TokenizerError(f"split pattern {pattern!r} is unknown; {did_you_mean(pattern, SOURCES)}")
-        self.pattern = pattern
+            raise TokenizerError(f"the split pattern must be a name, not {shown(pattern)}")
+        self.pattern = one_of("split pattern", pattern, SOURCES, TokenizerError)
         self.merges = checked_merges(merges)  # (n, 2)
         n_tokens = 256 + len(self.merges)
-        self.ids = np.arange(n_tokens) if ids is None else np.asarray(ids, np.int64)
+        self.ids = (
+            np.arange(n_tokens)
+            if ids is None
+            else as_ids("BPETokenizer", "ids", ids, error=TokenizerError).astype(np.int64)
+        )
+        if self.ids.shape != (n_tokens,):
+            raise TokenizerError(f"256 bytes and {n_tokens - 256} merges need {n_tokens} ids, not {self.ids.size}")
         if not isinstance(special_tokens, Mapping):
-            special_tokens = numbered(special_tokens, int(self.ids.max()) + 1)
+            names = check_texts("BPETokenizer", "special_tokens", special_tokens, TokenizerError)
+            special_tokens = numbered(names, int(self.ids.max()) + 1)
         self.special_tokens = dict(special_tokens)
         check_ids(self.ids, n_tokens, self.special_tokens)
-        self.counts = None if counts is None else list(counts)
+        self.counts = (
+            None if counts is None else as_ids("BPETokenizer", "counts", counts, error=TokenizerError).tolist()
+        )
         self._left_to_textbook = 1000  # characters
         last = max(int(self.ids.max()), *self.special_tokens.values(), 0)
         self.token_bytes = [b""] * (last + 1)  # id -> the bytes of its token; b"" if no token has the id
@@ -124,6 +136,9 @@ class BPETokenizer(Tokenizer):
 
         from npgpt.tokenizer.bpe_compiled import learn_merges
 
+        vocab_size = whole("BPETokenizer.train", "vocab_size", vocab_size, error=TokenizerError)
+        min_frequency = whole("BPETokenizer.train", "min_frequency", min_frequency, most=2**62, error=TokenizerError)
+        progress = flag("BPETokenizer.train", "progress", progress, TokenizerError)
         tokenizer = cls([], special_tokens, pattern)
         n_merges = vocab_size - tokenizer.vocab_size
         if n_merges < 0:
@@ -133,8 +148,8 @@ class BPETokenizer(Tokenizer):
             )
         if vocab_size > MAX_TOKENS or min_frequency < 1:
             raise TokenizerError(f"vocab_size must be at most {MAX_TOKENS} and min_frequency at least 1")
-        texts = [text] if isinstance(text, str) else text
-        parts = (part for text in texts for part in tokenizer._parts(text, "all", ())[::2])
+        given = [text] if isinstance(text, str) else each_text("BPETokenizer.train", "text", text, TokenizerError)
+        parts = (part for text in given for part in tokenizer._parts(text, "all", ())[::2])
         with tqdm(total=n_merges, desc="merges", disable=not progress) as bar:
 
             def report(done: int) -> None:
@@ -154,6 +169,7 @@ class BPETokenizer(Tokenizer):
         self, text: str, allowed_special: AllowedSpecial = (), disallowed_special: AllowedSpecial = ()
     ) -> Ids:
         """Return the ids of a text as uint32 (n,), without making a list. Otherwise as ``encode``."""
+        text = check_text("encode_array", "text", text, TokenizerError)
         ids = []
         for k, part in enumerate(self._parts(text, allowed_special, disallowed_special)):
             found = np.array([self.special_tokens[part]], np.uint32) if k % 2 else self._encoded(part)
@@ -161,7 +177,7 @@ class BPETokenizer(Tokenizer):
         return ids[0] if len(ids) == 1 else np.concatenate(ids)
 
     def encode_ordinary(self, text: str) -> list[int]:
-        ids: list[int] = self._encoded(text).tolist()
+        ids: list[int] = self._encoded(check_text("encode", "text", text, TokenizerError)).tolist()
         return ids
 
     def _encoded(self, text: str) -> Ids:
@@ -181,10 +197,13 @@ class BPETokenizer(Tokenizer):
     ) -> list[Ids]:
         """Call ``encode_array`` for several texts, on several threads."""
 
+        texts = check_texts("encode_batch", "texts", texts, TokenizerError)
+        n_threads = whole("encode_batch", "n_threads", n_threads, 1, 1024, TokenizerError)
+
         def array_of(text: str) -> Ids:
             return self.encode_array(text, allowed_special, disallowed_special)
 
-        if n_threads <= 1:
+        if n_threads == 1:
             return [array_of(text) for text in texts]
         with ThreadPoolExecutor(n_threads) as pool:
             return list(pool.map(array_of, texts))
@@ -195,6 +214,7 @@ class BPETokenizer(Tokenizer):
         Raises
             TokenizerError if the split pattern splits the text into several pieces: no merge crosses a split.
         """
+        word = check_text("merge_steps", "word", word, TokenizerError)
         pieces = compiled(self.pattern).findall(join_halves(word))
         if len(pieces) != 1:
             raise TokenizerError(
@@ -208,9 +228,7 @@ class BPETokenizer(Tokenizer):
         Raises
             TokenizerError if an id is out of range, or if no token has it.
         """
-        array = np.asarray(ids if isinstance(ids, np.ndarray | list | tuple) else list(ids)).reshape(-1)
-        if array.size and array.dtype.kind not in "iu":
-            raise TokenizerError(f"ids must be integers, not {array.dtype}")
+        array = as_ids("decode", "ids", list(ids) if isinstance(ids, bytes) else ids, error=TokenizerError)
         fits = array.dtype == np.uint32 or bool(((array >= 0) & (array < self.vocab_size)).all())
         if fits and (data := self._encoder.decode(np.ascontiguousarray(array, np.uint32))) is not None:
             return data
@@ -288,29 +306,33 @@ class BPETokenizer(Tokenizer):
         cls, path: str | Path, pattern: str | None = None, special_tokens: Mapping[str, int] | None = None
     ) -> Self:
         """Read tiktoken's ranks, a ``.tiktoken`` file, also gzipped. See ``bpe_formats.read_tiktoken``."""
-        return cls(**bpe_formats.read_tiktoken(path, pattern, special_tokens))
+        return cls(**bpe_formats.read_tiktoken(_path(path), pattern, special_tokens))
 
     @classmethod
     def from_gpt2(cls, encoder_json: str | Path, vocab_bpe: str | Path) -> Self:
         """Read GPT-2's two files. See ``bpe_formats.read_gpt2``."""
-        return cls(**bpe_formats.read_gpt2(encoder_json, vocab_bpe))
+        return cls(**bpe_formats.read_gpt2(_path(encoder_json), _path(vocab_bpe)))
 
     @classmethod
     def from_huggingface(cls, path: str | Path) -> Self:
         """Read Hugging Face's ``tokenizer.json`` with byte-level BPE. See ``bpe_formats.read_huggingface``."""
-        return cls(**bpe_formats.read_huggingface(path))
+        return cls(**bpe_formats.read_huggingface(_path(path)))
 
     def to_tiktoken(self, path: str | Path) -> None:
         """Write ranks for tiktoken. See ``bpe_formats.write_tiktoken``."""
-        bpe_formats.write_tiktoken(self, path)
+        bpe_formats.write_tiktoken(self, _path(path))
 
     def to_gpt2(self, encoder_json: str | Path, vocab_bpe: str | Path) -> None:
         """Write GPT-2's two files. See ``bpe_formats.write_gpt2``."""
-        bpe_formats.write_gpt2(self, encoder_json, vocab_bpe)
+        bpe_formats.write_gpt2(self, _path(encoder_json), _path(vocab_bpe))
 
     def to_huggingface(self, path: str | Path) -> None:
         """Write a ``tokenizer.json`` for Hugging Face. See ``bpe_formats.write_huggingface``."""
-        bpe_formats.write_huggingface(self, path)
+        bpe_formats.write_huggingface(self, _path(path))
+
+
+def _path(value: str | Path) -> Path:
+    return check_path("BPETokenizer", "path", value, TokenizerError)
 
 
 def _integers(state: Mapping[str, Any], field: str, n: int) -> list[int]:

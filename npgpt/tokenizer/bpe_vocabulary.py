@@ -1,12 +1,14 @@
 """The parts of a byte-pair vocabulary, and their checks."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from npgpt.core.shapes import check_plain
+from npgpt.core.values import as_python, shown
 from npgpt.errors import TokenizerError
 from npgpt.tokenizer.bpe import Pair
 from npgpt.tokenizer.kernels.numbers import TOKEN_BITS
@@ -29,10 +31,21 @@ class Vocabulary(Protocol):
 
 def checked_merges(merges: Sequence[Pair] | NDArray[np.int64]) -> NDArray[np.int64]:
     """Return the merges as an array (n, 2). Each must merge two tokens that exist by then, and none may be repeated."""
-    try:
-        pairs = np.array(merges, np.int64).reshape(-1, 2)
-    except OverflowError:
-        raise TokenizerError(f"a merge has an id beyond 64 bits; ids must be below {MAX_TOKENS}") from None
+    if not isinstance(merges, np.ndarray):
+        if isinstance(merges, str | bytes | Mapping) or not isinstance(merges, Iterable):
+            raise TokenizerError(f"merges must be pairs of ids, not {shown(merges)}")
+        merges = list(merges)
+        for k, pair in enumerate(merges):
+            if not (isinstance(pair, Collection) and len(pair) == 2 and all(type(as_python(i)) is int for i in pair)):
+                raise TokenizerError(f"merge {k} must be two ids, not {shown(pair)}")
+        try:
+            merges = np.array(merges, np.int64).reshape(-1, 2)
+        except OverflowError:
+            raise TokenizerError(f"a merge has an id beyond 64 bits; ids must be below {MAX_TOKENS}") from None
+    check_plain("BPETokenizer", "merges", merges)
+    if merges.dtype.kind not in "iu" or merges.ndim != 2 or merges.shape[1] != 2:
+        raise TokenizerError(f"merges must be integers (n, 2), not {shown(merges)}")
+    pairs = merges.astype(np.int64)
     if 256 + len(pairs) > MAX_TOKENS:
         raise TokenizerError(f"{len(pairs)} merges are too many: at most {MAX_TOKENS} tokens are allowed")
     exist = 256 + np.arange(len(pairs))
@@ -72,8 +85,6 @@ def numbered(special_tokens: Iterable[str], first: int) -> dict[str, int]:
 
 def check_ids(ids: NDArray[np.int64], n_tokens: int, special_tokens: Mapping[str, int]) -> None:
     """Raise TokenizerError if these ids and special tokens are not a valid vocabulary."""
-    if ids.shape != (n_tokens,):
-        raise TokenizerError(f"256 bytes and {n_tokens - 256} merges need {n_tokens} ids, not {ids.size}")
     everything = np.concatenate([ids, np.array(list(special_tokens.values()), np.int64)])
     for token in everything[(everything < 0) | (everything >= MAX_ID)][:1].tolist():
         raise TokenizerError(f"id {token} is out of range: ids may be 0 to {MAX_ID - 1}")

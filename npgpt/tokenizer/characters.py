@@ -4,6 +4,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any, Self
 
+from npgpt.core.values import each_text, texts
+from npgpt.core.values import text as check_text
 from npgpt.errors import TokenizerError
 from npgpt.tokenizer.base import END_OF_TEXT, Tokenizer, join_halves, vocabulary_from
 from npgpt.tokenizer.words import UNKNOWN, most_frequent
@@ -27,6 +29,11 @@ class CharTokenizer(Tokenizer):
     kind = "char"
 
     def __init__(self, characters: Iterable[str]) -> None:
+        characters = (
+            characters
+            if isinstance(characters, str)
+            else texts("CharTokenizer", "characters", characters, TokenizerError)
+        )
         self.characters = sorted(set(characters))
         if wrong := next((c for c in self.characters if len(c) != 1), None):
             raise TokenizerError(f"{wrong!r} is not one character")
@@ -46,12 +53,13 @@ class CharTokenizer(Tokenizer):
         Raises
             TokenizerError if the text is empty, or if vocab_size is not larger than the two special tokens.
         """
-        texts = [text] if isinstance(text, str) else text
-        parts = (part for text in texts for part in join_halves(text).split(END_OF_TEXT))
+        given = [text] if isinstance(text, str) else each_text("CharTokenizer.train", "text", text, TokenizerError)
+        parts = (part for one in given for part in join_halves(one).split(END_OF_TEXT))
         counts = Counter(character for part in parts for character in part)
         return cls(most_frequent(counts, vocab_size))
 
     def encode_ordinary(self, text: str) -> list[int]:
+        text = check_text("encode", "text", text, TokenizerError)
         unknown = self.special_tokens[UNKNOWN]
         return [self.ids.get(character, unknown) for character in join_halves(text)]
 

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from npgpt.core.values import path as check_path
+from npgpt.errors import TokenizerError
 from npgpt.tokenizer.base import Tokenizer
 from npgpt.tokenizer.bpe_tokenizer import BPETokenizer
 from npgpt.tokenizer.characters import CharTokenizer
@@ -20,6 +22,7 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
     Raises
         TokenizerError that names the file and the fault; OSError if the file does not exist.
     """
+    path = check_path("load_tokenizer", "path", path, TokenizerError)
     inside = Path(path, "tokenizer.json")
     path = inside if inside.is_file() else Path(path)
     if path.is_dir():

@@ -10,6 +10,8 @@ from typing import Any, Self
 
 import regex
 
+from npgpt.core.values import each_text, texts, whole
+from npgpt.core.values import text as check_text
 from npgpt.errors import TokenizerError
 from npgpt.tokenizer.base import END_OF_TEXT, Tokenizer, join_halves, vocabulary_from
 
@@ -39,6 +41,7 @@ class WordTokenizer(Tokenizer):
     kind = "word"
 
     def __init__(self, words: Sequence[str]) -> None:
+        words = texts("WordTokenizer", "words", words, TokenizerError)
         self.tokens = [*sorted(set(words)), UNKNOWN, END_OF_TEXT]
         self.ids = {word: token for token, word in enumerate(self.tokens)}
         if len(self.ids) != len(self.tokens):
@@ -56,12 +59,13 @@ class WordTokenizer(Tokenizer):
         Raises
             TokenizerError if the text has no word, or if vocab_size is not larger than the two special tokens.
         """
-        texts = [text] if isinstance(text, str) else text
-        parts = (part for text in texts for part in join_halves(text).split(END_OF_TEXT))
+        given = [text] if isinstance(text, str) else each_text("WordTokenizer.train", "text", text, TokenizerError)
+        parts = (part for one in given for part in join_halves(one).split(END_OF_TEXT))
         counts = Counter(word for part in parts for word in WORD.findall(part))
         return cls(most_frequent(counts, vocab_size))
 
     def encode_ordinary(self, text: str) -> list[int]:
+        text = check_text("encode", "text", text, TokenizerError)
         unknown = self.ids[UNKNOWN]
         return [self.ids.get(word, unknown) for word in WORD.findall(join_halves(text))]
 
@@ -89,7 +93,9 @@ def most_frequent(counts: Counter[str], vocab_size: int | None) -> list[str]:
     """Return the keys with the highest counts, beside two special tokens; of equal counts the smaller string first."""
     if not counts:
         raise TokenizerError("the text is empty or has white space only; give a text to learn a vocabulary from")
-    if vocab_size is not None and vocab_size <= 2:
-        raise TokenizerError(f"vocab_size {vocab_size} is too small, expected at least 3: 2 ids are special tokens")
+    if vocab_size is not None:
+        vocab_size = whole("train", "vocab_size", vocab_size, error=TokenizerError)
+        if vocab_size <= 2:
+            raise TokenizerError(f"vocab_size {vocab_size} is too small, expected at least 3: 2 ids are special tokens")
     ranked = sorted(counts, key=lambda word: (-counts[word], word))
     return ranked if vocab_size is None else ranked[: vocab_size - 2]

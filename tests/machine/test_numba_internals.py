@@ -19,7 +19,7 @@ ROOT = Path(npgpt.__file__).parent
 ALLOWED = ("numba", "numba.extending", "numba.types", "numba.njit")  # documented for extensions of Numba
 OTHERS = ("re", "regex")  # their compile() has nothing to do with Numba
 ATTRIBUTES = {
-    *("_compile_for_args", "compile", "disable_compile", "get_call_type", "get_compile_result", "overloads"),
+    *("_compile_for_args", "_insert", "add_overload", "compile", "get_call_type", "get_compile_result", "overloads"),
     *("active_code_library", "add_linking_library", "call_internal_no_propagate", "dispatcher", "fndesc"),
 }
 
@@ -97,8 +97,8 @@ print(said[0].message)
         ("sys.modules['numba'] = None", "import of numba halted"),
         ("import numba.core.event as event; del event.Listener", "cannot import name 'Listener'"),
         (
-            "from numba.core.dispatcher import _DispatcherBase as base; del base.disable_compile",
-            "this version of Numba has no Dispatcher.disable_compile",
+            "from numba.core.dispatcher import Dispatcher as base; del base.get_compile_result",
+            "this version of Numba has no Dispatcher.get_compile_result",
         ),
     ],
 )

@@ -24,7 +24,9 @@ import numpy as np
 from npgpt.build import twin, why_not_compiled
 from npgpt.config import GPTConfig
 from npgpt.core import Array, Cache, Layer
-from npgpt.errors import ConfigError, DataError, did_you_mean
+from npgpt.core.shapes import check_plain
+from npgpt.core.values import flag
+from npgpt.errors import ConfigError, DataError, ShapeError, did_you_mean
 from npgpt.model import GPT
 from npgpt.study.check.cases import Case, TrainingLoss, of_order_one
 from npgpt.study.check.checker import upstream
@@ -166,6 +168,11 @@ def trace(layer: Any, *inputs: Array, dy: Array | None = None, training: bool = 
         dy: the upstream gradient; by default 1 for a GPT, random for another layer.
         training: whether dropout is active.
     """
+    training = flag("trace", "training", training)
+    for name, array in (*((f"input {n}", x) for n, x in enumerate(inputs)), *([("dy", dy)] if dy is not None else ())):
+        check_plain("trace", name, array)
+        if array.dtype.kind not in "fiu":
+            raise ShapeError(f"trace: {name} is {array.dtype}, expected floats or ids")
     made = TrainingLoss(layer) if isinstance(layer, GPT) else layer
     names = list(inspect.signature(made.forward).parameters)
     original = Case(type(layer).__name__, made, dict(zip(names, inputs, strict=False)), training=training)

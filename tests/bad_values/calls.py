@@ -1,0 +1,399 @@
+"""A right call of every public function: name -> (function, its arguments with their kinds).
+
+A function that would change what it works on makes it anew at each call.
+"""
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import calls_of_layers
+import numpy as np
+import values as a
+from right import IDS, SENTENCES, TABLE, TEXTS, WORDS, Call, adamw, call, flat, model, run, stepped, table
+
+from npgpt import baselines, build, config, data, embeddings, optim, runs, sampling, tokenizer, train
+from npgpt.core import Cache
+from npgpt.embeddings import documents, evaluate, lookup, vectors, word2vec
+from npgpt.embeddings.formats import is_vectors
+from npgpt.machine import pool
+from npgpt.support import files
+
+
+def options(kind: type, **changed: a.Given) -> Call:
+    """Return the call of a configuration: the kind of each field follows from its type and its limits."""
+    arguments = {}
+    for name, item in kind.__dataclass_fields__.items():
+        limits, value = item.metadata["limits"], item.default
+        if item.type is bool:
+            arguments[name] = a.flag(value)
+        elif item.type is str:
+            arguments[name] = a.choice(value)
+        elif item.type is int:
+            arguments[name] = {1: a.count, 0: a.natural, None: a.whole}[limits.get("at_least")](value)
+        elif item.type is float:
+            arguments[name] = a.positive(value) if "above" in limits else a.not_negative(value)
+    return kind, arguments | changed
+
+
+def way(function: Callable[..., Any]) -> Call:
+    def filled(dy: Any, ids: Any) -> Any:
+        dtable = np.zeros((4, 2), np.float32)
+        function(dy, ids, dtable)
+        return dtable
+
+    return call(filled, dy=a.floats(np.ones((3, 2), np.float32)), ids=a.ids(np.array([0, 2, 2])))
+
+
+def of_files(folder: Path) -> dict[str, Call]:
+    """Return the calls that need a run and files in a folder."""
+    trained = run(folder)
+    char, bpe, word = trained.tokenizer, tokenizer.BPETokenizer([(116, 104)]), tokenizer.WordTokenizer(WORDS)
+    out = folder / "out"
+    found = {
+        "runs.load_run": call(runs.load_run, path=a.source(folder / "run")),
+        "runs.train_run": call(
+            lambda **given: runs.train_run(trained.config, **given).model.flat.values,
+            texts=a.maybe_texts(TEXTS),
+            overwrite=a.flag(True),
+            out=a.maybe_target(folder / "another run"),
+        ),
+        "runs.Run.save": call(trained.save, path=a.target(folder / "a run"), overwrite=a.flag(True)),
+        "config.RunConfig.load": call(
+            config.RunConfig.load, path=a.source(folder / "config.toml"), complete=a.flag(False)
+        ),
+        "embeddings.load_vectors": call(embeddings.load_vectors, path=a.source(folder / "vectors.txt")),
+        "embeddings.save_vectors": call(
+            embeddings.save_vectors, vectors=a.fixed(table()), path=a.target(out), format=a.maybe_choice("glove")
+        ),
+        "embeddings.read_analogies": call(evaluate.read_analogies, path=a.source(folder / "analogies")),
+        "embeddings.evaluate.is_analogies": call(evaluate.is_analogies, path=a.source(folder / "analogies")),
+        "embeddings.read_pairs": call(evaluate.read_pairs, path=a.source(folder / "pairs")),
+        "embeddings.formats.is_vectors": call(is_vectors, path=a.source(folder / "vectors.txt")),
+        "embeddings.token_vectors": call(embeddings.token_vectors, folder=a.source(folder / "run")),
+        "embeddings.token_names": call(embeddings.token_names, tokenizer=a.fixed(char)),
+        "embeddings.RunEncoder.__init__": call(embeddings.RunEncoder, folder=a.source(folder / "run")),
+        "embeddings.RunEncoder.encode": call(embeddings.RunEncoder(folder / "run").encode, texts=a.texts(TEXTS)),
+        "embeddings.DocumentIndex.load": call(embeddings.DocumentIndex.load, path=a.source(folder / "index")),
+        "embeddings.DocumentIndex.save": call(embeddings.DocumentIndex.load(folder / "index").save, path=a.target(out)),
+        "embeddings.open_index": call(embeddings.open_index, path=a.source(folder / "index"), run_folder=a.fixed(None)),
+        "embeddings.make_index": call(
+            embeddings.make_index,
+            names=a.texts(["a", "b"]),
+            texts=a.texts(TEXTS),
+            method=a.choice("tf-idf"),
+            vectors=a.fixed(None),
+            run_folder=a.fixed(None),
+        ),
+        "embeddings.gpt_vectors": call(
+            embeddings.gpt_vectors,
+            model=a.fixed(trained.model),
+            tokenizer=a.fixed(char),
+            texts=a.texts(TEXTS),
+            batch_size=a.count(32),
+        ),
+        "embeddings.draw_maps": call(
+            embeddings.draw_maps,
+            maps=a.fixed({"a": (WORDS, TABLE)}),
+            path=a.target(folder / "out.png"),
+            lines=a.fixed(()),
+        ),
+        "data.read_texts": call(data.read_texts, paths=a.texts([str(folder / "text")])),
+        "files.read_text": call(files.read_text, path=a.source(folder / "text")),
+        "files.read_parts": call(files.read_parts, path=a.source(folder / "text"), size=a.count(1 << 22)),
+        "tokenizer.load_tokenizer": call(tokenizer.load_tokenizer, path=a.source(folder / "bpe.json")),
+        "tokenizer.Tokenizer.load": call(tokenizer.Tokenizer.load, path=a.source(folder / "bpe.json")),
+        "tokenizer.BPETokenizer.from_tiktoken": call(
+            bpe.from_tiktoken,
+            path=a.source(folder / "a.tiktoken"),
+            pattern=a.maybe_choice("gpt2"),
+            special_tokens=a.fixed(None),
+        ),
+        "tokenizer.BPETokenizer.from_gpt2": call(
+            bpe.from_gpt2, encoder_json=a.source(folder / "encoder.json"), vocab_bpe=a.source(folder / "vocab.bpe")
+        ),
+        "tokenizer.BPETokenizer.from_huggingface": call(bpe.from_huggingface, path=a.source(folder / "tokenizer.json")),
+        "tokenizer.BPETokenizer.to_tiktoken": call(bpe.to_tiktoken, path=a.target(out)),
+        "tokenizer.BPETokenizer.to_gpt2": call(
+            bpe.to_gpt2, encoder_json=a.target(out), vocab_bpe=a.target(folder / "o2")
+        ),
+        "tokenizer.BPETokenizer.to_huggingface": call(bpe.to_huggingface, path=a.target(out)),
+    }
+    for made in (bpe, word, char):  # every tokenizer, with what it has from its base
+        name, good = f"tokenizer.{type(made).__name__}", [0, 1, 1]
+        for method in ("decode", "stream", "decode_bytes", "decode_with_offsets"):
+            if hasattr(made, method):
+                found[f"{name}.{method}"] = call(getattr(made, method), ids=a.ids_or_bytes(np.array(good)))
+        special = {"allowed_special": a.texts(["<|endoftext|>"]), "disallowed_special": a.fixed(())}
+        found |= {
+            f"{name}.encode": call(made.encode, text=a.text("the king"), **special),
+            f"{name}.encode_ordinary": call(made.encode_ordinary, text=a.text("the king")),
+            f"{name}.save": call(made.save, path=a.target(out)),
+        }
+    found |= {
+        "tokenizer.BPETokenizer.encode_array": call(bpe.encode_array, text=a.text("the king"), **special),
+        "tokenizer.BPETokenizer.encode_batch": call(
+            bpe.encode_batch, texts=a.texts(TEXTS), n_threads=a.count(1), **special
+        ),
+        "tokenizer.BPETokenizer.merge_steps": call(bpe.merge_steps, word=a.text("the")),
+        "data.encode_texts": call(data.encode_texts, tokenizer=a.fixed(bpe), texts=a.texts(TEXTS)),
+    }
+    return found
+
+
+def of_tokenizers() -> dict[str, Call]:
+    bpe = {"special_tokens": a.texts(["<|endoftext|>"]), "pattern": a.choice("gpt2")}
+    return {
+        "tokenizer.BPETokenizer.__init__": call(
+            tokenizer.BPETokenizer,
+            merges=a.free_ids(np.array([[116, 104]])),
+            **bpe,
+            ids=a.maybe_ids(np.arange(257)),
+            counts=a.maybe_ids(np.array([3])),
+        ),
+        "tokenizer.BPETokenizer.train": call(
+            tokenizer.BPETokenizer.train,
+            text=a.text_or_texts(TEXTS[0]),
+            vocab_size=a.count(260),
+            **bpe,
+            min_frequency=a.count(1),
+            progress=a.flag(False),
+        ),
+        "tokenizer.CharTokenizer.__init__": call(tokenizer.CharTokenizer, characters=a.one_or_more(["a", "b"])),
+        "tokenizer.CharTokenizer.train": call(
+            tokenizer.CharTokenizer.train, text=a.one_or_more(TEXTS), vocab_size=a.maybe_count(9)
+        ),
+        "tokenizer.WordTokenizer.__init__": call(tokenizer.WordTokenizer, words=a.texts(WORDS)),
+        "tokenizer.WordTokenizer.train": call(
+            tokenizer.WordTokenizer.train, text=a.one_or_more(TEXTS), vocab_size=a.maybe_count(9)
+        ),
+    }
+
+
+def of_training() -> dict[str, Call]:
+    rates = {
+        "beta1": a.not_negative(0.9),
+        "beta2": a.not_negative(0.95),
+        "eps": a.positive(1e-8),
+        "weight_decay": a.not_negative(0.1),
+    }
+    step = {"learning_rate": a.not_negative(0.1), "grad_scale": a.not_negative(1.0)}
+    from npgpt.compiled.optim import AdamW as CompiledAdamW
+
+    x, y = IDS[:8].reshape(2, 4), a.targets(IDS[1:9].reshape(2, 4))
+    first = config.TrainConfig(steps=1)
+    found = {
+        "optim.clip_scale": call(optim.clip_scale, norm=a.not_negative(5.0), max_norm=a.positive(1.0)),
+        "optim.WarmupCosine.__init__": call(
+            optim.WarmupCosine,
+            highest=a.not_negative(1.0),
+            lowest=a.not_negative(0.2),
+            warmup=a.natural(2),
+            steps=a.count(7),
+        ),
+        "optim.WarmupCosine.__call__": call(optim.WarmupCosine(1.0, 0.2, 2, 7).__call__, step=a.natural(3)),
+        "build.make_optimizer": call(build.make_optimizer, layer=a.fixed(model()), **rates),
+        "train.evaluate": call(train.evaluate, model=a.fixed(model()), ids=a.ids(IDS), batch_size=a.count(16)),
+        "train.accumulate": call(
+            lambda **given: train.accumulate(model(), cache=Cache(), **given),
+            x=a.ids(x),
+            y=y,
+            micro_batches=a.count(1),
+            step=a.natural(0),
+        ),
+        "train.training_steps": call(lambda ids: train.training_steps(model(), ids, first), ids=a.ids(IDS)),
+        "train.optimizer_of": call(train.optimizer_of, model=a.fixed(model()), config=a.fixed(first)),
+        "train.optimizer_steps": call(
+            lambda grad_clip: train.optimizer_steps(adamw(optim.AdamW), lambda step: 0.1, [(1.0, 3)], grad_clip),
+            grad_clip=a.positive(1.0),
+        ),
+        "data.SlidingWindows.__init__": call(
+            lambda **given: list(data.SlidingWindows(**given)),
+            ids=a.free_ids(IDS),
+            context_length=a.count(3),
+            stride=a.count(1),
+            batch_size=a.count(1),
+            shuffle=a.flag(False),
+            seed=a.whole(0),
+            drop_last=a.flag(False),
+        ),
+        "data.SlidingWindows.batch": call(data.SlidingWindows(IDS, 3).batch, step=a.natural(2)),
+        "data.split_texts": call(data.split_texts, texts=a.texts(TEXTS), validation_fraction=a.not_negative(0.5)),
+        "data.split_text": call(data.split_text, text=a.text(TEXTS[0]), validation_fraction=a.not_negative(0.5)),
+        "sampling.generate": call(
+            sampling.generate,
+            model=a.fixed(model()),
+            ids=a.ids(np.array([1, 2])),
+            max_tokens=a.steps(3),
+            temperature=a.not_negative(1.0),
+            top_k=a.maybe_count(3),
+            seed=a.whole(0),
+            stop=a.maybe_whole(6),
+            context=a.maybe_count(4),
+        ),
+        "sampling.check_context": call(sampling.check_context, config=a.fixed(model().config), context=a.count(3)),
+        "baselines.unigram_loss": call(
+            baselines.unigram_loss, train_ids=a.ids(IDS), ids=a.ids(IDS), vocab_size=a.count(7)
+        ),
+        "baselines.bigram_loss": call(
+            baselines.bigram_loss, train_ids=a.ids(IDS), ids=a.ids(IDS), vocab_size=a.count(7)
+        ),
+        "npgpt.set_num_threads": call(pool.set_num_threads, n=a.count(1)),
+    }
+    for name, kind in (("optim", optim.AdamW), ("compiled", CompiledAdamW)):
+        found[f"{name}.AdamW.__init__"] = call(kind, flat=a.fixed(flat()), **rates)
+        found[f"{name}.AdamW.step"] = call(functools.partial(stepped, kind), **step)
+    return found
+
+
+def of_embeddings() -> dict[str, Call]:
+    words = table()
+    bag = documents.BagOfWords(WORDS, np.ones(4), TABLE)
+    pv = embeddings.train_pv_dbow(TEXTS, embeddings.PVConfig(n_embd=4, min_count=1, epochs=1), "textbook")
+    index = embeddings.DocumentIndex(["a", "b"], TEXTS, np.eye(2))
+    cautious = {"restrict_vocab": a.maybe_count(4), "case_insensitive": a.flag(True)}
+    sections, pairs = {"a": [("man", "king", "woman", "queen")]}, [("man", "king", 1.0), ("woman", "queen", 2.0)]
+    found = {
+        "embeddings.BagOfWords.__init__": call(
+            documents.BagOfWords,
+            words=a.texts(WORDS),
+            weights=a.floats(np.ones(4)),
+            vectors=a.maybe_floats(np.ones((4, 2))),
+            direction=a.maybe_floats(np.ones(2)),
+        ),
+        "embeddings.BagOfWords.encode": call(bag.encode, texts=a.texts(TEXTS)),
+        "embeddings.tf_idf": call(
+            lambda **given: documents.tf_idf(**given).state(), texts=a.texts(TEXTS), max_words=a.maybe_count(3)
+        ),
+        "embeddings.mean": call(lambda table: documents.mean(table).state(), table=a.fixed(words)),
+        "embeddings.sif": call(
+            lambda **given: documents.sif(**given).state(),
+            table=a.fixed(words),
+            texts=a.texts(TEXTS),
+            a=a.positive(1e-3),
+        ),
+        "embeddings.documents.words_of": call(documents.words_of, text=a.text("The cat")),
+        "embeddings.documents.numbers_of": call(
+            documents.numbers_of, text=a.text("The cat"), index=a.fixed({"cat": 0})
+        ),
+        "embeddings.documents.common_direction": call(documents.common_direction, x=a.floats(TABLE)),
+        "embeddings.documents.without": call(
+            documents.without, x=a.floats(TABLE), direction=a.floats(np.array([1.0, 0.0], np.float32))
+        ),
+        "embeddings.evaluate_analogies": call(
+            evaluate.evaluate_analogies,
+            vectors=a.fixed(words),
+            sections=a.fixed(sections),
+            **cautious,
+            exclude_inputs=a.flag(True),
+        ),
+        "embeddings.evaluate_pairs": call(
+            evaluate.evaluate_pairs, vectors=a.fixed(words), pairs=a.fixed(pairs), **cautious
+        ),
+        "embeddings.spearman": call(
+            evaluate.spearman, x=a.floats(np.array([1.0, 2, 3])), y=a.floats(np.array([1.0, 3, 2]))
+        ),
+        "embeddings.evaluate.ranks": call(evaluate.ranks, x=a.floats(np.array([1.0, 2, 3]))),
+        "embeddings.DocumentIndex.__init__": call(
+            embeddings.DocumentIndex,
+            names=a.texts(["a", "b"]),
+            texts=a.texts(TEXTS),
+            vectors=a.floats(np.eye(2)),
+            settings=a.fixed(None),
+            arrays=a.fixed(None),
+        ),
+        "embeddings.DocumentIndex.search": call(index.search, vector=a.floats(np.array([1.0, 2.0])), n=a.natural(2)),
+        "embeddings.one_hot": call(
+            lookup.one_hot, ids=a.ids(np.array([2, 0])), vocab_size=a.count(3), dtype=a.dtype(np.float64)
+        ),
+        "embeddings.project": call(
+            embeddings.project, vectors=a.floats(np.array([[1.0, 2], [2, 1], [3, 5]])), n_axes=a.count(2)
+        ),
+        "embeddings.parallelogram": call(
+            embeddings.parallelogram,
+            vectors=a.fixed(words),
+            a=a.text("man"),
+            b=a.text("woman"),
+            c=a.text("king"),
+            d=a.text("queen"),
+        ),
+        "embeddings.text_map": call(
+            embeddings.text_map,
+            words=a.texts(["ab", "c"]),
+            coordinates=a.floats(np.array([[0.0, 0], [1, 1]])),
+            width=a.count(7),
+            height=a.count(3),
+        ),
+        "embeddings.PVModel.__init__": call(
+            embeddings.PVModel,
+            words=a.texts(WORDS),
+            table=a.floats(TABLE),
+            keep=a.floats(np.ones(4, np.float32)),
+            noise=a.floats(np.full(4, 0.25, np.float32)),
+            negative=a.count(2),
+            pull=a.positive(0.1),
+        ),
+        "embeddings.PVModel.encode": call(pv.encode, texts=a.texts(TEXTS), steps=a.steps(5)),
+        "embeddings.PVModel.shares": call(pv.shares, texts=a.texts(TEXTS)),
+        "embeddings.train_pv_dbow": call(
+            lambda **given: embeddings.train_pv_dbow(**given).state(),
+            texts=a.texts(TEXTS),
+            layers=a.choice("textbook"),
+            config=a.fixed(embeddings.PVConfig(n_embd=4, min_count=1, epochs=1)),
+        ),
+        "embeddings.train_word2vec": call(
+            word2vec.train_word2vec,
+            sentences=a.texts(SENTENCES),
+            layers=a.choice("compiled"),
+            config=a.fixed(embeddings.Word2VecConfig(n_embd=4, min_count=1, epochs=1)),
+        ),
+        "embeddings.to_sentences": call(embeddings.to_sentences, text=a.text(TEXTS[0]), keep_case=a.flag(False)),
+        "embeddings.cosine": call(embeddings.cosine, u=a.floats(np.array([1.0, 0])), v=a.floats(np.array([1.0, 1]))),
+        "embeddings.unit": call(embeddings.unit, x=a.floats(np.array([3.0, 4]))),
+        "embeddings.WordVectors.__init__": call(vectors.WordVectors, words=a.texts(WORDS), vectors=a.floats(TABLE)),
+        "embeddings.WordVectors.__contains__": call(words.__contains__, word=a.text("man")),
+        "embeddings.WordVectors.__getitem__": call(words.__getitem__, word=a.text("man")),
+        "embeddings.WordVectors.unit": call(words.unit, word=a.text("man")),
+        "embeddings.WordVectors.similarity": call(words.similarity, a=a.text("man"), b=a.text("king")),
+        "embeddings.WordVectors.most_similar": call(
+            words.most_similar, word=a.floats(np.array([1.0, 0])), n=a.natural(2), exclude=a.texts(["man"])
+        ),
+        "embeddings.WordVectors.analogy": call(
+            words.analogy,
+            a=a.text("man"),
+            b=a.text("woman"),
+            c=a.text("king"),
+            n=a.natural(2),
+            exclude_inputs=a.flag(True),
+        ),
+    }
+    for name in ("by_one_hot", "by_add_at", "by_sorted_segments", "by_kernel"):
+        found[f"embeddings.lookup.{name}"] = way(getattr(lookup, name))
+    return found
+
+
+def of_configurations() -> dict[str, Call]:
+    return {
+        "config.DataConfig.__init__": options(config.DataConfig, text=a.texts(["a.txt"])),
+        "config.GPTConfig.__init__": options(
+            config.GPTConfig, positions=a.choice("alibi"), activation=a.choice("gelu")
+        ),
+        "config.TrainConfig.__init__": options(config.TrainConfig),
+        "embeddings.PVConfig.__init__": options(embeddings.PVConfig),
+        "embeddings.Word2VecConfig.__init__": options(embeddings.Word2VecConfig),
+    }
+
+
+@functools.cache
+def calls(folder: Path) -> dict[str, Call]:
+    return (
+        of_files(folder)
+        | of_tokenizers()
+        | calls_of_layers.of_layers()
+        | calls_of_layers.of_embeddings()
+        | of_training()
+        | of_embeddings()
+        | of_configurations()
+        | calls_of_layers.of_cases()
+    )
