@@ -202,8 +202,11 @@ def vocabulary_from(state: dict[str, Any], name: str) -> list[str]:
     if name not in state:
         raise TokenizerError(f"the field {name!r} is missing")
     words = state[name]
-    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+    if not isinstance(words, list):
         raise TokenizerError(f"{name} must be a list of strings, not {quote(words)}")
+    for k, word in enumerate(words):
+        if not isinstance(word, str):
+            raise TokenizerError(f"{name} must be a list of strings, but item {k} is {quote(word)}")
     if len(set(words)) < len(words):
         twice, _ = Counter(words).most_common(1)[0]
         raise TokenizerError(f"{name} has {quote(twice)} more than once")
