@@ -27,7 +27,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import numpy as np
 from vocabularies import ours, package_file, tiktokens
 
-from npgpt.machine import compile as cache
+from npgpt.machine import code_files as cache
 from npgpt.support.files import read_parts
 from npgpt.tokenizer import BPETokenizer
 from npgpt.tokenizer import bpe_compiled as fast

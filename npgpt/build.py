@@ -11,6 +11,7 @@ from npgpt.core import Layer
 from npgpt.errors import ConfigError, NpgptError, did_you_mean
 from npgpt.model import GPT
 from npgpt.optim import AdamW
+from npgpt.support.forks import importing
 
 AnyLayer = TypeVar("AnyLayer", bound=Layer)
 
@@ -86,13 +87,14 @@ def can_compile(stacklevel: int = 2) -> bool:
 def why_not_compiled() -> str:
     """Return the reason why kernels cannot be compiled here, or "" if they can."""
     try:
-        from npgpt.machine.numba_internals import jit_disabled  # takes a while: only when it is needed
+        with importing:
+            from npgpt.machine.numba_internals import jit_disabled  # takes a while: only when it is needed
 
-        if jit_disabled():
-            return "NUMBA_DISABLE_JIT is set"
-        if struct.calcsize("P") != 8 or sys.byteorder != "little":
-            return "this machine is not 64-bit little-endian"
-        import npgpt.compiled  # noqa: F401
+            if jit_disabled():
+                return "NUMBA_DISABLE_JIT is set"
+            if struct.calcsize("P") != 8 or sys.byteorder != "little":
+                return "this machine is not 64-bit little-endian"
+            import npgpt.compiled  # noqa: F401
     except ImportError as error:
         return str(error)
     return ""

@@ -1,24 +1,30 @@
 # T context length, B batch size
 """From texts to batches: training text, validation text, and sliding windows over the ids."""
 
+import hashlib
+import platform
 import re
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+import regex
 
 from npgpt.core import Array
 from npgpt.errors import ConfigError, DataError
 from npgpt.rng import make_key, permutation
 from npgpt.support.files import read_text
 from npgpt.tokenizer import END_OF_TEXT, Tokenizer
+from npgpt.tokenizer.base import join_halves
 
 
 def builtin_texts() -> list[str]:
     """Return the topics of Python's own documentation, which every CPython includes: English, with some code.
 
     A fifth of this text repeats paragraphs of earlier topics. Only the first copy of a paragraph is kept, so that the
-    validation text does not repeat training text.
+    validation text does not repeat training text. Each release of Python has another text (3.11.2 and 3.11.7 differ),
+    so losses can be compared only within one: ``builtin_name`` says which it is.
     """
     from pydoc_data.topics import topics  # 0.5 MB, so it is imported only when it is needed
 
@@ -33,6 +39,12 @@ def builtin_texts() -> list[str]:
         if paragraphs:
             texts.append("\n\n".join(paragraphs) + "\n")
     return texts
+
+
+def builtin_name() -> str:
+    """Return a name of the built-in text that differs if the text does: Python's version, and a hash of the text."""
+    digits = hashlib.sha256("\n".join(builtin_texts()).encode()).hexdigest()[:8]
+    return f"the documentation of Python {platform.python_version()} (pydoc_data.topics, SHA-256 {digits}...)"
 
 
 def read_texts(paths: Sequence[str | Path]) -> list[str]:
@@ -65,20 +77,67 @@ def split_texts(texts: Sequence[str], validation_fraction: float) -> tuple[list[
 
 
 def split_text(text: str, validation_fraction: float) -> tuple[str, str]:
-    """Split a text into training text (its beginning) and validation text (its end); after a line end if one is near.
+    """Split a text into training text (its beginning) and validation text (its end).
+
+    The cut is after a line end if one is near, else between two words, else (there are scripts without spaces) between
+    two grapheme clusters: what a reader takes for one character, such as a flag or a letter with its accents. The two
+    halves of a character are joined first. ``<|endoftext|>`` is never cut; it stays with the document that it ends.
 
     >>> split_text("one two\\nthree four\\nfive", 0.4)
     ('one two\\n', 'three four\\nfive')
+    >>> split_text("one two three four", 0.4)
+    ('one two', ' three four')
     """
-    cut = round(len(text) * (1 - validation_fraction))
-    line_end = text.rfind("\n", cut - 1000 if cut > 1000 else 0, cut) + 1
-    return (text[:line_end], text[line_end:]) if line_end else (text[:cut], text[cut:])
+    text = join_halves(text)
+    body = text.removesuffix(END_OF_TEXT)
+    cut = _cut_near(body, round(len(body) * (1 - validation_fraction)))
+    after = cut + len(END_OF_TEXT)
+    if text.startswith(END_OF_TEXT, cut) and _cluster_end(text, after - 1) == after:
+        cut = after
+    return text[:cut], text[cut:]
+
+
+NEAR = 1000  # characters
+# The end of a word that another word follows. White space joins no character before it, except a mark such as U+0600.
+_WORD_END = regex.compile(r"(?<=[^\s\p{Grapheme_Cluster_Break=Prepend}])(?=\s+\S)")
+_CLUSTER = regex.compile(r"\X")
+
+
+def _cut_near(text: str, wanted: int) -> int:
+    """Return the place of the cut of ``split_text``. If 0 < wanted < len(text), both parts get text where possible."""
+    if not 0 < wanted < len(text):
+        return wanted
+    first = max(0, wanted - NEAR)
+    if line_end := text.rfind("\n", first, wanted) + 1:
+        return line_end
+    words: list[int] = [found.start() for found in _WORD_END.finditer(text, first, wanted + NEAR)]
+    if words:
+        return max((end for end in words if end <= wanted), default=words[0])
+    text = text.replace(END_OF_TEXT, "<".ljust(len(END_OF_TEXT), "\u0301"))  # a cluster: a letter with many accents
+    end = _cluster_end(text, wanted - 1)
+    if end == wanted:
+        return wanted
+    # Every place in a cluster has the same end, so bisection finds its start.
+    return bisect_left(range(wanted), end, key=lambda at: _cluster_end(text, at)) or end
+
+
+def _cluster_end(text: str, at: int) -> int:
+    """Return the first end of a grapheme cluster after a place. ``regex`` also looks at the characters before it."""
+    end: int = _CLUSTER.match(text, at).end()
+    return end
 
 
 def encode_texts(tokenizer: Tokenizer, texts: Sequence[str]) -> Array:
-    """Encode all texts as one sequence of ids (n,), with ``<|endoftext|>`` after each text."""
-    end = [tokenizer.special_tokens[END_OF_TEXT]]
-    return np.array([token for text in texts for token in tokenizer.encode(text) + end], dtype=np.int64)
+    """Encode all texts as one sequence of ids (n,), with the one token ``<|endoftext|>`` after each document.
+
+    A text is one document, or several with ``<|endoftext|>`` between them.
+    """
+    ids: list[int] = []
+    for text in texts:
+        ids += tokenizer.encode(text, allowed_special={END_OF_TEXT})
+        if not text.endswith(END_OF_TEXT):
+            ids.append(tokenizer.special_tokens[END_OF_TEXT])
+    return np.array(ids, dtype=np.int64)
 
 
 class SlidingWindows:

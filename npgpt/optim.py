@@ -5,10 +5,12 @@ powers, logarithms and cosines of the C library do not. (NumPy's sums, here and 
 """
 
 import math
+from typing import Any
 
 import numpy as np
 
 from npgpt.core import FlatParams
+from npgpt.core.param import writeable
 from npgpt.exact import cos_pi
 
 
@@ -45,12 +47,21 @@ class AdamW:
         self.square = np.zeros_like(flat.values)
         self.power1 = self.power2 = 1.0  # β₁ᵗ and β₂ᵗ, by repeated multiplication
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self.mean, self.square = writeable(self.mean), writeable(self.square)
+
     def grad_norm(self) -> float:
         """Return the Euclidean norm of all gradients together."""
         return math.sqrt(np.square(self.flat.grads, dtype=np.float64).sum())  # in float32, 1e20 squared is infinite
 
     def step(self, learning_rate: float, grad_scale: float = 1.0) -> None:
-        """Update the parameters with the current gradients times ``grad_scale`` (see ``clip_scale``)."""
+        """Update the parameters with the current gradients times ``grad_scale`` (see ``clip_scale``).
+
+        Raises
+            ConfigError if a parameter is no longer in the vector, so that its layer would not be trained.
+        """
+        self.flat.check()
         values, g = self.flat.values, self.flat.grads * grad_scale
         self.power1 *= self.beta1
         self.power2 *= self.beta2

@@ -19,6 +19,7 @@ import itertools
 import json
 import math
 import os
+import platform
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -100,7 +101,8 @@ class RunFolder:
         old = read_manifest(path) if (path / MANIFEST).is_file() else []
         path.mkdir(parents=True, exist_ok=True)
         # The manifest is written first and stays: so after any crash the folder can still be overwritten.
-        manifest = {"format": FORMAT, "version": VERSION, "npgpt": __version__, "files": list(FILES)}
+        made_by = {"npgpt": __version__, "python": platform.python_version()}  # which the built-in text depends on
+        manifest = {"format": FORMAT, "version": VERSION, **made_by, "files": list(FILES)}
         write_atomically(path / MANIFEST, (json.dumps(manifest, indent=1) + "\n").encode())
         for name in old:
             part_of(path / name).unlink(missing_ok=True)

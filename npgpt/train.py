@@ -11,7 +11,7 @@ from npgpt.build import make_optimizer
 from npgpt.config import TrainConfig
 from npgpt.core import Array, Cache
 from npgpt.data import SlidingWindows
-from npgpt.errors import DataError, TrainingError
+from npgpt.errors import ConfigError, DataError, TrainingError
 from npgpt.layers import IGNORE_INDEX
 from npgpt.model import GPT
 from npgpt.optim import AdamW, WarmupCosine, clip_scale
@@ -43,8 +43,13 @@ def training_steps(model: GPT, ids: Array, config: TrainConfig, optimizer: AdamW
         optimizer: by default ``optimizer_of(model, config)``.
     Raises
         DataError, at the call, if the text is shorter than one example; TrainingError, at a step, if the loss or the
-        gradient is not finite.
+        gradient is not finite; ConfigError, at the call, if the optimizer is that of another model.
     """
+    if optimizer and not set(optimizer.flat.params) <= set(model.parameters().values()):
+        raise ConfigError(
+            "the optimizer trains parameters that are not this model's, so the model would not learn; make it with "
+            "optimizer_of(model, config), or copy and pickle the two together: pickle.dumps((model, optimizer))"
+        )
     windows = SlidingWindows(
         ids, model.config.context_length, config.stride, config.batch_size, shuffle=True, seed=config.seed
     )

@@ -1,13 +1,20 @@
 """Sliding windows, the split without leakage, the built-in text."""
 
+import re
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
+import regex
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from npgpt.data import SlidingWindows, builtin_texts, encode_texts, split_text
+from npgpt.data import SlidingWindows, builtin_name, builtin_texts, encode_texts, split_text
 from npgpt.errors import DataError
-from npgpt.tokenizer import CharTokenizer
+from npgpt.support.files import read_parts
+from npgpt.tokenizer import END_OF_TEXT, KINDS, CharTokenizer
+from npgpt.tokenizer.base import join_halves
 
 
 @example(n=40, T=3, stride=1, B=5, shuffle=True, drop_last=True)
@@ -89,6 +96,94 @@ def test_split_is_near_the_fraction_and_at_a_line_end() -> None:
     assert len(split_text("x" * 1000, 0.1)[1]) == 100
 
 
+# What belongs together: flags, families, accents, syllables, a line end of two characters, halves, a number sign.
+ATOMS = [
+    *"ab東 \n\r\t\u0301\u200d\u0600\u00a0가",
+    "🇩",
+    "🇩🇪",
+    "👨",
+    "👨\u200d👩\u200d👧",
+    "👍🏽",
+    "e\u0301\u0302",
+    "क्ष",
+    "\r\n",
+]
+ATOMS += ["\u1112\u1161\u11ab", "\ud83d", "\ude00", "<|endoftext|>", "<|endo"]
+
+
+def borders(text: str) -> list[int]:
+    """The places between grapheme clusters, found from the start of the text."""
+    ends = np.cumsum([0, *map(len, regex.findall(r"\X", text))])
+    markers = [found.start() for found in re.finditer(re.escape(END_OF_TEXT), text)]
+    return [int(end) for end in ends if not any(start < end < start + len(END_OF_TEXT) for start in markers)]
+
+
+@example(atoms=["🇩🇪"] * 9, fraction=0.5)
+@example(atoms=["<|endoftext|>", "\u0301", "a"], fraction=0.9)
+@example(atoms=["a", "<|endoftext|>", "\u0301"], fraction=0.05)
+@example(atoms=["\u0600", "<|endoftext|>", "a"], fraction=0.9)
+@example(atoms=["a", "\u0600", " ", "b"], fraction=0.5)
+@given(atoms=st.lists(st.sampled_from(ATOMS), max_size=40), fraction=st.floats(0.01, 0.99))
+def test_the_cut_is_never_inside_a_cluster_or_a_marker(atoms: list[str], fraction: float) -> None:
+    text = join_halves("".join(atoms))
+    train, validation = split_text("".join(atoms), fraction)
+    assert train + validation == text
+    assert len(train) in borders(text)
+    # Both parts have text where this is possible.
+    wanted = round(len(text) * (1 - fraction))
+    if 0 < wanted < len(text) and END_OF_TEXT not in text and len(borders(text)) > 2:
+        assert train and validation
+
+
+@given(words=st.lists(st.text("abé東", min_size=1), min_size=2), fraction=st.floats(0.1, 0.9), near=st.integers(1, 999))
+def test_the_cut_is_between_two_words(words: list[str], fraction: float, near: int) -> None:
+    for space in " ", "  ", "\t", "\n", "\r\n", "\u00a0", "\u3000":
+        text = space.join(words)
+        train, validation = split_text(text, fraction)
+        assert train + validation == text
+        if 0 < round(len(text) * (1 - fraction)) < len(text):
+            assert train.split() + validation.split() == words and train and validation
+    long = "x" * near + " " + "x" * 2000  # the space is before the cut or behind it
+    for text in long, long[::-1]:
+        cut = text.index(" ")
+        assert len(split_text(text, 1 - (cut + near / 2) / len(text))[0]) == cut
+        assert len(split_text(text, 1 - (cut - near / 2) / len(text))[0]) == cut
+
+
+def test_a_text_without_spaces_is_cut_near_the_fraction() -> None:
+    for unit in "東", "🇩🇪", "क्ष", "e\u0301\u0302":
+        for first in "", "a":
+            text = first + unit * 30_000
+            train, validation = split_text(text, 0.1)
+            assert (len(train) - len(first)) % len(unit) == 0 and train + validation == text
+            assert abs(len(validation) - len(text) / 10) <= len(unit)
+
+
+def test_text_that_cannot_be_cut_is_training_text() -> None:
+    family = "👨\u200d👩\u200d👧\u200d👦"
+    for text in ("", "a", family, "e\u0301", END_OF_TEXT, family + END_OF_TEXT):
+        for fraction in (0.1, 0.4):
+            assert split_text(text, fraction) == (text, "")
+    assert split_text(" " * 50, 0.1) == (" " * 45, " " * 5)
+    assert split_text("ab" + family, 0.1) == ("ab", family)
+    assert split_text(family + "b", 0.9) == (family, "b")
+
+
+def test_end_of_text_stays_with_the_document_that_it_ends() -> None:
+    assert split_text("one\ntwo\n<|endoftext|>three four", 0.3) == ("one\ntwo\n<|endoftext|>", "three four")
+    assert split_text("one two three<|endoftext|>", 0.1) == ("one two", " three<|endoftext|>")
+    assert split_text("one\ntwo three\n<|endoftext|>", 0.1) == ("one\n", "two three\n<|endoftext|>")
+    for n in range(1, 40):
+        text = "東" * 20 + END_OF_TEXT + "京" * n
+        train, validation = split_text(text, 0.3)
+        assert train.count(END_OF_TEXT) + validation.count(END_OF_TEXT) == 1
+        assert not validation.startswith(END_OF_TEXT)
+
+
+def test_builtin_text_has_a_name() -> None:
+    assert re.search(r"Python 3\.\d+\.\S+ .*SHA-256 [0-9a-f]{8}\.\.\.", builtin_name())
+
+
 def test_builtin_validation_text_is_not_in_the_training_text() -> None:
     texts = builtin_texts()
     assert sum(map(len, texts)) > 300_000
@@ -103,3 +198,46 @@ def test_texts_are_separated_by_end_of_text() -> None:
     tokenizer = CharTokenizer.train("ab")
     end = tokenizer.special_tokens["<|endoftext|>"]
     assert encode_texts(tokenizer, ["ab", "b"]).tolist() == [0, 1, end, 1, end]
+
+
+@pytest.mark.parametrize("kind", KINDS.values())
+@pytest.mark.filterwarnings("ignore:only .* merges")
+def test_end_of_text_separates_the_documents_of_a_text(kind: Any) -> None:
+    documents = ["The cat sat.\n", "\nThe dog: 1 < 2", "The cat | The dog", ""]
+    joined = END_OF_TEXT.join(documents)
+    tokenizer = kind.train(joined, 300)
+    assert tokenizer._state() == kind.train(documents, 300)._state()
+    end = tokenizer.special_tokens[END_OF_TEXT]
+    one, two, three, _ = map(tokenizer.encode, documents)
+    assert encode_texts(tokenizer, [joined]).tolist() == [*one, end, *two, end, *three, end]
+    assert encode_texts(tokenizer, [joined, "The"]).tolist() == [
+        *one,
+        end,
+        *two,
+        end,
+        *three,
+        end,
+        *tokenizer.encode("The"),
+        end,
+    ]
+    assert encode_texts(tokenizer, [END_OF_TEXT + "The" + 2 * END_OF_TEXT]).tolist() == [
+        end,
+        *tokenizer.encode("The"),
+        end,
+        end,
+    ]
+    assert encode_texts(tokenizer, ["", END_OF_TEXT]).tolist() == [end, end]
+    part = "<|endoftext| >"  # nearly
+    assert end not in encode_texts(tokenizer, [part])[:-1]
+
+
+@pytest.mark.parametrize("kind", KINDS.values())
+@pytest.mark.filterwarnings("ignore:only .* merges")
+def test_a_marker_at_the_border_of_two_parts_of_a_file_is_whole(kind: Any, tmp_path: Path) -> None:
+    text = "<|endoftext|>\n".join(f"Line {n}.\nAnd one" for n in range(30))
+    (tmp_path / "text").write_text(text)
+    expected = kind.train(text, 300)._state()
+    for size in (1, 5, 13, 14, 100, 1 << 20):
+        parts = list(read_parts(tmp_path / "text", size))
+        assert "".join(parts) == text and sum(part.count(END_OF_TEXT) for part in parts) == 29
+        assert kind.train(parts, 300)._state() == expected

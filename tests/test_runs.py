@@ -311,6 +311,22 @@ def test_one_string_is_one_document_and_empty_texts_are_rejected() -> None:
             train_run(SMALL, texts)
 
 
+@pytest.mark.parametrize("kind", ["bpe", "word", "char"])
+def test_documents_in_one_text_are_separated_by_one_token(kind: str) -> None:
+    config = dataclasses.replace(
+        SMALL, data=DataConfig(tokenizer=kind), model=dataclasses.replace(SMALL.model, vocab_size=270)
+    )
+    run = train_run(config, "A cat sat.<|endoftext|>The dog sat on the log.\n<|endoftext|>\n" * 20)
+    end = run.tokenizer.special_tokens["<|endoftext|>"]
+    counts = [int((ids == end).sum()) for ids in (run.train_ids, run.validation_ids)]
+    assert sum(counts) in (41, 42) and counts[1] >= 3  # 40, and one after each of the two parts, if it has none
+    before_markers = "A cat sat.", " the log.\n"
+    for text in before_markers:
+        tail = run.tokenizer.encode(text)[-1]
+        assert ((run.train_ids[:-1] == tail) & (run.train_ids[1:] == end)).any()
+    assert "endoftext" not in run.tokenizer.decode([token for token in run.train_ids if token != end])
+
+
 def test_truncated_metrics_are_read_up_to_the_damage(run: Path) -> None:
     with (run / "metrics.jsonl").open("a") as file:
         file.write('{"step": 5}\n{"step": 1')

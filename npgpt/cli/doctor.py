@@ -24,14 +24,22 @@ def add_parser(subparsers: Any) -> None:
     more = (
         "The facts are CPU, versions, kernels, threads and environment variables. The promises are checked in a few "
         "seconds: the gradients are right; compiled layers equal textbook layers; one seed gives the same weights, bit "
-        "for bit, for any number of threads, in a forked child, and beside other libraries. The last lines give a hash "
-        "to compare with other machines, and the verdict. Exit code 1: a promise does not hold."
+        "for bit, for any number of threads, in a forked child, beside other libraries, and as on the machine of the "
+        "reference. The last lines give a hash to compare with other machines, and the verdict. Exit code 1: a promise "
+        "does not hold."
     )
     parser = add_action(subparsers, "doctor", run, SUMMARY, more, EXAMPLE)
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a page")
+    parser.add_argument(
+        "--clear-cache",
+        action="store_true",
+        help="only delete the compiled kernels; the next start compiles them again",
+    )
 
 
 def run(options: argparse.Namespace) -> ExitCode:
+    if options.clear_cache:
+        return _clear_cache()
     facts = {"machine": about_machine(), "versions": about_versions(), "kernels": about_kernels()}
     variables = set_variables()
     if not options.json:
@@ -64,6 +72,14 @@ def run(options: argparse.Namespace) -> ExitCode:
         print(_row("hash", f"{bits[:16]}; compare it with the hash of another machine"))
     print(_row("verdict", "all promises hold here" if holds else "NOT ALL PROMISES HOLD HERE"))
     return code
+
+
+def _clear_cache() -> ExitCode:
+    from npgpt.machine import code_files  # imports Numba, which is slow: not before help is shown
+
+    n, size = code_files.clear()
+    print(f"{n} files of compiled kernels were deleted, {size / 2**20:.1f} MiB; the next start compiles them again")
+    return ExitCode.FINE
 
 
 def _row(name: str, fact: str) -> str:

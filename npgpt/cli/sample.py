@@ -19,7 +19,12 @@ def add_parser(subparsers: Any) -> None:
     more = "The model writes token by token, until --max-tokens or the end of a text."
     parser = add_action(subparsers, "sample", run, SUMMARY, more, EXAMPLE)
     parser.add_argument("run_folder", metavar="DIR", help="run folder that `npgpt train` wrote")
-    parser.add_argument("--prompt", default="", metavar="TEXT", help="text to continue (default: the start of a text)")
+    parser.add_argument(
+        "--prompt",
+        default="",
+        metavar="TEXT",
+        help="text to continue; <|endoftext|> in it starts a new text (default: the start of a text)",
+    )
     parser.add_argument(
         "--max-tokens", type=int, default=200, metavar="N", help="largest number of new tokens (default: 200)"
     )
@@ -46,7 +51,7 @@ def add_parser(subparsers: Any) -> None:
 def run(options: argparse.Namespace) -> None:
     loaded = load_run(options.run_folder)
     tokenizer, text = loaded.tokenizer, given_text(options.prompt)
-    prompt = tokenizer.encode(text)
+    prompt = tokenizer.encode(text, allowed_special={END_OF_TEXT})  # as in the training text
     if text and not prompt:
         raise DataError("the prompt is white space alone: it has no token in this vocabulary")
     if n_unknown := prompt.count(tokenizer.special_tokens.get(UNKNOWN, -1)):

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from npgpt.cli.options import Renamed, add_config_flags, check_at_least, config_from
 from npgpt.cli.parser import add_action
+from npgpt.data import builtin_name
 from npgpt.errors import ConfigError
 from npgpt.runs import RECORD, Run, RunFolder, train_run
 from npgpt.sampling import generate
@@ -28,8 +29,8 @@ SAMPLE_TOKENS = 60
 
 def add_parser(subparsers: Any) -> None:
     more = (
-        "Without --text, the text is Python's own documentation; this takes about two minutes. The model is saved at "
-        "each evaluation. Exit code 4: training diverged."
+        "Without --text, the text is Python's own documentation; this takes about two minutes. <|endoftext|> in a text "
+        "separates documents. The model is saved at each evaluation. Exit code 4: training diverged."
     )
     parser = add_action(subparsers, "train", run, SUMMARY, more, "npgpt train --text book.txt --steps 1000")
     parser.usage = "npgpt train [--text FILE ...] [--out DIR] [OPTION ...]"
@@ -55,7 +56,7 @@ def run(options: argparse.Namespace) -> None:
         raise ConfigError("--out is empty; name a folder for the run")
     if config.train.layers == "textbook":
         keep_freed_memory()
-    names = list(map(_shown, config.data.text)) or ["the documentation of this Python (pydoc_data.topics)"]
+    names = list(map(_shown, config.data.text)) or [builtin_name()]
     print(f"text: {', '.join(names) if len(names) < 4 else f'{len(names)} files, {names[0]} to {names[-1]}'}")
     out = Path(options.out) if options.out else RunFolder.next_free()
     steps = config.train.steps
@@ -147,8 +148,8 @@ def compilation_shown(bar: Any) -> Iterator[None]:
 def sample_line(run: Run) -> str:
     """Return a short sample on one line, safe to show."""
     end = run.tokenizer.special_tokens[END_OF_TEXT]
-    text = run.tokenizer.decode(generate(run.model, [end], SAMPLE_TOKENS, temperature=0.8, seed=run.config.train.seed))
-    return escape_controls(text, keep="").replace("\\n", "⏎ ")
+    ids = generate(run.model, [end], SAMPLE_TOKENS, temperature=0.8, seed=run.config.train.seed, stop=end)
+    return escape_controls(run.tokenizer.decode(ids), keep="").replace("\\n", "⏎ ")
 
 
 def _shown(path: str | Path) -> str:

@@ -13,7 +13,7 @@ from npgpt.kernels import attention, attention_backward, softmax
 from npgpt.kernels.attention import forward_size
 from npgpt.kernels.attention_backward import backward_size
 from npgpt.kernels.heads import mask_scores, multiply_heads
-from npgpt.machine.pool import get_num_threads, pool
+from npgpt.machine.pool import pool, work_rows
 
 
 class Scores(CompiledLayer, textbook.Scores):
@@ -152,9 +152,10 @@ class Attention(CompiledLayer, textbook.Attention):
             return self.qkv.backward(dqkv, cache.scope("qkv"))  # 3.
         mixed, sums = output(cache, (B, T, C), "mixed"), output(cache, (B, self.n_head, T), "sums")
         qkv = output(cache.scope("qkv"), (B, T, 3 * C))
-        works = _works(cache, backward_size(T, C // self.n_head))
+        on = pool()
+        works = _works(on, cache, backward_size(T, C // self.n_head))
         attention_backward.backward(  # 2.
-            pool(), rows(dmixed), rows(qkv), rows(mixed), flat(sums), self.n_head, T, rows(dqkv),
+            on, rows(dmixed), rows(qkv), rows(mixed), flat(sums), self.n_head, T, rows(dqkv),
             *self._dropping(B, cache), works,
         )  # fmt: skip
         dq, dk, dv = self._parts(dqkv)
@@ -171,8 +172,9 @@ class Attention(CompiledLayer, textbook.Attention):
             cache.keep(name, part)
         self.score.turn(q, k, cache.scope("score"))
         mixed, sums = output(cache, (B, T, C), "mixed"), output(cache, (B, self.n_head, T), "sums")
-        works = _works(cache, forward_size(T, C // self.n_head))
-        attention.forward(pool(), rows(qkv), self.n_head, T, rows(mixed), flat(sums), *self._dropping(B, cache), works)
+        on = pool()
+        works = _works(on, cache, forward_size(T, C // self.n_head))
+        attention.forward(on, rows(qkv), self.n_head, T, rows(mixed), flat(sums), *self._dropping(B, cache), works)
         return mixed
 
     def _mix(self, qkv: Array, cache: Cache) -> Array:
@@ -209,6 +211,6 @@ class Attention(CompiledLayer, textbook.Attention):
         return keys, self.dropout.threshold, 1 / (1 - self.dropout.p)
 
 
-def _works(cache: Cache, size: int) -> Array:
-    """Return work memory for each thread."""
-    return cache.scratch("attention", (get_num_threads(), size), np.float32)
+def _works(on: Array, cache: Cache, size: int) -> Array:
+    """Return work memory for each thread of a pool."""
+    return cache.scratch("attention", (work_rows(on), size), np.float32)

@@ -3,7 +3,6 @@ import math
 import numpy as np
 
 import npgpt.optim as textbook
-from npgpt.core import FlatParams
 from npgpt.kernels import optimizer
 from npgpt.machine.pool import pool
 
@@ -11,16 +10,12 @@ from npgpt.machine.pool import pool
 class AdamW(textbook.AdamW):
     """The compiled twin of ``npgpt.optim.AdamW``: clipping and update in one pass over memory."""
 
-    def __init__(
-        self, flat: FlatParams, beta1: float = 0.9, beta2: float = 0.95, eps: float = 1e-8, weight_decay: float = 0.1
-    ) -> None:
-        super().__init__(flat, beta1, beta2, eps, weight_decay)
-        self.partial = np.empty(optimizer.chunks(flat.values.size))
-
     def grad_norm(self) -> float:
-        return math.sqrt(optimizer.squared_norm(pool(), self.flat.grads, self.partial))
+        partial = np.empty(optimizer.chunks(self.flat.grads.size))
+        return math.sqrt(optimizer.squared_norm(pool(), self.flat.grads, partial))
 
     def step(self, learning_rate: float, grad_scale: float = 1.0) -> None:
+        self.flat.check()
         self.power1 *= self.beta1
         self.power2 *= self.beta2
         optimizer.adamw(

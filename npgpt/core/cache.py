@@ -25,7 +25,7 @@ class _Pass:
     first_example: int
     kept: list[tuple["Cache", str]] = field(default_factory=list)  # in the order of the forward pass
     scratch: dict[str, Array] = field(default_factory=dict)
-    unwritten: dict[int, Param] = field(default_factory=dict)  # by identity
+    unwritten: dict[Param, None] = field(default_factory=dict)  # an ordered set
 
 
 class Cache:
@@ -136,11 +136,11 @@ class Cache:
         This saves writing zeros and reading them back. Until ``clear_unwritten``, a gradient may hold numbers of an
         earlier step.
         """
-        self._shared.unwritten = {id(param): param for param in params}
+        self._shared.unwritten = dict.fromkeys(params)
 
     def grad_to_fill(self, param: Param) -> tuple[Array, bool]:
         """Return the gradient of a Param for a kernel that writes all of it, and whether the kernel must add to it."""
-        return param.grad, self._shared.unwritten.pop(id(param), None) is None
+        return param.grad, self._shared.unwritten.pop(param, self) is self
 
     def grad_to_add_to(self, param: Param) -> Array:
         """Return the gradient of a Param for a kernel that adds to a part of it; zeros if nothing has been written."""
@@ -151,7 +151,7 @@ class Cache:
 
     def clear_unwritten(self) -> None:
         """Set the gradients to zero that no kernel has written since ``write_first``."""
-        for param in list(self._shared.unwritten.values()):
+        for param in list(self._shared.unwritten):
             self.grad_to_add_to(param)
 
     def reset(self, *, training: bool | None = None, step: int | None = None, first_example: int | None = None) -> Self:

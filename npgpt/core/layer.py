@@ -112,16 +112,6 @@ class Layer:
         """Return the class that computes the same in plain NumPy. For a textbook layer it is the layer's own class."""
         return cls
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        other = object.__new__(type(self))
-        memo[id(self)] = other
-        for name, value in vars(self).items():
-            if name != "flat":
-                setattr(other, name, copy.deepcopy(value, memo))  # memo: shared Params stay shared in the copy
-        if self.flat is not None:  # the copies are no longer views into one vector; pack makes them views again
-            other.pack(self.flat.values.dtype)
-        return other
-
     def recast(self, choose: "Callable[[Layer], type[Layer]]") -> Self:
         """Return this layer with other classes over the same Param objects, so training one also trains the other.
 

@@ -1,9 +1,11 @@
 """A parameter with its gradient, and all parameters of a model in one vector."""
 
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
+
+from npgpt.errors import ConfigError
 
 Array = npt.NDArray[Any]
 
@@ -37,6 +39,10 @@ class Param:
         if grad is not self._grad:  # ``param.grad += x`` has already added in place
             self._grad[...] = grad
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self.move(writeable(self.value), writeable(self._grad))
+
     def __repr__(self) -> str:
         return f"Param{self.value.shape}"
 
@@ -56,16 +62,49 @@ class FlatParams:
 
     def __init__(self, params: list[Param], dtype: npt.DTypeLike) -> None:
         params = sorted(params, key=lambda param: param.value.ndim < 2)  # stable: the order within both stays
+        self._take(params, np.dtype(dtype))
+        self.grads[:] = 0
+
+    def _take(self, params: list[Param], dtype: npt.DTypeLike) -> None:
+        """Move Params, with their values and gradients, into new vectors."""
         n = sum(param.value.size for param in params)
         self.params, self.values, self.grads = params, aligned_empty(n, dtype), aligned_empty(n, dtype)
-        self.grads[:] = 0
         self.n_matrix = sum(param.value.size for param in params if param.value.ndim >= 2)
         start = 0
         for param in params:
             shape, stop = param.value.shape, start + param.value.size
-            self.values[start:stop] = param.value.ravel()
+            self.values[start:stop], self.grads[start:stop] = param.value.ravel(), param.grad.ravel()
             param.move(self.values[start:stop].reshape(shape), self.grads[start:stop].reshape(shape))
             start = stop
+
+    def __getstate__(self) -> tuple[list[Param], npt.DTypeLike]:
+        """Return what a copy or a pickle needs: copied arrays are no longer views, so the copy makes new views."""
+        return self.params, self.values.dtype
+
+    def __setstate__(self, state: tuple[list[Param], npt.DTypeLike]) -> None:
+        self._take(*state)
+
+    def __copy__(self) -> Self:
+        """Return an object with the same vectors: a shallow copy must not move the Params."""
+        other = object.__new__(type(self))
+        vars(other).update(vars(self))
+        return other
+
+    def check(self) -> None:
+        """Raise ConfigError if a Param has moved: training these vectors would not change what its layer computes."""
+        values, grads = self.values.base, self.grads.base
+        for param in self.params:
+            if param.value.base is not values or param._grad.base is not grads:
+                raise ConfigError(
+                    f"a parameter of shape {param.value.shape} is no longer a part of this vector of {len(self.values)}"
+                    ", so its layer would not be trained; call pack() and make a new optimizer, and assign new values "
+                    "with param.value[...] = ..."
+                )
+
+
+def writeable(x: Array) -> Array:
+    """Return the array, or a copy if it is read-only, as joblib's arrays in another process are."""
+    return np.require(x, requirements=["W", "E"])
 
 
 def aligned_empty(n: int, dtype: npt.DTypeLike) -> Array:

@@ -22,6 +22,7 @@ from npgpt.embeddings.negative_sampling import NegativeSampling
 from npgpt.embeddings.vectors import WordVectors
 from npgpt.errors import DataError, TrainingError
 from npgpt.rng import make_key, random_bits
+from npgpt.tokenizer import END_OF_TEXT
 from npgpt.tokenizer.words import WORD
 
 LANES = 16  # numbers in a register; the width of the tables is a multiple of it
@@ -112,13 +113,15 @@ class Corpus:
 
 
 def to_sentences(text: str, keep_case: bool = False) -> Iterator[list[str]]:
-    """Yield the words of each sentence, without punctuation. A sentence ends at . ! or ?, and at an empty line.
+    """Yield the words of each sentence, without punctuation.
 
-    >>> list(to_sentences("The cat sat. It\\nsat still\\n\\nwell-fed"))
-    [['the', 'cat', 'sat'], ['it', 'sat', 'still'], ['well-fed']]
+    A sentence ends at . ! or ?, at an empty line and at ``<|endoftext|>``.
+
+    >>> list(to_sentences("The cat sat. It\\nsat still\\n\\nwell-fed<|endoftext|>dog"))
+    [['the', 'cat', 'sat'], ['it', 'sat', 'still'], ['well-fed'], ['dog']]
     """
     sentence: list[str] = []
-    for paragraph in text.split("\n\n"):
+    for paragraph in text.replace(END_OF_TEXT, "\n\n").split("\n\n"):
         for word in [*WORD.findall(paragraph if keep_case else paragraph.lower()), "."]:
             if word in ".!?":
                 if sentence:

@@ -18,7 +18,7 @@ from npgpt.kernels.elementwise import activation
 from npgpt.machine.atomics import job
 from npgpt.machine.compile import entry, kernel
 from npgpt.machine.kinds import FLAG, FLOATS, INT, MATRIX, MATRIX_OUT, POOL, ROWS, ROWS_OUT
-from npgpt.machine.pool import THREADS, get_num_threads, launch, pool
+from npgpt.machine.pool import THREADS, launch, pool, work_rows
 from npgpt.machine.tile import (
     TILE,
     TILE_COLUMNS,
@@ -218,10 +218,11 @@ def matmul(
         bias: (N,). other, second: (M, N), contiguous.
     """
     across, along = out.strides
+    on = pool()
     if (along == 4 or out.shape[1] == 1) and not across & 3:
-        _multiply(pool(), packable(a), packable(b), out, add, how, bias, other, second, workspace())
+        _multiply(on, packable(a), packable(b), out, add, how, bias, other, second, workspace(work_rows(on)))
     elif (across == 4 or out.shape[0] == 1) and not along & 3 and how == NOTHING:
-        _multiply(pool(), packable(b.T), packable(a.T), out.T, add, how, bias, other, second, workspace())
+        _multiply(on, packable(b.T), packable(a.T), out.T, add, how, bias, other, second, workspace(work_rows(on)))
     elif out.size:
         out[...] = matmul(a, b, np.array(out, order="C"), add, how, bias, other, second)
     return out
@@ -236,12 +237,12 @@ def packable(x: Floats) -> Floats:
 _workspace = NO_ROWS
 
 
-def workspace() -> Floats:
-    """Return the working memory for packing, (threads, PACK): one row for each thread."""
+def workspace(n: int) -> Floats:
+    """Return the working memory for packing, at least (n, PACK): one row for each thread."""
     global _workspace
-    n = get_num_threads()
-    if len(_workspace) < n:
-        memory = np.empty(n * PACK + 16, np.float32)
-        first = -memory.ctypes.data // 4 % 16  # align the start, and so each panel, with a cache line
-        _workspace = memory[first : first + n * PACK].reshape(n, PACK)
-    return _workspace
+    memory = _workspace  # another Python thread may replace it
+    if len(memory) < n:
+        room = np.empty(n * PACK + 16, np.float32)
+        first = -room.ctypes.data // 4 % 16  # align the start, and so each panel, with a cache line
+        memory = _workspace = room[first : first + n * PACK].reshape(n, PACK)
+    return memory

@@ -1,29 +1,21 @@
-"""``@kernel``: compile once for this machine and cache the machine code on disk for the next start.
-
-Numba's own cache detects a change in a function's file, but not in the files of its callees. The cache's index is a
-pickle, so other users must not be able to write it. npgpt's cache is therefore a separate folder. Its name contains a
-hash of the sources of all kernels and of the modules that they use. The folder is in this package's folder, or else in
-the user's cache folder (0700). If neither is writeable, kernels are compiled at each start.
-"""
+"""``@kernel``: compile once for this machine; ``code_files.py`` keeps the machine code for the next start."""
 
 import functools
 import hashlib
-import os
-import stat
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numba
 
-from npgpt.machine.numba_internals import bounds_checked, caching_in, compile_once, watch_compilation
+from npgpt.machine import code_files
+from npgpt.machine.numba_internals import compile_once, jit_disabled, keep_code, watch_compilation
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def kernel(function: Function, inline: bool = False) -> Function:
-    """Compile with ``numba.njit``, without the GIL and with npgpt's cache folder. Other code's settings do not change.
+    """Compile with ``numba.njit``, without the GIL and with npgpt's files of machine code.
 
     Division by zero gives inf or nan, as in NumPy: a branch that raises an error would prevent vectorisation.
 
@@ -32,9 +24,25 @@ def kernel(function: Function, inline: bool = False) -> Function:
             array, which takes longer than a look-up in the array.
     """
     _announce_compilation()
-    folder = cache_folder()
-    with caching_in(folder):
-        return numba.njit(function, cache=folder is not None, nogil=True, error_model="numpy", forceinline=inline)
+    dispatcher: Any = numba.njit(function, nogil=True, error_model="numpy", forceinline=inline)
+    folder, stamp = code_files.cache_folder(), _stamp(function.__code__.co_filename)
+    # Machine code may contain what a closure holds, which the key of a file cannot name.
+    if folder and stamp and not function.__closure__ and not jit_disabled():
+        name = f"{function.__module__}.{function.__qualname__}"[-100:].replace("<", "").replace(">", "")
+        read = functools.partial(code_files.read_code, folder, name)
+        keep_code(dispatcher, read, functools.partial(code_files.write_code, folder, name), f"{name} {stamp}")
+    return dispatcher
+
+
+@functools.cache
+def _stamp(file: str) -> str:
+    """Return a text that changes with a file's content; "" if there is no file."""
+    if Path(file).is_relative_to(code_files.PACKAGE):
+        return "npgpt"  # the folder's name covers these files
+    try:
+        return hashlib.sha256(Path(file).read_bytes()).hexdigest()
+    except OSError:
+        return ""
 
 
 inline_kernel = functools.partial(kernel, inline=True)
@@ -60,40 +68,6 @@ def entry(*kinds: Any) -> Callable[[Function], Any]:
 # Functions that show a progress line. Each gets a text about the current compilation, or "" if there is none.
 PROGRESS: list[Callable[[str], Any]] = []
 
-PACKAGE = Path(__file__).parents[1]
-
-
-def sources() -> list[Path]:
-    """Return the source files of all machine code: an edit in one of them, and in no other, invalidates the cache."""
-    return sorted([PACKAGE / "exact.py", *PACKAGE.glob("machine/*.py"), *PACKAGE.glob("**/kernels/*.py")])
-
-
-@functools.cache
-def cache_folder() -> Path | None:
-    """Create and return the folder for machine code; None if no folder is writeable."""
-    code = hashlib.sha256()
-    for source in sources():
-        code.update(source.relative_to(PACKAGE).as_posix().encode() + b"\0" + source.read_bytes() + b"\0")
-    # Bounds checks change the machine code, but not Numba's key for it.
-    name = f"npgpt-{code.hexdigest()[:16]}{'-checked' if bounds_checked() else ''}"
-    user = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    for parent in (PACKAGE / "__pycache__", user):
-        folder = parent / name
-        try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError:
-            continue
-        if os.access(folder, os.W_OK) and _is_ours_alone(folder):
-            return folder
-    return None
-
-
-def _is_ours_alone(folder: Path) -> bool:
-    about = folder.lstat()
-    if not hasattr(os, "getuid"):  # Windows: other users cannot write in the user's folders
-        return True
-    return about.st_uid == os.getuid() and stat.S_ISDIR(about.st_mode) and not about.st_mode & 0o022
-
 
 @functools.cache
 def _announce_compilation() -> None:
@@ -104,16 +78,16 @@ def _announce_compilation() -> None:
 class _Announcement:
     """Report when npgpt's kernels are compiled: on the progress lines, or once on stderr."""
 
-    said = False
-
     def __init__(self) -> None:
         self.names: list[str] = []  # the stack of current compilations, the outermost first
 
     def started(self, module: str) -> None:
         self.names.append(f"compiling {module.rpartition('.')[2]}" if module.startswith("npgpt.") else "")
-        if self.names[-1] and not PROGRESS and not self.said:
-            self.said = True
-            print("npgpt: compiling kernels for this machine; later starts load them from disk ...", file=sys.stderr)
+        if self.names[-1] and not PROGRESS:
+            later = "later starts load them from disk"
+            if not code_files.cache_folder():
+                later = "each start does so, for no folder can keep them: set XDG_CACHE_HOME to a folder of your own"
+            code_files.say_once("compiling", f"compiling kernels for this machine; {later} ...")
         self._show()
 
     def ended(self) -> None:

@@ -4,25 +4,36 @@ The other files of this folder use these functions, and otherwise only Numba's d
 Numba affects this file alone. Its import raises ImportError if a name is missing.
 """
 
+import hashlib
+import pickle
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
+import llvmlite
+import numba
 import numba.core.config as numba_config
 from llvmlite import binding, ir
+from llvmlite.binding import ffi
 from numba.core.base import BaseContext
+from numba.core.caching import NullCache
 from numba.core.cgutils import alloca_once, for_range, get_or_insert_function
+from numba.core.compiler import CompileResult
+from numba.core.compiler_lock import global_compiler_lock
 from numba.core.dispatcher import Dispatcher
 from numba.core.event import Listener, register
+from numba.core.serialize import dumps
 from numba.core.types import Dispatcher as DispatcherType
 from numba.core.typing.templates import ConcreteTemplate, infer_global
 from numba.extending import lower_builtin
 
+from npgpt.support.forks import LOCKS
+
 for _owner, _names in {
     Dispatcher: ("_compile_for_args", "compile", "disable_compile", "get_compile_result"),
     DispatcherType: ("dispatcher", "get_call_type"),
+    CompileResult: ("_reduce", "_rebuild"),
     BaseContext: ("active_code_library", "call_internal_no_propagate"),
 }.items():
     if _gone := [name for name in _names if not hasattr(_owner, name)]:
@@ -80,6 +91,7 @@ def define_operator(symbol: Any, cases: Any, generate: Callable[..., Any]) -> No
 
 
 _compiling = threading.RLock()
+LOCKS += [_compiling, global_compiler_lock, ffi.lib._lock]
 
 
 def compile_once(dispatcher: Any, kinds: tuple[Any, ...]) -> None:
@@ -136,14 +148,39 @@ def watch_compilation(started: Callable[[str], None], ended: Callable[[], None])
     register("numba:compile", Watcher())
 
 
-@contextmanager
-def caching_in(folder: Path | None) -> Iterator[None]:
-    """Set the cache folder of the functions that are jitted within this context."""
-    theirs, _config.CACHE_DIR = _config.CACHE_DIR, str(folder or "")
-    try:
-        yield
-    finally:
-        _config.CACHE_DIR = theirs
+def compiler_versions() -> str:
+    """Return the versions of Numba and llvmlite."""
+    return f"{numba.__version__} {llvmlite.__version__}"
+
+
+def keep_code(
+    dispatcher: Any, read: Callable[[str], bytes | None], write: Callable[[str, bytes], None], stamp: str
+) -> None:
+    """Let ``read`` and ``write`` keep a jitted function's machine code, under a text that determines it.
+
+    Args
+        stamp: changes with all that machine code depends on and that Numba does not know.
+    """
+
+    class Kept(NullCache):
+        def load_overload(self, form: Any, target: Any) -> Any:
+            target.refresh()
+            code = read(self.key(form, target.codegen()))
+            try:
+                return code and CompileResult._rebuild(target, *pickle.loads(code))
+            except Exception:  # a pickle of other versions: it is compiled again
+                return None
+
+        def save_overload(self, form: Any, compiled: Any) -> None:
+            if not any(not lifted.can_cache for lifted in compiled.lifted) and not compiled.library.has_dynamic_globals:
+                write(self.key(form, compiled.codegen), dumps(compiled._reduce()))
+
+        def key(self, form: Any, generator: Any) -> str:
+            function = dispatcher.py_func
+            code = hashlib.sha256(function.__code__.co_code).hexdigest()
+            return f"{stamp} {form} {generator.magic_tuple()} {function.__code__.co_firstlineno} {code}"
+
+    dispatcher._cache = Kept()
 
 
 def jit_disabled() -> bool:

@@ -9,12 +9,13 @@ The workqueue pool, which every platform has, aborts if two Python threads call 
 Both wait for all threads, even for late ones on a busy machine. Here a call takes about 1 µs. Each worker is a Python
 thread that runs one kernel (``_work``) until the pool stops. Each kernel is compiled once, in one form.
 
-The protocol uses the words of one array, each on a separate cache line. The caller takes LOCK, writes the job, and sets
-LEFT to the number of chunks. A thread claims a chunk by subtracting 1 from LEFT while it is above 0. The job cannot end
-before this thread adds 1 to FINISHED, so a late thread still reads the right job. A worker that is idle for some time
-adds 1 to SLEEPING and waits for a token. The next caller writes one token for each sleeper. (Tokens go through an
-eventfd if the system has one: Linux wakes a pipe's reader on the writer's core.) The system may leave two busy threads
-on one core for seconds while another core is idle. So a worker on the caller's core moves to another core.
+The protocol uses the words of one array, each on a separate cache line. The caller takes the lock, which all pools
+share, writes the job, and sets LEFT to the number of chunks. A thread claims a chunk by subtracting 1 from LEFT while
+it is above 0. The job cannot end before this thread adds 1 to FINISHED, so a late thread still reads the right job. A
+worker that is idle for some time adds 1 to SLEEPING and waits for a token. The next caller writes one token for each
+sleeper. (Tokens go through an eventfd if the system has one: Linux wakes a pipe's reader on the writer's core.) The
+system may leave two busy threads on one core for seconds while another core is idle. So a worker on the caller's core
+moves to another core.
 """
 
 import atexit
@@ -44,6 +45,7 @@ from npgpt.machine.compile import entry, kernel
 from npgpt.machine.kinds import INT, POOL
 
 LINE = 8  # int64 words in a cache line
+# LOCK is the distance from the array to the lock.
 LOCK, LEFT, FINISHED, SLEEPING, BODY, ARGUMENTS, CHUNKS, RAISED, THREADS = (LINE * i for i in range(9))
 READ, WRITE, YIELD, TAKE_FROM, GIVE_TO, TOKEN, CORE, GET_CORE, SET_CORES = (LINE * i for i in range(9, 18))
 SELF = LINE * 18  # the address of this array
@@ -70,7 +72,7 @@ def launch(pool: Any, n_chunks: int, body: int, arguments: int) -> None:
         IndexError if a chunk raised, for example by a bounds check (NUMBA_BOUNDSCHECK=1).
     """
     looks = 0
-    while not compare_and_swap(pool, LOCK, 0, 1):  # a job of another Python thread is running
+    while not compare_and_swap(pool, pool[LOCK], 0, 1):  # a job of another Python thread is running
         looks += 1
         _wait(pool, looks)
     raised, mode = 0, standard_floats()
@@ -93,7 +95,7 @@ def launch(pool: Any, n_chunks: int, body: int, arguments: int) -> None:
             _wait(pool, looks)
         raised = atomic_load(pool, RAISED)
     restore_floats(mode)
-    atomic_store(pool, LOCK, 0)
+    atomic_store(pool, pool[LOCK], 0)
     if raised:
         raise IndexError("a chunk of a kernel raised an error: an index is out of bounds")
 
@@ -117,11 +119,11 @@ def _do_chunks(pool: Any, thread: int) -> int:
 def _retire(pool: Any) -> None:
     """Tell the workers to end. The lock ensures that no caller writes a token to a closed file later."""
     looks = 0
-    while not compare_and_swap(pool, LOCK, 0, 1):
+    while not compare_and_swap(pool, pool[LOCK], 0, 1):
         looks += 1
         _wait(pool, looks)
     atomic_store(pool, THREADS, 1)
-    atomic_store(pool, LOCK, 0)
+    atomic_store(pool, pool[LOCK], 0)
 
 
 @kernel
@@ -191,6 +193,7 @@ class Pool:
         self.words = self.words[first : first + WORDS]
         self.words[[READ, WRITE, YIELD, GET_CORE, SET_CORES]] = _addresses()
         self.words[SELF] = self.words.ctypes.data
+        self.words[LOCK] = (_lock.ctypes.data - self.words.ctypes.data) // 8
         if self.words[GET_CORE]:
             for core in os.sched_getaffinity(0):
                 if core < 64 * SET_WORDS:
@@ -244,6 +247,7 @@ def _addresses() -> list[int]:
 _pool: Pool | None = None
 _after_fork: int | None = None  # the number of threads that the parent process had
 _starting = threading.Lock()
+_lock: NDArray[np.int64] = np.zeros(1, np.int64)  # of all pools: work memory may be that of an earlier pool
 
 
 def pool() -> NDArray[np.int64]:
@@ -252,6 +256,15 @@ def pool() -> NDArray[np.int64]:
         set_num_threads(get_num_threads())
         assert _pool is not None
     return _pool.words
+
+
+def work_rows(pool: NDArray[np.int64]) -> int:
+    """Return the number of rows of work memory, one for each thread, that a job on this pool may use.
+
+    ``get_num_threads`` is the number of the current pool, which another Python thread may have replaced since
+    ``pool()``. The pool that runs the job can only lose threads.
+    """
+    return int(pool[THREADS])
 
 
 def default_num_threads() -> int:
@@ -293,7 +306,7 @@ def _forget_after_fork() -> None:
     """Forget the pool in a child process, which has no workers yet."""
     global _pool, _after_fork, _starting
     _after_fork = _pool.n_threads if _pool else _after_fork
-    _pool, _starting = None, threading.Lock()
+    _pool, _starting, _lock[0] = None, threading.Lock(), 0
 
 
 def _stop_at_exit() -> None:

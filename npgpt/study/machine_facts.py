@@ -88,13 +88,13 @@ def about_kernels() -> dict[str, Any]:
             return {"layers": str(said_why[-1].message)}
     from npgpt.kernels import matmul
     from npgpt.machine import tile
-    from npgpt.machine.compile import cache_folder
+    from npgpt.machine.code_files import SUFFIX, cache_folder
     from npgpt.machine.numba_internals import cpu_asked_for, host_cpu
     from npgpt.machine.pool import get_num_threads
 
     overridden = [f"{name} is {value!r}" for name, value in cpu_asked_for().items() if value is not None]
     folder = cache_folder()
-    files = list(folder.rglob("*.nbc")) if folder else []
+    files = list(folder.glob(f"*{SUFFIX}")) if folder else []
     return {
         "layers": "compiled",
         "cpu for LLVM": f"{host_cpu()}; {', '.join(overridden) or 'no other CPU was set'}",

@@ -12,7 +12,18 @@ import numpy as np
 
 from npgpt.core import Cache
 from npgpt.study.check import METHODS, check_case, make_case
-from npgpt.study.reproducible import MODELS, PLAIN_LIBRARIES, STEPS, hash_elsewhere, text, train, weights_hash
+from npgpt.study.reproducible import (
+    MODELS,
+    PLAIN_LIBRARIES,
+    REFERENCE,
+    REFERENCE_HASH,
+    STEPS,
+    hash_elsewhere,
+    text,
+    train,
+    versions_here,
+    weights_hash,
+)
 
 THREADS = (1, 2, 3)
 LAYERS = ("Block", "CrossEntropy", "Embedding", "VocabularyHead")  # a block contains the other layers
@@ -110,12 +121,24 @@ def same_beside_other_libraries() -> tuple[bool, str]:
     return _same({"there": found}, "in a process where NumPy, OpenBLAS and libc use an older CPU's instructions")
 
 
+def same_as_the_reference() -> tuple[bool, str]:
+    """Compare with the hash in the source code, which another machine computed."""
+    here = versions_here()
+    other = [f"{name} {here[name]}, not {version}" for name, version in REFERENCE.items() if here[name] != version]
+    if hash_here() == REFERENCE_HASH:
+        return True, f"equal to the hash in the source code: {REFERENCE_HASH[:16]}"
+    if other:
+        return True, f"not comparable: {', '.join(other)}"
+    return _same({"in the source code": REFERENCE_HASH}, "")
+
+
 CHECKS = {
     "gradients are right": gradients_are_right,
     "compiled equals textbook": compiled_equals_textbook,
     f"same bits for {', '.join(map(str, THREADS))} threads": same_for_any_threads,
     "same bits in a forked child": same_in_a_fork,
     "same bits beside other libraries": same_beside_other_libraries,
+    "same bits as the reference": same_as_the_reference,
 }
 
 

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from importlib.metadata import version
 
 import numpy as np
 from numpy._core import _multiarray_umath as numpy_kernels  # type: ignore[attr-defined]
@@ -21,6 +22,7 @@ from npgpt.model import GPT
 from npgpt.optim import AdamW
 from npgpt.rng import make_key, random_bits
 from npgpt.train import optimizer_of, training_steps
+from npgpt.version import __version__
 
 # Sizes that leave partial tiles and registers. In the first model the MLP is so wide (528) that a product takes more
 # than one block of k, and threads share it. In the second the context takes several tiles of attention.
@@ -30,6 +32,10 @@ MODELS = (
     GPTConfig(37, 11, n_layer=1, n_head=3, n_embd=21, dropout=0.3, activation="relu"),
 )
 STEPS = 20
+
+# ``weights_hash()`` with these versions. A change of npgpt that changes bits on purpose changes it.
+REFERENCE = {"npgpt": "0.1.0", "numpy": "2.4.6", "numba": "0.68.1", "llvm": "22.1.0"}
+REFERENCE_HASH = "0fd06b6173c034d5e16c8c1048553bc075f56b29b99199ff9cda5d54fa832b29"
 
 # Settings that make OpenBLAS, the C library and NumPy ignore this CPU's newer instructions.
 PLAIN_LIBRARIES = {
@@ -63,6 +69,13 @@ def need_kernels() -> None:
     """
     if not can_compile():
         raise NpgptError("kernels cannot be compiled here")
+
+
+def versions_here() -> dict[str, str]:
+    """Return the versions on which the hash may depend, by the names of ``REFERENCE``."""
+    from npgpt.machine.numba_internals import llvm_version
+
+    return {"npgpt": __version__, "numpy": np.__version__, "numba": version("numba"), "llvm": llvm_version()}
 
 
 def train(config: GPTConfig, steps: int) -> tuple[GPT, AdamW, list[float]]:

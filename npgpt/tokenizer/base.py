@@ -31,7 +31,8 @@ class Tokenizer(ABC):
     Attributes
         kind, fields: the name of the kind, and of the fields of its file.
         special_tokens: text of each special token -> its id. In a document such a text is ordinary text, unless the
-            caller allows it: so a document cannot contain a real end-of-text token.
+            caller allows it: so a document cannot contain a real end-of-text token. ``train`` leaves out
+            ``<|endoftext|>``, which separates the documents of a training text.
     """
 
     kind: ClassVar[str]
@@ -85,6 +86,8 @@ class Tokenizer(ABC):
             return [text]
         allowed = set(self.special_tokens if allowed_special == "all" else allowed_special)
         disallowed = set(self.special_tokens) - allowed if disallowed_special == "all" else set(disallowed_special)
+        if not "".join(allowed | disallowed).isascii():
+            text = join_halves(text)
         if unknown := (allowed | disallowed) - self.special_tokens.keys():
             raise TokenizerError(
                 f"not a special token of this vocabulary: {', '.join(map(quote, sorted(unknown)[:3]))}; "
@@ -154,6 +157,19 @@ class Tokenizer(ABC):
             raise TokenizerError(f"{path}: the field {quote(min(unknown))} of a {kind.__name__} is unknown")
         with naming(path):
             return kind._from_state(state)
+
+
+def join_halves(text: str) -> str:
+    """Join the two halves of a character (a surrogate pair), as JavaScript leaves them; a lone half stays.
+
+    >>> join_halves("\\ud83d\\ude00") == "😀"
+    True
+    """
+    try:
+        text.encode()  # fails only if there is a half; CPython is faster at this than a search for one
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
+    return text
 
 
 def _any_of(texts: Collection[str]) -> regex.Pattern[str]:

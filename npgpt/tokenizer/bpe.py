@@ -24,6 +24,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from npgpt.tokenizer.base import join_halves
 from npgpt.tokenizer.patterns import compiled
 
 Pair = tuple[int, int]
@@ -79,7 +80,7 @@ def encode(text: str, ranks: Mapping[Pair, int], pattern: str = "gpt2") -> list[
     >>> encode("hi hi", {(104, 105): 256})     # h + i
     [256, 32, 256]
     """
-    pieces = compiled(pattern).findall(text)
+    pieces = compiled(pattern).findall(join_halves(text))
     known = {piece: encode_piece(encode_utf8(piece), ranks) for piece in set(pieces)}  # each distinct piece once
     return [token for piece in pieces for token in known[piece]]
 
@@ -147,8 +148,11 @@ def join(tokens: list[int], pair: Pair, new: int) -> list[int]:
 
 
 def encode_utf8(text: str) -> bytes:
-    """Encode as UTF-8. A lone surrogate, which a Python string may contain, becomes its three bytes."""
-    return text.encode("utf-8", "surrogatepass")
+    """Encode as UTF-8. A lone surrogate, which a Python string may contain, becomes its three bytes.
+
+    Two halves of a character are joined first, as tiktoken does.
+    """
+    return join_halves(text).encode("utf-8", "surrogatepass")
 
 
 def _surrogate_or_replacement(error: UnicodeError) -> tuple[str | bytes, int]:

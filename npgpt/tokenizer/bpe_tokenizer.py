@@ -14,7 +14,15 @@ from numpy.typing import ArrayLike, NDArray
 from npgpt.errors import TokenizerError, did_you_mean, quote
 from npgpt.support.json_files import field
 from npgpt.tokenizer import bpe_formats, kernels
-from npgpt.tokenizer.base import END_OF_TEXT, AllowedSpecial, Tokenizer, naming, read_tokenizer_json, vocabulary_from
+from npgpt.tokenizer.base import (
+    END_OF_TEXT,
+    AllowedSpecial,
+    Tokenizer,
+    join_halves,
+    naming,
+    read_tokenizer_json,
+    vocabulary_from,
+)
 from npgpt.tokenizer.bpe import UTF8_ERRORS, Pair, Step, encode, encode_utf8, merge_steps
 from npgpt.tokenizer.bpe_vocabulary import MAX_TOKENS, bytes_by_number, check_ids, checked_merges, integers, numbered
 from npgpt.tokenizer.patterns import SOURCES, compiled
@@ -197,7 +205,7 @@ class BPETokenizer(Tokenizer):
         Raises
             TokenizerError if the split pattern splits the text into several pieces: no merge crosses a split.
         """
-        pieces = compiled(self.pattern).findall(word)
+        pieces = compiled(self.pattern).findall(join_halves(word))
         if len(pieces) != 1:
             raise TokenizerError(f"give one word; this text has {len(pieces)} pieces: {quote(pieces[:5], 100)[1:-1]}")
         return merge_steps(encode_utf8(word), self.ranks, self.counts)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Self
 
 from npgpt.errors import TokenizerError, quote
-from npgpt.tokenizer.base import END_OF_TEXT, Tokenizer, vocabulary_from
+from npgpt.tokenizer.base import END_OF_TEXT, Tokenizer, join_halves, vocabulary_from
 from npgpt.tokenizer.words import UNKNOWN, most_frequent
 
 
@@ -48,12 +48,13 @@ class CharTokenizer(Tokenizer):
             TokenizerError if the text is empty, or if vocab_size is not larger than the two special tokens.
         """
         texts = [text] if isinstance(text, str) else text
-        counts = Counter(character for part in texts for character in part)
+        parts = (part for text in texts for part in join_halves(text).split(END_OF_TEXT))
+        counts = Counter(character for part in parts for character in part)
         return cls(most_frequent(counts, vocab_size))
 
     def encode_ordinary(self, text: str) -> list[int]:
         unknown = self.special_tokens[UNKNOWN]
-        return [self.ids.get(character, unknown) for character in text]
+        return [self.ids.get(character, unknown) for character in join_halves(text)]
 
     def stream(self, ids: Iterable[int]) -> Iterator[str]:
         for token in self._checked(ids):

@@ -11,7 +11,7 @@ from typing import Any, Self
 import regex
 
 from npgpt.errors import TokenizerError, quote
-from npgpt.tokenizer.base import END_OF_TEXT, Tokenizer, vocabulary_from
+from npgpt.tokenizer.base import END_OF_TEXT, Tokenizer, join_halves, vocabulary_from
 
 UNKNOWN = "<|unk|>"
 
@@ -58,12 +58,13 @@ class WordTokenizer(Tokenizer):
             TokenizerError if the text has no word, or if vocab_size is not larger than the two special tokens.
         """
         texts = [text] if isinstance(text, str) else text
-        counts = Counter(word for part in texts for word in WORD.findall(part))
+        parts = (part for text in texts for part in join_halves(text).split(END_OF_TEXT))
+        counts = Counter(word for part in parts for word in WORD.findall(part))
         return cls(most_frequent(counts, vocab_size))
 
     def encode_ordinary(self, text: str) -> list[int]:
         unknown = self.ids[UNKNOWN]
-        return [self.ids.get(word, unknown) for word in WORD.findall(text)]
+        return [self.ids.get(word, unknown) for word in WORD.findall(join_halves(text))]
 
     def stream(self, ids: Iterable[int]) -> Iterator[str]:
         space = False  # whether a space follows the previous word

@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -112,6 +113,38 @@ def test_several_texts_are_separate_documents(text: str, capsys: pytest.CaptureF
     assert "text: text.txt, b.txt" in capsys.readouterr().out
 
 
+def test_sampling_ends_at_the_end_of_a_text(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path(text).write_text("ab<|endoftext|>" * 400)
+    options = [
+        "--tokenizer",
+        "char",
+        *TINY,
+        "--steps=200",
+        "--eval-every=200",
+        "--learning-rate=0.03",
+        "--warmup-steps=5",
+    ]
+    assert main(["train", "--text", text, "--out", "run", *options]) == 0
+    out = capsys.readouterr().out
+    assert "vocabulary of 4" in out  # a, b and two special tokens
+    assert "  sample: ab\n" in out
+    for prompt, expected in (
+        ((), "ab"),
+        (("--prompt", "a"), "ab"),
+        (("--prompt", "ab<|endoftext|>"), "ab<|endoftext|>ab"),
+    ):
+        assert main(["sample", "run", *prompt, "--temperature", "0"]) == 0
+        shown = capsys.readouterr()
+        assert shown.out == expected + "\n" and shown.err == ""
+
+
+def test_the_built_in_text_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("npgpt.cli.train.train_run", lambda *_, **__: sys.exit(0))
+    with pytest.raises(SystemExit):
+        main(["train"])
+    assert f"text: the documentation of Python {platform.python_version()} (" in capsys.readouterr().out
+
+
 def test_run_is_not_overwritten_without_the_flag(trained: str, text: str, capsys: pytest.CaptureFixture[str]) -> None:
     before = {path.name: path.read_bytes() for path in Path(trained).iterdir()}
     assert "already holds a run" in fails(capsys, "train", "--text", text, "--out", "run", *TINY)
@@ -132,7 +165,7 @@ def test_bad_input_gets_one_clear_message(trained: str, text: str, capsys: pytes
     assert "byte 0xff at offset 2" in fails(capsys, "train", "--text", "binary")
     for overwrite in ([], ["--out", "run", "--overwrite"]):
         words = fails(capsys, "train", "--text", "short.txt", "--tokenizer", "char", *TINY, *overwrite)
-        assert "8 tokens, but one example needs 9" in words
+        assert "6 tokens, but one example needs 9" in words
     assert Path("run/model.safetensors").exists()
     assert "did you mean n_head?" in fails(capsys, "train", "--config", "c.toml")
     assert "\\x1b[31mred.txt is empty" in fails(capsys, "train", "--text", "\x1b[31mred.txt")

@@ -66,7 +66,7 @@ def in_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             "bytes are too many",
             marks=pytest.mark.skipif(not Path("/dev/zero").exists(), reason="this system has no /dev/zero"),
         ),
-        (ExitCode.USAGE, "doctor extra", "known: --help, --json"),
+        (ExitCode.USAGE, "doctor extra", "known: --clear-cache, --help, --json"),
         (ExitCode.USAGE, "--nope", "unknown argument '--nope'; known: --help, --version"),
         (ExitCode.USAGE, "sample run --rum run", "unknown argument '--rum'; did you mean --prompt"),
         (ExitCode.USAGE, "check ReLU --generated 3", "--generated draws further mistakes; it needs --mutants"),

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from npgpt.machine.compile import PACKAGE
+from npgpt.machine.code_files import PACKAGE
 
 CODE = """
 import sys
 from pathlib import Path
-import npgpt.machine.compile as cache
+import npgpt.machine.code_files as cache
 package = cache.PACKAGE
 mkdir = Path.mkdir
 def refuse(path, *args, **kwargs):
@@ -62,7 +62,7 @@ def test_a_folder_writable_by_others_is_not_used(tmp_path: Path) -> None:
 
 EDITS = """
 import sys
-import npgpt.machine.compile as cache
+import npgpt.machine.code_files as cache
 def name():
     cache.cache_folder.cache_clear()
     return cache.cache_folder().name
@@ -100,8 +100,9 @@ def test_only_edits_of_kernel_sources_invalidate_the_cache(tmp_path: Path) -> No
 IMPORT = """
 import importlib, pkgutil
 import npgpt.machine.compile as compile
+from npgpt.machine import code_files
 from npgpt.machine.numba_internals import watch_compilation
-compile.cache_folder = lambda: None
+code_files.cache_folder = lambda: None
 watch_compilation(lambda module: print("compiling", module), lambda: None)
 for room in ("npgpt.compiled", "npgpt.kernels", "npgpt.tokenizer.kernels", "npgpt.embeddings.kernels"):
     for module in pkgutil.iter_modules(importlib.import_module(room).__path__):

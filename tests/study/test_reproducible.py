@@ -20,7 +20,19 @@ from npgpt.cli import main
 from npgpt.config import GPTConfig
 from npgpt.machine.pool import get_num_threads
 from npgpt.study import machine_facts, promises, reproducible
-from npgpt.study.reproducible import MODELS, PLAIN_LIBRARIES, STEPS, hash_elsewhere, text, train, training, weights_hash
+from npgpt.study.reproducible import (
+    MODELS,
+    PLAIN_LIBRARIES,
+    REFERENCE,
+    REFERENCE_HASH,
+    STEPS,
+    hash_elsewhere,
+    text,
+    train,
+    training,
+    versions_here,
+    weights_hash,
+)
 from npgpt.train import training_steps
 
 # Numba adds this machine's features to another CPU's name, if it is not told that they are none.
@@ -250,8 +262,18 @@ def test_each_promise_is_found_broken(check: Callable[[], tuple[bool, str]], mon
     monkeypatch.setattr(promises, "hash_here", lambda: "ours")
     monkeypatch.setattr(promises, "weights_hash", lambda *_: "other")
     monkeypatch.setattr(promises, "hash_elsewhere", lambda *_: ("tile", "other"))
+    monkeypatch.setattr(promises, "versions_here", lambda: REFERENCE)
     holds, seen = check()
     assert not holds, seen
+
+
+def test_the_hash_equals_the_reference_or_says_which_versions_differ(monkeypatch: pytest.MonkeyPatch) -> None:
+    if versions_here() == REFERENCE:
+        assert reference() == REFERENCE_HASH
+    monkeypatch.setattr(promises, "hash_here", lambda: "other")
+    monkeypatch.setattr(promises, "versions_here", lambda: REFERENCE | {"numba": "9.9"})
+    holds, seen = promises.same_as_the_reference()
+    assert holds and seen == f"not comparable: numba 9.9, not {REFERENCE['numba']}"
 
 
 def test_doctor_detects_different_bits(monkeypatch: pytest.MonkeyPatch) -> None:

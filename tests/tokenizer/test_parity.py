@@ -12,13 +12,15 @@ from hypothesis import strategies as st
 from vocabularies import NAMES, ours, package_file, tiktokens
 
 from npgpt.tokenizer import BPETokenizer, TokenizerError
+from npgpt.tokenizer.base import join_halves
 from npgpt.tokenizer.patterns import unicode_classes
 
 pytestmark = pytest.mark.tokenizer_peers
 each = pytest.mark.parametrize("name", NAMES)
 
-# tiktoken replaces lone surrogates by U+FFFD; npgpt keeps them.
+# tiktoken replaces lone surrogates by U+FFFD; npgpt keeps them. Both join the two halves of a character.
 any_text = st.text(st.characters(exclude_categories=["Cs"]))
+halves = st.lists(st.sampled_from("\ud801\ud83d\udc37\ude00\udfff a1é\ufeff😀𐐷\n"), max_size=30).map("".join)
 ATOMS = [
     *" \n\r\t'sSlLré./1٣ſ\u0301\u3000\u0085😀中ʰǅAa",
     "'s",
@@ -48,6 +50,17 @@ def same(name: str, text: str) -> None:
 @given(text=any_text | st.lists(st.sampled_from(ATOMS), max_size=120).map("".join))
 def test_any_text(name: str, text: str) -> None:
     same(name, text)
+
+
+@each
+@given(text=halves)
+def test_halves_of_characters(name: str, text: str) -> None:
+    expected = tiktokens(name).encode(text)
+    replaced = "".join("\ufffd" if "\ud800" <= c < "\ue000" else c for c in join_halves(text))
+    assert ours(name).encode(replaced) == expected
+    if replaced == join_halves(text):  # no half is alone
+        assert ours(name).encode(text) == expected == ours(name).encode_array(text).tolist()
+        assert ours(name).encode_batch([text, text], n_threads=2)[1].tolist() == expected
 
 
 @each
