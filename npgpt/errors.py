@@ -5,7 +5,8 @@ message alone and ends with exit code 2, or 4 after a ``TrainingError``. A trace
 """
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 
 class NpgptError(ValueError):
@@ -46,3 +47,38 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """
     near = difflib.get_close_matches(word, list(known), n=1)
     return f"did you mean {near[0]}?" if near else f"known: {', '.join(sorted(known))}"
+
+
+def quote(value: Any, width: int = 60) -> str:
+    """Return the ``repr`` of a value from a file or a user, for a message: at most ``width`` characters.
+
+    Strings, lists and objects of any size and depth take the same short time. Control characters are escaped.
+
+    >>> quote(["a" * 99, 1], 20)
+    "['aaaaaaaaaaaaaaa..."
+    """
+    shown = ""
+    for piece in _pieces(value, width):
+        shown += piece
+        if len(shown) > width:
+            return shown[: width - 3] + "..."
+    return shown
+
+
+def _pieces(value: Any, width: int) -> Iterator[str]:
+    if isinstance(value, str | bytes):
+        yield repr(value[: width + 1])  # one more than fits, so that a cut is seen
+    elif isinstance(value, int) and value.bit_length() > 200:
+        yield f"an integer of {value.bit_length()} bits"  # Python does not print 5,000 digits
+    elif isinstance(value, list | tuple | dict):
+        opens, closes = "[]" if isinstance(value, list) else "()" if isinstance(value, tuple) else "{}"
+        yield opens
+        for k, item in enumerate(value):
+            yield ", " if k else ""
+            yield from _pieces(item, width)
+            if isinstance(value, dict):
+                yield ": "
+                yield from _pieces(value[item], width)
+        yield closes
+    else:
+        yield repr(value)

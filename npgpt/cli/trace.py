@@ -95,7 +95,11 @@ def run(options: argparse.Namespace) -> None:
 def _refuse_other_files(path: Path, made: bytes) -> None:
     """Refuse to overwrite a file that is no page of a trace."""
     title = made[: made.index(b"</title>")]
-    if path.is_file() and not path.read_bytes()[: len(title)] == title:
+    if not path.is_file():
+        return
+    with path.open("rb") as file:
+        begins = file.read(len(title))
+    if begins != title:
         raise ConfigError(f"{path} exists and is no page of npgpt trace; give another name, or delete it first")
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from npgpt.errors import ConfigError, DataError, NpgptError, did_you_mean
+from npgpt.errors import ConfigError, DataError, NpgptError, did_you_mean, quote
 
 LARGEST = 2**31 - 1  # of sizes and of most whole numbers in configurations
 
@@ -27,8 +27,7 @@ def shown(value: Any) -> str:
     """Return a short description of a value for an error message."""
     if isinstance(value, np.ndarray):
         return f"an array {value.shape} of {value.dtype}"
-    said = repr(value)
-    return said if len(said) <= 60 else f"{said[:50]}... ({type(value).__name__})"
+    return quote(value)
 
 
 def whole(

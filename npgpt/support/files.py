@@ -11,6 +11,7 @@ import regex
 from npgpt.core.values import path as check_path
 from npgpt.core.values import whole
 from npgpt.errors import DataError
+from npgpt.support.compressed import MAX_UNPACKED, open_bytes, read_bytes
 
 
 def part_of(path: Path) -> Path:
@@ -45,14 +46,13 @@ def write_atomically(path: str | Path, data: bytes) -> None:
 def read_text(path: str | Path) -> str:
     """Return the text of a UTF-8 file, with ``\\n`` for every line ending and without a byte-order mark.
 
+    The file may be compressed by gzip, bzip2 or xz.
+
     Raises
         DataError if the file is not UTF-8 or holds a NUL; the message names the byte and its position.
     """
-    return (
-        decode_text(check_path("read_text", "path", path).read_bytes(), str(path))
-        .replace("\r\n", "\n")
-        .replace("\r", "\n")
-    )
+    path = check_path("read_text", "path", path)
+    return decode_text(read_bytes(path), str(path)).replace("\r\n", "\n").replace("\r", "\n")
 
 
 def decode_text(data: bytes, name: str) -> str:
@@ -60,7 +60,7 @@ def decode_text(data: bytes, name: str) -> str:
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
         raise DataError(f"{name} is UTF-16; convert it first: `iconv -f utf-16 -t utf-8`")
     try:
-        text = data.decode("utf-8-sig")
+        text = data.decode().removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         raise DataError(
             f"{name} is not UTF-8 text: byte 0x{data[error.start]:02x} at offset {error.start}; "
@@ -80,18 +80,23 @@ def read_parts(path: str | Path, size: int = 1 << 22) -> Iterator[str]:
     """Yield the text of ``read_text`` in parts of about ``size`` bytes, for files larger than memory.
 
     Each part ends at a place where a byte-pair tokenizer always cuts, so the parts have the same pieces as the text. A
-    part is longer, up to the whole text, if there is no such place.
+    part is longer, up to 1 GiB, if there is no such place.
 
     Raises
-        DataError if the file is not UTF-8; the message names the byte and its position.
+        DataError if the file is not UTF-8 or holds a NUL; the message names the byte and its position.
     """
     path, size = check_path("read_parts", "path", path), whole("read_parts", "size", size, 1, 1 << 30)
-    decoder = codecs.getincrementaldecoder("utf-8-sig")()
-    kept = ""
-    offset = 0
-    with open(path, "rb") as file:
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    kept: list[str] = []  # texts without a safe cut, with \n for every line ending
+    kept_size = 0
+    tail = ""  # the end of ``kept``, which a cut may need
+    held = ""  # \r, if the next bytes may begin with its \n
+    offset = n_characters = 0
+    with open_bytes(path) as file:
         while True:
             data = file.read(size)
+            if offset == 0 and data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+                decode_text(data[:2], str(path))  # raises
             pending = len(decoder.getstate()[0])
             try:
                 text = decoder.decode(data, final=not data)
@@ -100,17 +105,28 @@ def read_parts(path: str | Path, size: int = 1 << 22) -> Iterator[str]:
                 raise DataError(
                     f"{path} is not UTF-8 text: byte 0x{error.object[error.start]:02x} at offset {at}"
                 ) from None
+            if not n_characters:
+                text = text.removeprefix("\ufeff")
+            if "\0" in text:
+                at = n_characters + text.index("\0")
+                raise DataError(f"{path} is not a text: it holds a NUL at character {at}; give a UTF-8 text")
             offset += len(data)
-            kept += text
+            n_characters += len(text)
+            text = held + text
+            held = "\r" if data and text.endswith("\r") else ""
+            text = (text[:-1] if held else text).replace("\r\n", "\n").replace("\r", "\n")
+            last = _LAST_SAFE_CUT.search(tail + text)  # of the old text, its last two characters can matter
+            if last:
+                at = last.end() - len(tail)
+                yield "".join([*kept, text])[: kept_size + at]
+                text = (tail + text)[last.end() :]
+                kept, kept_size = [], 0
+            kept.append(text)
+            kept_size += len(text)
+            if kept_size > MAX_UNPACKED:
+                raise DataError(f"{path} has no line end between visible characters in 1 GiB; break its lines")
+            tail = (tail + text)[-2:]
             if not data:
                 break
-            held = kept.endswith("\r")  # the next part may begin with its \n
-            ready = (kept[:-1] if held else kept).replace("\r\n", "\n").replace("\r", "\n")
-            last = _LAST_SAFE_CUT.search(ready)
-            cut = last.end() if last else 0
-            if cut:
-                yield ready[:cut]
-            kept = ready[cut:] + ("\r" if held else "")
-    rest = kept.replace("\r\n", "\n").replace("\r", "\n")
-    if rest:
-        yield rest
+    if kept_size:
+        yield "".join(kept)

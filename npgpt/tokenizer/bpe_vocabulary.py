@@ -2,20 +2,21 @@
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import pairwise
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from npgpt.core.shapes import check_plain
-from npgpt.core.values import as_python, shown
-from npgpt.errors import TokenizerError
+from npgpt.core.shapes import as_ids, check_plain
+from npgpt.core.values import shown
+from npgpt.errors import TokenizerError, quote
 from npgpt.tokenizer.bpe import Pair
 from npgpt.tokenizer.kernels.numbers import TOKEN_BITS
 
 # The limits of a vocabulary. Ids index arrays.
 MAX_TOKENS = 1 << TOKEN_BITS
 MAX_ID = 1 << 24
+MAX_SPECIAL, LONGEST_SPECIAL = 1 << 14, 1000  # tokens, characters: encode() searches a text for all of them at once
 MAX_BYTES = 1 << 28  # of all tokens together: a few merges that double the length would fill any memory
 
 
@@ -36,12 +37,10 @@ def checked_merges(merges: Sequence[Pair] | NDArray[np.int64]) -> NDArray[np.int
             raise TokenizerError(f"merges must be pairs of ids, not {shown(merges)}")
         merges = list(merges)
         for k, pair in enumerate(merges):
-            if not (isinstance(pair, Collection) and len(pair) == 2 and all(type(as_python(i)) is int for i in pair)):
+            if not isinstance(pair, Collection) or isinstance(pair, str | bytes) or len(pair) != 2:
                 raise TokenizerError(f"merge {k} must be two ids, not {shown(pair)}")
-        try:
-            merges = np.array(merges, np.int64).reshape(-1, 2)
-        except OverflowError:
-            raise TokenizerError(f"a merge has an id beyond 64 bits; ids must be below {MAX_TOKENS}") from None
+        flat = [token for pair in merges for token in pair]
+        merges = as_ids("BPETokenizer", "merges", flat, error=TokenizerError).reshape(-1, 2)
     check_plain("BPETokenizer", "merges", merges)
     if merges.dtype.kind not in "iu" or merges.ndim != 2 or merges.shape[1] != 2:
         raise TokenizerError(f"merges must be integers (n, 2), not {shown(merges)}")
@@ -78,14 +77,24 @@ def numbered(special_tokens: Iterable[str], first: int) -> dict[str, int]:
     ids: dict[str, int] = {}
     for text in special_tokens:
         if text in ids:
-            raise TokenizerError(f"special token {text!r} is given twice")
+            raise TokenizerError(f"special token {quote(text)} is given twice")
         ids[text] = first + len(ids)
     return ids
 
 
-def check_ids(ids: NDArray[np.int64], n_tokens: int, special_tokens: Mapping[str, int]) -> None:
+def check_ids(ids: NDArray[np.int64], n_tokens: int, special_tokens: Mapping[Any, Any]) -> None:
     """Raise TokenizerError if these ids and special tokens are not a valid vocabulary."""
-    everything = np.concatenate([ids, np.array(list(special_tokens.values()), np.int64)])
+    if ids.shape != (n_tokens,):
+        raise TokenizerError(f"256 bytes and {n_tokens - 256} merges need {n_tokens} ids, not {ids.size}")
+    if len(special_tokens) > MAX_SPECIAL:
+        raise TokenizerError(f"{len(special_tokens)} special tokens are too many: at most {MAX_SPECIAL} are allowed")
+    for text in special_tokens:
+        if not isinstance(text, str):
+            raise TokenizerError(f"a special token must be a string, not {quote(text)}")
+        if len(text) > LONGEST_SPECIAL:
+            raise TokenizerError(f"special token {quote(text)} has more than {LONGEST_SPECIAL} characters")
+    of_special = as_ids("BPETokenizer", "special_tokens", list(special_tokens.values()), error=TokenizerError)
+    everything = np.concatenate([ids, of_special.astype(np.int64)])
     for token in everything[(everything < 0) | (everything >= MAX_ID)][:1].tolist():
         raise TokenizerError(f"id {token} is out of range: ids may be 0 to {MAX_ID - 1}")
     values, counts = np.unique(everything, return_counts=True)
@@ -95,4 +104,4 @@ def check_ids(ids: NDArray[np.int64], n_tokens: int, special_tokens: Mapping[str
         raise TokenizerError("special token '' is empty")
     for shorter, longer in pairwise(sorted(special_tokens)):
         if longer.startswith(shorter):  # a text could be read as either of the two
-            raise TokenizerError(f"special tokens overlap: {longer!r} begins with {shorter!r}")
+            raise TokenizerError(f"special tokens overlap: {quote(longer)} begins with {quote(shorter)}")

@@ -6,7 +6,7 @@ from typing import Any, Self
 
 from npgpt.core.values import each_text, texts
 from npgpt.core.values import text as check_text
-from npgpt.errors import TokenizerError
+from npgpt.errors import TokenizerError, quote
 from npgpt.tokenizer.base import END_OF_TEXT, Tokenizer, join_halves, vocabulary_from
 from npgpt.tokenizer.words import UNKNOWN, most_frequent
 
@@ -27,6 +27,7 @@ class CharTokenizer(Tokenizer):
     """
 
     kind = "char"
+    fields = frozenset({"characters"})
 
     def __init__(self, characters: Iterable[str]) -> None:
         characters = (
@@ -35,8 +36,8 @@ class CharTokenizer(Tokenizer):
             else texts("CharTokenizer", "characters", characters, TokenizerError)
         )
         self.characters = sorted(set(characters))
-        if wrong := next((c for c in self.characters if len(c) != 1), None):
-            raise TokenizerError(f"{wrong!r} is not one character")
+        if (wrong := next((c for c in self.characters if len(c) != 1), None)) is not None:
+            raise TokenizerError(f"{quote(wrong)} is not one character")
         self.ids = {character: token for token, character in enumerate(self.characters)}
         n = len(self.characters)
         self.special_tokens = {UNKNOWN: n, END_OF_TEXT: n + 1}

@@ -12,7 +12,7 @@ import regex
 
 from npgpt.core.values import each_text, texts, whole
 from npgpt.core.values import text as check_text
-from npgpt.errors import TokenizerError
+from npgpt.errors import TokenizerError, quote
 from npgpt.tokenizer.base import END_OF_TEXT, Tokenizer, join_halves, vocabulary_from
 
 UNKNOWN = "<|unk|>"
@@ -39,6 +39,7 @@ class WordTokenizer(Tokenizer):
     """
 
     kind = "word"
+    fields = frozenset({"words"})
 
     def __init__(self, words: Sequence[str]) -> None:
         words = texts("WordTokenizer", "words", words, TokenizerError)
@@ -96,6 +97,8 @@ def most_frequent(counts: Counter[str], vocab_size: int | None) -> list[str]:
     if vocab_size is not None:
         vocab_size = whole("train", "vocab_size", vocab_size, error=TokenizerError)
         if vocab_size <= 2:
-            raise TokenizerError(f"vocab_size {vocab_size} is too small, expected at least 3: 2 ids are special tokens")
+            raise TokenizerError(
+                f"vocab_size {quote(vocab_size)} is too small, expected at least 3: 2 ids are special tokens"
+            )
     ranked = sorted(counts, key=lambda word: (-counts[word], word))
     return ranked if vocab_size is None else ranked[: vocab_size - 2]

@@ -41,6 +41,7 @@ EXEMPT = {
     "layers.HeadLoss.__init__": "takes two layers",
     "embeddings.vectors.similar_spellings": "is a step of an error",
     "embeddings.Encoder": "is a protocol",
+    "tokenizer.BPETokenizer.from_huggingface_json": "reads what a file holds: tests/tokenizer",
     "embeddings.BagOfWords.from_state": "reads what a file holds: tests/embeddings",
     "embeddings.PVModel.from_state": "reads what a file holds: tests/embeddings",
     "embeddings.PVModel.loss": "is a step of encode",

@@ -126,7 +126,7 @@ def test_the_error_names_a_damaged_file(content: bytes, message: str, tmp_path: 
         ({"merges": [[97, 98], [97, 98]]}, "merges 0 and 1 are the same"),
         ({"merges": [[97, 98, 99]]}, "merge 0 must be two ids"),
         ({"merges": [[97, 98.0]]}, "merge 0 must be two ids"),
-        ({"merges": [[97, 10**30]]}, "an id beyond 64 bits"),
+        ({"merges": [[97, 10**30]]}, "an integer beyond 64 bits"),
         ({"merges": 5}, "merges must be a list"),
         ({"merges": {}}, "merges must be a list"),
         ({"merges": [[97, 97]] + [[256 + k, 256 + k] for k in range(33)]}, "more than 256 MiB"),

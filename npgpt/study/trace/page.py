@@ -2,6 +2,7 @@
 
 import html
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -41,11 +42,11 @@ def page(trace: Trace, text: str) -> str:
             }
         )
     loss = {"name": LOSS, "shape": trace.dy.shape, "grad": [_round(x) for x in trace.dy.ravel()]}
-    data = json.dumps({"tensors": tensors, "loss": loss, "text": escape_controls(text)})
-    # "</script>" in a text would end the script; in JSON, \u003c means the same as <
+    # "</script>" and "<!--" in a text would end or change the script; in JSON, \u003c means the same as <
+    data = json.dumps({"tensors": tensors, "loss": loss, "text": escape_controls(text)}).replace("<", "\\u003c")
+    fields = {"TEXT": html.escape(escape_controls(text)), "DATA": data}
     template = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
-    template = template.replace("@TEXT@", html.escape(escape_controls(text)))
-    return template.replace("@DATA@", data.replace("<", "\\u003c"))
+    return re.sub("@(TEXT|DATA)@", lambda found: fields[found[1]], template)  # at once: a text may hold @DATA@
 
 
 def _flat(shape: tuple[int, ...], cell: tuple[int, ...]) -> int:
