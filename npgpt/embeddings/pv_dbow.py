@@ -16,16 +16,18 @@ import numpy as np
 from npgpt.build import can_compile, check_layers, make_optimizer, twin
 from npgpt.config import Options, option
 from npgpt.core import Array, Cache, Layer
-from npgpt.embeddings.documents import State, numbers_of, words_of
+from npgpt.embeddings.documents import State, arrays_of_state, numbers_of, words_of, words_of_state
 from npgpt.embeddings.negative_sampling import logistic_loss, logistic_slope, sigmoid
 from npgpt.embeddings.word2vec import Corpus, Word2VecConfig
 from npgpt.errors import DataError
 from npgpt.layers import Embedding
 from npgpt.optim import WarmupCosine
 from npgpt.rng import make_key, permutation, random_bits
+from npgpt.support.json_files import field
 from npgpt.train import optimizer_steps
 
 BATCH = 8192  # pairs in a step of training
+LARGEST = 10**6  # of the numbers of a model, far above those of a trained one; 1/LARGEST is the smallest pull
 
 
 class DocumentWords(Layer):
@@ -169,10 +171,17 @@ class PVModel:
         self.negative, self.pull = negative, pull
         self.index = {word: row for row, word in enumerate(self.words)}
         V = len(self.words)
-        if len(self.index) != V or table.ndim != 2 or not len(table) == len(keep) == len(noise) == V:
+        if len(self.index) != V or table.ndim != 2 or not len(table) == V or not keep.shape == noise.shape == (V,):
             raise DataError(f"PVModel: table, keep and noise must have a row for each of {V} different words")
-        if not all(np.isfinite(array).all() for array in (table, keep, noise)) or not pull > 0:
-            raise DataError("PVModel: table, keep and noise must be finite, and pull above 0")
+        if any(array.dtype.kind != "f" for array in (table, keep, noise)):
+            raise DataError("PVModel: table, keep and noise must be floats")
+        if not ((keep >= 0) & (keep <= 1) & (noise >= 0) & (noise <= 1)).all():
+            raise DataError("PVModel: keep and noise are shares, 0 to 1")
+        # Within these limits nothing overflows: squares of numbers, times negative.
+        if not (np.abs(table) <= LARGEST).all() or not 1 <= negative <= LARGEST or not 1 / LARGEST <= pull <= LARGEST:
+            raise DataError(
+                f"PVModel: numbers of table must be at most {LARGEST:,}, negative 1 to {LARGEST:,}, pull 1e-6 to 1e6"
+            )
 
     def loss(self, d: Array, share: Array) -> Array:
         """Return f (D,) for each row of d (D, C) with its row of shares (D, V)."""
@@ -215,9 +224,9 @@ class PVModel:
 
     @classmethod
     def from_state(cls, settings: Mapping[str, Any], arrays: Mapping[str, Array]) -> Self:
-        """The inverse of ``state``; KeyError if a field is missing."""
-        numbers = int(settings["negative"]), float(settings["pull"])
-        return cls(settings["words"], arrays["table"], arrays["keep"], arrays["noise"], *numbers)
+        """The inverse of ``state``; DataError if a field is missing or not valid."""
+        numbers = field(settings, "negative", int, "encoder"), field(settings, "pull", float, "encoder")
+        return cls(words_of_state(settings), *arrays_of_state(arrays, ("table", "keep", "noise")), *numbers)
 
 
 def _uniform(key: int, n: int) -> Array:
