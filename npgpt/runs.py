@@ -20,7 +20,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -33,9 +33,11 @@ from npgpt.build import make_gpt
 from npgpt.config import GPTConfig, RunConfig
 from npgpt.core import Array
 from npgpt.data import encode_texts, read_texts, split_texts
-from npgpt.errors import ConfigError, RunError, TrainingError
+from npgpt.errors import ConfigError, DataError, RunError, TrainingError, quote
 from npgpt.model import GPT, deciding_shapes
+from npgpt.support.compressed import read_bytes
 from npgpt.support.files import part_of, write_atomically
+from npgpt.support.json_files import MAX_JSON, field, parse_json, read_json
 from npgpt.support.pictures import draw_losses
 from npgpt.tokenizer import END_OF_TEXT, KINDS, Tokenizer
 from npgpt.train import Step, evaluate, training_steps
@@ -281,16 +283,25 @@ def load_run(path: str | Path) -> Run:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Return the rows of a metrics file before the first damaged one; a crash may have cut off the last row."""
+    """Return the rows of a metrics file. A last row that a crash cut off is left out.
+
+    Raises
+        RunError that names the file and the line, if a row is no object of numbers.
+    """
     rows: list[dict[str, Any]] = []
-    for line in path.read_bytes().splitlines() if path.is_file() else []:
+    with damage(path):
+        lines = read_bytes(path, MAX_JSON).splitlines() if path.is_file() else []
+    for number, line in enumerate(lines, 1):
+        where = f"{path}, line {number}"
         try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
-            break
-        if not isinstance(row, dict):
-            break
-        rows.append(row)
+            row = parse_json(line or b"{}", where)
+            for name in row:
+                field(row, name, float, where)
+        except DataError as error:
+            if number < len(lines):
+                raise RunError(f"{error}; correct the line, or delete the file") from None
+        else:
+            rows += [row] if row else []
     return rows
 
 
@@ -301,18 +312,26 @@ def read_manifest(path: Path) -> list[str]:
         RunError if the manifest is damaged, has another version, or lists names that are not of a run's files.
     """
     file = path / MANIFEST
-    try:
-        manifest = json.loads(file.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise RunError(f"{file} is damaged: {error}; restore a copy, or train again") from None
+    with damage(file):
+        manifest = read_json(file)
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise RunError(f'{file} is not a manifest of npgpt: "format": "{FORMAT}" is missing')
     if type(manifest.get("version")) is not int or manifest["version"] != VERSION:
-        raise RunError(f"{file} has version {manifest.get('version')!r}; this npgpt reads version {VERSION}")
+        raise RunError(f"{file} has version {quote(manifest.get('version'))}; this npgpt reads version {VERSION}")
     names = manifest.get("files")
-    if not isinstance(names, list) or not set(map(str, names)) <= {*FILES, OLD_RECORD}:
-        raise RunError(f"{file} lists files that a run does not have: {names!r}")
+    if not isinstance(names, list) or not all(name in (*FILES, OLD_RECORD) for name in names):
+        raise RunError(f"{file} lists files that a run does not have: {quote(names)}")
     return names
+
+
+@contextlib.contextmanager
+def damage(path: Path) -> Iterator[None]:
+    """Turn a DataError, which begins with the path of a run's file, into a RunError."""
+    try:
+        yield
+    except DataError as error:
+        why = f"it{str(error).removeprefix(str(path))}"
+        raise RunError(f"{path} is damaged: {why}; restore a copy, or train again") from None
 
 
 def save_model(path: Path, model: GPT) -> None:
@@ -333,15 +352,17 @@ def load_model(path: Path, config: GPTConfig) -> GPT:
         tensors = safetensors.numpy.load_file(path)
     except (safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
         raise RunError(
-            f"{path} is damaged, or not a safetensors file: {error}; restore a copy, or train again"
+            f"{path} is damaged, or not a safetensors file: {str(error)[:200]}; restore a copy, or train again"
         ) from None
     # Checked before the model is made, so that a hostile configuration cannot make a huge one.
     n_layer = len({name.split(".")[1] for name in tensors if name.startswith("blocks.")})
     wanted = deciding_shapes(config)
-    shape = {name: tensors[name].shape for name in wanted if name in tensors}
-    if n_layer != config.n_layer or (shape and shape != wanted):
+    if missing := sorted(wanted.keys() - tensors.keys()):
+        raise RunError(f"{path}: the tensor {missing[0]} is missing; does {CONFIG} belong to another model?")
+    shape = {name: tensors[name].shape for name in wanted}
+    if n_layer != config.n_layer or shape != wanted:
         raise RunError(
-            f"{path} does not fit {CONFIG}: it has {n_layer} blocks and the shapes {shape}, "
+            f"{path} does not fit {CONFIG}: it has {n_layer} blocks and the shapes {quote(shape, 120)}, "
             f"expected {config.n_layer} blocks and {wanted}"
         )
     model = make_gpt(config)
@@ -349,12 +370,12 @@ def load_model(path: Path, config: GPTConfig) -> GPT:
     if missing := sorted(params.keys() - tensors.keys()):
         raise RunError(f"{path}: the tensor {missing[0]} is missing; does {CONFIG} belong to another model?")
     if unknown := sorted(tensors.keys() - params.keys()):
-        raise RunError(f"{path}: the tensor {unknown[0]!r} is unknown; does {CONFIG} belong to another model?")
+        raise RunError(f"{path}: the tensor {quote(unknown[0])} is unknown; does {CONFIG} belong to another model?")
     for name, param in params.items():
         tensor = tensors[name]
         if tensor.shape != param.value.shape or tensor.dtype != param.value.dtype:
             raise RunError(
-                f"{path}: the tensor {name} is {tensor.dtype} {tensor.shape}, expected {param.value.dtype} "
+                f"{path}: the tensor {name} is {tensor.dtype} {str(tensor.shape)[:60]}, expected {param.value.dtype} "
                 f"{param.value.shape} by {CONFIG}"
             )
         if not np.isfinite(tensor).all():
