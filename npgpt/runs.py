@@ -33,7 +33,7 @@ from npgpt.build import make_gpt
 from npgpt.config import GPTConfig, RunConfig
 from npgpt.core import Array
 from npgpt.data import encode_texts, read_texts, split_texts
-from npgpt.errors import ConfigError, DataError, RunError, TrainingError, quote
+from npgpt.errors import ConfigError, DataError, RunError, TrainingError, brief, quote
 from npgpt.model import GPT, deciding_shapes
 from npgpt.support.compressed import read_bytes
 from npgpt.support.files import part_of, write_atomically
@@ -352,7 +352,7 @@ def load_model(path: Path, config: GPTConfig) -> GPT:
         tensors = safetensors.numpy.load_file(path)
     except (safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
         raise RunError(
-            f"{path} is damaged, or not a safetensors file: {str(error)[:200]}; restore a copy, or train again"
+            f"{path} is damaged, or not a safetensors file: {brief(error)}; restore a copy, or train again"
         ) from None
     # Checked before the model is made, so that a hostile configuration cannot make a huge one.
     n_layer = len({name.split(".")[1] for name in tensors if name.startswith("blocks.")})

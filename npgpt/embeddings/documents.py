@@ -126,8 +126,8 @@ class BagOfWords:
     @classmethod
     def from_state(cls, settings: Mapping[str, Any], arrays: Mapping[str, Array]) -> Self:
         """The inverse of ``state``; DataError if a field is missing or not valid."""
-        words, found = words_of_state(settings), arrays_of_state(arrays, ("weights",))
-        return cls(words, *found, arrays.get("vectors"), arrays.get("direction"))
+        weights = array_of_state(arrays, "weights")
+        return cls(words_of_state(settings), weights, arrays.get("vectors"), arrays.get("direction"))
 
 
 def words_of_state(settings: Mapping[str, Any]) -> list[str]:
@@ -138,11 +138,11 @@ def words_of_state(settings: Mapping[str, Any]) -> list[str]:
     return words
 
 
-def arrays_of_state(arrays: Mapping[str, Array], names: Sequence[str]) -> list[Array]:
-    """Return some arrays of an encoder's state; DataError if one is missing."""
-    if missing := [name for name in names if name not in arrays]:
-        raise DataError(f"encoder: the tensor {missing[0]} is missing")
-    return [arrays[name] for name in names]
+def array_of_state(arrays: Mapping[str, Array], name: str) -> Array:
+    """Return an array of an encoder's state; DataError if it is missing."""
+    if name not in arrays:
+        raise DataError(f"encoder: the tensor {name} is missing")
+    return arrays[name]
 
 
 def _largest(x: Array) -> float:

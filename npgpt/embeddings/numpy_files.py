@@ -5,6 +5,7 @@ fortran_order and shape), then the numbers. A .npz file is a zip archive of .npy
 """
 
 import ast
+import io
 import math
 import re
 import struct
@@ -12,12 +13,11 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Collection
-from typing import IO
 
 import numpy as np
 
 from npgpt.core import Array
-from npgpt.errors import DataError, quote
+from npgpt.errors import DataError, brief, quote
 from npgpt.support.compressed import MAX_UNPACKED
 
 MAGIC, MAGIC_OF_ZIP = b"\x93NUMPY", b"PK\x03\x04"
@@ -25,7 +25,7 @@ LONGEST_HEADER = 10_000  # bytes, as in NumPy
 _AGAIN = "fetch or write it again"
 
 
-def read_npz(file: IO[bytes], where: str, names: Collection[str]) -> dict[str, Array]:
+def read_npz(file: io.BufferedIOBase, where: str, names: Collection[str]) -> dict[str, Array]:
     """Return the arrays of an archive, which has these and no others.
 
     Raises
@@ -58,7 +58,7 @@ def read_npz(file: IO[bytes], where: str, names: Collection[str]) -> dict[str, A
     except (
         ValueError, OSError, EOFError, RuntimeError, OverflowError, struct.error, zipfile.BadZipFile, zlib.error
     ) as error:  # fmt: skip
-        raise DataError(f"{where} is damaged: {quote(error)}; {_AGAIN}") from None
+        raise DataError(f"{where} is damaged: {brief(error)}; {_AGAIN}") from None
 
 
 def read_npy(data: bytes, where: str) -> Array:

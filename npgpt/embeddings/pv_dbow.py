@@ -16,7 +16,7 @@ import numpy as np
 from npgpt.build import can_compile, check_layers, make_optimizer, twin
 from npgpt.config import Options, option
 from npgpt.core import Array, Cache, Layer
-from npgpt.embeddings.documents import State, arrays_of_state, numbers_of, words_of, words_of_state
+from npgpt.embeddings.documents import State, array_of_state, numbers_of, words_of, words_of_state
 from npgpt.embeddings.negative_sampling import logistic_loss, logistic_slope, sigmoid
 from npgpt.embeddings.word2vec import Corpus, Word2VecConfig
 from npgpt.errors import DataError
@@ -225,8 +225,9 @@ class PVModel:
     @classmethod
     def from_state(cls, settings: Mapping[str, Any], arrays: Mapping[str, Array]) -> Self:
         """The inverse of ``state``; DataError if a field is missing or not valid."""
-        numbers = field(settings, "negative", int, "encoder"), field(settings, "pull", float, "encoder")
-        return cls(words_of_state(settings), *arrays_of_state(arrays, ("table", "keep", "noise")), *numbers)
+        table, keep, noise = (array_of_state(arrays, name) for name in ("table", "keep", "noise"))
+        negative, pull = field(settings, "negative", int, "encoder"), field(settings, "pull", float, "encoder")
+        return cls(words_of_state(settings), table, keep, noise, negative, pull)
 
 
 def _uniform(key: int, n: int) -> Array:

@@ -97,7 +97,7 @@ def read_record(folder: Path) -> list[dict[str, Any]]:
         raise RunError(f"{path} is missing; train with `npgpt train --record-every 50` to record it")
     with damage(path):
         lines = read_bytes(path, MAX_JSON).splitlines()
-    rows = []
+    rows: list[dict[str, Any]] = []
     for number, line in enumerate(lines, start=1):
         where = f"{path}, line {number}"
         try:
