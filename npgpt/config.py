@@ -175,8 +175,9 @@ class RunConfig:
         Raises
             ConfigError that names the file and the field if the file is not TOML, or a field is unknown or not valid.
         """
+        tables = read_toml(path)
         try:
-            return cls.from_tables(read_toml(path), complete)
+            return cls.from_tables(tables, complete)
         except ConfigError as error:
             raise ConfigError(f"{path}: {error}") from None
 
@@ -220,18 +221,18 @@ def read_toml(path: str | Path) -> dict[str, Any]:
     """Return the tables of a TOML file, unchecked.
 
     Raises
-        ConfigError if the file is not TOML.
+        ConfigError that names the file if it is not TOML.
     """
     with open_bytes(path) as file:
         data = file.read(MAX_FILE_BYTES + 1)  # no more: the file may be endless, as /dev/zero
     if len(data) > MAX_FILE_BYTES:
-        raise ConfigError(f"more than {MAX_FILE_BYTES:,} bytes are too many for a configuration")
+        raise ConfigError(f"{path}: more than {MAX_FILE_BYTES:,} bytes are too many for a configuration")
     try:
         return tomllib.loads(data.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
-        raise ConfigError(f"not UTF-8 text: byte 0x{data[error.start]:02x} at offset {error.start}") from None
+        raise ConfigError(f"{path}: not UTF-8 text: byte 0x{data[error.start]:02x} at offset {error.start}") from None
     except (ValueError, RecursionError) as error:
-        raise ConfigError(f"not TOML: {brief(error)}") from None
+        raise ConfigError(f"{path}: not TOML: {brief(error)}") from None
 
 
 def _renamed(name: str, table: Any) -> Any:

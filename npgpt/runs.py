@@ -289,16 +289,20 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
         RunError that names the file and the line, if a row is no object of numbers.
     """
     rows: list[dict[str, Any]] = []
+    if not os.path.lexists(path):
+        return rows
     with damage(path):
-        lines = read_bytes(path, MAX_JSON).splitlines() if path.is_file() else []
+        data = read_bytes(path, MAX_JSON).removeprefix(b"\xef\xbb\xbf").rstrip(b"\0")  # a power cut may leave NULs
+    lines = data.splitlines()
+    cut_off = len(lines) if not data.endswith((b"\n", b"\r")) and lines[-1:] and lines[-1].startswith(b"{") else 0
     for number, line in enumerate(lines, 1):
         where = f"{path}, line {number}"
         try:
             row = parse_json(line or b"{}", where)
-            for name in row:
+            for name in row if isinstance(row, dict) else ("step",):
                 field(row, name, float, where)
         except DataError as error:
-            if number < len(lines):
+            if number != cut_off:
                 raise RunError(f"{error}; correct the line, or delete the file") from None
         else:
             rows += [row] if row else []
@@ -348,9 +352,10 @@ def load_model(path: Path, config: GPTConfig) -> GPT:
     Raises
         RunError that names the file, and the tensor that is missing, unknown, or of the wrong shape or precision.
     """
+    path.open("rb").close()  # the error of the system names a file that is missing, and a folder
     try:
         tensors = safetensors.numpy.load_file(path)
-    except (safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
+    except (safetensors.SafetensorError, ValueError, KeyError, TypeError, OSError) as error:
         raise RunError(
             f"{path} is damaged, or not a safetensors file: {brief(error)}; restore a copy, or train again"
         ) from None

@@ -51,6 +51,8 @@ def load(path: Path) -> ModuleType:
     Raises
         DataError that names the line of the file at which the import failed.
     """
+    if not path.is_file():
+        raise DataError(f"{path} is not a file")
     shown, path = path, path.resolve()
     name, folders = module_name(path), [str(path.parent)]
     if "." in name:

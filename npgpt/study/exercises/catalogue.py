@@ -171,7 +171,10 @@ def check_file(path: Path) -> tuple[Exercise, str]:
     found = re.search(rf"^{re.escape(MARK)}([\w-]+)", source, re.MULTILINE)
     if not found:
         raise DataError(f"{path} lacks the line {MARK + 'NAME'!r}; `npgpt exercise start NAME` writes such a file")
-    exercise = find(found[1])
+    try:
+        exercise = find(found[1][:60])
+    except ConfigError as error:
+        raise DataError(f"{path}: {error}") from None
     module = types.ModuleType("exercise")
     file = str(path)
     try:
