@@ -302,10 +302,10 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
             for name in row if isinstance(row, dict) else ("step",):
                 field(row, name, float, where)
         except DataError as error:
-            if number != cut_off:
-                raise RunError(f"{error}; correct the line, or delete the file") from None
-        else:
-            rows += [row] if row else []
+            if number == cut_off and not line.rstrip().endswith(b"}"):
+                break
+            raise RunError(f"{error}; correct the line, or delete the file") from None
+        rows += [row] if row else []
     return rows
 
 

@@ -1,0 +1,74 @@
+"""The list of all readers of npgpt, and the list of the functions that take a path and read nothing."""
+
+from pathlib import Path
+from typing import Any
+
+import readers_of_runs
+import readers_of_vectors
+from reader import Reader, folder_of, function, packed, written
+from readers_of_runs import CHARACTERS, TEXT, both
+
+from npgpt.tokenizer import BPETokenizer, WordTokenizer
+
+# ---- tokenizers
+
+PAIRS = BPETokenizer.train(TEXT * 3, 280)
+OWN = dict(
+    zip(("char", "word", "bpe"), written(CHARACTERS.save, WordTokenizer.train(TEXT).save, PAIRS.save), strict=True)
+)
+TIKTOKEN, HUGGING_FACE = written(PAIRS.to_tiktoken, PAIRS.to_huggingface)
+
+
+def gpt2(folder: Path) -> None:
+    folder.mkdir()
+    PAIRS.to_gpt2(folder / "encoder.json", folder / "vocab.bpe")
+
+
+def value_of(tokenizer: Any) -> Any:
+    tokens = getattr(tokenizer, "token_bytes", None)
+    names = [tokenizer.decode([i]) for i in range(tokenizer.vocab_size)] if tokens is None else list(tokens)
+    encoded = tokenizer.encode("the cat sat on the mat", disallowed_special=())
+    return type(tokenizer).__name__, tokenizer.vocab_size, names, dict(tokenizer.special_tokens), encoded
+
+
+def sound_tokenizer(value: Any) -> bool:
+    _, n, names, special, encoded = value
+    return len(names) == n and all(0 <= token < n for token in [*special.values(), *encoded])
+
+
+def tokenizer(name: str, covers: tuple[str, ...], samples: Any, reader: str, *arguments: str) -> Reader:
+    return Reader(
+        f"tokenizer, {name}",
+        (*covers, reader),
+        samples,
+        lambda path: value_of(function(reader)(path, *arguments)),
+        sound_tokenizer,
+        command=lambda path: ["tokenize", "show", "the cat", "--vocab", str(path)],
+    )
+
+
+LOAD, FORMATS, BPE = "tokenizer.load.load_tokenizer", "tokenizer.bpe_formats", "tokenizer.bpe_tokenizer.BPETokenizer"
+OWN_WAYS = {way: files for name in OWN for way, files in packed(name, OWN[name]).items()}
+RANKS, JSON = packed("t.tiktoken", TIKTOKEN), packed("h.json", HUGGING_FACE)
+TOKENIZERS = [
+    tokenizer("npgpt's", (), OWN_WAYS, "tokenizer.base.Tokenizer.load"),
+    tokenizer("GPT-2's", (f"{FORMATS}.read_gpt2", f"{BPE}.from_gpt2"), both(folder_of(gpt2)), LOAD),
+    tokenizer("tiktoken's", (f"{FORMATS}.read_tiktoken",), RANKS, f"{BPE}.from_tiktoken", "gpt2"),
+    tokenizer("Hugging Face's", (f"{FORMATS}.read_huggingface", f"{BPE}.from_huggingface"), JSON, LOAD),
+]
+
+ALL = [*readers_of_vectors.READERS, *readers_of_runs.READERS, *TOKENIZERS]
+READERS = [reader for reader in ALL if reader.samples]  # without pyarrow there are no Parquet files
+
+# They write, or only handle the name; `make_index` reads by `load_run`.
+NOT_READERS = """
+    cli.options.check_out  embeddings.formats.save_vectors  embeddings.index.DocumentIndex.save
+    embeddings.maps.draw_maps  embeddings.search.make_index  machine.numba_internals.caching_in  runs.damage
+    runs.save_model  runs.RunFolder.next_free  runs.RunFolder.create  runs.Run.save  study.check.files.module_name
+    study.check.files.pick  study.trace.over_time.add_record  study.trace.over_time.draw_record
+    support.compressed.packed_for  support.files.part_of  support.files.write_atomically
+    support.pictures.draw_losses  tokenizer.base.Tokenizer.save  tokenizer.bpe_formats.write_tiktoken
+    tokenizer.bpe_formats.write_gpt2  tokenizer.bpe_formats.write_huggingface
+    tokenizer.bpe_tokenizer.BPETokenizer.to_tiktoken  tokenizer.bpe_tokenizer.BPETokenizer.to_gpt2
+    tokenizer.bpe_tokenizer.BPETokenizer.to_huggingface
+""".split()  # noqa: SIM905
