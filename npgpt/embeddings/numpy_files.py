@@ -94,4 +94,5 @@ def read_npy(data: bytes, where: str) -> Array:
             f"{where} is damaged: it has {len(data) - end:,} bytes of numbers, which are not {dtype} {quote(shape)}; "
             f"{_AGAIN}"
         )
-    return np.frombuffer(data, dtype, offset=end).reshape(shape, order="F" if by_columns else "C")
+    found = np.frombuffer(data, dtype, offset=end).reshape(shape, order="F" if by_columns else "C")
+    return found.copy()  # bytes cannot be written to
