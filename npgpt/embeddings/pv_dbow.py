@@ -27,7 +27,7 @@ from npgpt.support.json_files import field
 from npgpt.train import optimizer_steps
 
 BATCH = 8192  # pairs in a step of training
-LARGEST = 10**6  # of the numbers of a model, far above those of a trained one; 1/LARGEST is the smallest pull
+LARGEST = 10**6  # of the numbers of a model, far above those of a trained one
 
 
 class DocumentWords(Layer):
@@ -88,11 +88,13 @@ class PVConfig(Options):
 
     n_embd: int = option(100, "number of channels of each vector", at_least=1)
     min_count: int = option(5, "smallest count of a word in the vocabulary", at_least=1)
-    negative: int = option(5, "number of noise words for each word of a text", at_least=1)
+    negative: int = option(5, "number of noise words for each word of a text", at_least=1, at_most=LARGEST)
     sample: float = option(1e-3, "share of the text above which a word is sub-sampled", above=0)
     epochs: int = option(3, "number of passes over the texts", at_least=1)
     learning_rate: float = option(0.02, "highest learning rate, after the warm-up", above=0)
-    pull: float = option(0.1, "weight of the L2 penalty when the vector of a new text is fitted", above=0)
+    pull: float = option(
+        0.1, "weight of the L2 penalty when the vector of a new text is fitted", above=0, at_most=LARGEST
+    )
     seed: int = option(1, "seed; the same seed gives the same vectors")
 
 
@@ -178,9 +180,10 @@ class PVModel:
         if not ((keep >= 0) & (keep <= 1) & (noise >= 0) & (noise <= 1)).all():
             raise DataError("PVModel: keep and noise are shares, 0 to 1")
         # Within these limits nothing overflows: squares of numbers, times negative.
-        if not (np.abs(table) <= LARGEST).all() or not 1 <= negative <= LARGEST or not 1 / LARGEST <= pull <= LARGEST:
+        if not (np.abs(table) <= LARGEST).all() or not 1 <= negative <= LARGEST or not 1e-30 <= pull <= LARGEST:
             raise DataError(
-                f"PVModel: numbers of table must be at most {LARGEST:,}, negative 1 to {LARGEST:,}, pull 1e-6 to 1e6"
+                f"PVModel: the numbers of table must be at most {LARGEST:,}, negative 1 to {LARGEST:,}, pull 1e-30 to "
+                f"{LARGEST:,}"
             )
 
     def loss(self, d: Array, share: Array) -> Array:

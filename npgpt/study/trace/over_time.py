@@ -110,11 +110,9 @@ def read_record(folder: Path) -> list[dict[str, Any]]:
 
 
 def _checked(row: Any, before: list[dict[str, Any]], where: str) -> dict[str, Any]:
-    """Return a row of the layers and blocks of the rows before, with numbers where ``Recorder.record`` has them."""
+    """Return a row with numbers where ``Recorder.record`` has them, of the layers and blocks of the rows before."""
     layers, blocks = field(row, "layers", dict, where), field(row, "blocks", list, where)
-    if before and (layers.keys() != before[0]["layers"].keys() or len(blocks) != len(before[0]["blocks"])):
-        raise DataError(f"{where} has other layers or blocks than line 1")
-    return {
+    checked: dict[str, Any] = {
         "step": field(row, "step", int, where),
         "layers": {
             name: {what: _number(layer, what, f"{where}: {quote(name)}") for what in OF_LAYERS}
@@ -125,6 +123,9 @@ def _checked(row: Any, before: list[dict[str, Any]], where: str) -> dict[str, An
         ],
         "float32_off": field(row, "float32_off", float, where) if row.get("float32_off") is not None else None,
     }
+    if before and (layers.keys() != before[0]["layers"].keys() or len(blocks) != len(before[0]["blocks"])):
+        raise DataError(f"{where} has other layers or blocks than line 1")
+    return checked
 
 
 def _number(record: Any, name: str, where: str) -> float:
