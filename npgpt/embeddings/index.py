@@ -121,8 +121,9 @@ class DocumentIndex:
         data = read_bytes(path)
         try:
             tensors = safetensors.numpy.load(data)
-            n_bytes = int.from_bytes(data[:8], "little")
-            metadata = parse_json(data[8 : 8 + n_bytes], "its beginning").get("__metadata__") or {}
+            beginning = data[8 : 8 + int.from_bytes(data[:8], "little")]
+            del data
+            metadata = parse_json(beginning, "its beginning").get("__metadata__") or {}
         except (safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
             raise DataError(f"{path} is damaged, or not an index: {brief(error)}; make it again") from None
         if FORMAT not in metadata:

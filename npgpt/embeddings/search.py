@@ -106,7 +106,10 @@ def open_index(path: str | Path, run_folder: str | Path | None = None) -> tuple[
     except NpgptError as error:
         raise DataError(f"{path} is damaged: {error}; make the index again") from None
     if method == "gpt":
-        encoder = RunEncoder(run)
+        try:
+            encoder = RunEncoder(run)
+        except NpgptError as error:
+            raise RunError(f"{path} needs the run that made it: {error}") from None
         if encoder.weights != weights:
             raise RunError(f"the model in {run} is not the one that made {path}; make the index again")
     of_index, of_encoder = index.vectors.shape[1], encoder.encode([""]).shape[1]

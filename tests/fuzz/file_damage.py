@@ -24,6 +24,7 @@ PACKERS = {
     "bz2": (bz2.compress, bz2.decompress, b"BZh91AY&SY"),
     "xz": (lzma.compress, lzma.decompress, b"\xfd7zXZ\0"),
 }
+MOST_BYTES = 2**20  # of a damaged file
 # fmt: off
 NUMBERS = [
     b"-1", b"0", b"1", b"3", b"10" * 15, b"9" * 5000, b"1e38", b"3.5e38", b"1e309", b"nan", b"-inf", b"2147483648",
@@ -128,7 +129,7 @@ def change_lines(rng: random.Random, data: bytes) -> bytes:
     elif way == "empty":
         lines.insert(i, b"\n")
     elif way == "repeat":
-        lines *= 3000
+        lines *= MOST_BYTES // len(data)
     else:
         rng.shuffle(lines)
     return b"".join(lines)
@@ -240,7 +241,7 @@ def change_zip(rng: random.Random, data: bytes) -> bytes:
     elif way == "header":
         members[i] = name, change_npy(rng, content)
     elif way == "bomb":
-        members[i] = name, content + bytes(10_000_000)
+        members[i] = name, content + bytes(100_000_000)
     out = io.BytesIO()
     method = (
         zipfile.ZIP_DEFLATED
@@ -299,9 +300,11 @@ def damage_content(rng: random.Random, data: bytes, others: list[bytes]) -> tupl
             )
         way = rng.choice(OF_CONTENT)
         try:
-            return way.__name__, way(rng, data)
+            changed = way(rng, data)
         except Exception:  # NotSuchAFileError, or an earlier damage broke the structure
             continue
+        if len(changed) < MOST_BYTES:
+            return way.__name__, changed
 
 
 def damage_path(rng: random.Random, path: Path) -> str:

@@ -39,7 +39,7 @@ from npgpt.errors import NpgptError
 from npgpt.support.terminal import escape_controls
 
 LONGEST_MESSAGE = 500  # characters, without the path
-MOST_SECONDS = 20  # of processor time for one file; a file has a megabyte at most
+MOST_SECONDS = 20  # of processor time for one file; a file has less than a megabyte
 MOST_MEMORY = 400  # MiB more than before
 OUTCOMES = ("refused", "original", "other", "FAULT")
 SEALED = (b"PK\x03\x04", *(mark for _, _, mark in PACKERS.values()))  # formats with a checksum of each byte
@@ -78,6 +78,11 @@ def write(folder: Path, name: str, files: Files) -> Path:
         for inside, content in files.items():
             (path / inside).write_bytes(content)
     return path
+
+
+def most_memory() -> int:
+    """Return the largest memory of this process so far, in MiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> (20 if sys.platform == "darwin" else 10)
 
 
 def same(a: Any, b: Any) -> bool:
@@ -134,7 +139,7 @@ class Fuzzer:
         """Return the reader, the outcome, and what was done to the file or found wrong."""
         with self.place() as folder:
             reader, sample, way, sealed, path = self.damaged(number, folder)
-            before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            before = most_memory()
             try:
                 with limited_time():
                     found = self.judged(reader, path, self.original(reader, sample), sealed)
@@ -147,7 +152,7 @@ class Fuzzer:
                     traceback.print_exc()
                 found = "FAULT"
                 way += f" of {sample}: {type(error).__name__}: {str(error)[:150]}"
-            grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) >> 10
+            grown = most_memory() - before
             if grown > MOST_MEMORY:
                 found, way = "FAULT", f"{way} of {sample}: {grown} MiB of memory"
             return reader, found, way
