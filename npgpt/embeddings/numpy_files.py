@@ -47,7 +47,8 @@ def read_npz(file: io.BufferedIOBase, where: str, names: Collection[str]) -> dic
                 )
             for name in names:
                 if f"{name}.npy" not in members:
-                    raise DataError(f"{where} lacks {name!r}; expected the arrays {', '.join(names)}")
+                    expected = f"expected the arrays {', '.join(names)} (another archive must be unpacked first)"
+                    raise DataError(f"{where} lacks {name!r}; {expected}")
                 arrays[name] = read_npy(archive.read(members.pop(f"{name}.npy")), f"{where}: {name!r}")
             if members:
                 raise DataError(f"{where}: the array {quote(min(members).removesuffix('.npy'))} is unknown")

@@ -166,7 +166,7 @@ GOOD = {"vectors": np.ones((2, 2), np.float32), "text": np.frombuffer(b"ab", np.
         (b"-1 3\n", "line 1: it counts -1 words"),
         ("2 2\na 1 2\n".encode("utf-16"), "is UTF-16; convert it first"),
         (b"a" * (LONGEST_LINE + 1) + b" 1\n", "line 1 has more than 4,194,304 bytes"),
-        (b"a 1\n" + b"\n" * 10_001, "line 10002: there are more than 10,000 empty lines"),
+        (b"a 1\n" + b"\n" * 10_001, "line 10002: there are more than 10,000 empty lines in a row"),
         (b"a 1 2\n" + b"x" * 10**6 + b" 1\n", "line 2: expected a word and 2 numbers"),
         (b"<html>\n", "line 1: expected a word and some numbers, found 1 parts"),
         (b"a 1 2\nb 1\n", "line 2: expected a word and 2 numbers, found 2 parts"),
@@ -325,6 +325,12 @@ def test_any_bytes_give_a_table_or_a_clear_error(place: Path, content: bytes) ->
             load_vectors(place)
         except NpgptError as error:
             assert str(place) in str(error)
+
+
+@pytest.mark.parametrize("content", [b"", "a 1\n".encode("utf-16"), gzip.compress(b"a 1\n" * 99)[:-9], b"Dear diary\n"])
+def test_other_files_are_no_vectors(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(content)
+    assert not is_vectors(tmp_path / "x")
 
 
 def test_unknown_formats_are_rejected(tmp_path: Path) -> None:
