@@ -327,7 +327,7 @@ def test_any_bytes_give_a_table_or_a_clear_error(place: Path, content: bytes) ->
             assert str(place) in str(error)
 
 
-@pytest.mark.parametrize("content", [b"", "a 1\n".encode("utf-16"), gzip.compress(b"a 1\n" * 99)[:-9], b"Dear diary\n"])
+@pytest.mark.parametrize("content", [b"", "a 1\n".encode("utf-16"), gzip.compress(b"a 1\n")[:12], b"Dear diary\n"])
 def test_other_files_are_no_vectors(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(content)
     assert not is_vectors(tmp_path / "x")
