@@ -7,6 +7,7 @@ import dataclasses
 import json
 import math
 import operator
+import re
 import tomllib
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -28,6 +29,10 @@ RENAMED = {"train": {"kernels": "layers"}}  # table -> name of a field in npgpt 
 LIMITS = {"at_least": operator.ge, "above": operator.gt, "at_most": operator.le, "below": operator.lt}
 LARGEST, LARGEST_SEED = 2**31 - 1, 2**64 - 1  # of all whole numbers except the seed
 MAX_FILE_BYTES = 65536  # of a configuration file; tomllib is slow on hostile ones
+
+
+MOST_DOTS = 50  # in a key; the tables of a configuration have one part, and tomllib takes quadratic time for many
+_DEEP_KEY = re.compile(rb"(?<![\w\"'-])(?:[\w\"'-]++[ \t]*+\.[ \t]*+){%d}" % MOST_DOTS)
 
 
 def option(default: Any, help: str, **limits: Any) -> Any:
@@ -227,6 +232,8 @@ def read_toml(path: str | Path) -> dict[str, Any]:
         data = file.read(MAX_FILE_BYTES + 1)  # no more: the file may be endless, as /dev/zero
     if len(data) > MAX_FILE_BYTES:
         raise ConfigError(f"{path}: more than {MAX_FILE_BYTES:,} bytes are too many for a configuration")
+    if _DEEP_KEY.search(data):
+        raise ConfigError(f"{path}: not TOML of this kind: a key has more than {MOST_DOTS} parts")
     try:
         return tomllib.loads(data.decode("utf-8-sig"))
     except UnicodeDecodeError as error:

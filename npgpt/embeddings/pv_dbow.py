@@ -213,7 +213,11 @@ class PVModel:
         return np.concatenate(parts) if parts else np.zeros((0, self.table.shape[1]), np.float32)
 
     def _best(self, share: Array, steps: int) -> Array:
-        of_noise = float(np.linalg.eigvalsh((self.table.T * self.noise) @ self.table)[-1])
+        V, C = self.table.shape
+        half = self.table.T * np.sqrt(self.noise)
+        # halfᵀ·half has the same largest eigenvalue, and is smaller if there are fewer words than channels.
+        products = (self.table.T * self.noise) @ self.table if C <= V else half.T @ half
+        of_noise = float(np.linalg.eigvalsh(products)[-1])
         L = (share @ (self.table**2).sum(1, keepdims=True) + self.negative * of_noise) / 4 + self.pull  # 2.
         d = ahead = np.zeros((len(share), self.table.shape[1]), np.float32)
         for step in range(steps):

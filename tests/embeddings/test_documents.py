@@ -138,6 +138,16 @@ def test_an_encoder_that_could_overflow_is_refused(make: Callable[[], object], s
         make()
 
 
+def test_few_words_with_many_channels_are_encoded_fast() -> None:
+    rng = np.random.default_rng(0)
+    model = PVModel(["a", "b"], rng.normal(size=(2, 50_000)) / 100, ONES, ONES / 2, 5, 0.1)  # a square of it: 20 GB
+    assert np.isfinite(model.encode(["a b"])).all() and model.encode(["a"]).any()
+    table, noise = rng.normal(size=(3, 4)), np.array([0.25, 0.5, 0.25])
+    wide, padded = (PVModel(["a", "b", "c", *more], np.pad(table, [(0, len(more)), (0, 0)]), np.ones(3 + len(more)),
+                    np.pad(noise, (0, len(more))), 5, 0.1) for more in ([], ["d"]))  # fmt: skip
+    assert np.allclose(wide.encode(["a b", "c"]), padded.encode(["a b", "c"]), atol=1e-6)
+
+
 def test_large_vectors_below_the_limit_are_encoded() -> None:
     large = np.random.default_rng(0).normal(size=(len(WORDS), 3)).astype(np.float32) * np.float32(1e36)
     table = WordVectors(WORDS, large)

@@ -167,6 +167,7 @@ GOOD = {"vectors": np.ones((2, 2), np.float32), "text": np.frombuffer(b"ab", np.
         ("2 2\na 1 2\n".encode("utf-16"), "is UTF-16; convert it first"),
         (b"a" * (LONGEST_LINE + 1) + b" 1\n", "line 1 has more than 4,194,304 bytes"),
         (b"a 1\n" + b"\n" * 10_001, "line 10002: there are more than 10,000 empty lines in a row"),
+        (b"b 1\n" + b"a 1\n" * 100_010, "line 100005: most words are repeated"),
         (b"a 1 2\n" + b"x" * 10**6 + b" 1\n", "line 2: expected a word and 2 numbers"),
         (b"<html>\n", "line 1: expected a word and some numbers, found 1 parts"),
         (b"a 1 2\nb 1\n", "line 2: expected a word and 2 numbers, found 2 parts"),

@@ -81,7 +81,7 @@ def metrics_of(path: Path) -> Any:
     except ValueError:
         if plain(path).endswith(b"\n"):
             raise
-    return [row for row in rows if row]
+    return rows
 
 
 def read_record(path: Path) -> Any:
