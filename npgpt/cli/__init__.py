@@ -18,7 +18,7 @@ from typing import Any
 
 from npgpt.cli.exit_codes import ExitCode, exit_code_table
 from npgpt.cli.parser import Parser
-from npgpt.errors import ConfigError, NpgptError, TrainingError, did_you_mean
+from npgpt.errors import ConfigError, NpgptError, TrainingError, did_you_mean, quote
 from npgpt.support.terminal import escape_controls
 from npgpt.version import __version__
 
@@ -91,7 +91,7 @@ def _run(arguments: Sequence[str] | None) -> ExitCode:
     if unknown:
         rows = re.findall(r"^ +(-.*?)(?:  |$)", getattr(options, "parser", parser).format_help(), re.MULTILINE)
         flags = {flag for row in rows for flag in re.findall(r"--[\w-]+", row)}
-        raise ConfigError(f"unknown argument {unknown[0]!r}; {did_you_mean(unknown[0].split('=')[0], flags)}")
+        raise ConfigError(f"unknown argument {quote(unknown[0])}; {did_you_mean(unknown[0].split('=')[0], flags)}")
     if not hasattr(options, "run"):
         print(parser.description)
         return ExitCode.FINE

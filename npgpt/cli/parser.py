@@ -26,6 +26,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(**{"formatter_class": Formatter} | settings | {"allow_abbrev": False})
 
     def error(self, message: str) -> NoReturn:
+        message = message if len(message) <= 400 else f"{message[:400]}..."  # it may quote a long argument
         raise ConfigError(f"{message}; see `{self.prog} --help`")
 
     def _print_message(self, message: str, file: Any = None) -> None:

@@ -25,14 +25,18 @@ def add_parser(subparsers: Any) -> None:
 
     more, example = "The vocabulary goes into one file.", "npgpt tokenize train book.txt --out vocab.json"
     train = add_action(actions, "train", run_train, "train a tokenizer on texts", more, example)
-    train.add_argument("files", nargs="+", metavar="FILE", help="UTF-8 text files; they may be larger than memory")
+    train.add_argument(
+        "files", nargs="+", metavar="FILE", help="UTF-8 text files, also compressed; they may be larger than memory"
+    )
     train.add_argument(
         "--tokenizer", choices=TOKENIZERS, default="bpe", help="byte pairs, words or characters (default: bpe)"
     )
     train.add_argument(
         "--vocab-size", type=int, default=1024, metavar="N", help="largest number of tokens (default: 1024)"
     )
-    train.add_argument("--out", required=True, metavar="FILE", help="file to write")
+    train.add_argument(
+        "--out", required=True, metavar="FILE", help="file to write; compressed if it ends in .gz, .bz2 or .xz"
+    )
     train.add_argument("--overwrite", action="store_true", help="replace the vocabulary in FILE")
 
     example = 'npgpt tokenize encode "The cat" --vocab runs/1'
@@ -54,7 +58,7 @@ def add_parser(subparsers: Any) -> None:
 
     known = (
         "run folder, file of `npgpt tokenize train`, folder with GPT-2's encoder.json and vocab.bpe, Hugging Face's "
-        "tokenizer.json, or NAME.tiktoken[.gz], where NAME is gpt2, cl100k_base or o200k_base"
+        "tokenizer.json, or NAME.tiktoken, where NAME is gpt2, cl100k_base or o200k_base; also compressed"
     )
     for action in (encode, decode, merges):
         action.add_argument("--vocab", required=True, metavar="PATH", help=known)

@@ -9,11 +9,11 @@ from npgpt.errors import DataError, quote
 from npgpt.support.compressed import read_bytes
 from npgpt.support.files import decode_text
 
-MAX_JSON = 1 << 27  # bytes, also after decompression; Python's objects may need twenty times as many
-_MAX_DIGITS = 20  # of an integer: all of 64 bits
+MAX_JSON = 1 << 26  # bytes, also after decompression; Python's objects may need twenty times as many
+_MAX_DIGITS = 40  # of an integer; Python refuses more than 4,300, each in quadratic time before that
 
 _NAMES = {
-    int: "an integer",
+    int: "an integer of 64 bits",
     float: "a number",
     str: "a string",
     bool: "true or false",
@@ -33,7 +33,7 @@ def read_json(path: str | Path, maximum_bytes: int = MAX_JSON) -> Any:
 
 
 def parse_json(data: bytes | str, name: str) -> Any:
-    """Parse JSON. A key may stand only once in an object; a number must be finite, an integer of up to 20 digits.
+    """Parse JSON. A key may stand only once in an object; a number must be finite, an integer of up to 40 digits.
 
     Args
         name: the source, for messages.
@@ -54,7 +54,7 @@ def parse_json(data: bytes | str, name: str) -> Any:
 def field(record: Any, name: str, kind: Any, place: str) -> Any:
     """Return ``record[name]``, checked to be of a kind: int, float, str, bool, list or dict.
 
-    An int is not a bool; a float may be written as an int.
+    An int has 64 bits and is not a bool; a float may be written as an int.
 
     Raises
         DataError that begins with ``place``, if the record is no object, or the field is missing or of another kind.
@@ -65,7 +65,7 @@ def field(record: Any, name: str, kind: Any, place: str) -> Any:
         raise DataError(f"{place}: the field {quote(name)} is missing")
     value = record[name]
     kinds = (int, float) if kind is float else (kind,)
-    if type(value) not in kinds:
+    if type(value) not in kinds or (kind is int and not -(1 << 63) <= value < 1 << 63):
         raise DataError(f"{place}: {name} must be {_NAMES[kind]}, not {quote(value)}")
     return float(value) if kind is float else value
 
@@ -82,7 +82,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _integer(digits: str) -> int:
     n_digits = len(digits.removeprefix("-"))
     if n_digits > _MAX_DIGITS:
-        raise ValueError(f"the integer {digits[:_MAX_DIGITS]}... has {n_digits} digits, more than {_MAX_DIGITS}")
+        raise ValueError(f"the integer {digits[:20]}... has {n_digits} digits, more than {_MAX_DIGITS}")
     return int(digits)
 
 

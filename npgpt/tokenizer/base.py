@@ -5,14 +5,18 @@ The file is JSON: ``{"format": "npgpt-tokenizer", "version": 1, "kind": "bpe", .
 
 import json
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 import regex
 
-from npgpt.errors import TokenizerError
+from npgpt.errors import DataError, NpgptError, TokenizerError, quote
+from npgpt.support.compressed import packed_for, read_bytes
 from npgpt.support.files import write_atomically
+from npgpt.support.json_files import MAX_JSON, parse_json
 
 FORMAT, VERSION = "npgpt-tokenizer", 1
 END_OF_TEXT = "<|endoftext|>"
@@ -25,11 +29,13 @@ class Tokenizer(ABC):
     """Encode text as ids and decode ids. Ids run from 0 to ``vocab_size - 1``.
 
     Attributes
+        kind, fields: the name of the kind, and of the fields of its file.
         special_tokens: text of each special token -> its id. In a document such a text is ordinary text, unless the
             caller allows it: so a document cannot contain a real end-of-text token.
     """
 
     kind: ClassVar[str]
+    fields: ClassVar[frozenset[str]]
     special_tokens: dict[str, int]
 
     @property
@@ -52,7 +58,7 @@ class Tokenizer(ABC):
     @classmethod
     @abstractmethod
     def _from_state(cls, state: dict[str, Any]) -> Self:
-        """The inverse of ``_state``; raises TokenizerError, KeyError or TypeError on an invalid state."""
+        """The inverse of ``_state``, for any object with these fields. Raises NpgptError on an invalid state."""
 
     def encode(
         self, text: str, allowed_special: AllowedSpecial = (), disallowed_special: AllowedSpecial = ()
@@ -81,12 +87,12 @@ class Tokenizer(ABC):
         disallowed = set(self.special_tokens) - allowed if disallowed_special == "all" else set(disallowed_special)
         if unknown := (allowed | disallowed) - self.special_tokens.keys():
             raise TokenizerError(
-                f"not a special token of this vocabulary: {', '.join(map(repr, sorted(unknown)))}; "
-                f"it has {', '.join(map(repr, self.special_tokens)) or 'none'}"
+                f"not a special token of this vocabulary: {', '.join(map(quote, sorted(unknown)[:3]))}; "
+                f"it has {quote(list(self.special_tokens), 100)[1:-1] or 'none'}"
             )
         if disallowed and (found := _any_of(disallowed).search(text)):
             raise TokenizerError(
-                f"the text has the disallowed special token {found[0]!r} at character {found.start()}; add it to "
+                f"the text has the disallowed special token {quote(found[0])} at character {found.start()}; add it to "
                 "allowed_special to encode it as one id, or remove it from disallowed_special to encode it as text"
             )
         return _any_of(allowed).split(text) if allowed else [text]
@@ -101,18 +107,23 @@ class Tokenizer(ABC):
 
     def _checked(self, ids: Iterable[int]) -> Iterator[int]:
         for position, token in enumerate(ids):
-            if not 0 <= token < self.vocab_size:
+            if not hasattr(token, "__index__") or isinstance(token, bool):
+                raise TokenizerError(f"ids must be integers, not {quote(token)} at position {position}")
+            number = int(token)
+            if not 0 <= number < self.vocab_size:
                 raise TokenizerError(
-                    f"id {token} at position {position} is out of range: this vocabulary has ids 0 to "
+                    f"id {quote(number)} at position {position} is out of range: this vocabulary has ids 0 to "
                     f"{self.vocab_size - 1}; use the tokenizer that made the ids"
                 )
-            yield int(token)
+            yield number
 
     def save(self, path: str | Path) -> None:
-        """Write the vocabulary to ``path``. A crash leaves either the old file or the new one."""
+        """Write the vocabulary to ``path``, compressed if its suffix is .gz, .bz2 or .xz.
+
+        A crash leaves either the old file or the new one.
+        """
         header = {"format": FORMAT, "version": VERSION, "kind": self.kind}
-        text = json.dumps(header | self._state(), ensure_ascii=True, separators=(",", ":"))
-        write_atomically(path, text.encode("ascii"))
+        write_tokenizer_json(path, json.dumps(header | self._state(), ensure_ascii=True, separators=(",", ":")))
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -121,45 +132,82 @@ class Tokenizer(ABC):
         Raises
             TokenizerError if the file is damaged, or has another format, version or kind.
         """
-        state = _read_state(Path(path))
+        return cls.from_json(read_tokenizer_json(path), path)
+
+    @classmethod
+    def from_json(cls, state: Any, path: str | Path) -> Self:
+        """``load`` after the file at ``path`` was parsed."""
+        if not isinstance(state, dict) or state.get("format") != FORMAT:
+            raise TokenizerError(f'{path} is not a tokenizer file of npgpt: "format": "{FORMAT}" is missing')
+        version = state.get("version")
+        if type(version) is not int or version != VERSION:
+            raise TokenizerError(f"{path} has version {quote(version)}; this npgpt reads version {VERSION}")
         kinds = {sub.kind: sub for sub in Tokenizer.__subclasses__()}
         kind = kinds.get(state["kind"]) if isinstance(state.get("kind"), str) else None
         if kind is None:
             raise TokenizerError(
-                f"{path}: the kind {state.get('kind')!r} of tokenizer is unknown; known: {sorted(kinds)}"
+                f"{path}: the kind {quote(state.get('kind'))} of tokenizer is unknown; known: {sorted(kinds)}"
             )
         if not issubclass(kind, cls):
             raise TokenizerError(f"{path} is a {kind.__name__}, not a {cls.__name__}; use Tokenizer.load")
-        try:
+        if unknown := state.keys() - {"format", "version", "kind"} - kind.fields:
+            raise TokenizerError(f"{path}: the field {quote(min(unknown))} of a {kind.__name__} is unknown")
+        with naming(path):
             return kind._from_state(state)
-        except KeyError as error:
-            raise TokenizerError(f"{path}: the field {error} is missing") from None
-        except (TypeError, AttributeError, ValueError) as error:
-            raise TokenizerError(f"{path}: {error}") from None
 
 
 def _any_of(texts: Collection[str]) -> regex.Pattern[str]:
     return regex.compile(f"({'|'.join(map(regex.escape, sorted(texts, key=len, reverse=True)))})")
 
 
-def _read_state(path: Path) -> dict[str, Any]:
+@contextmanager
+def naming(path: str | Path) -> Iterator[None]:
+    """Turn the errors of a file's reader into TokenizerError, with a message that begins with the file's name."""
     try:
-        state = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:  # ValueError: not JSON, or not UTF-8
-        raise TokenizerError(f"{path} is not a tokenizer file: {error}") from None
-    if not isinstance(state, dict) or state.get("format") != FORMAT:
-        raise TokenizerError(f'{path} is not a tokenizer file of npgpt: "format": "{FORMAT}" is missing')
-    if type(state.get("version")) is not int or state["version"] != VERSION:
-        raise TokenizerError(f"{path} has version {state.get('version')!r}; this npgpt reads version {VERSION}")
-    return state
+        yield
+    except NpgptError as error:
+        message = str(error)
+        raise TokenizerError(message if message.startswith(str(path)) else f"{path}: {message}") from None
 
 
-def vocabulary_from(state: dict[str, Any], field: str) -> list[str]:
+def read_tokenizer_json(path: str | Path) -> Any:
+    """Return the content of a JSON file, which may be compressed. Raises TokenizerError."""
+    with naming(path):
+        data = read_bytes(path, MAX_JSON)
+        try:
+            return parse_json(data, "it")
+        except DataError as error:
+            raise TokenizerError(f"{path} is not a tokenizer file: {error}") from None
+
+
+def write_tokenizer_json(path: str | Path, text: str) -> None:
+    """Write a file for ``read_tokenizer_json``, compressed as its suffix says.
+
+    Raises
+        TokenizerError if it would be too large, or if the text has no UTF-8.
+    """
+    try:
+        data = text.encode()
+    except UnicodeEncodeError as error:
+        raise TokenizerError(
+            f"{path}: {quote(text[error.start])} is half of a surrogate pair; only npgpt's own format can store it"
+        ) from None
+    if len(data) > MAX_JSON:
+        raise TokenizerError(f"{path} would have more than {MAX_JSON >> 20} MiB; use a smaller vocabulary")
+    write_atomically(path, packed_for(path, data))
+
+
+def vocabulary_from(state: dict[str, Any], name: str) -> list[str]:
     """Return a field of a file's state, checked to be a list of distinct strings."""
-    words = state[field]
-    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-        raise TokenizerError(f"{field} must be a list of strings")
-    if len(set(words)) != len(words):
-        twice = next(word for word in words if words.count(word) > 1)
-        raise TokenizerError(f"{field} has {twice!r} more than once")
+    if name not in state:
+        raise TokenizerError(f"the field {name!r} is missing")
+    words = state[name]
+    if not isinstance(words, list):
+        raise TokenizerError(f"{name} must be a list of strings, not {quote(words)}")
+    for k, word in enumerate(words):
+        if not isinstance(word, str):
+            raise TokenizerError(f"{name} must be a list of strings, but item {k} is {quote(word)}")
+    if len(set(words)) < len(words):
+        twice, _ = Counter(words).most_common(1)[0]
+        raise TokenizerError(f"{name} has {quote(twice)} more than once")
     return words

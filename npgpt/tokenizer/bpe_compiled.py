@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from npgpt.errors import TokenizerError
+from npgpt.errors import TokenizerError, quote
 from npgpt.tokenizer import kernels
 from npgpt.tokenizer.bpe import encode_utf8
 from npgpt.tokenizer.kernels import decode, encode, learn, merge
@@ -166,7 +166,7 @@ def merges_of(tokens: Sequence[bytes]) -> NDArray[np.int64]:
     merges = np.empty((len(tokens), 2), np.int64)
     stuck = merge.find_merges(text, sizes, merges, *empty_pair_tables(len(tokens)))
     if stuck >= 0:
-        raise TokenizerError(f"token {tokens[stuck]!r} cannot be made by merging two earlier tokens")
+        raise TokenizerError(f"token {quote(tokens[stuck])} cannot be made by merging two earlier tokens")
     return merges
 
 

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from npgpt.errors import TokenizerError, did_you_mean
+from npgpt.errors import TokenizerError, did_you_mean, quote
+from npgpt.support.json_files import field
 from npgpt.tokenizer import bpe_formats, kernels
-from npgpt.tokenizer.base import END_OF_TEXT, AllowedSpecial, Tokenizer, vocabulary_from
+from npgpt.tokenizer.base import END_OF_TEXT, AllowedSpecial, Tokenizer, naming, read_tokenizer_json, vocabulary_from
 from npgpt.tokenizer.bpe import UTF8_ERRORS, Pair, Step, encode, encode_utf8, merge_steps
-from npgpt.tokenizer.bpe_vocabulary import MAX_TOKENS, bytes_by_number, check_ids, checked_merges, numbered
+from npgpt.tokenizer.bpe_vocabulary import MAX_TOKENS, bytes_by_number, check_ids, checked_merges, integers, numbered
 from npgpt.tokenizer.patterns import SOURCES, compiled
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class BPETokenizer(Tokenizer):
     """
 
     kind = "bpe"
+    fields = frozenset({"pattern", "merges", "special_tokens", "ids", "counts"})
 
     def __init__(
         self,
@@ -56,13 +58,13 @@ class BPETokenizer(Tokenizer):
         counts: Sequence[int] | None = None,
     ) -> None:
         if not isinstance(pattern, str):
-            raise TokenizerError(f"the split pattern must be a name, not {pattern!r}")
+            raise TokenizerError(f"the split pattern must be a name, not {quote(pattern)}")
         if pattern not in SOURCES:
-            raise TokenizerError(f"split pattern {pattern!r} is unknown; {did_you_mean(pattern, SOURCES)}")
+            raise TokenizerError(f"split pattern {quote(pattern)} is unknown; {did_you_mean(pattern, SOURCES)}")
         self.pattern = pattern
         self.merges = checked_merges(merges)  # (n, 2)
         n_tokens = 256 + len(self.merges)
-        self.ids = np.arange(n_tokens) if ids is None else np.asarray(ids, np.int64)
+        self.ids = np.arange(n_tokens) if ids is None else integers(ids, "a token")
         if not isinstance(special_tokens, Mapping):
             special_tokens = numbered(special_tokens, int(self.ids.max()) + 1)
         self.special_tokens = dict(special_tokens)
@@ -128,8 +130,8 @@ class BPETokenizer(Tokenizer):
         n_merges = vocab_size - tokenizer.vocab_size
         if n_merges < 0:
             raise TokenizerError(
-                f"vocab_size {vocab_size} is too small: 256 bytes and {len(tokenizer.special_tokens)} special tokens "
-                f"need {tokenizer.vocab_size}"
+                f"vocab_size {quote(vocab_size)} is too small: 256 bytes and {len(tokenizer.special_tokens)} special "
+                f"tokens need {tokenizer.vocab_size}"
             )
         if vocab_size > MAX_TOKENS or min_frequency < 1:
             raise TokenizerError(f"vocab_size must be at most {MAX_TOKENS} and min_frequency at least 1")
@@ -197,9 +199,7 @@ class BPETokenizer(Tokenizer):
         """
         pieces = compiled(self.pattern).findall(word)
         if len(pieces) != 1:
-            raise TokenizerError(
-                f"give one word; this text has {len(pieces)} pieces: {', '.join(map(repr, pieces[:5]))}"
-            )
+            raise TokenizerError(f"give one word; this text has {len(pieces)} pieces: {quote(pieces[:5], 100)[1:-1]}")
         return merge_steps(encode_utf8(word), self.ranks, self.counts)
 
     def decode_bytes(self, ids: Iterable[int] | NDArray[Any]) -> bytes:
@@ -208,13 +208,19 @@ class BPETokenizer(Tokenizer):
         Raises
             TokenizerError if an id is out of range, or if no token has it.
         """
-        array = np.asarray(ids if isinstance(ids, np.ndarray | list | tuple) else list(ids)).reshape(-1)
-        if array.size and array.dtype.kind not in "iu":
+        values = ids if isinstance(ids, np.ndarray | list | tuple) else list(ids)
+        try:
+            array = np.asarray(values).reshape(-1)
+        except ValueError:  # lists of unequal lengths
+            raise TokenizerError(f"ids must be integers, not {quote(values)}") from None
+        if array.size and array.dtype.kind not in "iuO":
             raise TokenizerError(f"ids must be integers, not {array.dtype}")
-        fits = array.dtype == np.uint32 or bool(((array >= 0) & (array < self.vocab_size)).all())
+        fits = array.dtype == np.uint32 or (
+            array.dtype != object and bool(((array >= 0) & (array < self.vocab_size)).all())
+        )
         if fits and (data := self._encoder.decode(np.ascontiguousarray(array, np.uint32))) is not None:
             return data
-        return b"".join(self.token_bytes[token] for token in self._checked(array))  # raises at the first invalid id
+        return b"".join(self.token_bytes[token] for token in self._checked(array.tolist()))  # raises at the first
 
     def decode(self, ids: Iterable[int]) -> str:
         """Return the text of some ids; invalid UTF-8 becomes U+FFFD.
@@ -266,19 +272,17 @@ class BPETokenizer(Tokenizer):
 
     @classmethod
     def _from_state(cls, state: dict[str, Any]) -> Self:
-        merges = state["merges"]
-        if not isinstance(merges, list):
-            raise TokenizerError(f"merges must be a list of pairs of ids, not {str(merges)[:100]}")
+        merges = field(state, "merges", list, "the tokenizer")
         for k, pair in enumerate(merges):
             if not (isinstance(pair, list) and len(pair) == 2 and type(pair[0]) is int and type(pair[1]) is int):
-                raise TokenizerError(f"merge {k} must be two ids, not {pair!r}")
+                raise TokenizerError(f"merge {k} must be two ids, not {quote(pair)}")
         special_tokens: Collection[str] | Mapping[str, int] = vocabulary_from(state, "special_tokens")
         ids = None
         if "ids" in state:
             ids = _integers(state, "ids", 256 + len(merges) + len(special_tokens))
             special_tokens = dict(zip(special_tokens, ids[256 + len(merges) :], strict=True))
             ids = ids[: 256 + len(merges)]
-        tokenizer = cls(merges, special_tokens, state["pattern"], ids)
+        tokenizer = cls(merges, special_tokens, field(state, "pattern", str, "the tokenizer"), ids)
         if "counts" in state:
             tokenizer.counts = _integers(state, "counts", len(merges))
         return tokenizer
@@ -287,18 +291,27 @@ class BPETokenizer(Tokenizer):
     def from_tiktoken(
         cls, path: str | Path, pattern: str | None = None, special_tokens: Mapping[str, int] | None = None
     ) -> Self:
-        """Read tiktoken's ranks, a ``.tiktoken`` file, also gzipped. See ``bpe_formats.read_tiktoken``."""
-        return cls(**bpe_formats.read_tiktoken(path, pattern, special_tokens))
+        """Read tiktoken's ranks, a ``.tiktoken`` file. See ``bpe_formats.read_tiktoken``."""
+        with naming(path):
+            return cls(**bpe_formats.read_tiktoken(path, pattern, special_tokens))
 
     @classmethod
     def from_gpt2(cls, encoder_json: str | Path, vocab_bpe: str | Path) -> Self:
         """Read GPT-2's two files. See ``bpe_formats.read_gpt2``."""
-        return cls(**bpe_formats.read_gpt2(encoder_json, vocab_bpe))
+        read = bpe_formats.read_gpt2(encoder_json, vocab_bpe)
+        with naming(encoder_json):
+            return cls(**read)
 
     @classmethod
     def from_huggingface(cls, path: str | Path) -> Self:
-        """Read Hugging Face's ``tokenizer.json`` with byte-level BPE. See ``bpe_formats.read_huggingface``."""
-        return cls(**bpe_formats.read_huggingface(path))
+        """Read Hugging Face's ``tokenizer.json`` with byte-level BPE. See ``bpe_formats.from_huggingface``."""
+        return cls.from_huggingface_json(read_tokenizer_json(path), path)
+
+    @classmethod
+    def from_huggingface_json(cls, data: Any, path: str | Path) -> Self:
+        """``from_huggingface`` after the file at ``path`` was parsed."""
+        with naming(path):
+            return cls(**bpe_formats.from_huggingface(data, path))
 
     def to_tiktoken(self, path: str | Path) -> None:
         """Write ranks for tiktoken. See ``bpe_formats.write_tiktoken``."""
@@ -313,10 +326,10 @@ class BPETokenizer(Tokenizer):
         bpe_formats.write_huggingface(self, path)
 
 
-def _integers(state: Mapping[str, Any], field: str, n: int) -> list[int]:
-    values = state[field]
+def _integers(state: Mapping[str, Any], name: str, n: int) -> list[int]:
+    values = state[name]
     if not isinstance(values, list) or len(values) != n or not all(type(value) is int for value in values):
-        raise TokenizerError(f"{field} must be a list of {n} integers")
+        raise TokenizerError(f"{name} must be a list of {n} integers")
     if any(not -(1 << 62) < value < 1 << 62 for value in values):
-        raise TokenizerError(f"{field} has a number that is too large")
+        raise TokenizerError(f"{name} has a number that is too large")
     return values

@@ -2,18 +2,19 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from npgpt.errors import TokenizerError
+from npgpt.errors import TokenizerError, quote
 from npgpt.tokenizer.bpe import Pair
 from npgpt.tokenizer.kernels.numbers import TOKEN_BITS
 
 # The limits of a vocabulary. Ids index arrays.
 MAX_TOKENS = 1 << TOKEN_BITS
 MAX_ID = 1 << 24
+MAX_SPECIAL, LONGEST_SPECIAL = 1 << 14, 1000  # tokens, characters: encode() searches a text for all of them at once
 MAX_BYTES = 1 << 28  # of all tokens together: a few merges that double the length would fill any memory
 
 
@@ -27,12 +28,26 @@ class Vocabulary(Protocol):
     token_bytes: list[bytes]
 
 
+def integers(ids: ArrayLike, owner: str) -> NDArray[np.int64]:
+    """Return ids as an array. They must be integers of 64 bits; ``owner`` names what has them."""
+    try:
+        array = np.asarray(ids)
+    except ValueError:  # lists of unequal lengths
+        raise TokenizerError(f"{owner} has {quote(ids)}; expected ids in lists of equal lengths") from None
+    beyond = array.dtype == np.uint64 and array.size and int(array.max()) >= 1 << 63
+    if beyond or (array.dtype == object and all(type(token) is int for token in array.flat)):
+        raise TokenizerError(f"{owner} has an id beyond 64 bits; ids must be below {MAX_ID}")
+    if array.size and array.dtype.kind not in "iu":
+        raise TokenizerError(f"{owner} has an id that is no integer: {quote(ids)}")
+    return array.astype(np.int64)
+
+
 def checked_merges(merges: Sequence[Pair] | NDArray[np.int64]) -> NDArray[np.int64]:
     """Return the merges as an array (n, 2). Each must merge two tokens that exist by then, and none may be repeated."""
-    try:
-        pairs = np.array(merges, np.int64).reshape(-1, 2)
-    except OverflowError:
-        raise TokenizerError(f"a merge has an id beyond 64 bits; ids must be below {MAX_TOKENS}") from None
+    pairs = integers(merges, "a merge")
+    if pairs.size and (pairs.ndim != 2 or pairs.shape[1] != 2):
+        raise TokenizerError(f"merges must be pairs of ids, not an array of shape {pairs.shape}")
+    pairs = pairs.reshape(-1, 2)
     if 256 + len(pairs) > MAX_TOKENS:
         raise TokenizerError(f"{len(pairs)} merges are too many: at most {MAX_TOKENS} tokens are allowed")
     exist = 256 + np.arange(len(pairs))
@@ -65,16 +80,23 @@ def numbered(special_tokens: Iterable[str], first: int) -> dict[str, int]:
     ids: dict[str, int] = {}
     for text in special_tokens:
         if text in ids:
-            raise TokenizerError(f"special token {text!r} is given twice")
+            raise TokenizerError(f"special token {quote(text)} is given twice")
         ids[text] = first + len(ids)
     return ids
 
 
-def check_ids(ids: NDArray[np.int64], n_tokens: int, special_tokens: Mapping[str, int]) -> None:
+def check_ids(ids: NDArray[np.int64], n_tokens: int, special_tokens: Mapping[Any, Any]) -> None:
     """Raise TokenizerError if these ids and special tokens are not a valid vocabulary."""
     if ids.shape != (n_tokens,):
         raise TokenizerError(f"256 bytes and {n_tokens - 256} merges need {n_tokens} ids, not {ids.size}")
-    everything = np.concatenate([ids, np.array(list(special_tokens.values()), np.int64)])
+    if len(special_tokens) > MAX_SPECIAL:
+        raise TokenizerError(f"{len(special_tokens)} special tokens are too many: at most {MAX_SPECIAL} are allowed")
+    for text in special_tokens:
+        if not isinstance(text, str):
+            raise TokenizerError(f"a special token must be a string, not {quote(text)}")
+        if len(text) > LONGEST_SPECIAL:
+            raise TokenizerError(f"special token {quote(text)} has more than {LONGEST_SPECIAL} characters")
+    everything = np.concatenate([ids, integers(list(special_tokens.values()), "a special token")])
     for token in everything[(everything < 0) | (everything >= MAX_ID)][:1].tolist():
         raise TokenizerError(f"id {token} is out of range: ids may be 0 to {MAX_ID - 1}")
     values, counts = np.unique(everything, return_counts=True)
@@ -84,4 +106,4 @@ def check_ids(ids: NDArray[np.int64], n_tokens: int, special_tokens: Mapping[str
         raise TokenizerError("special token '' is empty")
     for shorter, longer in pairwise(sorted(special_tokens)):
         if longer.startswith(shorter):  # a text could be read as either of the two
-            raise TokenizerError(f"special tokens overlap: {longer!r} begins with {shorter!r}")
+            raise TokenizerError(f"special tokens overlap: {quote(longer)} begins with {quote(shorter)}")

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any, Self
 
-from npgpt.errors import TokenizerError
+from npgpt.errors import TokenizerError, quote
 from npgpt.tokenizer.base import END_OF_TEXT, Tokenizer, vocabulary_from
 from npgpt.tokenizer.words import UNKNOWN, most_frequent
 
@@ -25,11 +25,12 @@ class CharTokenizer(Tokenizer):
     """
 
     kind = "char"
+    fields = frozenset({"characters"})
 
     def __init__(self, characters: Iterable[str]) -> None:
         self.characters = sorted(set(characters))
-        if wrong := next((c for c in self.characters if len(c) != 1), None):
-            raise TokenizerError(f"{wrong!r} is not one character")
+        if (wrong := next((c for c in self.characters if len(c) != 1), None)) is not None:
+            raise TokenizerError(f"{quote(wrong)} is not one character")
         self.ids = {character: token for token, character in enumerate(self.characters)}
         n = len(self.characters)
         self.special_tokens = {UNKNOWN: n, END_OF_TEXT: n + 1}

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from npgpt.tokenizer.base import Tokenizer
+from npgpt.tokenizer.base import Tokenizer, read_tokenizer_json
 from npgpt.tokenizer.bpe_tokenizer import BPETokenizer
 from npgpt.tokenizer.characters import CharTokenizer
 from npgpt.tokenizer.words import WordTokenizer
@@ -16,7 +16,8 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
 
     Args
         path: a run folder; a file that ``Tokenizer.save`` wrote; a folder with GPT-2's encoder.json and vocab.bpe;
-            NAME.tiktoken, also gzipped; or Hugging Face's tokenizer.json, or a folder with it.
+            NAME.tiktoken; or Hugging Face's tokenizer.json, or a folder with it. Files may be compressed by gzip,
+            bzip2 or xz.
     Raises
         TokenizerError that names the file and the fault; OSError if the file does not exist.
     """
@@ -26,6 +27,6 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
         return BPETokenizer.from_gpt2(path / "encoder.json", path / "vocab.bpe")
     if ".tiktoken" in path.suffixes:
         return BPETokenizer.from_tiktoken(path)
-    with path.open("rb") as file:  # npgpt's own files start with their format
-        ours = b"npgpt-tokenizer" in file.read(100)
-    return Tokenizer.load(path) if ours else BPETokenizer.from_huggingface(path)
+    data = read_tokenizer_json(path)
+    ours = isinstance(data, dict) and "format" in data
+    return Tokenizer.from_json(data, path) if ours else BPETokenizer.from_huggingface_json(data, path)

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import regex
 
-from npgpt.errors import TokenizerError
+from npgpt.errors import TokenizerError, quote
 from npgpt.tokenizer.base import END_OF_TEXT, Tokenizer, vocabulary_from
 
 UNKNOWN = "<|unk|>"
@@ -37,6 +37,7 @@ class WordTokenizer(Tokenizer):
     """
 
     kind = "word"
+    fields = frozenset({"words"})
 
     def __init__(self, words: Sequence[str]) -> None:
         self.tokens = [*sorted(set(words)), UNKNOWN, END_OF_TEXT]
@@ -89,6 +90,8 @@ def most_frequent(counts: Counter[str], vocab_size: int | None) -> list[str]:
     if not counts:
         raise TokenizerError("the text is empty or has white space only; give a text to learn a vocabulary from")
     if vocab_size is not None and vocab_size <= 2:
-        raise TokenizerError(f"vocab_size {vocab_size} is too small, expected at least 3: 2 ids are special tokens")
+        raise TokenizerError(
+            f"vocab_size {quote(vocab_size)} is too small, expected at least 3: 2 ids are special tokens"
+        )
     ranked = sorted(counts, key=lambda word: (-counts[word], word))
     return ranked if vocab_size is None else ranked[: vocab_size - 2]

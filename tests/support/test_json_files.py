@@ -17,8 +17,8 @@ from npgpt.support.json_files import field, parse_json, read_json
         (b"{}\n{}", "Extra data: line 2 column 1"),
         (b'{"a": 1, "b": {"c": 1, "c": 2}}', "the key 'c' stands twice in one object"),
         (b'[{"' + b"k" * 999_999 + b'":1,"' + b"k" * 999_999 + b'":1}]', "the key 'kkk.* stands twice"),
-        (b"1" * 5000, r"the integer 11111111111111111111\.\.\. has 5000 digits, more than 20"),
-        (b"[-" + b"9" * 21 + b"]", "has 21 digits"),
+        (b"1" * 5000, r"the integer 11111111111111111111\.\.\. has 5000 digits, more than 40"),
+        (b"[-" + b"9" * 41 + b"]", "has 41 digits"),
         (b"[NaN]", "NaN is not a number of JSON"),
         (b"-Infinity", "-Infinity is not"),
         (b"1e400", "'1e400' is too large"),
@@ -57,16 +57,17 @@ def test_files_as_windows_writes_them(tmp_path: Path) -> None:
     [
         ("b", int, "x: the field 'b' is missing"),
         ("i", str, "x: i must be a string, not 1"),
-        ("yes", int, "x: yes must be an integer, not True"),
+        ("yes", int, "x: yes must be an integer of 64 bits, not True"),
         ("yes", float, "x: yes must be a number, not True"),
-        ("f", int, "x: f must be an integer, not 1.0"),
+        ("f", int, "x: f must be an integer of 64 bits, not 1.0"),
+        ("big", int, "x: big must be an integer of 64 bits, not 9223372036854775808"),
         ("s", list, "x: s must be a list, not 'sss"),
         ("i", dict, "x: i must be an object, not 1"),
         ("i", bool, "x: i must be true or false, not 1"),
     ],
 )
 def test_a_field_has_its_kind(name: str, kind: type, message: str) -> None:
-    record = {"i": 1, "f": 1.0, "yes": True, "s": "s" * 10**6}
+    record = {"i": 1, "f": 1.0, "yes": True, "s": "s" * 10**6, "big": 1 << 63}
     with pytest.raises(DataError, match=message) as caught:
         field(record, name, kind, "x")
     assert len(str(caught.value)) < 100
