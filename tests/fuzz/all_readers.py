@@ -47,14 +47,18 @@ def tokenizer(name: str, covers: tuple[str, ...], samples: Any, reader: str, *ar
     )
 
 
+BASE = "tokenizer.base"
 LOAD, FORMATS, BPE = "tokenizer.load.load_tokenizer", "tokenizer.bpe_formats", "tokenizer.bpe_tokenizer.BPETokenizer"
+FROM_JSON = f"{BPE}.from_huggingface_json"
 OWN_WAYS = {way: files for name in OWN for way, files in packed(name, OWN[name]).items()}
 RANKS, JSON = packed("t.tiktoken", TIKTOKEN), packed("h.json", HUGGING_FACE)
 TOKENIZERS = [
-    tokenizer("npgpt's", (), OWN_WAYS, "tokenizer.base.Tokenizer.load"),
+    tokenizer(
+        "npgpt's", (f"{BASE}.read_tokenizer_json", f"{BASE}.Tokenizer.from_json"), OWN_WAYS, f"{BASE}.Tokenizer.load"
+    ),
     tokenizer("GPT-2's", (f"{FORMATS}.read_gpt2", f"{BPE}.from_gpt2"), both(folder_of(gpt2)), LOAD),
     tokenizer("tiktoken's", (f"{FORMATS}.read_tiktoken",), RANKS, f"{BPE}.from_tiktoken", "gpt2"),
-    tokenizer("Hugging Face's", (f"{FORMATS}.read_huggingface", f"{BPE}.from_huggingface"), JSON, LOAD),
+    tokenizer("Hugging Face's", (f"{FORMATS}.from_huggingface", FROM_JSON), JSON, f"{BPE}.from_huggingface"),
 ]
 
 ALL = [*readers_of_vectors.READERS, *readers_of_runs.READERS, *TOKENIZERS]
@@ -63,12 +67,12 @@ READERS = [reader for reader in ALL if reader.samples]  # without pyarrow there 
 # They write, or only handle the name; `make_index` reads by `load_run`.
 NOT_READERS = """
     cli.options.check_out  embeddings.formats.save_vectors  embeddings.index.DocumentIndex.save
-    embeddings.maps.draw_maps  embeddings.search.make_index  machine.numba_internals.caching_in  runs.damage
-    runs.save_model  runs.RunFolder.next_free  runs.RunFolder.create  runs.Run.save  study.check.files.module_name
+    embeddings.maps.draw_maps  embeddings.search.make_index  machine.numba_internals.caching_in  runs.Run.save
+    runs.RunFolder.create  runs.RunFolder.next_free  runs.damage  runs.save_model  study.check.files.module_name
     study.check.files.pick  study.trace.over_time.add_record  study.trace.over_time.draw_record
     support.compressed.packed_for  support.files.part_of  support.files.write_atomically
-    support.pictures.draw_losses  tokenizer.base.Tokenizer.save  tokenizer.bpe_formats.write_tiktoken
-    tokenizer.bpe_formats.write_gpt2  tokenizer.bpe_formats.write_huggingface
-    tokenizer.bpe_tokenizer.BPETokenizer.to_tiktoken  tokenizer.bpe_tokenizer.BPETokenizer.to_gpt2
-    tokenizer.bpe_tokenizer.BPETokenizer.to_huggingface
+    support.pictures.draw_losses  tokenizer.base.Tokenizer.save  tokenizer.base.naming
+    tokenizer.base.write_tokenizer_json  tokenizer.bpe_formats.write_gpt2  tokenizer.bpe_formats.write_huggingface
+    tokenizer.bpe_formats.write_tiktoken  tokenizer.bpe_tokenizer.BPETokenizer.to_gpt2
+    tokenizer.bpe_tokenizer.BPETokenizer.to_huggingface  tokenizer.bpe_tokenizer.BPETokenizer.to_tiktoken
 """.split()  # noqa: SIM905

@@ -62,9 +62,10 @@ def text_or_binary(path: Path) -> Any:
 
 
 def vectors(name: str, samples: dict[str, Files], witness: Callable[[Path], Any] | None = None) -> Reader:
+    covers = ("embeddings.formats.load_vectors", "embeddings.formats.is_vectors")
     return Reader(
         f"vectors, {name}",
-        ("embeddings.formats.load_vectors", "embeddings.formats.is_vectors"),
+        covers[:1] if name == "folder" else covers,
         samples,
         read_vectors,
         sound_vectors,

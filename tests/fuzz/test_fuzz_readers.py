@@ -2,6 +2,7 @@
 
 import ast
 import collections
+import inspect
 import os
 import re
 import subprocess
@@ -18,7 +19,7 @@ if sys.platform == "win32":
 
 from all_readers import NOT_READERS, READERS
 from fuzz_readers import FaultError, Fuzzer, same, write
-from reader import Reader
+from reader import Reader, function
 
 import npgpt
 from npgpt.errors import DataError
@@ -46,6 +47,21 @@ def test_every_function_that_takes_a_path_is_fuzzed_or_reads_nothing() -> None:
     covered = {name for reader in READERS for name in reader.covers}
     assert functions_with_paths() == covered | set(NOT_READERS)
     assert not covered & set(NOT_READERS)
+
+
+@pytest.mark.parametrize("reader", READERS, ids=lambda reader: reader.name)
+def test_a_reader_calls_the_functions_that_it_covers(reader: Reader, tmp_path: Path) -> None:
+    called = set()
+    sample, files = next(iter(reader.samples.items()))
+    path = write(tmp_path, sample, files)
+    sys.setprofile(lambda frame, event, argument: called.add(frame.f_code))
+    try:
+        reader.read(path)
+    finally:
+        sys.setprofile(None)
+    for name in reader.covers:
+        plain = inspect.unwrap(function(name))
+        assert getattr(plain, "__func__", plain).__code__ in called, name
 
 
 @pytest.mark.parametrize("reader", READERS, ids=lambda reader: reader.name)
