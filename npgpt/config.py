@@ -7,6 +7,7 @@ import dataclasses
 import json
 import math
 import operator
+import re
 import tomllib
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -14,9 +15,10 @@ from typing import Any, Self
 
 from npgpt.core.values import LARGEST, as_python, flag, shown, texts
 from npgpt.core.values import path as check_path
-from npgpt.errors import ConfigError, did_you_mean
+from npgpt.errors import ConfigError, brief, did_you_mean, quote
 from npgpt.layers.activations import ACTIVATIONS
 from npgpt.layers.schemes import SCHEMES
+from npgpt.support.compressed import open_bytes
 
 TOKENIZERS = ("bpe", "word", "char")
 LAYERS = ("compiled", "textbook")
@@ -25,7 +27,12 @@ COMBINE = ("add", "concatenate", "concatenate-unprojected")
 LATER = {"positions", "combine", "n_position"}  # runs of npgpt 0.1 lack these fields: they have the defaults
 RENAMED = {"train": {"kernels": "layers"}}  # table -> name of a field in npgpt 0.1 -> its name now
 LIMITS = {"at_least": operator.ge, "above": operator.gt, "at_most": operator.le, "below": operator.lt}
+LARGEST_SEED = 2**64 - 1
 MAX_FILE_BYTES = 65536  # of a configuration file; tomllib is slow on hostile ones
+
+
+MOST_DOTS = 50  # in a key; the tables of a configuration have one part, and tomllib takes quadratic time for many
+_DEEP_KEY = re.compile(rb"(?<![\w\"'-])(?:[\w\"'-]++[ \t]*+\.[ \t]*+){%d}" % MOST_DOTS)
 
 
 def option(default: Any, help: str, **limits: Any) -> Any:
@@ -175,8 +182,9 @@ class RunConfig:
             ConfigError that names the file and the field if the file is not TOML, or a field is unknown or not valid.
         """
         complete = flag("RunConfig.load", "complete", complete)
+        tables = read_toml(path)
         try:
-            return cls.from_tables(read_toml(path), complete)
+            return cls.from_tables(tables, complete)
         except ConfigError as error:
             raise ConfigError(f"{path}: {error}") from None
 
@@ -185,17 +193,17 @@ class RunConfig:
         """Check a dict of table -> field -> value. A field may have its name of npgpt 0.1."""
         tables = {name: _renamed(name, table) for name, table in tables.items()}
         if unknown := sorted(tables.keys() - TABLES.keys()):
-            raise ConfigError(f"unknown table [{unknown[0]}]; {did_you_mean(unknown[0], TABLES)}")
+            raise ConfigError(f"unknown table [{unknown[0][:60]}]; {did_you_mean(unknown[0], TABLES)}")
         for name, kind in TABLES.items():
             table = tables.get(name, {})
             if not isinstance(table, dict):
-                raise ConfigError(f"{name} must be a table, [{name}], not {table!r}")
+                raise ConfigError(f"{name} must be a table, [{name}], not {quote(table)}")
             for field_name in sorted(table.keys() - kind.names()):
                 home = next(
                     (f"it belongs in [{other}]" for other in TABLES if field_name in TABLES[other].names()), None
                 )
                 hint = home or did_you_mean(field_name, kind.names())
-                raise ConfigError(f"unknown field {field_name!r} in [{name}]; {hint}")
+                raise ConfigError(f"unknown field {quote(field_name)} in [{name}]; {hint}")
         for name, kind in TABLES.items():
             if complete and (missing := sorted(kind.names() - tables.get(name, {}).keys() - LATER)):
                 raise ConfigError(f"the field {missing[0]} is missing in [{name}]")
@@ -220,18 +228,21 @@ def read_toml(path: str | Path) -> dict[str, Any]:
     """Return the tables of a TOML file, unchecked.
 
     Raises
-        ConfigError if the file is not TOML.
+        ConfigError that names the file if it is not TOML.
     """
-    with check_path("RunConfig.load", "path", path, ConfigError).open("rb") as file:
+    path = check_path("RunConfig.load", "path", path, ConfigError)
+    with open_bytes(path) as file:
         data = file.read(MAX_FILE_BYTES + 1)  # no more: the file may be endless, as /dev/zero
     if len(data) > MAX_FILE_BYTES:
-        raise ConfigError(f"more than {MAX_FILE_BYTES:,} bytes are too many for a configuration")
+        raise ConfigError(f"{path}: more than {MAX_FILE_BYTES:,} bytes are too many for a configuration")
+    if _DEEP_KEY.search(data):
+        raise ConfigError(f"{path}: not TOML of this kind: a key has more than {MOST_DOTS} parts")
     try:
         return tomllib.loads(data.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
-        raise ConfigError(f"not UTF-8 text: byte 0x{data[error.start]:02x} at offset {error.start}") from None
+        raise ConfigError(f"{path}: not UTF-8 text: byte 0x{data[error.start]:02x} at offset {error.start}") from None
     except (ValueError, RecursionError) as error:
-        raise ConfigError(f"not TOML: {error}") from None
+        raise ConfigError(f"{path}: not TOML: {brief(error)}") from None
 
 
 def _renamed(name: str, table: Any) -> Any:
@@ -258,16 +269,17 @@ def check_value(item: "dataclasses.Field[Any]", value: Any) -> None:
         raise ConfigError(f"{item.name} must be {kind}, not {shown(value)}")
     if isinstance(value, float) and math.isinf(value):
         raise ConfigError(f"{item.name} must be finite, not {value}")
-    if type(value) is int and value > LARGEST and item.name != "seed":
-        raise ConfigError(f"{item.name} must be at most {LARGEST}, not {value}")
+    largest = LARGEST_SEED if item.name == "seed" else LARGEST
+    if type(value) is int and value > largest:
+        raise ConfigError(f"{item.name} must be at most {largest}, not {quote(value)}")
     for text in value if isinstance(value, list) else []:
         if not text or any(character == "\0" or "\ud800" <= character <= "\udfff" for character in text):
-            raise ConfigError(f"{item.name}: {text!r} is not a file name in UTF-8; rename the file")
+            raise ConfigError(f"{item.name}: {quote(text)} is not a file name in UTF-8; rename the file")
     for name, limit in item.metadata["limits"].items():
         if name == "one_of" and value not in limit:
-            raise ConfigError(f"{item.name} {value!r} is unknown; {did_you_mean(value, limit)}")
+            raise ConfigError(f"{item.name} {quote(value)} is unknown; {did_you_mean(value, limit)}")
         if name != "one_of" and not LIMITS[name](value, limit):  # NaN fails too
-            raise ConfigError(f"{item.name} must be {name.replace('_', ' ')} {limit}, not {value}")
+            raise ConfigError(f"{item.name} must be {name.replace('_', ' ')} {limit}, not {quote(value)}")
 
 
 def _toml(value: Any) -> str:

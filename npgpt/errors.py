@@ -65,6 +65,19 @@ def quote(value: Any, width: int = 60) -> str:
     return shown
 
 
+def brief(value: object, width: int = 200) -> str:
+    """Return the text of a foreign exception, or a line of a file, for a message: at most ``width`` characters.
+
+    >>> brief("a" * 99, 10)
+    'aaaaaaa...'
+    """
+    try:
+        text = str(value)
+    except Exception:  # of a class that a user's file makes
+        text = type(value).__name__
+    return text if len(text) <= width else f"{text[: width - 3]}..."
+
+
 def _pieces(value: Any, width: int) -> Iterator[str]:
     if isinstance(value, str | bytes):
         yield repr(value[: width + 1])  # one more than fits, so that a cut is seen

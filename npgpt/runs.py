@@ -21,7 +21,7 @@ import math
 import os
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -37,9 +37,11 @@ from npgpt.core.values import flag
 from npgpt.core.values import path as check_path
 from npgpt.core.values import texts as check_texts
 from npgpt.data import encode_texts, read_texts, split_texts
-from npgpt.errors import ConfigError, RunError, TrainingError
+from npgpt.errors import ConfigError, DataError, RunError, TrainingError, brief, quote
 from npgpt.model import GPT, deciding_shapes
+from npgpt.support.compressed import read_bytes
 from npgpt.support.files import part_of, write_atomically
+from npgpt.support.json_files import MAX_JSON, field, parse_json, read_json
 from npgpt.support.pictures import draw_losses
 from npgpt.tokenizer import END_OF_TEXT, KINDS, Tokenizer
 from npgpt.train import Step, evaluate, training_steps
@@ -288,15 +290,30 @@ def load_run(path: str | Path) -> Run:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Return the rows of a metrics file before the first damaged one; a crash may have cut off the last row."""
+    """Return the rows of a metrics file. A last row that a crash cut off is left out.
+
+    Raises
+        RunError that names the file and the line, if a row is no object of numbers.
+    """
     rows: list[dict[str, Any]] = []
-    for line in path.read_bytes().splitlines() if path.is_file() else []:
+    if not os.path.lexists(path):
+        return rows
+    with damage(path):
+        data = read_bytes(path, MAX_JSON).removeprefix(b"\xef\xbb\xbf").rstrip(b"\0")  # a power cut may leave NULs
+    lines = data.splitlines()
+    cut_off = len(lines) if not data.endswith((b"\n", b"\r")) and lines[-1:] and lines[-1].startswith(b"{") else 0
+    for number, line in enumerate(lines, 1):
+        if not line:
+            continue
+        where = f"{path}, line {number}"
         try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
-            break
-        if not isinstance(row, dict):
-            break
+            row = parse_json(line, where)
+            for name in row if isinstance(row, dict) else ("step",):
+                field(row, name, float, where)
+        except DataError as error:
+            if number == cut_off and not line.rstrip().endswith(b"}"):
+                break
+            raise RunError(f"{error}; correct the line, or delete the file") from None
         rows.append(row)
     return rows
 
@@ -308,18 +325,26 @@ def read_manifest(path: Path) -> list[str]:
         RunError if the manifest is damaged, has another version, or lists names that are not of a run's files.
     """
     file = path / MANIFEST
-    try:
-        manifest = json.loads(file.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise RunError(f"{file} is damaged: {error}; restore a copy, or train again") from None
+    with damage(file):
+        manifest = read_json(file)
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise RunError(f'{file} is not a manifest of npgpt: "format": "{FORMAT}" is missing')
     if type(manifest.get("version")) is not int or manifest["version"] != VERSION:
-        raise RunError(f"{file} has version {manifest.get('version')!r}; this npgpt reads version {VERSION}")
+        raise RunError(f"{file} has version {quote(manifest.get('version'))}; this npgpt reads version {VERSION}")
     names = manifest.get("files")
-    if not isinstance(names, list) or not set(map(str, names)) <= {*FILES, OLD_RECORD}:
-        raise RunError(f"{file} lists files that a run does not have: {names!r}")
+    if not isinstance(names, list) or not all(name in (*FILES, OLD_RECORD) for name in names):
+        raise RunError(f"{file} lists files that a run does not have: {quote(names)}")
     return names
+
+
+@contextlib.contextmanager
+def damage(path: Path) -> Iterator[None]:
+    """Turn a DataError, which begins with the path of a run's file, into a RunError."""
+    try:
+        yield
+    except DataError as error:
+        why = f"it{str(error).removeprefix(str(path))}"
+        raise RunError(f"{path} is damaged: {why}; restore a copy, or train again") from None
 
 
 def save_model(path: Path, model: GPT) -> None:
@@ -336,19 +361,22 @@ def load_model(path: Path, config: GPTConfig) -> GPT:
     Raises
         RunError that names the file, and the tensor that is missing, unknown, or of the wrong shape or precision.
     """
+    path.open("rb").close()  # the error of the system names a file that is missing, and a folder
     try:
         tensors = safetensors.numpy.load_file(path)
-    except (safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
+    except (safetensors.SafetensorError, ValueError, KeyError, TypeError, OSError) as error:
         raise RunError(
-            f"{path} is damaged, or not a safetensors file: {error}; restore a copy, or train again"
+            f"{path} is damaged, or not a safetensors file: {brief(error)}; restore a copy, or train again"
         ) from None
     # Checked before the model is made, so that a hostile configuration cannot make a huge one.
     n_layer = len({name.split(".")[1] for name in tensors if name.startswith("blocks.")})
     wanted = deciding_shapes(config)
-    shape = {name: tensors[name].shape for name in wanted if name in tensors}
-    if n_layer != config.n_layer or (shape and shape != wanted):
+    if missing := sorted(wanted.keys() - tensors.keys()):
+        raise RunError(f"{path}: the tensor {missing[0]} is missing; does {CONFIG} belong to another model?")
+    shape = {name: tensors[name].shape for name in wanted}
+    if n_layer != config.n_layer or shape != wanted:
         raise RunError(
-            f"{path} does not fit {CONFIG}: it has {n_layer} blocks and the shapes {shape}, "
+            f"{path} does not fit {CONFIG}: it has {n_layer} blocks and the shapes {quote(shape, 120)}, "
             f"expected {config.n_layer} blocks and {wanted}"
         )
     model = make_gpt(config)
@@ -356,12 +384,12 @@ def load_model(path: Path, config: GPTConfig) -> GPT:
     if missing := sorted(params.keys() - tensors.keys()):
         raise RunError(f"{path}: the tensor {missing[0]} is missing; does {CONFIG} belong to another model?")
     if unknown := sorted(tensors.keys() - params.keys()):
-        raise RunError(f"{path}: the tensor {unknown[0]!r} is unknown; does {CONFIG} belong to another model?")
+        raise RunError(f"{path}: the tensor {quote(unknown[0])} is unknown; does {CONFIG} belong to another model?")
     for name, param in params.items():
         tensor = tensors[name]
         if tensor.shape != param.value.shape or tensor.dtype != param.value.dtype:
             raise RunError(
-                f"{path}: the tensor {name} is {tensor.dtype} {tensor.shape}, expected {param.value.dtype} "
+                f"{path}: the tensor {name} is {tensor.dtype} {str(tensor.shape)[:60]}, expected {param.value.dtype} "
                 f"{param.value.shape} by {CONFIG}"
             )
         if not np.isfinite(tensor).all():

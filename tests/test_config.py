@@ -34,8 +34,16 @@ def test_config_round_trip(texts: list[str], rate: float, seed: int, tie: bool) 
         ("[train]\nn_head = 2", r"unknown field 'n_head' in \[train\]; it belongs in \[model\]"),
         ("[model]\nn_layer = 99999999999", "n_layer must be at most 2147483647"),
         ("[model]\nn_layer = " + "9" * 5000, "not TOML"),
+        ("[model]\nn_layer = 0x" + "9" * 5000, "n_layer must be at most 2147483647, not an integer of 20000 bits"),
+        ("[train]\nseed = 0x" + "9" * 5000, "seed must be at most 18446744073709551615, not an integer of"),
+        ("[train]\nsteps = -0x" + "9" * 4000, "not TOML"),
+        ("[train]\nlayers = '" + "x" * 50_000 + "'", "layers 'xxx"),
+        ("[model]\n" + "x" * 50_000 + " = 1", "unknown field 'xxx"),
+        ("[" + "x" * 50_000 + "]", r"unknown table \[xxx"),
         ("a = " + "[" * 10_000, "not TOML"),
         ("a." * 50_000 + "a = 1", "bytes are too many for a configuration"),
+        ("a." * 30_000 + "a = 1", "a key has more than 50 parts"),
+        ("['a'." + " 'a' . " * 9_000 + "'a']", "a key has more than 50 parts"),
         ("[data]\ntext = ['']", "'' is not a file name"),
         ("[modle]\nn_head = 2", r"unknown table \[modle\]; did you mean model\?"),
         ("model = 3", "model must be a table"),
@@ -63,6 +71,12 @@ def test_errors_name_the_field_and_the_file(text: str, message: str, tmp_path: P
     with pytest.raises(ConfigError, match=message) as caught:
         RunConfig.load(path)
     assert str(path) in str(caught.value)
+
+
+def test_names_of_many_files_with_dots_are_read(tmp_path: Path) -> None:
+    texts = [f"corpus/v1.2.{i}/part.{i}.txt" for i in range(500)]
+    (tmp_path / "c.toml").write_text(RunConfig(DataConfig(text=texts)).dumps())
+    assert RunConfig.load(tmp_path / "c.toml").data.text == texts
 
 
 def test_binary_file_is_rejected(tmp_path: Path) -> None:

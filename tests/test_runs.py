@@ -1,6 +1,7 @@
 """The run folder: round trip, errors for damaged files, and no change to foreign files."""
 
 import dataclasses
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -327,9 +328,63 @@ def test_documents_in_one_text_are_separated_by_one_token(kind: str) -> None:
     assert "endoftext" not in run.tokenizer.decode([token for token in run.train_ids if token != end])
 
 
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        (b"[]", "line 2 must be an object"),
+        (b'{"step": "3"}', "line 2: step must be a number, not '3'"),
+        (b'{"step": NaN}', "line 2 is not JSON: NaN"),
+        (b'{"step": 1' + b"0" * 5000 + b"}", "line 2 is not JSON: the integer 1000"),
+        (b'{"step": 1, "step": 2}', "line 2 is not JSON: the key 'step' stands twice"),
+        (b'{"step', "line 2 is not JSON"),
+        (b'{"\xff": 1}', "line 2 is not UTF-8"),
+        (b"[" * 100_000, "line 2 is not JSON of this kind"),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+def test_a_damaged_row_of_metrics_is_named(line: bytes, says: str, run: Path) -> None:
+    (run / "metrics.jsonl").write_bytes(b'{"step": 0}\n' + line + b'\n{"step": 5}\n')
+    with pytest.raises(RunError, match=f"metrics.jsonl, {says}"):
+        load_run(run)
+
+
+def test_a_run_folder_of_windows_is_read(run: Path) -> None:
+    before = load_run(run)
+    for name in ("run.json", "config.toml", "metrics.jsonl"):
+        data = (run / name).read_bytes().replace(b"\n", b"\r\n")
+        (run / name).write_bytes(b"\xef\xbb\xbf" + data)
+    again = load_run(run)
+    assert again.config == before.config and again.metrics == before.metrics
+    for name in ("run.json", "config.toml", "metrics.jsonl"):
+        (run / name).write_bytes(gzip.compress((run / name).read_bytes()))
+    assert load_run(run).metrics == before.metrics
+
+
+def test_weights_without_the_tensors_that_tell_the_sizes_are_refused(run: Path) -> None:
+    change(run, embedding__weight=None, positions__weight=None)
+    text = (run / "config.toml").read_text()
+    (run / "config.toml").write_text(text.replace("n_embd = 4", "n_embd = 40000000"))
+    with pytest.raises(RunError, match="the tensor embedding.weight is missing"):
+        load_run(run)
+
+
+def test_messages_about_hostile_weights_are_short(run: Path) -> None:
+    for name in ("x" * 10**5, "blocks." + "y" * 10**5):
+        change(run, **{name: np.zeros(1, np.float32)})
+        with pytest.raises(RunError, match=r"model.safetensors") as caught:
+            load_run(run)
+        assert len(str(caught.value)) < 500
+    (run / "model.safetensors").unlink()
+    (run / "model.safetensors").mkdir()
+    with pytest.raises(RunError, match=r"model.safetensors is missing"):
+        load_run(run)
+
+
 def test_truncated_metrics_are_read_up_to_the_damage(run: Path) -> None:
     with (run / "metrics.jsonl").open("a") as file:
         file.write('{"step": 5}\n{"step": 1')
     assert load_run(run).metrics == [{"step": 0}, {"step": 5}]
+    (run / "metrics.jsonl").write_bytes(b"\n" * 10**6 + b'{"step": 0}\n' + bytes(100))  # after a power cut
+    assert load_run(run).metrics == [{"step": 0}]
     (run / "metrics.jsonl").unlink()
     assert load_run(run).metrics == []

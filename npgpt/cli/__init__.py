@@ -194,7 +194,7 @@ def _compiles(frame: FrameType | None) -> bool:
 
 
 def _show_warning(message: Warning | str, *_: object) -> None:
-    _say(f"note: {escape_controls(str(message))}")
+    _say(f"note: {escape_controls(str(message), keep='')}")
 
 
 def _fail(message: str, code: ExitCode = ExitCode.USAGE) -> ExitCode:

@@ -64,8 +64,8 @@ def config_from(options: argparse.Namespace) -> RunConfig:
     Raises
         ConfigError if the file or the configuration is not valid.
     """
+    tables = read_toml(options.config) if options.config else {}
     try:
-        tables = read_toml(options.config) if options.config else {}
         for name, table in TABLES.items():
             given = given_flags(options, table)
             if given and isinstance(tables.get(name, {}), dict):

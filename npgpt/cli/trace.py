@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import json
+import math
 import statistics
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 from npgpt.cli.parser import add_action
 from npgpt.cli.trace_screen import aligned, walk
 from npgpt.core import Array
-from npgpt.errors import ConfigError, DataError
+from npgpt.errors import ConfigError, DataError, brief
 from npgpt.runs import load_run
 from npgpt.study.trace import Trace, Traced, precision, trace
 from npgpt.study.trace.ledger import parse_cell
@@ -110,7 +111,7 @@ def _show_over_time(folder: Path, picture: str | None) -> None:
     print("  step   gradient  update/weight  float32 off  branches: attention, mlp of each block")
     for row in rows:
         layers = row["layers"].values()
-        gradient = sum(layer["gradient"] ** 2 for layer in layers) ** 0.5
+        gradient = math.hypot(*(layer["gradient"] for layer in layers))
         updates = [layer["update_to_weight"] for layer in layers if layer["update_to_weight"]]
         update = statistics.median_high(updates or [0.0])
         branches = " | ".join(f"{block['attention']:.2f} {block['mlp']:.2f}" for block in row["blocks"])
@@ -118,7 +119,8 @@ def _show_over_time(folder: Path, picture: str | None) -> None:
         print(f"{row['step']:>6}  {gradient:>9.3g}  {update:>13.1e}  {off:>11}  {branches}")
     print(f"\nat step {last['step']}:")
     for name, layer in last["layers"].items():
-        print(f"  {name:<36} gradient {layer['gradient']:>9.3g}   update/weight {layer['update_to_weight']:.1e}")
+        shown = brief(escape_controls(name, keep=""), 100)
+        print(f"  {shown:<36} gradient {layer['gradient']:>9.3g}   update/weight {layer['update_to_weight']:.1e}")
     if picture:
         draw_record(rows, Path(picture))
 

@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import json
 import shlex
 import sys
 from collections.abc import Iterator
@@ -15,9 +14,9 @@ from npgpt.cli.options import Renamed, add_config_flags, check_at_least, config_
 from npgpt.cli.parser import add_action
 from npgpt.data import builtin_name
 from npgpt.errors import ConfigError
-from npgpt.runs import RECORD, Run, RunFolder, train_run
+from npgpt.runs import Run, RunFolder, train_run
 from npgpt.sampling import generate
-from npgpt.study.trace.over_time import Recorder
+from npgpt.study.trace.over_time import Recorder, add_record
 from npgpt.support.memory import keep_freed_memory
 from npgpt.support.terminal import escape_controls
 from npgpt.tokenizer import END_OF_TEXT
@@ -112,8 +111,7 @@ class Screen:
         self.bar.update()
         self.bar.set_postfix(loss=f"{step.loss:.3f}", refresh=False)
         if self.recorder and step.number % self.every == 0:
-            with (self.out / RECORD).open("a", encoding="utf-8") as file:
-                file.write(json.dumps(self.recorder.record(step.number)) + "\n")
+            add_record(self.out, self.recorder.record(step.number))
         if self.recorder and (step.number + 1) % self.every == 0:
             self.recorder.before()
 

@@ -25,13 +25,14 @@ from npgpt.embeddings.maps import draw_maps, parallelogram, project, text_map
 from npgpt.embeddings.run_vectors import token_vectors
 from npgpt.embeddings.vectors import WordVectors
 from npgpt.embeddings.word2vec import Word2VecConfig, to_sentences, train_word2vec
-from npgpt.errors import ConfigError, DataError
+from npgpt.errors import ConfigError, DataError, brief
 from npgpt.support.files import read_parts
 from npgpt.support.terminal import escape_controls, given_text
 
 SUMMARY, EXAMPLE = "train, compare, score and draw word vectors; search documents", "npgpt vectors --run runs/1"
 SHOWN = 16  # number of tokens of a run that are shown without an action
 COMPARED = 4096  # number of tokens of a run that are candidates for them
+LONGEST_SHOWN = 100  # characters of a word of a file
 TOGETHER = 0.9  # tokens with a larger cosine are one group
 
 
@@ -105,7 +106,8 @@ def add_parser(subparsers: Any) -> None:
         action.add_argument(
             "--format",
             choices=FORMATS,
-            help="format of FILE (default: by its ending; .npz is npz, .bin is binary, others are word2vec)",
+            help="format of FILE (default: by its ending; .npz is npz, .bin is binary, others are word2vec; after it, "
+            ".gz, .bz2 or .xz compresses)",
         )
         action.add_argument("--overwrite", action="store_true", help="replace the vectors in FILE")
 
@@ -160,7 +162,7 @@ def run_evaluate(options: argparse.Namespace) -> None:
                 continue
             print(f"  {'section':<30} {'asked':>7} {'top 1':>7} {'top 5':>8} {'unknown':>8}")
             for s in evaluate_analogies(table, questions, *settings, exclude_inputs=not options.keep_inputs):
-                name_shown = escape_controls(s.section, keep="")
+                name_shown = brief(escape_controls(s.section, keep=""), LONGEST_SHOWN)
                 print(f"  {name_shown:<30} {s.n_asked:>7,} {s.top1:>7.1%} {s.top5:>8.1%} {s.n_unknown:>8,}")
 
 
@@ -273,5 +275,6 @@ def _print_columns(columns: dict[str, list[tuple[str, float]]]) -> None:
 
 
 def _shown(word: str) -> str:
-    """Return a word that is safe to show, in quotes if it begins or ends with white space."""
-    return f"'{escape_controls(word, keep='')}'" if word != word.strip() or not word else escape_controls(word, keep="")
+    """Return a word that is safe to show, short, and in quotes if it begins or ends with white space."""
+    shown = brief(escape_controls(word, keep=""), LONGEST_SHOWN)
+    return f"'{shown}'" if word != word.strip() or not word else shown

@@ -14,7 +14,7 @@ from npgpt.embeddings.formats import INSTALL_GLOVE, installed_glove, load_vector
 from npgpt.embeddings.index import DocumentIndex
 from npgpt.embeddings.search import METHODS, make_index, open_index
 from npgpt.embeddings.vectors import WordVectors
-from npgpt.errors import ConfigError, DataError
+from npgpt.errors import ConfigError, DataError, brief
 from npgpt.support.files import read_text
 from npgpt.support.terminal import escape_controls, given_text
 
@@ -86,7 +86,7 @@ def run_search(options: argparse.Namespace) -> None:
     if not vector.any():
         raise DataError("the index knows no word of this text; use other words")
     for hit in index.search(vector, options.n):
-        print(f"{hit.score:6.3f}  {escape_controls(hit.name, keep='')}")
+        print(f"{hit.score:6.3f}  {brief(escape_controls(hit.name, keep=''))}")
         print(f"        {escape_controls(hit.text[:100], keep='')}")
 
 

@@ -31,6 +31,7 @@ from npgpt.core.values import texts as check_texts
 from npgpt.embeddings.vectors import WordVectors
 from npgpt.errors import DataError, ShapeError
 from npgpt.model import GPT
+from npgpt.support.json_files import field
 from npgpt.tokenizer import Tokenizer
 from npgpt.tokenizer.words import WORD
 
@@ -104,6 +105,13 @@ class BagOfWords:
                 raise ShapeError(f"BagOfWords: {name} has shape {array.shape}, expected {shape} for {V} words")
             if not np.isfinite(array).all():
                 raise DataError(f"BagOfWords: {name} must be finite floats")
+        largest = _largest(weights) * (1.0 if vectors is None else _largest(vectors) * C**0.5)
+        if not largest < np.finfo(np.float32).max / 2:
+            raise DataError(
+                "BagOfWords: the vector of a text could be too large for float32; divide vectors or weights"
+            )
+        if direction is not None and not abs(np.linalg.norm(direction.astype(np.float64)) - 1) < 1e-3:
+            raise DataError("BagOfWords: direction must be a unit vector; divide it by its length")
         self.weights, self.vectors, self.direction = weights, vectors, direction
 
     def encode(self, texts: Sequence[str]) -> Array:
@@ -126,8 +134,30 @@ class BagOfWords:
 
     @classmethod
     def from_state(cls, settings: Mapping[str, Any], arrays: Mapping[str, Array]) -> Self:
-        """The inverse of ``state``; KeyError if a field is missing."""
-        return cls(settings["words"], arrays["weights"], arrays.get("vectors"), arrays.get("direction"))
+        """The inverse of ``state``; DataError if a field is missing or not valid."""
+        weights = array_of_state(arrays, "weights")
+        return cls(words_of_state(settings), weights, arrays.get("vectors"), arrays.get("direction"))
+
+
+def words_of_state(settings: Mapping[str, Any]) -> list[str]:
+    """Return the words of an encoder's state; DataError if they are not a list of strings."""
+    words: list[str] = field(settings, "words", list, "encoder")
+    if not all(isinstance(word, str) for word in words):
+        raise DataError("encoder: words is not a list of strings")
+    return words
+
+
+def array_of_state(arrays: Mapping[str, Array], name: str) -> Array:
+    """Return an array of an encoder's state; DataError if it is missing or holds no floats."""
+    if name not in arrays:
+        raise DataError(f"encoder: the tensor {name} is missing")
+    if arrays[name].dtype.kind != "f":
+        raise DataError(f"encoder: the tensor {name} must hold floats, not {arrays[name].dtype}")
+    return arrays[name]
+
+
+def _largest(x: Array) -> float:
+    return max(float(x.max(initial=0)), -float(x.min(initial=0)))
 
 
 def tf_idf(texts: Sequence[str], max_words: int | None = None) -> BagOfWords:

@@ -16,7 +16,7 @@ from npgpt.core import Array
 from npgpt.core.shapes import as_floats, check_shape
 from npgpt.core.values import flag, whole
 from npgpt.embeddings.vectors import WordVectors
-from npgpt.errors import DataError, ShapeError
+from npgpt.errors import DataError, ShapeError, brief
 from npgpt.support.files import read_text
 
 Question = tuple[str, str, str, str]  # a is to b as c is to the fourth
@@ -103,7 +103,9 @@ def read_pairs(path: str | Path) -> list[Pair]:
                 f"{path}, line {number}: expected two words and a number with tabs between, found {line[:60]!r}"
             ) from None
         if not np.isfinite(pairs[-1][2]):
-            raise DataError(f"{path}, line {number}: {judged.strip()} is no judgement; expected a finite number")
+            raise DataError(
+                f"{path}, line {number}: {brief(judged.strip(), 30)} is no judgement; expected a finite number"
+            )
     if not pairs:
         raise DataError(f"{path} has no pairs; expected lines of two words and a number with tabs between")
     return pairs

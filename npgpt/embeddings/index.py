@@ -21,8 +21,10 @@ from npgpt.core.values import path as check_path
 from npgpt.core.values import texts as check_texts
 from npgpt.core.values import whole
 from npgpt.embeddings.vectors import unit
-from npgpt.errors import DataError, ShapeError
+from npgpt.errors import DataError, ShapeError, brief, quote
+from npgpt.support.compressed import packed_for, read_bytes
 from npgpt.support.files import write_atomically
+from npgpt.support.json_files import parse_json
 
 FORMAT, VERSION = "npgpt-index", 1
 OF_ENCODER = "encoder."  # prefix of the names of its tensors
@@ -106,14 +108,17 @@ class DocumentIndex:
         return [Hit(int(d), self.names[d], float(scores[d]), self.texts[d]) for d in best]
 
     def save(self, path: str | Path) -> None:
-        """Write the index to one file. A crash leaves either the old file or the new one."""
+        """Write the index to one file, compressed if its name ends with .gz, .bz2 or .xz.
+
+        A crash leaves either the old file or the new one.
+        """
         path = check_path("save", "path", path)
         tensors = {"vectors": self.vectors} | {OF_ENCODER + name: array for name, array in self.arrays.items()}
         header = {"version": VERSION, "names": self.names, "texts": self.texts, "encoder": self.settings}
         metadata = {FORMAT: json.dumps(header, ensure_ascii=True, allow_nan=False)}
         # safetensors writes an array's memory and ignores its strides
         packed = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
-        write_atomically(path, safetensors.numpy.save(packed, metadata))
+        write_atomically(path, packed_for(path, safetensors.numpy.save(packed, metadata)))
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -123,23 +128,23 @@ class DocumentIndex:
             DataError that names the file, and the field that is damaged, missing or of another version.
         """
         path = check_path("load", "path", path)
-        if path.is_dir():
-            raise DataError(f"{path} is a folder; give the file of an index")
+        data = read_bytes(path)
         try:
-            with safetensors.safe_open(path, "np") as file:
-                metadata = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no dict
+            tensors = safetensors.numpy.load(data)
+            beginning = data[8 : 8 + int.from_bytes(data[:8], "little")]
+            del data
+            metadata = parse_json(beginning, "its beginning").get("__metadata__") or {}
         except (safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{path} is damaged, or not an index: {error}; make it again") from None
+            raise DataError(f"{path} is damaged, or not an index: {brief(error)}; make it again") from None
         if FORMAT not in metadata:
             raise DataError(f"{path} is not an index of npgpt: {FORMAT!r} is missing in its metadata")
         try:
-            header = json.loads(metadata[FORMAT])
-        except (ValueError, RecursionError) as error:
-            raise DataError(f"{path} is damaged: its header is not JSON: {error}; make it again") from None
+            header = parse_json(metadata[FORMAT], "its header")
+        except DataError as error:
+            raise DataError(f"{path} is damaged: {error}; make it again") from None
         version = header.get("version") if isinstance(header, dict) else None
         if type(version) is not int or version != VERSION:
-            raise DataError(f"{path} has version {version!r}; this npgpt reads version {VERSION}")
+            raise DataError(f"{path} has version {quote(version)}; this npgpt reads version {VERSION}")
         for field in ("names", "texts"):
             values = header.get(field)
             if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
@@ -148,8 +153,11 @@ class DocumentIndex:
             raise DataError(f"{path} is damaged: encoder is not an object; make it again")
         if "vectors" not in tensors:
             raise DataError(f"{path} is damaged: the tensor vectors is missing; make it again")
-        arrays = {name.removeprefix(OF_ENCODER): tensors[name] for name in tensors if name != "vectors"}
+        vectors = tensors.pop("vectors")
+        if unknown := [name for name in tensors if not name.startswith(OF_ENCODER)]:
+            raise DataError(f"{path} is damaged: the tensor {quote(unknown[0])} is unknown; make it again")
+        arrays = {name.removeprefix(OF_ENCODER): array for name, array in tensors.items()}
         try:
-            return cls(header["names"], header["texts"], tensors["vectors"], header["encoder"], arrays)
+            return cls(header["names"], header["texts"], vectors, header["encoder"], arrays)
         except (ShapeError, DataError) as error:
             raise DataError(f"{path} is damaged: {error}") from None

@@ -19,16 +19,18 @@ from npgpt.core import Array, Cache, Layer
 from npgpt.core.shapes import as_floats, check_ids, check_shape
 from npgpt.core.values import real, whole
 from npgpt.core.values import texts as check_texts
-from npgpt.embeddings.documents import State, numbers_of, words_of
+from npgpt.embeddings.documents import State, array_of_state, numbers_of, words_of, words_of_state
 from npgpt.embeddings.negative_sampling import logistic_loss, logistic_slope, sigmoid
 from npgpt.embeddings.word2vec import Corpus, Word2VecConfig
 from npgpt.errors import DataError
 from npgpt.layers import Embedding
 from npgpt.optim import WarmupCosine
 from npgpt.rng import make_key, permutation, random_bits
+from npgpt.support.json_files import field
 from npgpt.train import optimizer_steps
 
 BATCH = 8192  # pairs in a step of training
+LARGEST = 10**6  # of the numbers of a model, far above those of a trained one
 
 
 class DocumentWords(Layer):
@@ -94,11 +96,13 @@ class PVConfig(Options):
 
     n_embd: int = option(100, "number of channels of each vector", at_least=1)
     min_count: int = option(5, "smallest count of a word in the vocabulary", at_least=1)
-    negative: int = option(5, "number of noise words for each word of a text", at_least=1)
+    negative: int = option(5, "number of noise words for each word of a text", at_least=1, at_most=LARGEST)
     sample: float = option(1e-3, "share of the text above which a word is sub-sampled", above=0)
     epochs: int = option(3, "number of passes over the texts", at_least=1)
     learning_rate: float = option(0.02, "highest learning rate, after the warm-up", above=0)
-    pull: float = option(0.1, "weight of the L2 penalty when the vector of a new text is fitted", above=0)
+    pull: float = option(
+        0.1, "weight of the L2 penalty when the vector of a new text is fitted", above=0, at_most=LARGEST
+    )
     seed: int = option(1, "seed; the same seed gives the same vectors")
 
 
@@ -183,8 +187,14 @@ class PVModel:
         V = len(self.words)
         if len(self.index) != V or table.ndim != 2 or not len(table) == V or not keep.shape == noise.shape == (V,):
             raise DataError(f"PVModel: table, keep and noise must have a row for each of {V} different words")
-        if not all(np.isfinite(array).all() for array in (table, keep, noise)):
-            raise DataError("PVModel: table, keep and noise must be finite")
+        if not ((keep >= 0) & (keep <= 1) & (noise >= 0) & (noise <= 1)).all():
+            raise DataError("PVModel: keep and noise are shares, 0 to 1")
+        # Within these limits nothing overflows: squares of numbers, times negative.
+        if not (np.abs(table) <= LARGEST).all() or not 1 <= negative <= LARGEST or not 1e-30 <= pull <= LARGEST:
+            raise DataError(
+                f"PVModel: the numbers of table must be at most {LARGEST:,}, negative 1 to {LARGEST:,}, pull 1e-30 to "
+                f"{LARGEST:,}"
+            )
 
     def loss(self, d: Array, share: Array) -> Array:
         """Return f (D,) for each row of d (D, C) with its row of shares (D, V)."""
@@ -216,7 +226,11 @@ class PVModel:
         return np.concatenate(parts) if parts else np.zeros((0, self.table.shape[1]), np.float32)
 
     def _best(self, share: Array, steps: int) -> Array:
-        of_noise = float(np.linalg.eigvalsh((self.table.T * self.noise) @ self.table)[-1])
+        V, C = self.table.shape
+        half = self.table.T * np.sqrt(self.noise)
+        # halfᵀ·half has the same largest eigenvalue, and is smaller if there are fewer words than channels.
+        products = (self.table.T * self.noise) @ self.table if C <= V else half.T @ half
+        of_noise = float(np.linalg.eigvalsh(products)[-1])
         L = (share @ (self.table**2).sum(1, keepdims=True) + self.negative * of_noise) / 4 + self.pull  # 2.
         d = ahead = np.zeros((len(share), self.table.shape[1]), np.float32)
         for step in range(steps):
@@ -230,9 +244,10 @@ class PVModel:
 
     @classmethod
     def from_state(cls, settings: Mapping[str, Any], arrays: Mapping[str, Array]) -> Self:
-        """The inverse of ``state``; KeyError if a field is missing."""
-        numbers = int(settings["negative"]), float(settings["pull"])
-        return cls(settings["words"], arrays["table"], arrays["keep"], arrays["noise"], *numbers)
+        """The inverse of ``state``; DataError if a field is missing or not valid."""
+        table, keep, noise = (array_of_state(arrays, name) for name in ("table", "keep", "noise"))
+        negative, pull = field(settings, "negative", int, "encoder"), field(settings, "pull", float, "encoder")
+        return cls(words_of_state(settings), table, keep, noise, negative, pull)
 
 
 def _uniform(key: int, n: int) -> Array:

@@ -13,11 +13,13 @@ from npgpt.embeddings.index import DocumentIndex
 from npgpt.embeddings.pv_dbow import PVModel, train_pv_dbow
 from npgpt.embeddings.run_vectors import RunEncoder
 from npgpt.embeddings.vectors import WordVectors
-from npgpt.errors import ConfigError, DataError, NpgptError, RunError
+from npgpt.errors import ConfigError, DataError, NpgptError, RunError, quote
+from npgpt.support.json_files import field
 
 METHODS = ("tf-idf", "mean", "sif", "pv-dbow", "gpt")
 SHOWN = 300  # characters of each document that the index keeps to show
 MOST_NUMBERS = 10**8  # in the vectors of TF-IDF: 400 MB
+LONGEST_PATH = 4096  # characters
 FREQUENT = 50_000  # words of a table that are stored even if no document has them: a question may use them
 
 
@@ -87,19 +89,32 @@ def open_index(path: str | Path, run_folder: str | Path | None = None) -> tuple[
     settings, arrays = index.settings, index.arrays
     method = settings.get("method")
     if run_folder and method != "gpt":
-        raise ConfigError(f"{path} was made by {method!r}, which takes no --run")
+        raise ConfigError(f"{path} was made by {quote(method)}, which takes no --run")
+    encoder: Encoder
     try:
         if method in ("tf-idf", "mean", "sif"):
-            return index, BagOfWords.from_state(settings, arrays)
-        if method == "pv-dbow":
-            return index, PVModel.from_state(settings, arrays)
-        if method == "gpt":
-            run, weights = run_folder or str(settings["run"]), settings["weights"]
+            encoder = BagOfWords.from_state(settings, arrays)
+        elif method == "pv-dbow":
+            encoder = PVModel.from_state(settings, arrays)
+        elif method == "gpt":
+            run, weights = (
+                run_folder or field(settings, "run", str, "encoder"),
+                field(settings, "weights", str, "encoder"),
+            )
+            if len(str(run)) > LONGEST_PATH:
+                raise DataError(f"the run {quote(run)} is no path")
         else:
-            raise DataError(f"the method {method!r} is unknown; known: {', '.join(METHODS)}")
-    except (NpgptError, KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
+            raise DataError(f"the method {quote(method)} is unknown; known: {', '.join(METHODS)}")
+    except NpgptError as error:
         raise DataError(f"{path} is damaged: {error}; make the index again") from None
-    encoder = RunEncoder(run)
-    if encoder.weights != weights:
-        raise RunError(f"the model in {run} is not the one that made {path}; make the index again")
+    if method == "gpt":
+        try:
+            encoder = RunEncoder(run)
+        except NpgptError as error:
+            raise RunError(f"{path} needs the run that made it: {error}") from None
+        if encoder.weights != weights:
+            raise RunError(f"the model in {run} is not the one that made {path}; make the index again")
+    of_index, of_encoder = index.vectors.shape[1], encoder.encode([""]).shape[1]
+    if of_index != of_encoder:
+        raise DataError(f"{path} is damaged: its vectors have {of_index} numbers, its encoder makes {of_encoder}")
     return index, encoder

@@ -16,7 +16,7 @@ from npgpt.core import Array
 from npgpt.core.shapes import as_floats, check_shape
 from npgpt.core.values import flag, texts, whole
 from npgpt.core.values import text as check_text
-from npgpt.errors import DataError, ShapeError
+from npgpt.errors import DataError, ShapeError, quote
 
 SIMILAR_SPELLINGS = 3  # suggested for an unknown word
 LONGEST_SPELLING = 60  # letters; there are no suggestions for longer words
@@ -57,12 +57,12 @@ class WordVectors:
         self.index = {word: row for row, word in enumerate(self.words)}
         if len(self.index) != len(self.words):
             twice = next(word for row, word in enumerate(self.words) if self.index[word] != row)
-            raise DataError(f"the word {twice!r} occurs more than once; each word has one vector")
+            raise DataError(f"the word {quote(twice)} occurs more than once; each word has one vector")
         with np.errstate(invalid="ignore"):
             total = table.sum(dtype=np.float64)  # finite if all are; no array of V·C booleans is needed
         if not np.isfinite(total):
             row = int(np.argmin(np.isfinite(table).all(1)))
-            raise DataError(f"the vector of {self.words[row]!r} has a number that is infinite or NaN (row {row})")
+            raise DataError(f"the vector of {quote(self.words[row])} has a number that is infinite or NaN (row {row})")
 
     def __len__(self) -> int:
         return len(self.words)

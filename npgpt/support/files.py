@@ -13,6 +13,8 @@ from npgpt.core.values import whole
 from npgpt.errors import DataError
 from npgpt.support.compressed import MAX_UNPACKED, open_bytes, read_bytes
 
+UTF_16 = (b"\xff\xfe", b"\xfe\xff")  # its byte-order marks
+
 
 def part_of(path: Path) -> Path:
     """Return the temporary path of a file during writing: in the same folder, always the same name."""
@@ -57,7 +59,7 @@ def read_text(path: str | Path) -> str:
 
 def decode_text(data: bytes, name: str) -> str:
     """Decode UTF-8 without a byte-order mark; ``name`` is the source, for messages."""
-    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+    if data[:2] in UTF_16:
         raise DataError(f"{name} is UTF-16; convert it first: `iconv -f utf-16 -t utf-8`")
     try:
         text = data.decode().removeprefix("\ufeff")
@@ -95,7 +97,7 @@ def read_parts(path: str | Path, size: int = 1 << 22) -> Iterator[str]:
     with open_bytes(path) as file:
         while True:
             data = file.read(size)
-            if offset == 0 and data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+            if offset == 0 and data[:2] in UTF_16:
                 decode_text(data[:2], str(path))  # raises
             pending = len(decoder.getstate()[0])
             try:

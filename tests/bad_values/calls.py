@@ -260,7 +260,7 @@ def of_embeddings() -> dict[str, Call]:
             words=a.texts(WORDS),
             weights=a.floats(np.ones(4)),
             vectors=a.maybe_floats(np.ones((4, 2))),
-            direction=a.maybe_floats(np.ones(2)),
+            direction=a.maybe_floats(np.array([0.6, 0.8])),
         ),
         "embeddings.BagOfWords.encode": call(bag.encode, texts=a.texts(TEXTS)),
         "embeddings.tf_idf": call(

@@ -172,6 +172,10 @@ def test_one_class_or_function_or_object_of_a_file(capsys: CapSys) -> None:
         ("empty.py", "", "empty.py holds no layer: a class with forward and backward, or functions"),
         ("half.py", "x = 1 /\n", "half.py, line 1 is not Python: invalid syntax: `x = 1 /`"),
         ("binary.py", "a\0b", "binary.py is not Python"),
+        ("long.py", f"x = {'(' * 10**6}", "long.py, line 1 is not Python: too many nested parentheses: `x = (((("),
+        ("says.py", "raise ValueError('x' * 10**6)", "line 1: `raise ValueError('x' * 10**6)` raised ValueError: xxx"),
+        ("mute.py", "class E(Exception):\n    __str__ = None\nraise E\n", "line 3: `raise E` raised E: E"),
+        ("skips.py", "raise type('Skipped', (BaseException,), {})()", "raised Skipped"),
         ("zero.py", "\nx = 1 / 0\n", "zero.py, line 2: `x = 1 / 0` raised ZeroDivisionError: division by zero"),
         ("away.py", "import nowhere_to_be_found\n", "line 1: `import nowhere_to_be_found` raised ModuleNotFoundError"),
         ("asks.py", "n = int(input())\n", "`n = int(input())` asks for input; put it below `if __name__"),
@@ -191,7 +195,18 @@ def test_a_file_that_cannot_be_used(name: str, text: str | None, says: str, caps
         Path(name).write_text(text)
     assert main(["check", name]) == ExitCode.USAGE
     error = capsys.readouterr().err
-    assert says in error and "Traceback" not in error
+    assert says in error and "Traceback" not in error and len(error) < 500
+
+
+def test_a_file_of_windows_is_checked_and_utf_16_is_explained(capsys: CapSys) -> None:
+    Path("bom.py").write_bytes(b"\xef\xbb\xbf" + person_files.NORM.replace("\n", "\r\n").encode())
+    assert main(["check", "bom.py"]) == ExitCode.FINE
+    Path("wide.py").write_text("x = 1\n", encoding="utf-16")
+    Path("loop.py").symlink_to("loop.py")
+    capsys.readouterr()
+    for name, says in (("wide.py", "wide.py is UTF-16; convert it first"), ("loop.py", "loop.py is not a file")):
+        assert main(["check", name]) == ExitCode.USAGE
+        assert says in capsys.readouterr().err
 
 
 def test_a_file_that_imports_reads_prints_and_has_a_main(capsys: CapSys) -> None:

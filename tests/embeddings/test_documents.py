@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections import Counter
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from npgpt.config import GPTConfig
 from npgpt.core import Array, Cache
 from npgpt.embeddings.documents import (
     BagOfWords,
+    array_of_state,
     common_direction,
     gpt_vectors,
     mean,
@@ -22,6 +24,7 @@ from npgpt.embeddings.documents import (
     without,
     words_of,
 )
+from npgpt.embeddings.index import DocumentIndex
 from npgpt.embeddings.pv_dbow import DocumentWords, PVConfig, PVModel, train_pv_dbow
 from npgpt.embeddings.vectors import WordVectors, unit
 from npgpt.errors import ConfigError, DataError, ShapeError
@@ -108,6 +111,50 @@ def test_a_state_restores_the_encoder_and_a_wrong_state_is_rejected() -> None:
         BagOfWords(["a"], np.ones(1), np.array([[np.nan]]))
     with pytest.raises(DataError, match="is repeated"):
         BagOfWords(["a", "a"], np.ones(2))
+
+
+HUGE = np.full((2, 3), 1e38, np.float32)
+ONES = np.ones(2, np.float32)
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: BagOfWords(["a", "b"], HUGE[:, 0], HUGE), "could be too large for float32"),
+        (lambda: BagOfWords(["a", "b"], ONES * 1e-3, HUGE, np.full(3, 1e38)), "direction must be a unit vector"),
+        (lambda: PVModel(["a", "b"], HUGE, ONES, ONES / 2, 5, 0.1), "numbers of table must be at most 1,000,000"),
+        (lambda: PVModel(["a", "b"], HUGE * 1e-38, ONES, ONES / 2, 10**30, 0.1), "negative 1 to 1,000,000"),
+        (lambda: PVModel(["a", "b"], HUGE * 1e-38, ONES, ONES / 2, 5, 1e-300), "pull 1e-30 to 1,000,000"),
+        (lambda: PVModel(["a", "b"], HUGE * 1e-38, ONES * 2, ONES / 2, 5, 0.1), "keep and noise are shares"),
+        (lambda: PVModel(["a", "b"], HUGE * np.nan, ONES, ONES / 2, 5, 0.1), "numbers of table"),
+        (lambda: array_of_state({"table": HUGE.astype(int)}, "table"), "table must hold floats, not int64"),
+        (lambda: PVModel(["a", "b"], HUGE, ONES, ONES[:1], 5, 0.1), "a row for each of 2"),
+        (lambda: BagOfWords.from_state({"words": "ab"}, {"weights": ONES}), "words must be a list, not 'ab'"),
+        (lambda: BagOfWords.from_state({"words": ["a", 2]}, {"weights": ONES}), "words is not a list of strings"),
+        (lambda: BagOfWords.from_state({"words": ["a", "b"]}, {}), "the tensor weights is missing"),
+    ],
+)
+def test_an_encoder_that_could_overflow_is_refused(make: Callable[[], object], says: str) -> None:
+    with np.errstate(over="ignore", invalid="ignore"), pytest.raises(DataError, match=says):
+        make()
+
+
+def test_few_words_with_many_channels_are_encoded_fast() -> None:
+    rng = np.random.default_rng(0)
+    model = PVModel(["a", "b"], rng.normal(size=(2, 50_000)) / 100, ONES, ONES / 2, 5, 0.1)  # a square of it: 20 GB
+    assert np.isfinite(model.encode(["a b"])).all() and model.encode(["a"]).any()
+    table, noise = rng.normal(size=(3, 4)), np.array([0.25, 0.5, 0.25])
+    wide, padded = (PVModel(["a", "b", "c", *more], np.pad(table, [(0, len(more)), (0, 0)]), np.ones(3 + len(more)),
+                    np.pad(noise, (0, len(more))), 5, 0.1) for more in ([], ["d"]))  # fmt: skip
+    assert np.allclose(wide.encode(["a b", "c"]), padded.encode(["a b", "c"]), atol=1e-6)
+
+
+def test_large_vectors_below_the_limit_are_encoded() -> None:
+    large = np.random.default_rng(0).normal(size=(len(WORDS), 3)).astype(np.float32) * np.float32(1e36)
+    table = WordVectors(WORDS, large)
+    for bag in (mean(table), sif(table, TEXTS)):
+        assert np.isfinite(bag.encode(TEXTS)).all() and bag.encode(TEXTS).any()
+        assert np.isfinite(DocumentIndex(TEXTS, TEXTS, bag.encode(TEXTS)).vectors).all()
 
 
 def test_all_vectors_of_documents_are_float32() -> None:

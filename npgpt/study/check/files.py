@@ -17,8 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from npgpt.errors import ConfigError, DataError, did_you_mean
+from npgpt.errors import ConfigError, DataError, brief, did_you_mean
 from npgpt.study.check.rounds import BACKWARDS, FORWARDS
+from npgpt.support.files import UTF_16, decode_text
 
 HALVES = {"forward": "backward", "Forward": "Backward", "fwd": "bwd", "fprop": "bprop"}
 OF_PLAIN_NAMES = (
@@ -50,6 +51,8 @@ def load(path: Path) -> ModuleType:
     Raises
         DataError that names the line of the file at which the import failed.
     """
+    if not path.is_file():
+        raise DataError(f"{path} is not a file")
     shown, path = path, path.resolve()
     name, folders = module_name(path), [str(path.parent)]
     if "." in name:
@@ -62,12 +65,17 @@ def load(path: Path) -> ModuleType:
     arguments, sys.argv = sys.argv, [str(path)]
     try:
         with np.errstate(), without_input():  # the file may set them
-            exec(compile(path.read_bytes(), str(path), "exec"), vars(module))
+            source = path.read_bytes()
+            if source[:2] in UTF_16:
+                decode_text(source, str(shown))  # raises
+            exec(compile(source, str(path), "exec"), vars(module))
     except SyntaxError as error:
         where = f", line {error.lineno}" if error.lineno and error.filename == str(path) else ""
-        line = f": `{error.text.strip()}`" if error.text else ""
-        raise DataError(f"{shown}{where} is not Python: {error.msg}{line}") from error
-    except (Exception, SystemExit) as error:
+        line = f": `{brief(error.text.strip(), 100)}`" if error.text else ""
+        raise DataError(f"{shown}{where} is not Python: {brief(error.msg)}{line}") from error
+    except (KeyboardInterrupt, DataError):
+        raise
+    except BaseException as error:  # also SystemExit, and what pytest raises to skip a file
         raise DataError(_why(shown, error)) from error
     finally:
         sys.argv = arguments
@@ -96,12 +104,12 @@ def without_input() -> Iterator[None]:
 def _why(path: Path, error: BaseException) -> str:
     """Return why a file could not be imported, with the line of the file itself that led there."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path.resolve())]
-    says = f"{path}, line {frames[-1].lineno}: `{frames[-1].line}`" if frames else str(path)
+    says = f"{path}, line {frames[-1].lineno}: `{brief(frames[-1].line, 100)}`" if frames else str(path)
     if isinstance(error, SystemExit):
         return f'{says} ends Python; remove it, or put it below `if __name__ == "__main__":`'
     if isinstance(error, EOFError):
         return f'{says} asks for input; put it below `if __name__ == "__main__":`'
-    says += f" raised {type(error).__name__}: {error}"
+    says += f" raised {brief(type(error).__name__, 60)}: {brief(error)}"
     if isinstance(error, FileNotFoundError) and path.parent.resolve() != Path.cwd():
         says += f"; if the path starts at the folder of the file, run the command there: cd {path.parent}"
     return says

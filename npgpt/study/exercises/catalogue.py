@@ -10,7 +10,7 @@ import types
 from pathlib import Path
 
 import npgpt.layers as layers
-from npgpt.errors import ConfigError, DataError, did_you_mean
+from npgpt.errors import ConfigError, DataError, brief, did_you_mean
 from npgpt.study.exercises.function_exercise import FunctionExercise
 from npgpt.study.exercises.functions import FUNCTIONS
 from npgpt.study.exercises.layer_exercise import MARK, LayerExercise
@@ -171,11 +171,14 @@ def check_file(path: Path) -> tuple[Exercise, str]:
     found = re.search(rf"^{re.escape(MARK)}([\w-]+)", source, re.MULTILINE)
     if not found:
         raise DataError(f"{path} lacks the line {MARK + 'NAME'!r}; `npgpt exercise start NAME` writes such a file")
-    exercise = find(found[1])
+    try:
+        exercise = find(found[1][:60])
+    except ConfigError as error:
+        raise DataError(f"{path}: {error}") from None
     module = types.ModuleType("exercise")
     file = str(path)
     try:
         exec(compile(source, file, "exec"), vars(module))
     except Exception as error:
-        raise DataError(f"{path} does not run: {told_in_one_line(error, file, source)}") from error
+        raise DataError(f"{path} does not run: {brief(told_in_one_line(error, file, source))}") from error
     return exercise, exercise.judge(module, file, source)

@@ -9,19 +9,23 @@ float32 off       the relative error of the compiled pass in float32, after the 
 
 import io
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from npgpt.core import Array
-from npgpt.errors import RunError
+from npgpt.errors import DataError, RunError, quote
 from npgpt.model import GPT
-from npgpt.runs import OLD_RECORD, RECORD
+from npgpt.runs import OLD_RECORD, RECORD, damage
 from npgpt.study.trace.tracing import trace
+from npgpt.support.compressed import read_bytes
 from npgpt.support.files import write_atomically
+from npgpt.support.json_files import MAX_JSON, field, parse_json
 from npgpt.support.pictures import pyplot
-from npgpt.support.terminal import escape_controls
+
+OF_LAYERS, OF_BLOCKS = ("gradient", "update_to_weight"), ("attention", "mlp", "spread")
 
 
 class Recorder:
@@ -66,29 +70,70 @@ def _share(branch: Array, stream: Array) -> float:
     return float(np.linalg.norm(branch) / (np.linalg.norm(stream) or 1.0))
 
 
+def add_record(folder: Path, row: dict[str, Any]) -> None:
+    """Append a row of ``Recorder.record`` to the record of a run. JSON has no infinity and no NaN; they become null."""
+    with (folder / RECORD).open("a", encoding="utf-8") as file:
+        file.write(json.dumps(_finite(row), allow_nan=False) + "\n")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _finite(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def read_record(folder: Path) -> list[dict[str, Any]]:
     """Return the recorded rows of a run, as ``Recorder.record`` made them.
 
     Raises
-        RunError if nothing was recorded, or if the file is damaged.
+        RunError that names the file, and the line and the field that is damaged; RunError if nothing was recorded.
     """
     path = folder / RECORD
     if not path.is_file() and (folder / OLD_RECORD).is_file():
         path = folder / OLD_RECORD
-    where = escape_controls(str(path), keep="")
     if not path.is_file():
-        raise RunError(f"{where} is missing; train with `npgpt train --record-every 50` to record it")
-    rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        raise RunError(f"{path} is missing; train with `npgpt train --record-every 50` to record it")
+    with damage(path):
+        lines = read_bytes(path, MAX_JSON).splitlines()
+    rows: list[dict[str, Any]] = []
+    for number, line in enumerate(lines, start=1):
+        where = f"{path}, line {number}"
         try:
-            row = json.loads(line)
-            row["step"], row["layers"], row["blocks"], row["float32_off"]
-        except (ValueError, KeyError, TypeError):
-            raise RunError(f"{where}, line {number} is not a row of a record; delete it or train again") from None
-        rows.append(row)
+            rows.append(_checked(parse_json(line, where), rows, where))
+        except DataError as error:
+            raise RunError(f"{error}; delete the line, or train again") from None
     if not rows:
-        raise RunError(f"{where} is empty: the run ended before the first row")
+        raise RunError(f"{path} is empty: the run ended before the first row")
     return rows
+
+
+def _checked(row: Any, before: list[dict[str, Any]], where: str) -> dict[str, Any]:
+    """Return a row with numbers where ``Recorder.record`` has them, of the layers and blocks of the rows before."""
+    layers, blocks = field(row, "layers", dict, where), field(row, "blocks", list, where)
+    checked: dict[str, Any] = {
+        "step": field(row, "step", int, where),
+        "layers": {
+            name: {what: _number(layer, what, f"{where}: {quote(name)}") for what in OF_LAYERS}
+            for name, layer in layers.items()
+        },
+        "blocks": [
+            {what: _number(block, what, f"{where}: block {i}") for what in OF_BLOCKS} for i, block in enumerate(blocks)
+        ],
+        "float32_off": field(row, "float32_off", float, where) if row.get("float32_off") is not None else None,
+    }
+    if before and (layers.keys() != before[0]["layers"].keys() or len(blocks) != len(before[0]["blocks"])):
+        raise DataError(f"{where} has other layers or blocks than line 1")
+    return checked
+
+
+def _number(record: Any, name: str, where: str) -> float:
+    """Return a field that is a number, or null for one that is not finite."""
+    if isinstance(record, dict) and name in record and record[name] is None:
+        return float("nan")
+    number: float = field(record, name, float, where)
+    return number
 
 
 def draw_record(rows: list[dict[str, Any]], path: Path) -> None:

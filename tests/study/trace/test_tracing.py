@@ -1,5 +1,7 @@
 """A gradient is taken apart: the terms add up to what backward said, in every cell, with nothing left over."""
 
+import gzip
+import html
 import json
 import os
 import re
@@ -24,6 +26,7 @@ from npgpt.study.trace.ledger import Ledger
 from npgpt.study.trace.local_ledger import LocalLedger
 from npgpt.study.trace.page import page
 from npgpt.study.trace.tracing import Trace, trace
+from npgpt.support.terminal import escape_controls
 
 
 def small_gpt(seed: int = 0) -> tuple[GPT, Array, Array]:
@@ -192,13 +195,29 @@ def test_both_ledgers_agree(traced: Trace, tensor: str) -> None:
 def test_page_contains_every_term_and_escapes_text(traced: Trace) -> None:
     made = page(traced, "</script><b>text")
     assert "<b>" not in made.replace("<b>What", "") and "@DATA@" not in made and "http" not in made
-    data = json.loads(re.findall(r'type="application/json">(.*?)</script>', made, re.DOTALL)[0])
+    data = data_of(made)
     q = next(t for t in data["tensors"] if t["name"] == "blocks.0.attention.q")
     slope, to, flat = q["terms"][5][0]
     fed = data["tensors"][to]
     assert fed["name"] == "blocks.0.attention.scores"
     total = sum(s * data["tensors"][t]["grad"][f] for s, t, f in q["terms"][5])
     assert abs(total - q["grad"][5]) < 1e-6 * (1 + abs(slope * fed["grad"][flat]))
+
+
+def data_of(made: str) -> Any:
+    return json.loads(re.findall(r'type="application/json">(.*?)</script>', made, re.DOTALL)[0])
+
+
+TEXTS = ["@DATA@", "@TEXT@ @DATA@", "</script>", "<!--<script>", "\u2028\u2029", "\\1 \\g<0>", "\x1b[31m\ud800"]
+
+
+@pytest.mark.parametrize("text", TEXTS, ids=ascii)
+def test_no_text_breaks_the_page(text: str, traced: Trace) -> None:
+    made, plain = page(traced, text), page(traced, "")
+    assert data_of(made) == data_of(plain) | {"text": escape_controls(text)}
+    assert f"<code>{html.escape(escape_controls(text))}</code>" in made
+    assert made.count("<script") == plain.count("<script") and "<!--" not in made
+    made.encode()
 
 
 def test_screen_fits_the_terminal_and_responds_to_keys(traced: Trace) -> None:
@@ -259,9 +278,11 @@ def test_trace_over_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     record = (tmp_path / "run" / "record.jsonl").rename(tmp_path / "run" / "ledger.jsonl")  # its name in 0.1
     assert main(["trace", "--run", run, "--over-time"]) == 0
     assert capsys.readouterr().out == shown
-    record.write_text("{}\n")
-    assert main(["trace", "--run", run, "--over-time"]) == 2
-    assert "line 1" in capsys.readouterr().err
+    shown_again = record.read_bytes()
+    for content in (shown_again, b"\xef\xbb\xbf" + shown_again.replace(b"\n", b"\r\n"), gzip.compress(shown_again)):
+        record.write_bytes(content)
+        assert main(["trace", "--run", run, "--over-time"]) == 0
+        assert capsys.readouterr().out == shown
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a Unix terminal")
