@@ -45,14 +45,14 @@ MOST_WORDS = 10**7  # in a .parquet file, where a few bytes could stand for any 
 _HEADER = re.compile(rb"(-?\d+) (-?\d+)\s*")
 _SPACE = re.compile(r"[ \t\n\v\f\r]")  # a C program ends a word at these characters
 BOM = b"\xef\xbb\xbf"  # Windows writes it at the beginning of a text
+_AGAIN = "fetch or write it again"
 
 
 def load_vectors(path: str | Path) -> WordVectors:
     """Read word vectors in any of the formats. A repeated word keeps its first vector, with a warning.
 
     Raises
-        DataError that names the file, and the wrong line, byte or word; ConfigError if a .parquet file needs pyarrow,
-        which is not installed.
+        DataError that names the file, and the wrong line, byte or word; ConfigError if a .parquet file needs pyarrow.
     """
     path = check_path("load_vectors", "path", path)
     if path.is_dir():
@@ -61,7 +61,7 @@ def load_vectors(path: str | Path) -> WordVectors:
         first, second = _first_lines(file)
         file.seek(0)
         if not first:
-            raise DataError(f"{path} is empty; fetch or write it again")
+            raise DataError(f"{path} is empty; {_AGAIN}")
         if first[:2] in UTF_16:
             decode_text(first, str(path))  # raises
         if first[:4] == MAGIC_OF_ZIP:
@@ -191,9 +191,7 @@ def _read_text(path: Path, file: io.BufferedIOBase, n_words: int, width: int) ->
         fields = (line.removeprefix(BOM) if number == 1 else line).rstrip().split(b" ")
         if fields == [b""]:
             if (n_empty := n_empty + 1) > MOST_EMPTY:
-                raise DataError(
-                    f"{where}: there are more than {MOST_EMPTY:,} empty lines in a row; fetch or write it again"
-                )
+                raise DataError(f"{where}: there are more than {MOST_EMPTY:,} empty lines in a row; {_AGAIN}")
             continue
         n_empty = 0
         width = width or len(fields) - 1  # without counts: that of the first line
@@ -201,13 +199,13 @@ def _read_text(path: Path, file: io.BufferedIOBase, n_words: int, width: int) ->
         if not 0 < width < len(fields) or any(map(_is_number, fields[1:-width])):
             raise DataError(
                 f"{where}: expected a word and {width or 'some'} numbers, found {len(fields)} parts, "
-                f"{quote(line, 50)}; fetch or write it again"
+                f"{quote(line, 50)}; {_AGAIN}"
             )
         try:
             numbers.extend(map(float, fields[-width:]))
         except ValueError:
             raise DataError(
-                f"{where}: expected a word and {width} numbers, found {quote(line, 50)}; fetch or write it again"
+                f"{where}: expected a word and {width} numbers, found {quote(line, 50)}; {_AGAIN}"
             ) from None
         if not math.isfinite(sum(numbers[-width:])):
             raise DataError(f"{where}: a number is infinite or NaN, or too large for float32")
@@ -216,11 +214,9 @@ def _read_text(path: Path, file: io.BufferedIOBase, n_words: int, width: int) ->
         if n_words and words.n_seen > n_words:
             raise DataError(f"{where}: there are more than the {n_words:,} words of line 1; correct line 1")
     if words.n_seen < n_words:
-        raise DataError(
-            f"{path} ends after {words.n_seen:,} of {n_words:,} words: it is cut off; fetch or write it again"
-        )
+        raise DataError(f"{path} ends after {words.n_seen:,} of {n_words:,} words: it is cut off; {_AGAIN}")
     if not words:
-        raise DataError(f"{path} has only white space; fetch or write it again")
+        raise DataError(f"{path} has only white space; {_AGAIN}")
     if not line.endswith(b"\n"):
         warnings.warn(f"{path}: the last line has no line end; its last number may be cut off", stacklevel=3)
     return words.done(), np.frombuffer(numbers, np.float32).reshape(-1, width)
@@ -261,7 +257,7 @@ def _read_binary(path: Path, file: io.BufferedIOBase, n_words: int, width: int) 
         if n_words * (size + 2) > len(data) - at:  # checked before memory is allocated
             raise DataError(
                 f"{path}: line 1 counts {n_words:,} words of {width:,} numbers, more than the file's "
-                f"{len(data):,} bytes: it is cut off; fetch or write it again"
+                f"{len(data):,} bytes: it is cut off; {_AGAIN}"
             )
         vectors = np.empty((n_words, width), np.float32)
         for row in range(n_words):
@@ -270,20 +266,14 @@ def _read_binary(path: Path, file: io.BufferedIOBase, n_words: int, width: int) 
             space = data.find(b" ", at, at + LONGEST_LINE)
             end = space + 1 + size
             if space < 0 or end > len(data):
-                raise DataError(
-                    f"{path}, byte {at}: it is cut off in word {row + 1:,} of {n_words:,}; fetch or write it again"
-                )
+                raise DataError(f"{path}, byte {at}: it is cut off in word {row + 1:,} of {n_words:,}; {_AGAIN}")
             vectors[len(words)] = np.frombuffer(data[space + 1 : end], "<f4")
             if not np.isfinite(vectors[len(words)]).all():
-                raise DataError(
-                    f"{path}, byte {space + 1}: a number of word {row + 1:,} is infinite or NaN; fetch or write it again"
-                )
+                raise DataError(f"{path}, byte {space + 1}: a number of word {row + 1:,} is infinite or NaN; {_AGAIN}")
             words.add(data[at:space], f"{path}, byte {at}")
             at = end
         if data[at:].strip(b"\n"):
-            raise DataError(
-                f"{path}, byte {at}: there is more than the {n_words:,} words of line 1; fetch or write it again"
-            )
+            raise DataError(f"{path}, byte {at}: there is more than the {n_words:,} words of line 1; {_AGAIN}")
     return words.done(), vectors[: len(words)]
 
 
@@ -309,9 +299,9 @@ class _Words:
         """Add a word; return whether it is new."""
         self.n_seen += 1
         if self.n_seen > 2 * len(self) + MOST_REPEATED:
-            raise DataError(f"{where}: most words are repeated; fetch or write it again")
+            raise DataError(f"{where}: most words are repeated; {_AGAIN}")
         if not word:
-            raise DataError(f"{where}: there is no word before the numbers; fetch or write it again")
+            raise DataError(f"{where}: there is no word before the numbers; {_AGAIN}")
         try:
             return self.index.setdefault(word.decode(), where) == where
         except UnicodeDecodeError as error:
@@ -360,12 +350,12 @@ def _read_npz(path: Path, file: io.BufferedIOBase) -> tuple[list[str], Array]:
             raise DataError(f"{path}: {name!r} is {found.dtype} {found.shape}; expected {n_dim}-d of {kind!r}")
     text, ends = arrays["text"].tobytes(), [0, *arrays["ends"].tolist()]
     if ends != sorted(ends) or ends[-1] != len(text):
-        raise DataError(f"{path}: 'ends' does not divide the {len(text):,} bytes of 'text'; fetch or write it again")
+        raise DataError(f"{path}: 'ends' does not divide the {len(text):,} bytes of 'text'; {_AGAIN}")
     try:
         parts = itertools.pairwise(ends)
         return [text[start:end].decode("utf-8", "surrogatepass") for start, end in parts], arrays["vectors"]
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: a word in 'text' is not UTF-8: {error}; fetch or write it again") from None
+        raise DataError(f"{path}: a word in 'text' is not UTF-8: {error}; {_AGAIN}") from None
 
 
 def _read_folder(folder: Path) -> tuple[list[str], Array]:
@@ -405,6 +395,6 @@ def _read_strings(path: Path) -> list[str]:
                 words += [known[i] for i in column.indices.to_pylist()]
         except (pa.ArrowException, ValueError, LookupError, OSError) as error:
             raise DataError(
-                f"{path} is damaged, or not a Parquet file with one column of strings: {brief(error)}; fetch or write it again"
+                f"{path} is damaged, or not a Parquet file with one column of strings: {brief(error)}; {_AGAIN}"
             ) from None
     return words
