@@ -33,9 +33,9 @@ def test_the_record_of_a_run_that_diverged_is_shown_safely(tmp_path: Path, capsy
 @pytest.mark.parametrize(
     ("changed", "says"),
     [
-        ({"step": "2"}, "step must be an integer, not '2'"),
+        ({"step": "2"}, "step must be an integer of 64 bits, not '2'"),
         ({"step": 10**50}, "the integer 10000000000000000000... has 51 digits"),
-        ({"step": True}, "step must be an integer, not True"),
+        ({"step": True}, "step must be an integer of 64 bits, not True"),
         ({"layers": []}, "layers must be an object"),
         (
             {"layers": {"a\x1b": {"gradient": [], "update_to_weight": 1}}},
