@@ -174,7 +174,7 @@ def check_file(path: Path) -> tuple[Exercise, str]:
     try:
         exercise = find(found[1][:60])
     except ConfigError as error:
-        raise DataError(f"{path}: {error}") from None
+        raise ConfigError(f"{path}: {error}") from None
     module = types.ModuleType("exercise")
     file = str(path)
     try:
