@@ -7,6 +7,7 @@ and imports neither NumPy nor Numba.
 import importlib
 from typing import TYPE_CHECKING, Any
 
+import npgpt.support.forks as _forks  # noqa: F401  # before another module of npgpt can be imported by a thread
 from npgpt.version import __version__
 
 if TYPE_CHECKING:  # for editors and type checkers; Python uses HOMES

@@ -12,7 +12,6 @@ from npgpt.core.values import shown
 from npgpt.errors import ConfigError, NpgptError, did_you_mean
 from npgpt.model import GPT
 from npgpt.optim import AdamW
-from npgpt.support.forks import importing
 
 AnyLayer = TypeVar("AnyLayer", bound=Layer)
 
@@ -88,14 +87,13 @@ def can_compile(stacklevel: int = 2) -> bool:
 def why_not_compiled() -> str:
     """Return the reason why kernels cannot be compiled here, or "" if they can."""
     try:
-        with importing:
-            from npgpt.machine.numba_internals import jit_disabled  # takes a while: only when it is needed
+        from npgpt.machine.numba_internals import jit_disabled  # takes a while: only when it is needed
 
-            if jit_disabled():
-                return "NUMBA_DISABLE_JIT is set"
-            if struct.calcsize("P") != 8 or sys.byteorder != "little":
-                return "this machine is not 64-bit little-endian"
-            import npgpt.compiled  # noqa: F401
+        if jit_disabled():
+            return "NUMBA_DISABLE_JIT is set"
+        if struct.calcsize("P") != 8 or sys.byteorder != "little":
+            return "this machine is not 64-bit little-endian"
+        import npgpt.compiled  # noqa: F401
     except ImportError as error:
         return str(error)
     return ""
@@ -107,10 +105,13 @@ def make_optimizer(
     """Make AdamW for all parameters of a model or another packed layer. It is compiled if any part of the layer is.
 
     Raises
-        ConfigError if the layer was not packed.
+        ConfigError if the layer was not packed, or if its parameters have changed since.
     """
     if layer.flat is None:
         raise ConfigError(f"{type(layer).__name__}: its parameters are not in one vector; call pack() first")
+    layer.flat.check()
+    if set(layer.parameters().values()) != set(layer.flat.params):
+        raise ConfigError(f"{type(layer).__name__} got or lost parameters after pack(), so call pack() again")
     settings = layer.flat, beta1, beta2, eps, weight_decay
     if not any(owner.COMPILED for _, owner, _ in layer.slots()):
         return AdamW(*settings)

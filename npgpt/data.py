@@ -107,8 +107,7 @@ def split_text(text: str, validation_fraction: float) -> tuple[str, str]:
 
 
 NEAR = 1000  # characters
-# The end of a word that another word follows. White space joins no character before it, except a mark such as U+0600.
-_WORD_END = regex.compile(r"(?<=[^\s\p{Grapheme_Cluster_Break=Prepend}])(?=\s+\S)")
+_WORD_END = regex.compile(r"(?<=\S)(?=\s+\S)")  # the end of a word that another word follows
 _CLUSTER = regex.compile(r"\X")
 
 
@@ -120,6 +119,7 @@ def _cut_near(text: str, wanted: int) -> int:
     if line_end := text.rfind("\n", first, wanted) + 1:
         return line_end
     words: list[int] = [found.start() for found in _WORD_END.finditer(text, first, wanted + NEAR)]
+    words = [end for end in words if _cluster_end(text, end - 1) == end]  # a mark such as U+0600 joins a space
     if words:
         return max((end for end in words if end <= wanted), default=words[0])
     text = text.replace(END_OF_TEXT, "<".ljust(len(END_OF_TEXT), "\u0301"))  # a cluster: a letter with many accents

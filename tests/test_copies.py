@@ -157,6 +157,9 @@ def test_an_optimizer_that_would_train_nothing_is_refused() -> None:
     other = pickle.loads(pickle.dumps(make_gpt(CONFIG)))
     with pytest.raises(ConfigError, match="the model would not learn"):
         training_steps(other, IDS, SETTINGS, optimizer_of(model, SETTINGS))
+    model.blocks[0] = copy.deepcopy(model.blocks[0])
+    with pytest.raises(ConfigError, match=r"got or lost parameters after pack\(\)"):
+        make_optimizer(model)
     for kind in ("textbook", "compiled"):
         linear = twin(layers.Linear(3, 2).astype(np.float32), kind)
         trained = make_optimizer(linear)

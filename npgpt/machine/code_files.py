@@ -26,11 +26,13 @@ import numpy as np
 PACKAGE = Path(__file__).parents[1]
 SUFFIX = ".kernel"
 MARK = b"npgpt machine code 1\n"
+LARGEST = 1 << 28  # bytes of a file; a larger one is damaged
 UNUSED_DAYS = 30  # a folder of other versions is removed after so many days without use
 
 _FOLDER = re.compile(r"npgpt-[0-9a-f]{16}(-[0-9a-f]{8})?(-checked)?")  # the middle part is newer than the others
 
 
+@functools.cache
 def sources() -> list[Path]:
     """Return the source files of all machine code: an edit in one of them, and in no other, invalidates the cache."""
     return sorted([PACKAGE / "exact.py", *PACKAGE.glob("machine/*.py"), *PACKAGE.glob("**/kernels/*.py")])
@@ -42,8 +44,11 @@ def cache_folder() -> Path | None:
     from npgpt.machine.numba_internals import bounds_checked, compiler_versions  # ``clear`` must not need Numba
 
     code = hashlib.sha256()
-    for source in sources():
-        code.update(source.relative_to(PACKAGE).as_posix().encode() + b"\0" + source.read_bytes() + b"\0")
+    try:
+        for source in sources():
+            code.update(source.relative_to(PACKAGE).as_posix().encode() + b"\0" + source.read_bytes() + b"\0")
+    except OSError:  # the package is in a zip file
+        return None
     versions = hashlib.sha256(f"{sys.implementation.cache_tag} {np.__version__} {compiler_versions()}".encode())
     # Bounds checks change the machine code, but not Numba's key for it.
     name = f"npgpt-{code.hexdigest()[:16]}-{versions.hexdigest()[:8]}{'-checked' if bounds_checked() else ''}"
@@ -123,7 +128,7 @@ def read_code(folder: Path, name: str, key: str) -> bytes | None:
     """
     path = _path(folder, name, key)
     try:
-        data = path.read_bytes()
+        data = path.read_bytes() if path.stat().st_size < LARGEST else b""
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -149,7 +154,10 @@ def write_code(folder: Path, name: str, key: str, code: bytes) -> None:
             file.write(_head(key, code) + code)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(part, _path(folder, name, key))
+        path = _path(folder, name, key)
+        if path.is_dir():  # so damaged is it
+            shutil.rmtree(path)
+        os.replace(part, path)
     except OSError as error:
         with contextlib.suppress(OSError):
             os.unlink(part)

@@ -1,7 +1,6 @@
 """``@kernel``: compile once for this machine; ``code_files.py`` keeps the machine code for the next start."""
 
 import functools
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,24 +24,13 @@ def kernel(function: Function, inline: bool = False) -> Function:
     """
     _announce_compilation()
     dispatcher: Any = numba.njit(function, nogil=True, error_model="numpy", forceinline=inline)
-    folder, stamp = code_files.cache_folder(), _stamp(function.__code__.co_filename)
-    # Machine code may contain what a closure holds, which the key of a file cannot name.
-    if folder and stamp and not function.__closure__ and not jit_disabled():
-        name = f"{function.__module__}.{function.__qualname__}"[-100:].replace("<", "").replace(">", "")
+    folder = code_files.cache_folder()
+    # The folder's name covers npgpt's own sources. Other kernels may change with files and numbers that it cannot name.
+    if folder and Path(function.__code__.co_filename) in code_files.sources() and not jit_disabled():
+        name = f"{function.__module__}.{function.__qualname__}"
         read = functools.partial(code_files.read_code, folder, name)
-        keep_code(dispatcher, read, functools.partial(code_files.write_code, folder, name), f"{name} {stamp}")
+        keep_code(dispatcher, read, functools.partial(code_files.write_code, folder, name))
     return dispatcher
-
-
-@functools.cache
-def _stamp(file: str) -> str:
-    """Return a text that changes with a file's content; "" if there is no file."""
-    if Path(file).is_relative_to(code_files.PACKAGE):
-        return "npgpt"  # the folder's name covers these files
-    try:
-        return hashlib.sha256(Path(file).read_bytes()).hexdigest()
-    except OSError:
-        return ""
 
 
 inline_kernel = functools.partial(kernel, inline=True)

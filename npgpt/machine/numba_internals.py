@@ -205,7 +205,7 @@ def watch_compilation(started: Callable[[str], None], ended: Callable[[], None])
     class Watcher(Listener):
         def on_start(self, event: Any) -> None:
             dispatcher = event.data.get("dispatcher")
-            started(dispatcher.py_func.__module__ if dispatcher else "")
+            started((dispatcher.py_func.__module__ if dispatcher else None) or "")  # code from exec has no module
 
         def on_end(self, event: Any) -> None:
             ended()
@@ -218,14 +218,8 @@ def compiler_versions() -> str:
     return f"{numba.__version__} {llvmlite.__version__}"
 
 
-def keep_code(
-    dispatcher: Any, read: Callable[[str], bytes | None], write: Callable[[str, bytes], None], stamp: str
-) -> None:
-    """Let ``read`` and ``write`` keep a jitted function's machine code, under a text that determines it.
-
-    Args
-        stamp: changes with all that machine code depends on and that Numba does not know.
-    """
+def keep_code(dispatcher: Any, read: Callable[[str], bytes | None], write: Callable[[str, bytes], None]) -> None:
+    """Let ``read`` and ``write`` keep a jitted function's machine code, under a text that names its form and target."""
 
     class Kept(NullCache):
         def load_overload(self, form: Any, target: Any) -> Any:
@@ -242,8 +236,9 @@ def keep_code(
 
         def key(self, form: Any, generator: Any) -> str:
             function = dispatcher.py_func
-            code = hashlib.sha256(function.__code__.co_code).hexdigest()
-            return f"{stamp} {form} {generator.magic_tuple()} {function.__code__.co_firstlineno} {code}"
+            bytecode = hashlib.sha256(function.__code__.co_code).hexdigest()
+            place = f"{function.__module__} {function.__qualname__} {function.__code__.co_firstlineno}"
+            return f"{place} {bytecode} {form} {generator.magic_tuple()}"
 
     dispatcher._cache = Kept()
 

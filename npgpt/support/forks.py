@@ -1,23 +1,38 @@
-"""Locks that a fork waits for. Otherwise the child would have the lock of a thread that it does not have, for ever."""
+"""What a fork waits for: otherwise the child would have locks of threads that it does not have, for ever.
 
+Those are the compilers' locks, which other files add to ``LOCKS``, and the locks of modules during their import.
+"""
+
+import contextlib
+import importlib
 import logging  # noqa: F401  # first: the last one that registers is the first to take its locks, and Numba logs
 import os
-import threading
+import sys
 from contextlib import AbstractContextManager
 from typing import Any
 
-importing = threading.RLock()  # held during the first import of Numba: a module also has a lock while it is imported
-
-# The locks in the order in which every thread takes them. ``numba_internals`` adds those of the compilers.
-LOCKS: list[AbstractContextManager[Any]] = [importing]
+LOCKS: list[AbstractContextManager[Any]] = []  # in the order in which every thread takes them
+PACKAGES = ("npgpt", "numba", "llvmlite")
 
 _held: list[AbstractContextManager[Any]] = []
 
 
 def _hold() -> None:
-    for lock in LOCKS:
-        lock.__enter__()
-        _held.append(lock)
+    while True:
+        for name in _being_imported():
+            with contextlib.suppress(Exception):  # the thread that imports it gets the error
+                importlib.import_module(name)  # waits for that thread
+        for lock in LOCKS:
+            lock.__enter__()
+            _held.append(lock)
+        if not _being_imported():
+            return
+        _release()
+
+
+def _being_imported() -> list[str]:
+    specs = ((name, getattr(module, "__spec__", None)) for name, module in list(sys.modules.items()))
+    return [name for name, spec in specs if name.split(".")[0] in PACKAGES and getattr(spec, "_initializing", False)]
 
 
 def _release() -> None:

@@ -101,6 +101,43 @@ def test_a_damaged_file_is_compiled_again_after_one_line(home: Path) -> None:
         assert run(home) == ""
 
 
+def test_a_folder_or_a_huge_file_in_place_of_a_file_is_replaced(home: Path) -> None:
+    path = next(path for path in code_of(home) if ".decoded_size-" in path.name)
+    for number in range(2):
+        path.unlink()
+        if number:
+            path.mkdir()
+        else:
+            with open(path, "wb") as file:
+                file.truncate(1 << 42)
+        assert run(home).count("\n") == 1
+        assert path.is_file() and run(home) == ""
+
+
+STRANGERS = """
+import sys
+from pathlib import Path
+from npgpt.machine.compile import kernel
+value = float(sys.argv[1])
+@kernel
+def own(x):
+    return x * value
+one, two = kernel(lambda x: x + 10), kernel(lambda x: x + 20)
+space = {}
+exec("def f(x): return x * 2", space)
+print(own(1.0), one(1), two(1), kernel(space["f"])(3))
+"""
+
+
+def test_kernels_of_other_people_are_never_stale(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(STRANGERS)
+    for value in ("2", "3"):
+        command = [sys.executable, tmp_path / "own.py", value]
+        environment = os.environ | {"PYTHONPATH": str(PACKAGE.parent)}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        assert done.stdout == f"{value}.0 11 21 6\n"
+
+
 def test_processes_may_compile_at_the_same_time(tmp_path: Path) -> None:
     environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path)}
     command = [sys.executable, "-c", PROGRAM]

@@ -93,3 +93,32 @@ def test_a_child_forked_while_another_thread_compiles_computes() -> None:
     command = [sys.executable, "-W", "ignore", "-c", FORKS, "4"]
     done = subprocess.run(command, env=os.environ | {"PYTHONPATH": root}, capture_output=True, text=True, timeout=300)
     assert done.stdout == f"{[0] * 4} True\n", done.stderr
+
+
+IMPORTS = """
+import os, sys, threading, time
+import npgpt
+started = threading.Event()
+def front_door():
+    started.set()
+    npgpt.gradcheck
+threading.Thread(target=front_door).start()
+started.wait()
+children = []
+for _ in range(8):
+    time.sleep(0.03)
+    child = os.fork()
+    if child == 0:
+        npgpt.gradcheck
+        from npgpt.study.reproducible import train
+        os._exit(0)
+    children.append(child)
+print([os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children])
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_a_child_forked_while_another_thread_imports_npgpt_can_import_it() -> None:
+    command = [sys.executable, "-W", "ignore", "-c", IMPORTS]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.stdout == f"{[0] * 8}\n", done.stderr
