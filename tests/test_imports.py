@@ -20,7 +20,11 @@ TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in MOD
 FLOORS = """version errors exact rng core support layers config model machine kernels optim compiled build tokenizer
             data train sampling baselines runs embeddings study testing cli __main__""".split()  # noqa: SIM905
 FRONT_DOOR = "npgpt"
-FINDS_BY_NAME = (FRONT_DOOR, "npgpt.study.mutants.plant", "npgpt.support.forks")  # lazy imports; planted mistakes
+FINDS_BY_NAME = (
+    FRONT_DOOR,
+    "npgpt.study.mutants.plant",
+    "npgpt.support.forks",
+)  # lazy imports; planted mistakes; a fork
 KNOW_ALL_MODULES = (
     "npgpt.study.check.files",
     "npgpt.study.mutants.plant",

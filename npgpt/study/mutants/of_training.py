@@ -62,7 +62,7 @@ MUTANTS = [
            "kept the last step's gradient of a parameter that no kernel reached", "reference", "accumulate by kernels"),
     Mutant("zero-grad-leaves-all-to-kernels", "npgpt.core.layer:Layer.zero_grad", "if cache is None or not layer.COMPILED", "if cache is None",
            "did not clear the gradients of layers without kernels", "reference", "accumulate by kernels"),
-    Mutant("grad-to-fill-is-always-the-first", f"{CACHE}.grad_to_fill", "unwritten.pop(id(param), None)", "unwritten.get(id(param))",
+    Mutant("grad-to-fill-is-always-the-first", f"{CACHE}.grad_to_fill", "unwritten.pop(param, self)", "unwritten.get(param, self)",
            "overwrote the first part's gradient with the second's", "reference", "accumulate by kernels"),
     Mutant("grad-to-add-to-is-not-cleared", f"{CACHE}.grad_to_add_to", "grad[...] = 0", "pass",
            "added to the gradient of the last step", "reference", "accumulate by kernels"),
@@ -101,7 +101,7 @@ MUTANTS = [
     _loop("optimizer-without-decay", OPTIMIZER, "config.eps, config.weight_decay", "config.eps", "ignored the weight decay"),
     _loop("adamw-one-step-later", ADAMW, "(1 - self.power1)", "(1 - self.power1 * self.beta1)", "corrected the mean as one step later"),
     _loop("compiled-adamw-never-clips", "npgpt.compiled.optim:AdamW.step", "grad_scale,", "1.0,", "took the step with the unclipped gradient", "compiled training"),
-    _loop("compiled-norm-of-8192", "npgpt.compiled.optim:AdamW.grad_norm", "self.partial)", "self.partial[:1])", "computed the norm of the first 8,192 numbers", "compiled training"),
+    _loop("compiled-norm-of-8192", "npgpt.compiled.optim:AdamW.grad_norm", "self.flat.grads, partial)", "self.flat.grads, partial[:1])", "computed the norm of the first 8,192 numbers", "compiled training"),
     # evaluation
     _loop("evaluates-in-training", "npgpt.train:evaluate", "Cache(record=False)", "Cache(training=True, record=False)", "evaluated with dropout", "evaluate"),
 ]
