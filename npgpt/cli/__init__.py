@@ -156,7 +156,10 @@ def _interrupts() -> Iterator[None]:
         def send_again() -> None:
             if not over.wait(0.05):  # a callback has returned by then
                 sent_again.set()
-                _thread.interrupt_main(signal.Signals(number))
+                if hasattr(signal, "pthread_kill"):  # unlike interrupt_main, it wakes a main thread that sleeps
+                    signal.pthread_kill(threading.main_thread().ident, number)  # type: ignore[arg-type]
+                else:
+                    _thread.interrupt_main(signal.Signals(number))
 
         sent_again.clear()
         _thread.start_new_thread(send_again, ())

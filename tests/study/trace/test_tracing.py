@@ -208,16 +208,14 @@ def data_of(made: str) -> Any:
     return json.loads(re.findall(r'type="application/json">(.*?)</script>', made, re.DOTALL)[0])
 
 
-TEXTS = ["@DATA@", "@TEXT@ @DATA@", "</script>", "<!--<script>", "\u2028\u2029", "\\1 \\g<0>", "\x1b[31m\ud800"]
-
-
-@pytest.mark.parametrize("text", TEXTS, ids=ascii)
-def test_no_text_breaks_the_page(text: str, traced: Trace) -> None:
-    made, plain = page(traced, text), page(traced, "")
-    assert data_of(made) == data_of(plain) | {"text": escape_controls(text)}
-    assert f"<code>{html.escape(escape_controls(text))}</code>" in made
-    assert made.count("<script") == plain.count("<script") and "<!--" not in made
-    made.encode()
+def test_no_text_breaks_the_page(traced: Trace) -> None:
+    plain = page(traced, "")
+    for text in ("@DATA@", "@TEXT@ @DATA@ </script> <!--<script> \u2028\u2029 \\1 \\g<0> \x1b[31m\ud800"):
+        made = page(traced, text)
+        assert data_of(made) == data_of(plain) | {"text": escape_controls(text)}
+        assert f"<code>{html.escape(escape_controls(text))}</code>" in made
+        assert made.count("<script") == plain.count("<script") and "<!--" not in made
+        made.encode()
 
 
 def test_screen_fits_the_terminal_and_responds_to_keys(traced: Trace) -> None:
