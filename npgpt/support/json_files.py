@@ -2,10 +2,12 @@
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from npgpt.errors import DataError, quote
+from npgpt.core.values import as_python, real
+from npgpt.errors import DataError, NpgptError, quote
 from npgpt.support.compressed import read_bytes
 from npgpt.support.files import decode_text
 
@@ -95,3 +97,14 @@ def _finite(digits: str) -> float:
 
 def _constant(name: str) -> float:
     raise ValueError(f"{name} is not a number of JSON")
+
+
+def numbers_line(row: Mapping[str, Any], error: type[NpgptError]) -> str:
+    """Return numbers by name as a line of JSON; NumPy's scalars are numbers.
+
+    Raises
+        the error that names a value that is no finite number.
+    """
+    for name, value in row.items():
+        real("a row of numbers", name, value, error=error)
+    return json.dumps({name: as_python(value) for name, value in row.items()}) + "\n"
