@@ -92,11 +92,9 @@ class Tokenizer(ABC):
             return [text]
         names = {"allowed_special": allowed_special, "disallowed_special": disallowed_special}
         allowed, disallowed = (
-            set(
-                self.special_tokens
-                if type(special) is str and special == "all"
-                else texts("encode", name, special, TokenizerError)
-            )
+            set(self.special_tokens)
+            if type(special) is str and special == "all"
+            else set(map(join_halves, texts("encode", name, special, TokenizerError)))
             for name, special in names.items()
         )
         if type(disallowed_special) is str:
