@@ -20,6 +20,8 @@ LARGEST = 2**31 - 1  # of sizes and of most whole numbers in configurations
 
 def as_python(value: Any) -> Any:
     """Convert a scalar of NumPy, also in an array without axes, to one of Python; leave everything else."""
+    if isinstance(value, np.timedelta64 | np.datetime64):  # their items may be ints
+        return value
     return value.item() if isinstance(value, np.generic) or (type(value) is np.ndarray and not value.ndim) else value
 
 
