@@ -118,6 +118,6 @@ def check_float32(who: str, name: str, x: Array, shape: tuple[int | str | Ellips
     check_shape(who, name, x, shape)
     if x.dtype != np.float32:
         raise ShapeError(
-            f"{who}: {name} is {x.dtype}, but compiled layers compute in float32: given {x.dtype}, expected float32; "
-            "convert it with .astype(np.float32), or use the layers of npgpt.layers"
+            f"{who}: {name} is {x.dtype}, expected float32; convert it with .astype(np.float32), or use the layers of "
+            "npgpt.layers: compiled layers compute in float32 only"
         )

@@ -32,10 +32,7 @@ class HeadLoss(CompiledLayer, textbook.HeadLoss):
         dloss = real("HeadLoss", "dloss", dloss)
         weight, of_head = self.lm_head.weight.value, cache.scope("lm_head")
         x = of_head["x"]
-        dlogits, scale = (
-            rows(self._dlogits(x, of_head)),
-            float(dloss),
-        )  # 1. without the factor dloss, which multiplies
+        dlogits, scale = rows(self._dlogits(x, of_head)), dloss  # 1. without the factor dloss, which multiplies
         scaled = gradient(of_head, x.shape, name="scaled")  # x and dx instead: they are smaller than dlogits
         elementwise.scale(pool(), flat(x), scale, flat(scaled))
         matmul(dlogits.T, rows(scaled), *cache.grad_to_fill(self.lm_head.weight))  # 2.

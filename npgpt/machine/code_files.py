@@ -119,6 +119,8 @@ def _prune(folder: Path) -> None:
 
     In the package's own folder those are the folders of other sources. Other installations share the user's folder.
     """
+    if folder.parent not in cache_parents():
+        return
     for other in cache_folders():
         obsolete = other.parent == PACKAGE / "__pycache__" and other.name[:22] != folder.name[:22]
         if other != folder and (obsolete or _age_days(other) > UNUSED_DAYS):

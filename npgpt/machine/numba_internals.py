@@ -28,7 +28,7 @@ from numba.core.errors import NumbaError
 from numba.core.event import Listener, register
 from numba.core.serialize import dumps
 from numba.core.typeconv.castgraph import Conversion
-from numba.core.types import Array
+from numba.core.types import Array, pyobject
 from numba.core.types import Dispatcher as DispatcherType
 from numba.core.typing.templates import ConcreteTemplate, infer_global
 from numba.core.typing.typeof import Purpose, typeof
@@ -38,7 +38,7 @@ from npgpt.errors import ShapeError
 from npgpt.support.forks import LOCKS
 
 for _owner, _names in {
-    Dispatcher: ("_compile_for_args", "compile", "disable_compile", "get_compile_result"),
+    Dispatcher: ("_compile_for_args", "add_overload", "compile", "get_compile_result", "typeof_pyval"),
     DispatcherType: ("dispatcher", "get_call_type"),
     CompileResult: ("_reduce", "_rebuild"),
     BaseContext: ("active_code_library", "call_internal_no_propagate"),
@@ -133,6 +133,13 @@ def compile_once(dispatcher: Any, kinds: tuple[Any, ...]) -> None:
                     dispatcher._insert(types, form, False)
         return form
 
+    def typeof_pyval(argument: Any) -> Any:
+        try:
+            return type_of(argument)
+        except NumbaError:  # Numba 0.61 raises for another byte order; later versions return pyobject, too
+            return pyobject
+
+    type_of, dispatcher.typeof_pyval = dispatcher.typeof_pyval, typeof_pyval
     registered: set[tuple[int, ...]] = set()
     names = list(inspect.signature(dispatcher.py_func).parameters)
     dispatcher._compile_for_args = form_for

@@ -209,8 +209,6 @@ def test_closed_streams_are_no_fault_of_the_program(closed: str, shown: bool) ->
     with start("tokenize", "encode", "hello", "--vocab", "run") as process:
         ids = process.communicate()[0]
     assert process.returncode == 0 and ids.split()
-    with start("tokenize", "decode", *ids.split(), "--vocab", "run") as process:  # it may compile kernels, and say so
-        assert process.communicate()[0] == "hello"
     with start_shell(f"{sys.executable} -m npgpt tokenize decode {ids.strip()} --vocab run {closed}") as process:
         said, error = process.communicate()
     assert (process.returncode, said, error) == (0, "hello" if shown else "", "")

@@ -31,6 +31,8 @@ def test_rounded_products_differ_from_the_textbooks_as_the_docstring_says(D: int
     operands = rounded_products(size, 150, D)
     apart = difference(by_kernel(*operands), by_textbook(*operands))
     assert apart < max(1e-6, size * 2**-23)
+    inexact = difference(by_kernel(*operands), by_textbook(*operands, dtype=np.float64))
+    assert size < 1e4 or inexact > size * 2**-28  # else the sentence would promise too little
 
 
 @given(

@@ -227,6 +227,15 @@ def test_folders_of_other_versions_are_deleted(tmp_path: Path, monkeypatch: pyte
     assert {path.name for path in user.iterdir()} == {"npgpt-notes", "other", f"npgpt-{'1' * 16}-{'2' * 8}-checked"}
 
 
+def test_a_folder_elsewhere_deletes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(code_files, "PACKAGE", tmp_path / "npgpt")
+    other = tmp_path / "npgpt" / "__pycache__" / f"npgpt-{'1' * 16}-{'2' * 8}"
+    other.mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir()
+    write_code(tmp_path / "elsewhere", "kernel", KEY, b"code")
+    assert other.is_dir()
+
+
 def test_a_package_that_moved_finds_its_machine_code(tmp_path: Path) -> None:
     """The environment of the child decides where it looks; the copy has its own folder."""
     first, second = tmp_path / "first", tmp_path / "second"
