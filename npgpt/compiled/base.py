@@ -8,7 +8,7 @@ import numpy as np
 from npgpt.core import Array, Cache, Layer, Param
 from npgpt.core.layer import with_layers
 from npgpt.core.shapes import check_plain, check_shape
-from npgpt.errors import ShapeError
+from npgpt.errors import ConfigError, ShapeError
 from npgpt.kernels import elementwise
 from npgpt.machine.pool import pool
 
@@ -37,7 +37,8 @@ class CompiledLayer(Layer):
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         for base in cls.__bases__:
-            if issubclass(base, Layer) and not issubclass(base, CompiledLayer):
+            textbook = issubclass(base, Layer) and not issubclass(base, CompiledLayer) and base is not Layer
+            if textbook and not issubclass(cls, TWINS.get(base, ())):  # a user's subclass of a twin replaces no twin
                 TWINS[base] = cls
 
     def __init__(self, *args: Any, **settings: Any) -> None:
@@ -52,7 +53,14 @@ class CompiledLayer(Layer):
 
     @classmethod
     def textbook_class(cls) -> type[Layer]:
-        return next(textbook for textbook in cls.__mro__ if textbook in TWINS)
+        for textbook, twin in TWINS.items():
+            if twin is cls:
+                return textbook
+        raise ConfigError(
+            f"{cls.__name__} inherits from a compiled layer: it computes in float32 with kernels and has no textbook "
+            "form, which other precisions and gradcheck need; inherit from the textbook layer of npgpt.layers instead, "
+            "or define the classmethod textbook_class, which returns a class that computes the same in NumPy"
+        )
 
 
 def compiled_class(layer: Layer) -> type[Layer]:

@@ -11,8 +11,9 @@ import npgpt.layers as layers
 from npgpt.build import make_gpt, make_optimizer, twin
 from npgpt.config import GPTConfig
 from npgpt.core import Array, Cache, Layer, Param
-from npgpt.errors import ShapeError
+from npgpt.errors import ConfigError, ShapeError
 from npgpt.model import GPT
+from npgpt.study.check import gradcheck
 from npgpt.study.check.cases import of_order_one
 from npgpt.train import accumulate
 
@@ -75,6 +76,47 @@ def test_compiled_classes_extend_their_textbook_classes() -> None:
     for textbook, kind in twins.items():
         assert issubclass(kind, textbook)
         assert kind.textbook_class() is textbook
+
+
+class Wrong(compiled.Linear):
+    """A user's own layer that inherits from a compiled layer."""
+
+    def backward(self, dy: Array, cache: Cache) -> Array:
+        dx: Array = super().backward(dy, cache) * 7
+        return dx
+
+
+class WrongWithBases(Wrong, layers.Linear, Layer):
+    """Names bases that it has already."""
+
+
+class WrongWithTextbook(Wrong):
+    @classmethod
+    def textbook_class(cls) -> type[Layer]:
+        return WrongInTextbook
+
+
+class WrongInTextbook(layers.Linear):
+    backward = Wrong.backward
+
+
+@pytest.mark.parametrize("kind", [Wrong, WrongWithBases])
+def test_subclass_of_a_compiled_layer_has_no_textbook_form_without_its_override(kind: type[layers.Linear]) -> None:
+    layer, x = kind(3, 2).initialise(1), np.ones((4, 3), np.float32)
+    assert type(twin(layers.Linear(3, 2).astype(np.float32))) is compiled.Linear
+    calls: list[Callable[[], Any]] = [
+        lambda: gradcheck(layer, x),
+        lambda: layer.astype(np.float64),
+        lambda: twin(layer, "textbook"),
+    ]
+    for call in calls:
+        with pytest.raises(ConfigError, match=rf"{kind.__name__} inherits from a compiled.*npgpt\.layers instead, or"):
+            call()
+
+
+def test_subclass_of_a_compiled_layer_may_name_its_textbook_form() -> None:
+    layer = WrongWithTextbook(3, 2).initialise(1)
+    assert type(twin(layer, "textbook")) is WrongInTextbook
 
 
 def test_float64_layer_has_no_compiled_twin() -> None:
