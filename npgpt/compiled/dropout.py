@@ -19,11 +19,13 @@ class Dropout(CompiledLayer, textbook.Dropout):
             return x
         keys = cache.buffer("keys", x.shape[:1], np.int64)
         keys[:] = self.keys(x.shape[0], cache).view(np.int64)
-        return self._drop(x, output(cache, x.shape), keys)
+        y = cache.keep_unlisted("y", output(cache, x.shape))  # backward needs its shape
+        return self._drop(x, y, keys)
 
     def backward(self, dy: Array, cache: Cache) -> Array:
-        check_float32("Dropout", "dy", dy, (..., "B"))
-        if not self.drops(cache):
+        drops = self.drops(cache)
+        check_float32("Dropout", "dy", dy, cache["y"].shape if drops else (..., "B"))
+        if not drops:
             return dy
         return self._drop(dy, gradient(cache, dy.shape, dy), cache.buffer("keys", dy.shape[:1], np.int64))  # 1.
 

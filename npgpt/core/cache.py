@@ -109,6 +109,12 @@ class Cache:
         self._shared.kept.append((self, name))
         return array
 
+    def keep_unlisted(self, name: str, array: Array) -> Array:
+        """Save an array for backward as ``keep`` does, but ``walk`` does not yield it: the textbook layer has none."""
+        Cache.keep(self, name, array)
+        self._shared.kept.pop()
+        return array
+
     def __getitem__(self, name: str) -> Array:
         value = self._values.get(name)
         if value is None:

@@ -55,6 +55,25 @@ def test_compiled_training_equals_textbook_training(options: dict[str, object]) 
     assert np.linalg.norm(train(fast, 5) - before - moved) < 1e-3 * np.linalg.norm(moved)
 
 
+def test_backward_of_dropout_needs_forward_and_its_shape() -> None:
+    layer, cache = compiled.Dropout(0.5), Cache(training=True)
+    dy = np.ones((3, 4), np.float32)
+    for before in (lambda: None, lambda: layer.forward(dy, cache) is cache.reset()):
+        before()
+        with pytest.raises(KeyError, match="run forward with this cache first"):
+            layer.backward(dy, cache)
+    y = layer.forward(dy, cache).copy()
+    for shape in ((5, 4), (2, 4), (3, 5), (3,), (3, 4, 1), (12,), (4, 3)):
+        with pytest.raises(ShapeError, match=r"Dropout: dy has shape .*, expected \(3, 4\)"):
+            layer.backward(np.ones(shape, np.float32), cache)
+    assert np.array_equal(layer.backward(dy, cache), y)
+    assert [*cache.walk()] == []
+    unrecorded = Cache(training=True, record=False)
+    layer.forward(dy, unrecorded)
+    with pytest.raises(KeyError, match="record=False"):
+        layer.backward(dy, unrecorded)
+
+
 def test_rounding_errors_are_similar_to_the_textbooks() -> None:
     """With 2 channels of nearly equal value, layer norm amplifies any float32 error."""
     errors: dict[str, list[float]] = {"textbook": [], "compiled": []}
