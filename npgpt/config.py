@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
 
-from npgpt.core.values import LARGEST, as_python, flag, shown, texts
+from npgpt.core.values import LARGEST, LARGEST_SEED, as_python, flag, shown, texts
 from npgpt.core.values import path as check_path
 from npgpt.errors import ConfigError, brief, did_you_mean, quote
 from npgpt.layers.activations import ACTIVATIONS
@@ -27,7 +27,6 @@ COMBINE = ("add", "concatenate", "concatenate-unprojected")
 LATER = {"positions", "combine", "n_position"}  # runs of npgpt 0.1 lack these fields: they have the defaults
 RENAMED = {"train": {"kernels": "layers"}}  # table -> name of a field in npgpt 0.1 -> its name now
 LIMITS = {"at_least": operator.ge, "above": operator.gt, "at_most": operator.le, "below": operator.lt}
-LARGEST_SEED = 2**64 - 1
 MAX_FILE_BYTES = 65536  # of a configuration file; tomllib is slow on hostile ones
 
 
