@@ -293,11 +293,13 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     """Return the rows of a metrics file. A last row that a crash cut off is left out.
 
     Raises
-        RunError that names the file and the line, if a row is no object of numbers.
+        RunError that names the file and the line, if a row is no object of numbers; or if the path is no file.
     """
     rows: list[dict[str, Any]] = []
     if not os.path.lexists(path):
         return rows
+    if not path.is_file():
+        raise RunError(f"{path} is not a file; remove it, or restore a copy")
     with damage(path):
         data = read_bytes(path, MAX_JSON).removeprefix(b"\xef\xbb\xbf").rstrip(b"\0")  # a power cut may leave NULs
     lines = data.splitlines()
