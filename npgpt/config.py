@@ -15,7 +15,7 @@ from typing import Any, Self
 
 from npgpt.core.values import LARGEST, LARGEST_SEED, as_python, flag, shown, texts
 from npgpt.core.values import path as check_path
-from npgpt.errors import ConfigError, brief, did_you_mean, quote
+from npgpt.errors import ConfigError, brief, did_you_mean, plain, quote
 from npgpt.layers.activations import ACTIVATIONS
 from npgpt.layers.schemes import SCHEMES
 from npgpt.support.compressed import open_bytes
@@ -192,7 +192,7 @@ class RunConfig:
         """Check a dict of table -> field -> value. A field may have its name of npgpt 0.1."""
         tables = {name: _renamed(name, table) for name, table in tables.items()}
         if unknown := sorted(tables.keys() - TABLES.keys()):
-            raise ConfigError(f"unknown table [{unknown[0][:60]}]; {did_you_mean(unknown[0], TABLES)}")
+            raise ConfigError(f"unknown table [{plain(unknown[0][:60])}]; {did_you_mean(unknown[0], TABLES)}")
         for name, kind in TABLES.items():
             table = tables.get(name, {})
             if not isinstance(table, dict):

@@ -308,9 +308,9 @@ def test_a_param_where_nobody_would_train_it_is_refused_by_name(make: Callable[[
 @pytest.mark.parametrize("value", [np.timedelta64(3), np.timedelta64(3, "ns"), np.datetime64(3, "ns")], ids=repr)
 @pytest.mark.parametrize("convert", [whole, real, flag])
 def test_times_are_no_numbers(value: Any, convert: Callable[..., Any]) -> None:
-    for given in (value, np.array(value)):
+    for scalar in (value, np.array(value)):
         with pytest.raises(ConfigError, match="n must be .*, not (np|an array)"):
-            convert("who", "n", given)
+            convert("who", "n", scalar)
 
 
 @pytest.mark.parametrize("seed", [10**5000, -(10**5000), 2**64], ids=["long", "negative", "65 bits"])
