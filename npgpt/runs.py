@@ -41,7 +41,7 @@ from npgpt.errors import ConfigError, DataError, RunError, TrainingError, brief,
 from npgpt.model import GPT, deciding_shapes
 from npgpt.support.compressed import read_bytes
 from npgpt.support.files import part_of, write_atomically
-from npgpt.support.json_files import MAX_JSON, field, parse_json, read_json
+from npgpt.support.json_files import MAX_JSON, field, numbers_line, parse_json, read_json
 from npgpt.support.pictures import draw_losses
 from npgpt.tokenizer import END_OF_TEXT, KINDS, Tokenizer
 from npgpt.train import Step, evaluate, training_steps
@@ -121,8 +121,9 @@ class RunFolder:
         save_model(self.path / MODEL, model)
 
     def add_metrics(self, row: dict[str, Any]) -> None:
+        line = numbers_line(row, RunError)
         with open(self.path / METRICS, "a", encoding="utf-8") as file:
-            file.write(json.dumps(row, allow_nan=False) + "\n")
+            file.write(line)
 
 
 @dataclasses.dataclass
@@ -150,6 +151,7 @@ class Run:
             RunError in the cases of ``RunFolder.check``.
         """
         overwrite = flag("save", "overwrite", overwrite)
+        [numbers_line(row, RunError) for row in self.metrics]  # may fail, so it comes before anything is removed
         folder = RunFolder.create(check_path("save", "path", path, RunError), self.config, self.tokenizer, overwrite)
         for row in self.metrics:
             folder.add_metrics(row)

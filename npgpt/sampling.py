@@ -9,7 +9,7 @@ from npgpt.config import GPTConfig
 from npgpt.core import Array, Cache
 from npgpt.core.shapes import as_ids
 from npgpt.core.values import real, whole
-from npgpt.errors import ConfigError, DataError, TrainingError
+from npgpt.errors import ConfigError, DataError, TrainingError, quote
 from npgpt.model import GPT
 from npgpt.rng import make_key, random_bits
 
@@ -44,7 +44,7 @@ def generate(
     temperature = real("generate", "temperature", temperature, least=0)
     top_k = None if top_k is None else whole("generate", "top_k", top_k, 1)
     stop = None if stop is None else whole("generate", "stop", stop)
-    seed = whole("generate", "seed", seed)
+    seed = whole("generate", "seed", seed, -(2**63), 2**64 - 1)
     context = model.config.context_length if context is None else whole("generate", "context", context)
     check_context(model.config, context)
     sequence = as_ids("generate", "ids", ids, model.config.vocab_size).tolist()
@@ -91,7 +91,7 @@ def check_context(config: GPTConfig, context: int) -> None:
             "--context-length"
         )
     if not 1 <= context <= most:
-        raise ConfigError(f"the context must be 1 to {most} tokens, not {context}: {why}")
+        raise ConfigError(f"the context must be 1 to {most} tokens, not {quote(context)}: {why}")
 
 
 def _draw(logits: Array, top_k: int | None, draw: float) -> int:

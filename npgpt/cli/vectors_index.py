@@ -17,12 +17,18 @@ from npgpt.embeddings.vectors import WordVectors
 from npgpt.errors import ConfigError, DataError, brief
 from npgpt.support.files import read_text
 from npgpt.support.terminal import escape_controls, given_text
+from npgpt.tokenizer import END_OF_TEXT
 
 
 def add_index_parsers(actions: Any) -> None:
     example = "npgpt vectors index book.txt --paragraphs --out book.index"
     index = add_action(actions, "index", run_index, "write an index of documents", example=example)
-    index.add_argument("files", nargs="+", metavar="TEXTFILE", help="UTF-8 text files; each one is a document")
+    index.add_argument(
+        "files",
+        nargs="+",
+        metavar="TEXTFILE",
+        help="UTF-8 text files; each one is a document, or several with <|endoftext|> between",
+    )
     index.add_argument("--paragraphs", action="store_true", help="take each paragraph as a document")
     index.add_argument(
         "--method",
@@ -91,11 +97,12 @@ def run_search(options: argparse.Namespace) -> None:
 
 
 def _documents(file: str, paragraphs: bool) -> Iterator[tuple[str, str]]:
-    """Yield the name and the text of each document that is not white space alone."""
-    text = read_text(file)
-    parts = re.split(r"\n[^\S\n]*\n", text) if paragraphs else [text]
-    for number, part in enumerate(filter(str.strip, parts), 1):
-        yield f"{file}, paragraph {number}" if paragraphs else file, part
+    """Yield the name and the text of each document that is not white space alone. ``<|endoftext|>`` ends one."""
+    ends = re.escape(END_OF_TEXT) + (r"|\n[^\S\n]*\n" if paragraphs else "")
+    parts = [part for part in re.split(ends, read_text(file)) if part.strip()]
+    for number, part in enumerate(parts, 1):
+        unit = "paragraph" if paragraphs else "document"
+        yield f"{file}, {unit} {number}" if paragraphs or len(parts) > 1 else file, part
 
 
 def named_vectors(file: str | None, hint: str) -> WordVectors:

@@ -32,7 +32,8 @@ from npgpt.embeddings.vectors import WordVectors
 from npgpt.errors import DataError, ShapeError
 from npgpt.model import GPT
 from npgpt.support.json_files import field
-from npgpt.tokenizer import Tokenizer
+from npgpt.tokenizer import END_OF_TEXT, Tokenizer
+from npgpt.tokenizer.base import join_halves
 from npgpt.tokenizer.words import WORD
 
 State = tuple[dict[str, Any], dict[str, Array]]  # JSON values, and arrays
@@ -49,12 +50,12 @@ class Encoder(Protocol):
 
 
 def words_of(text: str) -> Iterator[str]:
-    """Yield the words of a text, without punctuation.
+    """Yield the words of a text, without punctuation. ``<|endoftext|>`` ends a word and is none.
 
-    >>> list(words_of("Don't panic: it's 1790!"))
+    >>> list(words_of("Don't panic: it's 1790!<|endoftext|>"))
     ["Don't", 'panic', "it's", '1790']
     """
-    text = check_text("words_of", "text", text)
+    text = join_halves(check_text("words_of", "text", text)).replace(END_OF_TEXT, "\n")
     return (found[0] for found in WORD.finditer(text) if found[0][0].isalnum())
 
 
@@ -206,7 +207,7 @@ def gpt_vectors(model: GPT, tokenizer: Tokenizer, texts: Sequence[str], batch_si
     """Return the mean of a GPT's final hidden states, the input of the vocabulary head, over all tokens of each text.
 
     A long text is split into separate windows of context_length. A short one is padded at its end, which changes
-    nothing: no token attends to later ones.
+    nothing: no token attends to later ones. ``<|endoftext|>`` is one token, if the tokenizer has it.
 
     Returns
         (D, C) in float32.
@@ -214,8 +215,9 @@ def gpt_vectors(model: GPT, tokenizer: Tokenizer, texts: Sequence[str], batch_si
     texts, batch_size = check_texts("gpt_vectors", "texts", texts), whole("gpt_vectors", "batch_size", batch_size, 1)
     windows: list[tuple[int, list[int]]] = []
     T = model.config.context_length
+    special = {END_OF_TEXT} & tokenizer.special_tokens.keys()
     for d, text in enumerate(texts):
-        ids = tokenizer.encode(text)
+        ids = tokenizer.encode(text, special)
         windows += [(d, ids[start : start + T]) for start in range(0, len(ids), T)]
     totals, counts = np.zeros((len(texts), model.config.n_embd)), np.zeros(len(texts))
     cache = Cache()

@@ -24,6 +24,7 @@ Pair = tuple[str, str, float]  # two words, and their similarity as judged by pe
 
 RESTRICT_VOCAB = 300_000
 TOTAL = "total"
+MAX_BYTES, MAX_LINES = 1 << 26, 1_000_000  # of a file, also after decompression: a line of 6 bytes needs 170 of memory
 AT_ONCE = 64  # questions whose cosines with all words are in memory
 
 
@@ -97,7 +98,7 @@ def read_pairs(path: str | Path) -> list[Pair]:
     for number, line in _lines(path):
         try:
             a, b, judged = line.split("\t")
-            pairs.append((a.strip(), b.strip(), float(judged)))
+            pairs.append((a.strip(), b.strip(), float(judged.replace("_", "?"))))  # float reads 1_0 as 10
         except ValueError:
             raise DataError(
                 f"{path}, line {number}: expected two words and a number with tabs between, found {line[:60]!r}"
@@ -113,7 +114,10 @@ def read_pairs(path: str | Path) -> list[Pair]:
 
 def _lines(path: str | Path) -> Iterable[tuple[int, str]]:
     """Yield number and text of each line that is neither empty nor a comment."""
-    for number, line in enumerate(read_text(path).split("\n"), 1):
+    text = read_text(path, MAX_BYTES)
+    if text.count("\n") > MAX_LINES:
+        raise DataError(f"{path} has more than {MAX_LINES:,} lines, which is too many for questions; divide it")
+    for number, line in enumerate(text.split("\n"), 1):
         if line.strip() and not line.startswith(("#", "//")):
             yield number, line
 

@@ -169,7 +169,7 @@ def _is_entry(line: bytes, width: int) -> bool:
 
 def _is_number(field: bytes) -> bool:
     try:
-        float(field)
+        float(field.replace(b"_", b"?"))  # float reads 1_0 as 10
     except ValueError:
         return False
     return True
@@ -202,7 +202,7 @@ def _read_text(path: Path, file: io.BufferedIOBase, n_words: int, width: int) ->
                 f"{quote(line, 50)}; {_AGAIN}"
             )
         try:
-            numbers.extend(map(float, fields[-width:]))
+            numbers.extend(map(float, b" ".join(fields[-width:]).replace(b"_", b"?").split(b" ")))
         except ValueError:
             raise DataError(
                 f"{where}: expected a word and {width} numbers, found {quote(line, 50)}; {_AGAIN}"

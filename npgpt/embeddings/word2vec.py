@@ -26,6 +26,7 @@ from npgpt.embeddings.vectors import WordVectors
 from npgpt.errors import DataError, TrainingError
 from npgpt.rng import make_key, random_bits
 from npgpt.tokenizer import END_OF_TEXT
+from npgpt.tokenizer.base import join_halves
 from npgpt.tokenizer.words import WORD
 
 LANES = 16  # numbers in a register; the width of the tables is a multiple of it
@@ -128,7 +129,7 @@ def to_sentences(text: str, keep_case: bool = False) -> Iterator[list[str]]:
     [['the', 'cat', 'sat'], ['it', 'sat', 'still'], ['well-fed'], ['dog']]
     """
     text, keep_case = check_text("to_sentences", "text", text), flag("to_sentences", "keep_case", keep_case)
-    return _sentences(text, keep_case)
+    return _sentences(join_halves(text), keep_case)
 
 
 def _sentences(text: str, keep_case: bool) -> Iterator[list[str]]:

@@ -39,14 +39,28 @@ def sources() -> list[Path]:
 
 
 @functools.cache
+def _hashed() -> dict[Path, bytes]:
+    """Return the SHA-256 of each source. A file that changes later makes machine code that has no name."""
+    return {source: hashlib.sha256(source.read_bytes()).digest() for source in sources()}
+
+
+def is_as_hashed(source: Path) -> bool:
+    """Return whether a source of machine code is now as it was when the folder got its name."""
+    try:
+        return hashlib.sha256(source.read_bytes()).digest() == _hashed()[source]
+    except (OSError, KeyError):
+        return False
+
+
+@functools.cache
 def cache_folder() -> Path | None:
     """Create and return the folder for machine code; None if no folder is writeable."""
     from npgpt.machine.numba_internals import bounds_checked, compiler_versions  # ``clear`` must not need Numba
 
     code = hashlib.sha256()
     try:
-        for source in sources():
-            code.update(source.relative_to(PACKAGE).as_posix().encode() + b"\0" + source.read_bytes() + b"\0")
+        for source, content in _hashed().items():
+            code.update(source.relative_to(PACKAGE).as_posix().encode() + b"\0" + content)
     except OSError:  # the package is in a zip file
         return None
     versions = hashlib.sha256(f"{sys.implementation.cache_tag} {np.__version__} {compiler_versions()}".encode())
@@ -91,9 +105,11 @@ def cache_folders() -> Iterator[Path]:
 
 def clear() -> tuple[int, int]:
     """Delete the machine code of all versions; return the number of files and their bytes."""
-    sizes = [file.stat().st_size for folder in cache_folders() for file in folder.rglob("*") if file.is_file()]
-    for folder in cache_folders():
-        shutil.rmtree(folder)
+    sizes = []
+    for folder in list(cache_folders()):
+        with contextlib.suppress(FileNotFoundError):  # another process deletes them, too
+            sizes += [file.lstat().st_size for file in folder.iterdir()]
+            shutil.rmtree(folder)
     return len(sizes), sum(sizes)
 
 
@@ -128,7 +144,8 @@ def read_code(folder: Path, name: str, key: str) -> bytes | None:
     """
     path = _path(folder, name, key)
     try:
-        data = path.read_bytes() if path.stat().st_size < LARGEST else b""
+        about = path.stat()  # reading a pipe would wait for ever
+        data = path.read_bytes() if stat.S_ISREG(about.st_mode) and about.st_size < LARGEST else b""
     except FileNotFoundError:
         return None
     except OSError as error:

@@ -26,15 +26,20 @@ def kernel(function: Function, inline: bool = False) -> Function:
     dispatcher: Any = numba.njit(function, nogil=True, error_model="numpy", forceinline=inline)
     folder = code_files.cache_folder()
     # The folder's name covers npgpt's own sources. Other kernels may change with files and numbers that it cannot name.
-    if folder and Path(function.__code__.co_filename) in code_files.sources() and not jit_disabled():
+    source = Path(function.__code__.co_filename)
+    if source in code_files.sources() and not code_files.is_as_hashed(source):
+        CHANGED.append(source)  # other kernels may contain this one's code
+    elif folder and source in code_files.sources() and not jit_disabled():
         name = f"{function.__module__}.{function.__qualname__}"
         read = functools.partial(code_files.read_code, folder, name)
-        keep_code(dispatcher, read, functools.partial(code_files.write_code, folder, name))
+        write = functools.partial(code_files.write_code, folder, name)
+        keep_code(dispatcher, lambda key: None if CHANGED else read(key), lambda key, code: CHANGED or write(key, code))
     return dispatcher
 
 
 inline_kernel = functools.partial(kernel, inline=True)
 
+CHANGED: list[Path] = []  # sources that were edited after the folder got its name: then no code is kept
 ENTRIES: list[Any] = []  # every kernel that Python calls, made by ``entry``; each has ``kinds`` and ``compile_form()``
 
 

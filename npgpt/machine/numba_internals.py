@@ -238,9 +238,23 @@ def keep_code(dispatcher: Any, read: Callable[[str], bytes | None], write: Calla
             function = dispatcher.py_func
             bytecode = hashlib.sha256(function.__code__.co_code).hexdigest()
             place = f"{function.__module__} {function.__qualname__} {function.__code__.co_firstlineno}"
-            return f"{place} {bytecode} {form} {generator.magic_tuple()}"
+            return f"{place} {bytecode} {form} {generator.magic_tuple()} {sorted(_numbers_used(function, {}).items())}"
 
     dispatcher._cache = Kept()
+
+
+def _numbers_used(function: Any, found: dict[str, str]) -> dict[str, str]:
+    """Return the global numbers in the code of a function and of the kernels that it calls: a person may patch them."""
+    place = f"{function.__module__}.{function.__qualname__}"
+    if place not in found:
+        found[place] = ""
+        for name in function.__code__.co_names:
+            value = function.__globals__.get(name)
+            if isinstance(value, Dispatcher):
+                _numbers_used(value.py_func, found)
+            elif isinstance(value, int | float | str | tuple | np.generic):
+                found[f"{place}.{name}"] = repr(value)
+    return found
 
 
 def jit_disabled() -> bool:

@@ -129,7 +129,7 @@ def same_as_the_reference() -> tuple[bool, str]:
         return True, f"equal to the hash in the source code: {REFERENCE_HASH[:16]}"
     if other:
         return True, f"not comparable: {', '.join(other)}"
-    return _same({"in the source code": REFERENCE_HASH}, "")
+    return _same({"there": REFERENCE_HASH}, "the hash in the source code")
 
 
 CHECKS = {

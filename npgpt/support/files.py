@@ -45,16 +45,18 @@ def write_atomically(path: str | Path, data: bytes) -> None:
         raise
 
 
-def read_text(path: str | Path) -> str:
+def read_text(path: str | Path, maximum_bytes: int | None = None) -> str:
     """Return the text of a UTF-8 file, with ``\\n`` for every line ending and without a byte-order mark.
 
     The file may be compressed by gzip, bzip2 or xz.
 
+    Args
+        maximum_bytes: the largest size, also after decompression (default: that of ``read_bytes``).
     Raises
-        DataError if the file is not UTF-8 or holds a NUL; the message names the byte and its position.
+        DataError if the file is larger, not UTF-8 or holds a NUL; the message names the byte and its position.
     """
     path = check_path("read_text", "path", path)
-    return decode_text(read_bytes(path), str(path)).replace("\r\n", "\n").replace("\r", "\n")
+    return decode_text(read_bytes(path, maximum_bytes), str(path)).replace("\r\n", "\n").replace("\r", "\n")
 
 
 def decode_text(data: bytes, name: str) -> str:

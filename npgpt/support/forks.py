@@ -18,14 +18,16 @@ _held: list[AbstractContextManager[Any]] = []
 
 
 def _hold() -> None:
+    waited_for: list[str] = []
     while True:
         for name in _being_imported():
             with contextlib.suppress(Exception):  # the thread that imports it gets the error
                 importlib.import_module(name)  # waits for that thread
+            waited_for.append(name)
         for lock in LOCKS:
             lock.__enter__()
             _held.append(lock)
-        if not _being_imported():
+        if set(_being_imported()) <= set(waited_for):  # those that are left are imported by this thread
             return
         _release()
 

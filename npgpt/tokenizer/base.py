@@ -21,7 +21,7 @@ from npgpt.core.values import text as check_text
 from npgpt.errors import DataError, NpgptError, TokenizerError, quote
 from npgpt.support.compressed import packed_for, read_bytes
 from npgpt.support.files import write_atomically
-from npgpt.support.json_files import MAX_JSON, parse_json
+from npgpt.support.json_files import MAX_JSON, MAX_VALUES, has_too_many_values, parse_json
 
 FORMAT, VERSION = "npgpt-tokenizer", 1
 END_OF_TEXT = "<|endoftext|>"
@@ -92,11 +92,9 @@ class Tokenizer(ABC):
             return [text]
         names = {"allowed_special": allowed_special, "disallowed_special": disallowed_special}
         allowed, disallowed = (
-            set(
-                self.special_tokens
-                if type(special) is str and special == "all"
-                else texts("encode", name, special, TokenizerError)
-            )
+            set(self.special_tokens)
+            if type(special) is str and special == "all"
+            else set(map(join_halves, texts("encode", name, special, TokenizerError)))
             for name, special in names.items()
         )
         if type(disallowed_special) is str:
@@ -231,6 +229,8 @@ def write_tokenizer_json(path: str | Path, text: str) -> None:
         ) from None
     if len(data) > MAX_JSON:
         raise TokenizerError(f"{path} would have more than {MAX_JSON >> 20} MiB; use a smaller vocabulary")
+    if has_too_many_values(text):
+        raise TokenizerError(f"{path} would have more than {MAX_VALUES:,} values; use a smaller vocabulary")
     write_atomically(path, packed_for(path, data))
 
 

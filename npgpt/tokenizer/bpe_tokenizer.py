@@ -2,6 +2,7 @@
 
 import codecs
 import functools
+import itertools
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -79,10 +80,11 @@ class BPETokenizer(Tokenizer):
             self.ids = np.arange(n_tokens)
         else:
             self.ids = as_ids("BPETokenizer", "ids", ids, error=TokenizerError).astype(np.int64)
-        if not isinstance(special_tokens, Mapping):
+        if isinstance(special_tokens, Mapping):
+            self.special_tokens = numbered(special_tokens, special_tokens.values())
+        else:
             names = check_texts("BPETokenizer", "special_tokens", special_tokens, TokenizerError)
-            special_tokens = numbered(names, int(self.ids.max(initial=-1)) + 1)
-        self.special_tokens = dict(special_tokens)
+            self.special_tokens = numbered(names, itertools.count(int(self.ids.max(initial=-1)) + 1))
         check_ids(self.ids, n_tokens, self.special_tokens)
         self.counts = (
             None if counts is None else as_ids("BPETokenizer", "counts", counts, error=TokenizerError).tolist()

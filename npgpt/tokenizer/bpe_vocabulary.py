@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from npgpt.core.shapes import as_ids, check_plain
 from npgpt.core.values import shown
 from npgpt.errors import TokenizerError, quote
+from npgpt.tokenizer.base import join_halves
 from npgpt.tokenizer.bpe import Pair
 from npgpt.tokenizer.kernels.numbers import TOKEN_BITS
 
@@ -72,14 +73,15 @@ def bytes_by_number(merges: NDArray[np.int64]) -> list[bytes]:
     return texts
 
 
-def numbered(special_tokens: Iterable[str], first: int) -> dict[str, int]:
-    """Give special tokens consecutive ids."""
-    ids: dict[str, int] = {}
-    for text in special_tokens:
-        if text in ids:
+def numbered(special_tokens: Iterable[str], ids: Iterable[int]) -> dict[str, int]:
+    """Return text -> id of special tokens. ``check_ids`` checks the texts and the ids."""
+    special: dict[str, int] = {}
+    for text, token in zip(special_tokens, ids, strict=False):  # the ids may have no end
+        whole = join_halves(text) if isinstance(text, str) else text
+        if whole in special:
             raise TokenizerError(f"special token {quote(text)} is given twice")
-        ids[text] = first + len(ids)
-    return ids
+        special[whole] = token
+    return special
 
 
 def check_ids(ids: NDArray[np.int64], n_tokens: int, special_tokens: Mapping[Any, Any]) -> None:

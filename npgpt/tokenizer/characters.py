@@ -31,11 +31,11 @@ class CharTokenizer(Tokenizer):
 
     def __init__(self, characters: Iterable[str]) -> None:
         characters = (
-            characters
+            join_halves(characters)
             if isinstance(characters, str)
             else texts("CharTokenizer", "characters", characters, TokenizerError)
         )
-        self.characters = sorted(set(characters))
+        self.characters = sorted(set(map(join_halves, characters)))
         if (wrong := next((c for c in self.characters if len(c) != 1), None)) is not None:
             raise TokenizerError(f"{quote(wrong)} is not one character")
         self.ids = {character: token for token, character in enumerate(self.characters)}

@@ -43,7 +43,7 @@ class WordTokenizer(Tokenizer):
 
     def __init__(self, words: Sequence[str]) -> None:
         words = texts("WordTokenizer", "words", words, TokenizerError)
-        self.tokens = [*sorted(set(words)), UNKNOWN, END_OF_TEXT]
+        self.tokens = [*sorted(set(map(join_halves, words))), UNKNOWN, END_OF_TEXT]
         self.ids = {word: token for token, word in enumerate(self.tokens)}
         if len(self.ids) != len(self.tokens):
             raise TokenizerError(f"a word must not be {UNKNOWN} or {END_OF_TEXT}, which are always added")

@@ -17,7 +17,7 @@ from npgpt.embeddings.search import METHODS
 from npgpt.errors import ConfigError, DataError, NpgptError, RunError
 from npgpt.model import GPT
 from npgpt.runs import RunFolder
-from npgpt.tokenizer import CharTokenizer
+from npgpt.tokenizer import END_OF_TEXT, CharTokenizer
 
 CATS = "The cat sat on the mat.\nCats and kittens purr.\n\nA kitten is a small cat."
 WAR = "War and peace are long.\n\nThe general lost the war, and the army went home."
@@ -70,6 +70,18 @@ def test_each_paragraph_is_a_document(capsys: pytest.CaptureFixture[str]) -> Non
     assert command("index", "both.txt", "--paragraphs", "--out", "i") == 0
     assert command("search", "i", "home of an army", "--n", "1") == 0
     assert "both.txt, paragraph 4" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("folder")
+def test_the_end_of_a_text_separates_documents() -> None:
+    Path("three.txt").write_text(f"{CATS}{END_OF_TEXT}{WAR}{END_OF_TEXT} \n{END_OF_TEXT}peace{END_OF_TEXT}")
+    Path("one.txt").write_text(f"cats{END_OF_TEXT}\n")
+    command("index", "three.txt", "one.txt", "--out", "i")
+    index = DocumentIndex.load("i")
+    assert index.names == ["three.txt, document 1", "three.txt, document 2", "three.txt, document 3", "one.txt"]
+    assert [text[:9] for text in index.texts] == [CATS[:9], WAR[:9], "peace", "cats"]
+    command("index", "three.txt", "--paragraphs", "--out", "p")
+    assert DocumentIndex.load("p").names == [f"three.txt, paragraph {number}" for number in range(1, 6)]
 
 
 @pytest.mark.usefixtures("folder")

@@ -32,7 +32,7 @@ from npgpt.study.check.cases import Case, of_order_one
 from npgpt.study.check.checker import check_case, gradcheck
 from npgpt.study.check.laws import LAWS_OF_COMPILED, Law, laws_for
 from npgpt.study.check.report import METHODS
-from npgpt.tokenizer import CharTokenizer
+from npgpt.tokenizer import END_OF_TEXT, CharTokenizer
 
 TEXTS = ["the cat sat on the mat", "the dog sat on the log, the dog!", "a cat is not a dog", "war and peace and war"]
 WORDS = sorted({word for text in TEXTS for word in words_of(text)})
@@ -72,6 +72,18 @@ def test_words_are_found_as_written_or_in_lower_case() -> None:
     index = {"may": 0, "May": 1, "king": 2}
     assert numbers_of("In May the King may, MAY go", index).tolist() == [1, 2, 0, 0]
     assert numbers_of("", index).tolist() == []
+
+
+def test_the_end_of_a_text_is_a_border_and_no_word() -> None:
+    joined, apart = f"a cat{END_OF_TEXT}dog, the cat{END_OF_TEXT}", "a cat dog, the cat"
+    assert list(words_of(joined)) == list(words_of(apart))
+    assert list(words_of("endoftext")) == ["endoftext"]
+    assert list(words_of("a\ud801\udc37 \ud801\udc37")) == ["a𐐷", "𐐷"]  # halves of a letter
+    assert tf_idf([joined, *TEXTS]).words == tf_idf([apart, *TEXTS]).words
+    for bag in (tf_idf(TEXTS), mean(TABLE), sif(TABLE, TEXTS)):
+        assert np.array_equal(bag.encode([joined]), bag.encode([apart]))
+    learned = train_pv_dbow([joined, *TEXTS], PVConfig(n_embd=4, min_count=1, epochs=1))
+    assert "endoftext" not in learned.words
 
 
 @given(st.lists(st.sampled_from([*WORDS, "unknown", "THE", "?!"]), max_size=8), st.randoms())
@@ -173,14 +185,14 @@ def test_all_vectors_of_documents_are_float32() -> None:
 
 
 def test_gpt_vectors_are_means_over_windows_for_any_batch_size() -> None:
-    texts = ["abcabc", "", "a", "abcdefghijk", "bb"]
+    texts = ["abcabc", "", "a", f"abcd{END_OF_TEXT}efghijk", "bb"]
     tokenizer = CharTokenizer.train("".join(texts))
     model = make_gpt(GPTConfig(tokenizer.vocab_size, 4, n_layer=1, n_head=2, n_embd=8), "textbook")
     for param in model.parameters().values():
         param.value += np.random.default_rng(0).normal(size=param.value.shape).astype(np.float32) / 3
     expected = np.zeros((5, 8))
     for d, text in enumerate(texts):
-        ids = tokenizer.encode(text)
+        ids = tokenizer.encode(text, {END_OF_TEXT})
         rows = []
         for start in range(0, len(ids), 4):
             cache = Cache()

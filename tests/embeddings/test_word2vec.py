@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from npgpt.embeddings.negative_sampling import NegativeSampling
 from npgpt.embeddings.pv_dbow import train_pv_dbow
-from npgpt.embeddings.word2vec import Corpus, Word2VecConfig, examples, train_word2vec
+from npgpt.embeddings.word2vec import Corpus, Word2VecConfig, examples, to_sentences, train_word2vec
 from npgpt.errors import ConfigError, DataError
 from npgpt.machine.pool import get_num_threads, set_num_threads
 from npgpt.study.check.cases import Case, of_order_one
@@ -106,6 +106,11 @@ def test_windows_do_not_cross_sentences() -> None:
     pairs = {(example.rows[0], example.words[0]) for example in examples(corpus, config, 0)}
     number = {word: i for i, word in enumerate(corpus.words)}
     assert pairs == {(number[x], number[y]) for x, y in ("ab", "ba", "cd", "dc")}
+
+
+def test_the_halves_of_a_letter_are_one_letter_of_a_sentence() -> None:
+    assert list(to_sentences("a\ud801\udc37 b. \ud801\udc0f", keep_case=True)) == [["a𐐷", "b"], ["𐐏"]]
+    assert list(to_sentences("\ud801\udc0f")) == [["𐐷"]]  # in lower case
 
 
 def test_words_that_occur_together_become_similar() -> None:

@@ -67,7 +67,8 @@ READERS = [reader for reader in ALL if reader.samples]  # without pyarrow there 
 # They write, or only handle the name; `make_index` reads by `load_run`; tests/machine damages machine code.
 NOT_READERS = """
     cli.options.check_out  embeddings.formats.save_vectors  embeddings.index.DocumentIndex.save
-    embeddings.maps.draw_maps  embeddings.search.make_index  machine.code_files.read_code
+    embeddings.maps.draw_maps  embeddings.search.make_index  machine.code_files.is_as_hashed
+    machine.code_files.read_code
     machine.code_files.write_code  runs.Run.save
     runs.RunFolder.create  runs.RunFolder.next_free  runs.damage  runs.save_model  study.check.files.module_name
     study.check.files.pick  study.trace.over_time.add_record  study.trace.over_time.draw_record

@@ -101,12 +101,14 @@ def test_a_damaged_file_is_compiled_again_after_one_line(home: Path) -> None:
         assert run(home) == ""
 
 
-def test_a_folder_or_a_huge_file_in_place_of_a_file_is_replaced(home: Path) -> None:
+def test_a_folder_a_pipe_or_a_huge_file_in_place_of_a_file_is_replaced(home: Path) -> None:
     path = next(path for path in code_of(home) if ".decoded_size-" in path.name)
-    for number in range(2):
+    for kind in ("folder", "pipe", "huge"):
         path.unlink()
-        if number:
+        if kind == "folder":
             path.mkdir()
+        elif kind == "pipe":
+            os.mkfifo(path)
         else:
             with open(path, "wb") as file:
                 file.truncate(1 << 42)
@@ -136,6 +138,37 @@ def test_kernels_of_other_people_are_never_stale(tmp_path: Path) -> None:
         environment = os.environ | {"PYTHONPATH": str(PACKAGE.parent)}
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
         assert done.stdout == f"{value}.0 11 21 6\n"
+
+
+# A copy of the package: its source is edited, or a number of it is patched, before its kernel is compiled.
+EDITED = """
+import sys
+from pathlib import Path
+import npgpt.machine.pool
+import numpy as np
+home, how = Path(npgpt.__file__).parent, sys.argv[1]
+file = home / "kernels" / "elementwise.py"
+text = file.read_text()
+if how == "edited":
+    file.write_text(text.replace("def _combine(", "def _combine_(").replace("_combine, (", "_combine_, (") + "# edited")
+import npgpt.kernels.elementwise as elementwise
+file.write_text(text)
+if how == "patched":
+    elementwise.CHUNK = elementwise.CHUNK // 2
+x = np.ones(5, np.float32)
+elementwise.scale(npgpt.machine.pool.pool(), x, 0.5, x)
+"""
+
+
+def test_code_of_an_edited_or_patched_kernel_is_not_found_by_the_next_process(tmp_path: Path) -> None:
+    shutil.copytree(PACKAGE, tmp_path / "npgpt", ignore=shutil.ignore_patterns("__pycache__"))
+    kept = []
+    for how in ("edited", "patched", "plain", "plain"):
+        command = [sys.executable, "-B", "-c", EDITED, how]
+        environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+        done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=True)
+        kept.append((len(list(tmp_path.rglob("*.scale-*.kernel"))), "compiling" in done.stderr))
+    assert kept == [(0, True), (1, True), (2, True), (2, False)]
 
 
 def test_processes_may_compile_at_the_same_time(tmp_path: Path) -> None:

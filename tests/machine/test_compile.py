@@ -64,6 +64,7 @@ EDITS = """
 import sys
 import npgpt.machine.code_files as cache
 def name():
+    cache._hashed.cache_clear()
     cache.cache_folder.cache_clear()
     return cache.cache_folder().name
 before = name()

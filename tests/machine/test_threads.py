@@ -122,3 +122,21 @@ def test_a_child_forked_while_another_thread_imports_npgpt_can_import_it() -> No
     command = [sys.executable, "-W", "ignore", "-c", IMPORTS]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.stdout == f"{[0] * 8}\n", done.stderr
+
+
+def test_a_module_that_forks_during_its_import_does_not_wait_for_itself(tmp_path: Path) -> None:
+    code = """
+import os, signal, sys, time
+class Forks:
+    def find_spec(self, name, path=None, target=None):
+        if name == "npgpt.model":
+            child = os.fork()
+            if child == 0:
+                os._exit(0)
+            os.waitpid(child, 0)
+sys.meta_path.insert(0, Forks())
+import npgpt.runs
+print("done")
+"""
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    assert subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout == "done\n"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from npgpt.errors import DataError, quote
-from npgpt.support.json_files import field, parse_json, read_json
+from npgpt.support.json_files import MAX_VALUES, field, parse_json, read_json
 
 
 @pytest.mark.parametrize(
@@ -42,6 +42,22 @@ def test_what_is_not_json_is_refused_in_a_short_sentence(content: bytes, message
         read_json(path, 1000 if "MiB" in message else 1 << 22)
     assert str(path) in str(caught.value)
     assert len(str(caught.value)) < 300 + len(str(path))
+
+
+@pytest.mark.parametrize("value", ["[]", "{}", "1", '{"a":[]}', '"\\\\"', '",\\","'])
+def test_a_file_of_too_many_values_is_refused(value: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.json.gz"
+    path.write_bytes(gzip.compress(f"[{f'{value},' * (MAX_VALUES + 2)}1]".encode(), 1))
+    with pytest.raises(DataError, match=r"x\.json\.gz has more than 4,000,000 values"):
+        read_json(path)
+
+
+def test_a_string_may_have_any_number_of_commas() -> None:
+    text = ",[{" * (MAX_VALUES // 2)
+    assert parse_json(f'{{"a": "\\"{text}\\\\", "b": ["{text}"]}}', "x") == {"a": f'"{text}\\', "b": [text]}
+    for unfinished in ('"', '"\\', '"\\"'):
+        with pytest.raises(DataError, match="Unterminated string|escape"):
+            parse_json(f'["{text}", "{text}' + '\\"' * 100_000 + unfinished[1:], "x")
 
 
 def test_files_as_windows_writes_them(tmp_path: Path) -> None:

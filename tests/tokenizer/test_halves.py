@@ -1,9 +1,12 @@
 """Two halves of a character in a string (a surrogate pair) are that character; a lone half stays."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from npgpt.errors import TokenizerError
 from npgpt.tokenizer import END_OF_TEXT, BPETokenizer, CharTokenizer, Tokenizer, WordTokenizer, bpe
 from npgpt.tokenizer.base import join_halves
 
@@ -67,3 +70,34 @@ def test_steps_of_a_word_and_special_tokens_of_halves() -> None:
     assert tokenizer.merge_steps(halved(" a𐐷")) == tokenizer.merge_steps(" a𐐷")
     assert tokenizer.encode(halved("a🤖a"), "all") == tokenizer.encode("a🤖a", {"🤖"})
     assert len(tokenizer.encode(halved("a🤖a"), "all")) == 3
+
+
+@pytest.mark.parametrize(
+    "tokenizer",
+    [
+        WordTokenizer([halved("a𐐷"), halved("😀"), "😀", "\ud83d"]),
+        CharTokenizer(halved("a😀") + "\ud83d"),
+        CharTokenizer(["a", halved("😀"), "😀", "\ud83d"]),
+        BPETokenizer([], [halved("🤖"), "<|a|>"]),
+        BPETokenizer([], {halved("🤖"): 300, "<|a|>": 256}),
+    ],
+    ids=lambda tokenizer: tokenizer.kind,
+)
+def test_halves_in_a_given_vocabulary_are_joined(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    tokenizer.save(tmp_path / "t.json")
+    again = Tokenizer.load(tmp_path / "t.json")
+    assert again.special_tokens == tokenizer.special_tokens and again.vocab_size == tokenizer.vocab_size
+    for text in ("a😀🤖a𐐷 \ud83d <|a|>", "🤖"):
+        for given_text in (text, halved(text)):
+            for allowed in ("all", ()):
+                assert again.encode(text, allowed) == tokenizer.encode(given_text, allowed)
+
+
+def test_halves_in_the_names_of_special_tokens_are_joined() -> None:
+    tokenizer = BPETokenizer([], ["🤖"])
+    assert tokenizer.encode("a🤖", {halved("🤖")}) == tokenizer.encode(halved("a🤖"), ["🤖"]) == [97, 256]
+    with pytest.raises(TokenizerError, match="disallowed special token"):
+        tokenizer.encode("a🤖", disallowed_special={halved("🤖")})
+    for twice in (["🤖", halved("🤖")], {"🤖": 256, halved("🤖"): 257}):
+        with pytest.raises(TokenizerError, match="given twice"):
+            BPETokenizer([], twice)

@@ -12,7 +12,9 @@ import pytest
 
 from npgpt.cli import main
 from npgpt.errors import quote
+from npgpt.support.json_files import MAX_VALUES
 from npgpt.tokenizer import BPETokenizer, CharTokenizer, Tokenizer, TokenizerError, WordTokenizer, load_tokenizer
+from npgpt.tokenizer.base import write_tokenizer_json
 
 TEXT = "the theme of the thesis,\nthe théâtre\u0085\u2028 the"
 TOKENIZER = BPETokenizer.train(TEXT, 270)
@@ -91,6 +93,17 @@ def test_load_tokenizer_reads_compressed_files(name: str, tmp_path: Path) -> Non
         path.write_bytes(gzip.compress(path.read_bytes()))
         path = tmp_path
     assert load_tokenizer(path).encode(TEXT) == TOKENIZER.encode(TEXT)
+
+
+def test_a_file_of_too_many_values_is_neither_read_nor_written(tmp_path: Path) -> None:
+    path = tmp_path / "t.json.gz"
+    text = f"[{'[],' * (MAX_VALUES + 2)}1]"
+    path.write_bytes(gzip.compress(text.encode(), 1))
+    for read in (load_tokenizer, Tokenizer.load, BPETokenizer.from_huggingface):
+        with pytest.raises(TokenizerError, match=r"t\.json\.gz.* more than 4,000,000 values"):
+            read(path)
+    with pytest.raises(TokenizerError, match=r"t\.json\.gz would have more than 4,000,000 values"):
+        write_tokenizer_json(path, text)
 
 
 def test_a_file_of_ours_is_known_in_any_order_of_fields(tmp_path: Path) -> None:
