@@ -145,11 +145,7 @@ class Run:
     validation_ids: Array | None = None
 
     def save(self, path: str | Path, overwrite: bool = False) -> None:
-        """Write a run folder.
-
-        Raises
-            RunError in the cases of ``RunFolder.check``.
-        """
+        """Write a run folder; RunError in the cases of ``RunFolder.check``, and for a row that is not of numbers."""
         overwrite = flag("save", "overwrite", overwrite)
         [numbers_line(row, RunError) for row in self.metrics]  # may fail, so it comes before anything is removed
         folder = RunFolder.create(check_path("save", "path", path, RunError), self.config, self.tokenizer, overwrite)
