@@ -13,9 +13,9 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
 
-from npgpt.core.values import LARGEST, as_python, flag, shown, texts
+from npgpt.core.values import LARGEST, LARGEST_SEED, as_python, flag, shown, texts
 from npgpt.core.values import path as check_path
-from npgpt.errors import ConfigError, brief, did_you_mean, quote
+from npgpt.errors import ConfigError, brief, did_you_mean, plain, quote
 from npgpt.layers.activations import ACTIVATIONS
 from npgpt.layers.schemes import SCHEMES
 from npgpt.support.compressed import open_bytes
@@ -27,7 +27,6 @@ COMBINE = ("add", "concatenate", "concatenate-unprojected")
 LATER = {"positions", "combine", "n_position"}  # runs of npgpt 0.1 lack these fields: they have the defaults
 RENAMED = {"train": {"kernels": "layers"}}  # table -> name of a field in npgpt 0.1 -> its name now
 LIMITS = {"at_least": operator.ge, "above": operator.gt, "at_most": operator.le, "below": operator.lt}
-LARGEST_SEED = 2**64 - 1
 MAX_FILE_BYTES = 65536  # of a configuration file; tomllib is slow on hostile ones
 
 
@@ -193,7 +192,7 @@ class RunConfig:
         """Check a dict of table -> field -> value. A field may have its name of npgpt 0.1."""
         tables = {name: _renamed(name, table) for name, table in tables.items()}
         if unknown := sorted(tables.keys() - TABLES.keys()):
-            raise ConfigError(f"unknown table [{unknown[0][:60]}]; {did_you_mean(unknown[0], TABLES)}")
+            raise ConfigError(f"unknown table [{plain(unknown[0][:60])}]; {did_you_mean(unknown[0], TABLES)}")
         for name, kind in TABLES.items():
             table = tables.get(name, {})
             if not isinstance(table, dict):

@@ -65,6 +65,15 @@ def quote(value: Any, width: int = 60) -> str:
     return shown
 
 
+def plain(name: str) -> str:
+    """Return a name from a file for a message: as it is if it is a short identifier of ASCII, else quoted.
+
+    >>> plain("n_head"), plain("n\\x1bhead")
+    ('n_head', "'n\\\\x1bhead'")
+    """
+    return name if name.isascii() and name.isidentifier() and len(name) <= 60 else quote(name)
+
+
 def brief(value: object, width: int = 200) -> str:
     """Return the text of a foreign exception, or a line of a file, for a message: at most ``width`` characters.
 

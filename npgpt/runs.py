@@ -145,11 +145,7 @@ class Run:
     validation_ids: Array | None = None
 
     def save(self, path: str | Path, overwrite: bool = False) -> None:
-        """Write a run folder.
-
-        Raises
-            RunError in the cases of ``RunFolder.check``.
-        """
+        """Write a run folder; RunError in the cases of ``RunFolder.check``, and for a row that is not of numbers."""
         overwrite = flag("save", "overwrite", overwrite)
         [numbers_line(row, RunError) for row in self.metrics]  # may fail, so it comes before anything is removed
         folder = RunFolder.create(check_path("save", "path", path, RunError), self.config, self.tokenizer, overwrite)
@@ -295,11 +291,13 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     """Return the rows of a metrics file. A last row that a crash cut off is left out.
 
     Raises
-        RunError that names the file and the line, if a row is no object of numbers.
+        RunError that names the file and the line, if a row is no object of numbers; or if the path is no file.
     """
     rows: list[dict[str, Any]] = []
     if not os.path.lexists(path):
         return rows
+    if not path.is_file():
+        raise RunError(f"{path} is not a file; remove it, or restore a copy")
     with damage(path):
         data = read_bytes(path, MAX_JSON).removeprefix(b"\xef\xbb\xbf").rstrip(b"\0")  # a power cut may leave NULs
     lines = data.splitlines()

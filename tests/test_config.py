@@ -46,6 +46,7 @@ def test_config_round_trip(texts: list[str], rate: float, seed: int, tie: bool) 
         ("['a'." + " 'a' . " * 9_000 + "'a']", "a key has more than 50 parts"),
         ("[data]\ntext = ['']", "'' is not a file name"),
         ("[modle]\nn_head = 2", r"unknown table \[modle\]; did you mean model\?"),
+        ('["a\\u001b[2J"]\nb = 1', r"unknown table \['a\\x1b\[2J'\]; known: data"),
         ("model = 3", "model must be a table"),
         ("[model]\nn_head = '2'", "n_head must be a whole number, not '2'"),
         ("[model]\nn_head = true", "n_head must be a whole number, not True"),

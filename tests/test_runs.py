@@ -380,6 +380,16 @@ def test_messages_about_hostile_weights_are_short(run: Path) -> None:
         load_run(run)
 
 
+def test_metrics_that_are_no_file_are_refused(run: Path) -> None:
+    path = run / "metrics.jsonl"
+    path.unlink()
+    for make, remove in ((path.mkdir, path.rmdir), (lambda: path.symlink_to(run / "nowhere"), path.unlink)):
+        make()
+        with pytest.raises(RunError, match=r"metrics\.jsonl is not a file; remove it"):
+            load_run(run)
+        remove()
+
+
 def test_truncated_metrics_are_read_up_to_the_damage(run: Path) -> None:
     with (run / "metrics.jsonl").open("a") as file:
         file.write('{"step": 5}\n{"step": 1')

@@ -136,6 +136,10 @@ def test_sampling_continues_beyond_the_context_and_ends_at_stop() -> None:
         ({"temperature": -0.5}, ConfigError, "temperature must be at least 0"),
         ({"temperature": float("nan")}, ConfigError, "temperature must be"),
         ({"top_k": 0}, ConfigError, "top_k must be at least 1"),
+        ({"seed": 10**5000}, ConfigError, "seed must be at most 18446744073709551615, not an integer of 16610 bits"),
+        ({"seed": -(10**5000)}, ConfigError, "seed must be at least -18446744073709551615, not an integer of 16610"),
+        ({"context": 10**5000}, ConfigError, "context must be at most 18446744073709551615, not an integer of 16610"),
+        ({"seed": np.timedelta64(3)}, ConfigError, "seed must be a whole number, not np.timedelta64"),
         ({"ids": []}, DataError, "the prompt is empty"),
     ],
 )

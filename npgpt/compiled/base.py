@@ -36,6 +36,9 @@ class CompiledLayer(Layer):
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
+        twins = tuple(TWINS.values())
+        if any(issubclass(base, twins) and base not in twins for base in cls.__bases__):
+            return  # a subclass of a user's subclass of a twin, whose override the textbook class may lack
         for base in cls.__bases__:
             textbook = issubclass(base, Layer) and not issubclass(base, CompiledLayer) and base is not Layer
             if textbook and not issubclass(cls, TWINS.get(base, ())):  # a user's subclass of a twin replaces no twin

@@ -16,13 +16,16 @@ import numpy.typing as npt
 from npgpt.errors import ConfigError, DataError, NpgptError, did_you_mean, quote
 
 LARGEST = 2**31 - 1  # of sizes and of most whole numbers in configurations
+LARGEST_SEED = 2**64 - 1  # and of every whole number without a limit of its own; Python does not print 5,000 digits
 
 
 def as_python(value: Any) -> Any:
-    """Convert a scalar of NumPy, also in an array without axes, to one of Python; leave everything else."""
-    if isinstance(value, np.timedelta64 | np.datetime64):  # their items may be ints
-        return value
-    return value.item() if isinstance(value, np.generic) or (type(value) is np.ndarray and not value.ndim) else value
+    """Convert a number, bool or string of NumPy, also in an array without axes, to Python's; leave everything else.
+
+    A span of time is no number, although NumPy counts it among its integers.
+    """
+    scalar = isinstance(value, np.generic) or (type(value) is np.ndarray and not value.ndim)
+    return value.item() if scalar and value.dtype.kind in "biufcU" else value
 
 
 def shown(value: Any) -> str:
@@ -36,8 +39,8 @@ def whole(
     who: str,
     name: str,
     value: Any,
-    least: int | None = None,
-    most: int | None = None,
+    least: int = -LARGEST_SEED,
+    most: int = LARGEST_SEED,
     error: type[NpgptError] = ConfigError,
 ) -> int:
     """Return a whole number as an int.
@@ -51,8 +54,8 @@ def whole(
     number = as_python(value)
     if type(number) is not int:
         raise error(f"{who}: {name} must be a whole number, not {shown(value)}")
-    if (least is not None and number < least) or (most is not None and number > most):
-        limit = f"at least {least}" if least is not None and number < least else f"at most {most}"
+    if not least <= number <= most:
+        limit = f"at least {least}" if number < least else f"at most {most}"
         raise error(f"{who}: {name} must be {limit}, not {shown(value)}")
     return number
 

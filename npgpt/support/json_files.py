@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from npgpt.core.values import as_python, real
-from npgpt.errors import DataError, NpgptError, quote
+from npgpt.errors import DataError, NpgptError, plain, quote
 from npgpt.support.compressed import read_bytes
 from npgpt.support.files import decode_text
 
@@ -86,7 +86,7 @@ def field(record: Any, name: str, kind: Any, place: str) -> Any:
     value = record[name]
     kinds = (int, float) if kind is float else (kind,)
     if type(value) not in kinds or (kind is int and not -(1 << 63) <= value < 1 << 63):
-        raise DataError(f"{place}: {name} must be {_NAMES[kind]}, not {quote(value)}")
+        raise DataError(f"{place}: {plain(name)} must be {_NAMES[kind]}, not {quote(value)}")
     return float(value) if kind is float else value
 
 

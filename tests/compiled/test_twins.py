@@ -90,6 +90,14 @@ class WrongWithBases(Wrong, layers.Linear, Layer):
     """Names bases that it has already."""
 
 
+class OwnLinear(layers.Linear):
+    pass
+
+
+class WrongWithOwnBase(Wrong, OwnLinear):
+    pass
+
+
 class WrongWithTextbook(Wrong):
     @classmethod
     def textbook_class(cls) -> type[Layer]:
@@ -100,7 +108,7 @@ class WrongInTextbook(layers.Linear):
     backward = Wrong.backward
 
 
-@pytest.mark.parametrize("kind", [Wrong, WrongWithBases])
+@pytest.mark.parametrize("kind", [Wrong, WrongWithBases, WrongWithOwnBase])
 def test_subclass_of_a_compiled_layer_has_no_textbook_form_without_its_override(kind: type[layers.Linear]) -> None:
     layer, x = kind(3, 2).initialise(1), np.ones((4, 3), np.float32)
     assert type(twin(layers.Linear(3, 2).astype(np.float32))) is compiled.Linear

@@ -13,6 +13,7 @@ from npgpt import gradcheck, layers, twin
 from npgpt.config import GPTConfig
 from npgpt.core import Array, Cache, FlatParams, Layer, Param
 from npgpt.core.shapes import check_array, check_ids
+from npgpt.core.values import flag, real, whole
 from npgpt.errors import ConfigError, ShapeError
 from npgpt.layers import Linear
 from npgpt.model import GPT
@@ -302,3 +303,19 @@ def test_a_param_where_nobody_would_train_it_is_refused_by_name(make: Callable[[
     layer.helper = make(Param(np.ones(2)))  # type: ignore[attr-defined]
     with pytest.raises(ConfigError, match=name):
         layer.parameters()
+
+
+@pytest.mark.parametrize("value", [np.timedelta64(3), np.timedelta64(3, "ns"), np.datetime64(3, "ns")], ids=repr)
+@pytest.mark.parametrize("convert", [whole, real, flag])
+def test_times_are_no_numbers(value: Any, convert: Callable[..., Any]) -> None:
+    for scalar in (value, np.array(value)):
+        with pytest.raises(ConfigError, match="n must be .*, not (np|an array)"):
+            convert("who", "n", scalar)
+
+
+@pytest.mark.parametrize("seed", [10**5000, -(10**5000), 2**64], ids=["long", "negative", "65 bits"])
+def test_seeds_have_64_bits(seed: int) -> None:
+    for call in (lambda: Cache(seed=seed), lambda: GPT(TINY, seed=seed)):
+        with pytest.raises(ConfigError, match=r"seed must be at .*18446744073709551615, not (an integer of|18446)"):
+            call()
+    assert whole("who", "n", np.uint64(2**64 - 1)) == 2**64 - 1
