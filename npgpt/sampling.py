@@ -44,7 +44,7 @@ def generate(
     temperature = real("generate", "temperature", temperature, least=0)
     top_k = None if top_k is None else whole("generate", "top_k", top_k, 1)
     stop = None if stop is None else whole("generate", "stop", stop)
-    seed = whole("generate", "seed", seed, -(2**63), 2**64 - 1)
+    seed = whole("generate", "seed", seed)
     context = model.config.context_length if context is None else whole("generate", "context", context)
     check_context(model.config, context)
     sequence = as_ids("generate", "ids", ids, model.config.vocab_size).tolist()

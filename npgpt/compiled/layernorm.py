@@ -16,6 +16,7 @@ class LayerNorm(CompiledLayer, textbook.LayerNorm):
     def forward(self, x: Array, cache: Cache) -> Array:
         gain = self.gain.value
         check_float32("LayerNorm", "x", x, (..., len(gain)))
+        check_float32("LayerNorm", "bias", self.bias.value, gain.shape)  # the kernel would read beyond its end
         x = cache.keep("x", x)
         y = output(cache, x.shape)
         layernorm.forward(pool(), rows(x), gain, self.bias.value, self.eps, rows(y), *_statistics(x, cache))

@@ -181,7 +181,7 @@ class PVModel:
         arrays = {"table": table, "keep": keep, "noise": noise}
         table, keep, noise = (as_floats("PVModel", name, array) for name, array in arrays.items())
         self.table, self.keep, self.noise = table, keep, noise
-        self.negative = whole("PVModel", "negative", negative, 1, error=DataError)
+        self.negative = whole("PVModel", "negative", negative, 1, LARGEST, error=DataError)
         self.pull = real("PVModel", "pull", pull, above=0, error=DataError)
         self.index = {word: row for row, word in enumerate(self.words)}
         V = len(self.words)
@@ -190,11 +190,8 @@ class PVModel:
         if not ((keep >= 0) & (keep <= 1) & (noise >= 0) & (noise <= 1)).all():
             raise DataError("PVModel: keep and noise are shares, 0 to 1")
         # Within these limits nothing overflows: squares of numbers, times negative.
-        if not (np.abs(table) <= LARGEST).all() or not 1 <= negative <= LARGEST or not 1e-30 <= pull <= LARGEST:
-            raise DataError(
-                f"PVModel: the numbers of table must be at most {LARGEST:,}, negative 1 to {LARGEST:,}, pull 1e-30 to "
-                f"{LARGEST:,}"
-            )
+        if not (np.abs(table) <= LARGEST).all() or not 1e-30 <= pull <= LARGEST:
+            raise DataError(f"PVModel: the numbers of table must be at most {LARGEST:,}, and pull 1e-30 to {LARGEST:,}")
 
     def loss(self, d: Array, share: Array) -> Array:
         """Return f (D,) for each row of d (D, C) with its row of shares (D, V)."""

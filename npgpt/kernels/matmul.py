@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from npgpt.errors import ShapeError
 from npgpt.exact import fma
 from npgpt.kernels.elementwise import activation
 from npgpt.machine.atomics import job
@@ -217,7 +218,11 @@ def matmul(
         how: NOTHING. BIAS: out = z = a·b + bias. RESIDUAL: out = z + other. ACTIVATION + kind: out = f(z), second = z.
             SLOPE + kind, in the backward pass: out = a·b ⊙ f′(other), second = f(other); other is the forward pass's z.
         bias: (N,). other, second: (M, N), contiguous.
+    Raises
+        ShapeError if the bias has another shape, as after ``param.value = ...`` in a layer.
     """
+    if NOTHING < how < SLOPE and bias.shape != out.shape[1:]:  # the kernel would read beyond its end
+        raise ShapeError(f"matmul: bias has shape {bias.shape}, expected {out.shape[1:]}")
     across, along = out.strides
     on = pool()
     if (along == 4 or out.shape[1] == 1) and not across & 3:

@@ -279,3 +279,10 @@ def test_every_case_has_a_compiled_twin() -> None:
         layer = compile_case(make_case(name)).layer
         kinds = [type(part).__module__ for part in (layer, *layer.children().values())]
         assert any(kind.startswith("npgpt.compiled") for kind in kinds) or name.startswith("GPT"), name
+
+
+@pytest.mark.parametrize("layer", [compiled.LayerNorm(3), compiled.Linear(3, 3)])
+def test_a_parameter_that_was_replaced_by_a_shorter_one_is_refused(layer: layers.LayerNorm | layers.Linear) -> None:
+    layer.bias.value = np.zeros(1, np.float32)
+    with pytest.raises(ShapeError, match=r"bias has shape \(1,\), expected \(3,\)"):
+        layer.forward(np.ones((2, 3), np.float32), Cache())

@@ -135,7 +135,10 @@ ONES = np.ones(2, np.float32)
         (lambda: BagOfWords(["a", "b"], HUGE[:, 0], HUGE), "could be too large for float32"),
         (lambda: BagOfWords(["a", "b"], ONES * 1e-3, HUGE, np.full(3, 1e38)), "direction must be a unit vector"),
         (lambda: PVModel(["a", "b"], HUGE, ONES, ONES / 2, 5, 0.1), "numbers of table must be at most 1,000,000"),
-        (lambda: PVModel(["a", "b"], HUGE * 1e-38, ONES, ONES / 2, 10**30, 0.1), "negative 1 to 1,000,000"),
+        (
+            lambda: PVModel(["a", "b"], HUGE * 1e-38, ONES, ONES / 2, 10**30, 0.1),
+            "negative must be at most 1000000, not",
+        ),
         (lambda: PVModel(["a", "b"], HUGE * 1e-38, ONES, ONES / 2, 5, 1e-300), "pull 1e-30 to 1,000,000"),
         (lambda: PVModel(["a", "b"], HUGE * 1e-38, ONES * 2, ONES / 2, 5, 0.1), "keep and noise are shares"),
         (lambda: PVModel(["a", "b"], HUGE * np.nan, ONES, ONES / 2, 5, 0.1), "numbers of table"),

@@ -191,7 +191,7 @@ def test_wrong_shapes_and_ids_are_rejected(way: str) -> None:
 
 def test_the_kernel_rejects_other_types_and_layouts() -> None:
     ids = np.array([0, 4])
-    with pytest.raises(ShapeError, match="by_kernel: dtable is float64, but compiled layers compute in float32"):
+    with pytest.raises(ShapeError, match="by_kernel: dtable is float64, expected float32; convert it with"):
         by_kernel(np.zeros((2, 3)), ids, np.zeros((5, 3)))
     with pytest.raises(ShapeError, match=r"dtable \(5, 3\) is not C-contiguous"):
         by_kernel(np.zeros((2, 3), np.float32), ids, np.zeros((3, 5), np.float32).T)
