@@ -133,7 +133,7 @@ def test_index_of_a_moved_or_changed_model(capsys: pytest.CaptureFixture[str]) -
         ("sif", {"words": ["a"]}, "weights has shape"),
         ("pv-dbow", {"pull": "x"}, "pull must be a number"),
         ("pv-dbow", {"negative": 1e999}, "Infinity is not a number of JSON"),
-        ("pv-dbow", {"negative": 10**7}, "negative 1 to"),
+        ("pv-dbow", {"negative": 10**7}, "negative must be at most 1000000"),
         ("pv-dbow", {"words": ["a", "b"]}, "a row for each of 2"),
         ("gpt", {"weights": "0"}, "is not the one"),
         ("gpt", {"run": 5}, "run must be a string"),
