@@ -117,7 +117,7 @@ def accumulate(model: GPT, x: Array, y: Array, cache: Cache, micro_batches: int 
     """
     micro_batches, step = whole("accumulate", "micro_batches", micro_batches, 1), whole("accumulate", "step", step, 0)
     check_plain("accumulate", "x", x)
-    check_ids("accumulate", "y", y, model.config.vocab_size, "vocabulary", ignore=IGNORE_INDEX)
+    y = check_ids("accumulate", "y", y, model.config.vocab_size, "vocabulary", ignore=IGNORE_INDEX)
     check_shape("accumulate", "y", y, x.shape[:2])
     micro_batches = min(micro_batches, max(1, len(x)))
     count = int((y != IGNORE_INDEX).sum())

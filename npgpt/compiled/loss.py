@@ -35,7 +35,7 @@ def _width(cache: Cache) -> Array:
 
 def turn_logits(logits: Array, targets: Array, count: int | None, out: Array, cache: Cache) -> Array:
     """Return the loss, and write dlogits for dloss = 1 into ``out``, which may be the memory of the logits."""
-    count = keep_targets(targets, count, logits.shape, cache)
+    targets, count = keep_targets(targets, count, logits.shape, cache)
     losses = cache.scratch("losses", (targets.size,), np.float32)
     of_row = np.ascontiguousarray(targets, np.int64).reshape(-1)
     mean = loss.forward(pool(), rows(logits), of_row, IGNORE_INDEX, count, rows(out), losses)

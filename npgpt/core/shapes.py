@@ -82,8 +82,10 @@ def check_plain(who: str, name: str, array: Array) -> None:
         raise ShapeError(f"{who}: {name} is an np.matrix; convert it with np.asarray")
 
 
-def check_ids(who: str, name: str, ids: Array, size: int, what: str, ignore: int | None = None) -> None:
-    """Raise ShapeError unless all ids are integers from 0 to size - 1, or ``ignore``; it names the first wrong id.
+def check_ids(who: str, name: str, ids: Array, size: int, what: str, ignore: int | None = None) -> Array:
+    """Return ids in the machine's byte order, if all are integers from 0 to size - 1, or ``ignore``.
+
+    The ShapeError names the first wrong id.
 
     >>> check_ids("Embedding", "ids", np.array([[1, 70]]), 65, "vocabulary")
     Traceback (most recent call last):
@@ -93,6 +95,7 @@ def check_ids(who: str, name: str, ids: Array, size: int, what: str, ignore: int
         given = f"an array of {ids.dtype}" if isinstance(ids, np.ndarray) else type(ids).__name__
         raise ShapeError(f"{who}: {name} must be an array of integers, not {given}")
     check_plain(who, name, ids)
+    ids = _native(ids)
     wrong = (ids < 0) | (ids >= size)
     if ignore is not None:
         wrong &= ids != ignore
@@ -101,6 +104,7 @@ def check_ids(who: str, name: str, ids: Array, size: int, what: str, ignore: int
         where = f"[{', '.join(map(str, first))}]" if first else ""
         hint = f"; a position that does not count has the target IGNORE_INDEX, {ignore}" if ignore is not None else ""
         raise ShapeError(f"{who}: {name}{where} is {ids[first]}, but the {what} has {size} ids, 0 to {size - 1}{hint}")
+    return ids
 
 
 def as_floats(who: str, name: str, numbers: Any) -> Array:
@@ -120,6 +124,11 @@ def as_floats(who: str, name: str, numbers: Any) -> Array:
     single = numbers.dtype.kind == "f" and numbers.dtype.itemsize <= 4
     floats: Array = numbers.astype(np.float32 if single else np.float64, copy=False)
     return floats
+
+
+def _native(ids: Array) -> Array:
+    """Return ids in the machine's byte order; NumPy up to 2.2 can crash when it compares others with a number."""
+    return ids if ids.dtype.isnative else ids.astype(ids.dtype.newbyteorder("="))
 
 
 def as_ids(who: str, name: str, ids: Any, size: int | None = None, error: type[NpgptError] = ShapeError) -> Array:
@@ -147,8 +156,9 @@ def as_ids(who: str, name: str, ids: Any, size: int | None = None, error: type[N
     if array.ndim != 1 or array.dtype.kind not in "iu":
         raise error(f"{wanted}, not of {array.dtype} with shape {array.shape}")
     check_plain(who, name, array)
+    array = _native(array)
     if size is None and array.dtype.kind == "u" and array.dtype.itemsize == 8 and (array >= 2**63).any():
         raise error(f"{who}: {name} has an integer beyond 63 bits; ids are smaller")
     if size is not None:
-        check_ids(who, name, array, size, "vocabulary")
+        array = check_ids(who, name, array, size, "vocabulary")
     return array

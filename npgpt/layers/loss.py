@@ -37,7 +37,7 @@ class CrossEntropy(Layer):
 
     def forward(self, logits: Array, targets: Array, count: int | None, cache: Cache) -> Array:
         check_array("CrossEntropy", "logits", logits, (..., "V"), like=logits)
-        count = keep_targets(targets, count, logits.shape, cache)
+        targets, count = keep_targets(targets, count, logits.shape, cache)
         counted = targets != IGNORE_INDEX
         shifted = logits - logits.real.max(-1, keepdims=True)
         log_sum = np.log(np.exp(shifted).sum(-1, keepdims=True))
@@ -59,16 +59,16 @@ class CrossEntropy(Layer):
         return dlogits
 
 
-def keep_targets(targets: Array, count: int | None, logits: tuple[int, ...], cache: Cache) -> int:
-    """Check targets against the shape of the logits, keep them and the count, and return the count."""
-    check_ids("CrossEntropy", "targets", targets, logits[-1], "vocabulary", ignore=IGNORE_INDEX)
+def keep_targets(targets: Array, count: int | None, logits: tuple[int, ...], cache: Cache) -> tuple[Array, int]:
+    """Check targets against the shape of the logits, keep them and the count, and return both."""
+    targets = check_ids("CrossEntropy", "targets", targets, logits[-1], "vocabulary", ignore=IGNORE_INDEX)
     if targets.shape != logits[:-1]:
         raise ShapeError(f"CrossEntropy: targets have shape {targets.shape}, expected {logits[:-1]}")
     count = int((targets != IGNORE_INDEX).sum()) if count is None else whole("CrossEntropy", "count", count, most=2**53)
     if count < 1:
         raise DataError("CrossEntropy: every target is ignored, so there is no mean; pass the count of the whole batch")
     cache.keep("targets", targets)
-    return int(cache.keep("count", np.asarray(count)))  # an int: a NumPy int64 would turn float32 into float64
+    return targets, int(cache.keep("count", np.asarray(count)))  # an int: a NumPy int64 would turn float32 into float64
 
 
 def _column(targets: Array, counted: Array) -> Array:
