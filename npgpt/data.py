@@ -2,24 +2,25 @@
 """From texts to batches: training text, validation text, and sliding windows over the ids."""
 
 import hashlib
-import os
 import platform
 import re
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import regex
 
 from npgpt.core import Array
 from npgpt.core.shapes import as_ids
-from npgpt.core.values import LARGEST, each_text, flag, real, shown, whole
+from npgpt.core.values import LARGEST, each_text, flag, real, whole
 from npgpt.core.values import text as check_text
-from npgpt.errors import ConfigError, DataError
+from npgpt.errors import DataError
 from npgpt.rng import make_key, permutation
-from npgpt.support.files import read_text
-from npgpt.tokenizer import END_OF_TEXT, Tokenizer
+from npgpt.support.files import cut_text
+from npgpt.support.text_files import read_files
+from npgpt.tokenizer import END_OF_TEXT, KINDS, Tokenizer
 from npgpt.tokenizer.base import join_halves
 
 
@@ -48,25 +49,18 @@ def builtin_texts() -> list[str]:
 def builtin_name() -> str:
     """Return a name of the built-in text that differs if the text does: Python's version, and a hash of the text."""
     digits = hashlib.sha256("\n".join(builtin_texts()).encode()).hexdigest()[:8]
-    return f"the documentation of Python {platform.python_version()} (pydoc_data.topics, SHA-256 {digits}...)"
+    return f"the documentation of Python {platform.python_version()} (pydoc_data.topics, SHA-256 {digits})"
 
 
 def read_texts(paths: Sequence[str | Path]) -> list[str]:
-    """Return the texts of some files, or the built-in texts if no file is given.
+    """Return the texts of files, of the files in folders, and of those that match a pattern: see ``read_files``.
+
+    Without any path, these are the built-in texts.
 
     Raises
-        DataError if a file is empty or not UTF-8; ConfigError if a file is given twice.
+        DataError if a named file is empty or not UTF-8, or nothing is found; ConfigError if a file is given twice.
     """
-    if isinstance(paths, str | bytes | os.PathLike) or not isinstance(paths, Iterable):
-        raise DataError(f"read_texts: paths must be a list of paths, not {shown(paths)}; put it into a list")
-    paths = list(paths)
-    if twice := next((path for path in paths if paths.count(path) > 1), None):
-        raise ConfigError(f"the text {twice} is given twice; give each text once")
-    texts = [read_text(path) for path in paths]
-    for path, text in zip(paths, texts, strict=True):
-        if not text.strip():
-            raise DataError(f"{path} is empty or contains only white space; give a text to train on")
-    return texts or builtin_texts()
+    return read_files(paths).texts or builtin_texts()
 
 
 def split_texts(texts: Sequence[str], validation_fraction: float) -> tuple[list[str], list[str]]:
@@ -136,17 +130,30 @@ def _cluster_end(text: str, at: int) -> int:
     return end
 
 
-def encode_texts(tokenizer: Tokenizer, texts: Sequence[str]) -> Array:
+def encode_texts(
+    tokenizer: Tokenizer, texts: Sequence[str], progress: Callable[[int, int], Any] | None = None
+) -> Array:
     """Encode all texts as one sequence of ids (n,), with the one token ``<|endoftext|>`` after each document.
 
     A text is one document, or several with ``<|endoftext|>`` between them.
+
+    Args
+        progress: called with (characters done, characters in all), after each megabyte of a long text too.
     """
-    ids: list[int] = []
-    for text in each_text("encode_texts", "texts", texts):
-        ids += tokenizer.encode(text, allowed_special={END_OF_TEXT})
+    texts = list(each_text("encode_texts", "texts", texts))
+    done, in_all = 0, sum(map(len, texts))
+    encode = getattr(tokenizer, "encode_array", tokenizer.encode)  # byte pairs have ids as arrays, which are smaller
+    found = [np.zeros(0, np.int64)]
+    for text in texts:
+        # A user's own tokenizer may have tokens that cross a line end.
+        for part in cut_text(text) if type(tokenizer) in KINDS.values() else [text]:
+            found.append(np.asarray(encode(part, allowed_special={END_OF_TEXT}), np.int64))
+            done += len(part)
+            if progress:
+                progress(done, in_all)
         if not text.endswith(END_OF_TEXT):
-            ids.append(tokenizer.special_tokens[END_OF_TEXT])
-    return np.array(ids, dtype=np.int64)
+            found.append(np.array([tokenizer.special_tokens[END_OF_TEXT]]))
+    return np.concatenate(found)
 
 
 class SlidingWindows:

@@ -2,8 +2,9 @@
 """Training: one step, many steps, and the loss on validation text."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +18,8 @@ from npgpt.errors import ConfigError, DataError, TrainingError
 from npgpt.layers import IGNORE_INDEX
 from npgpt.model import GPT
 from npgpt.optim import AdamW, WarmupCosine, clip_scale, largest_norm
+
+SAMPLE_TOKENS = 32_768  # of a long validation text, for ``evaluate`` during training
 
 
 @dataclass(frozen=True)
@@ -37,15 +40,19 @@ class Step:
     n_tokens: int
 
 
-def training_steps(model: GPT, ids: Array, config: TrainConfig, optimizer: AdamW | None = None) -> Iterator[Step]:
+def training_steps(
+    model: GPT, ids: Array, config: TrainConfig, optimizer: AdamW | None = None, after: int = 0, schedule_from: int = 0
+) -> Iterator[Step]:
     """Train a model; each iteration does one step.
 
     Args
         ids: (n,) the training text.
         optimizer: by default ``optimizer_of(model, config)``.
+        after: the number of steps that were done before; model and optimizer are as they were after them.
+        schedule_from: the step at which the schedule of the learning rate begins; it ends with ``config.steps``.
     Raises
-        DataError, at the call, if the text is shorter than one example; TrainingError, at a step, if the loss or the
-        gradient is not finite; ConfigError, at the call, if the optimizer is that of another model.
+        DataError, at the call, if the text has fewer examples than a batch; TrainingError, at a step, if the loss or
+        the gradient is not finite; ConfigError, at the call, if the optimizer is that of another model.
     """
     if optimizer and not set(optimizer.flat.params) <= set(model.parameters().values()):
         raise ConfigError(
@@ -53,10 +60,23 @@ def training_steps(model: GPT, ids: Array, config: TrainConfig, optimizer: AdamW
             "optimizer_of(model, config), or copy and pickle the two together: pickle.dumps((model, optimizer))"
         )
     ids = as_ids("training_steps", "ids", ids, model.config.vocab_size)
-    windows = SlidingWindows(
-        ids, model.config.context_length, config.stride, config.batch_size, shuffle=True, seed=config.seed
-    )
-    return _steps(model, windows, config, optimizer or optimizer_of(model, config))
+    after = whole("training_steps", "after", after, 0, config.steps)
+    schedule_from = whole("training_steps", "schedule_from", schedule_from, 0, after)
+    windows = training_windows(ids, model.config.context_length, config)
+    return _steps(model, windows, config, optimizer or optimizer_of(model, config), after, schedule_from)
+
+
+def training_windows(ids: Array, context_length: int, config: TrainConfig) -> SlidingWindows:
+    """Return the batches of training in their order: ``batch(0)`` is that of step 1."""
+    B, stride = config.batch_size, config.stride
+    windows = SlidingWindows(ids, context_length, stride, B, shuffle=True, seed=config.seed)
+    if windows.n_examples < B:  # each step would see the whole text
+        raise DataError(
+            f"batch_size {B} is larger than the {windows.n_examples} examples of the text: {len(ids)} tokens, "
+            f"context_length {context_length}, stride {stride}; use a batch_size of at most {windows.n_examples}, a "
+            f"smaller {'stride' if stride > 1 else 'context_length'}, or a longer text"
+        )
+    return windows
 
 
 def optimizer_of(model: GPT, config: TrainConfig) -> AdamW:
@@ -64,33 +84,42 @@ def optimizer_of(model: GPT, config: TrainConfig) -> AdamW:
     return make_optimizer(model, config.beta1, config.beta2, config.eps, config.weight_decay)
 
 
-def _steps(model: GPT, windows: SlidingWindows, config: TrainConfig, optimizer: AdamW) -> Iterator[Step]:
+def _steps(
+    model: GPT, windows: SlidingWindows, config: TrainConfig, optimizer: AdamW, after: int, schedule_from: int
+) -> Iterator[Step]:
     lowest = config.learning_rate * config.min_learning_rate_ratio
-    schedule = WarmupCosine(config.learning_rate, lowest, config.warmup_steps, config.steps)
+    rates = WarmupCosine(config.learning_rate, lowest, config.warmup_steps, max(1, config.steps - schedule_from))
     cache = Cache(training=True, seed=config.seed)
 
     def passes() -> Iterator[tuple[float, int]]:
-        for number in range(1, config.steps + 1):
+        for number in range(after + 1, config.steps + 1):
             x, y = windows.batch(number - 1)
             loss = accumulate(model, x, y, cache, config.micro_batches, step=number)
             yield loss, int((y != IGNORE_INDEX).sum())
 
-    return optimizer_steps(optimizer, schedule, passes(), config.grad_clip)
+    return optimizer_steps(optimizer, lambda step: rates(step - schedule_from), passes(), config.grad_clip, after)
 
 
 def optimizer_steps(
-    optimizer: AdamW, schedule: WarmupCosine, passes: Iterable[tuple[float, int]], grad_clip: float = math.inf
+    optimizer: AdamW,
+    schedule: Callable[[int], float],
+    passes: Iterable[tuple[float, int]],
+    grad_clip: float = math.inf,
+    after: int = 0,
 ) -> Iterator[Step]:
     """The training loop of any model: one optimizer step after each pass.
 
     Args
+        schedule: the learning rate of each step; it is called with 0 for the first step.
         passes: each item is (loss, number of targets), after the gradients of the optimizer's parameters were set.
         grad_clip: gradients of a larger norm are scaled down to this norm.
+        after: the number of steps that were done before.
     Raises
         TrainingError, at a step, if the loss or the gradient is not finite.
     """
     grad_clip = largest_norm("optimizer_steps", "grad_clip", grad_clip)
-    for number, (loss, n_tokens) in enumerate(passes, start=1):
+    after = whole("optimizer_steps", "after", after, 0)
+    for number, (loss, n_tokens) in enumerate(passes, start=after + 1):
         norm = optimizer.grad_norm()
         if not (math.isfinite(loss) and math.isfinite(norm)):
             raise TrainingError(
@@ -137,11 +166,21 @@ def accumulate(model: GPT, x: Array, y: Array, cache: Cache, micro_batches: int 
     return loss
 
 
-def evaluate(model: GPT, ids: Array, batch_size: int = 16) -> float:
+def evaluate(
+    model: GPT,
+    ids: Array,
+    batch_size: int = 16,
+    at_most: int | None = None,
+    progress: Callable[[int, int], Any] | None = None,
+) -> float:
     """Return the mean cross-entropy in nats of ``ids[1:]``; each of them is a target once.
 
     The windows are disjoint, so tokens near the start of a window have little context. The last one may be shorter.
 
+    Args
+        at_most: of a longer text, a sample of about so many targets is measured: whole windows at equal distances, at
+            least one, which are the same at every call.
+        progress: called with (targets done, targets in all) after each batch.
     Raises
         DataError if there are fewer than two ids.
     """
@@ -150,12 +189,18 @@ def evaluate(model: GPT, ids: Array, batch_size: int = 16) -> float:
     n, T = len(ids) - 1, model.config.context_length
     if n < 1:
         raise DataError(f"{len(ids)} tokens are too few, evaluation needs at least 2; use a longer text")
-    total, full = 0.0, n - n % T
-    cache = Cache(record=False)
+    total, full, cache = 0.0, n - n % T, Cache(record=False)
     x, y = ids[:full].reshape(-1, T), ids[1 : full + 1].reshape(-1, T)
+    rest = [(ids[None, full:-1], ids[None, full + 1 :])] if full < n else []
+    kept = len(x) if at_most is None else max(1, whole("evaluate", "at_most", at_most, 1) // T)
+    if kept < len(x):
+        chosen = np.arange(kept) * len(x) // kept
+        x, y, rest, n = x[chosen], y[chosen], [], kept * T
     parts = [(x[i : i + batch_size], y[i : i + batch_size]) for i in range(0, len(x), batch_size)]
-    if full < n:
-        parts.append((ids[None, full:-1], ids[None, full + 1 :]))
-    for part_x, part_y in parts:
+    done = 0
+    for part_x, part_y in parts + rest:
         total += float(model.loss(part_x, part_y, cache.reset())) * part_y.size
+        done += part_y.size
+        if progress:
+            progress(done, n)
     return total / n

@@ -10,11 +10,13 @@ import regex
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from npgpt import data
 from npgpt.data import SlidingWindows, builtin_name, builtin_texts, encode_texts, split_text
 from npgpt.errors import DataError
-from npgpt.support.files import read_parts
-from npgpt.tokenizer import END_OF_TEXT, KINDS, CharTokenizer
+from npgpt.support.files import cut_text, read_parts
+from npgpt.tokenizer import END_OF_TEXT, KINDS, BPETokenizer, CharTokenizer, WordTokenizer
 from npgpt.tokenizer.base import join_halves
+from npgpt.tokenizer.patterns import SOURCES
 
 
 @example(n=40, T=3, stride=1, B=5, shuffle=True, drop_last=True)
@@ -229,6 +231,60 @@ def test_end_of_text_separates_the_documents_of_a_text(kind: Any) -> None:
     assert encode_texts(tokenizer, ["", END_OF_TEXT]).tolist() == [end, end]
     part = "<|endoftext| >"  # nearly
     assert end not in encode_texts(tokenizer, [part])[:-1]
+
+
+# What the split patterns of byte-pair encoding join or cut, beside line ends of all kinds.
+PIECES = [*"aé東 \n\n\n\t/.1\r\u2028\x85\ud83d\ude00", "The cat", "\r\n", " \n", "'s", "\n/", END_OF_TEXT, "<|end"]
+
+
+# Merges at line ends: of two line ends, of each with what may stand before or behind it.
+MERGES = [(10, 10), (256, 10), (256, 256), (13, 10), *((10, x) for x in b" /a1\t"), *((x, 10) for x in b" .a1")]
+CUTTING = [kind.train("The cat's\na 1/. é東") for kind in (CharTokenizer, WordTokenizer)]
+CUTTING += [BPETokenizer(MERGES, pattern=pattern) for pattern in SOURCES]
+
+
+@pytest.mark.parametrize("tokenizer", CUTTING)
+@example(pieces=["a", "\n\n\n", "a"] * 9, size=1)  # a cut after any line end would be wrong
+@example(pieces=[".", "\n", "/", "\n"] * 9, size=1)  # o200k joins ./ across a line end
+@example(pieces=[" ", "\n", "a"] * 9, size=1)  # the line end joins the spaces before it
+@given(pieces=st.lists(st.sampled_from(PIECES), max_size=50), size=st.integers(1, 20))
+def test_a_long_text_that_is_encoded_in_parts_has_the_same_ids(tokenizer: Any, pieces: list[str], size: int) -> None:
+    text = "".join(pieces)
+    parts = list(cut_text(text, size))
+    assert "".join(parts) == text
+    whole = tokenizer.encode(text, allowed_special={END_OF_TEXT})
+    assert [token for part in parts for token in tokenizer.encode(part, {END_OF_TEXT})] == whole
+    end = [] if text.endswith(END_OF_TEXT) else [tokenizer.special_tokens[END_OF_TEXT]]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(data, "cut_text", lambda text: cut_text(text, size))
+        ids = encode_texts(tokenizer, [text, "a"])
+    assert ids.dtype == np.int64 and ids.tolist() == [*whole, *end, *encode_texts(tokenizer, ["a"])]
+
+
+def test_a_text_is_cut_after_each_part_of_the_size() -> None:
+    parts = list(cut_text("a line of text\n" * 1000, 100))
+    assert len(parts) == 143 and {len(part) for part in parts[:-1]} == {105}
+    assert list(cut_text("a" * 1000, 100)) == ["a" * 1000] and list(cut_text("")) == [""]
+
+
+def test_progress_of_encoding_is_told_within_a_text_and_ends_at_all() -> None:
+    tokenizer, texts = CharTokenizer.train("a line\n"), ["a line\n" * 400_000, "a", "", "line"]
+    told: list[tuple[int, int]] = []
+    encode_texts(tokenizer, texts, lambda done, in_all: told.append((done, in_all)))
+    assert [done for done, _ in told] == [1_048_579, 2_097_158, 2_800_000, 2_800_001, 2_800_001, 2_800_005]
+    assert {in_all for _, in_all in told} == {sum(map(len, texts))}
+
+
+def test_a_tokenizer_of_a_user_is_given_whole_texts() -> None:
+    class ByLetters(CharTokenizer):
+        def encode_ordinary(self, text: str) -> list[int]:
+            given.append(text)
+            return super().encode_ordinary(text)
+
+    given: list[str] = []
+    text = "a line\n" * 400_000
+    encode_texts(ByLetters("a line\n"), [text])
+    assert given == [text]
 
 
 @pytest.mark.parametrize("kind", KINDS.values())

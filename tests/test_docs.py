@@ -103,7 +103,7 @@ def test_python_blocks_of_the_examples_readme_run(tmp_path: Path, monkeypatch: p
                 test(*given)
             called += 1
     assert called == 2
-    assert Path("runs/mine/model.safetensors").exists()
+    assert Path("runs/mine/checkpoints").exists()
 
 
 def test_the_citation_has_the_version() -> None:

@@ -36,7 +36,7 @@ def test_notebook_code_runs(tmp_path: Path) -> None:
     said = run_alone(NOTEBOOK, tmp_path)
     assert "LayerNorm: 6 of 6 arrays checked, all right" in said
     assert "Trace of GPT" in said
-    assert (tmp_path / "runs/mine/model.safetensors").exists()
+    assert (tmp_path / "runs/mine/checkpoints").exists()
 
 
 def test_every_name_is_stable_in_any_order(tmp_path: Path) -> None:

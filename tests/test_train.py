@@ -54,6 +54,26 @@ def test_evaluation_counts_every_token_once(n: int) -> None:
     assert evaluate(model, ids, batch_size=2) == pytest.approx(total / (n - 1), rel=1e-12)
 
 
+@pytest.mark.parametrize("n", [2, 9, 30, 41, 400])
+@pytest.mark.parametrize("at_most", [1, 4, 11, 40, 41, 1000])
+def test_a_sample_is_of_whole_windows_at_equal_distances(n: int, at_most: int) -> None:
+    model, ids = tiny_model(), np.random.default_rng(0).integers(0, 7, n)
+    kept, windows = max(1, at_most // 4), (n - 1) // 4
+    told: list[tuple[int, int]] = []
+    found = evaluate(model, ids, 3, at_most, lambda done, in_all: told.append((done, in_all)))
+    if kept >= windows:
+        assert found == evaluate(model, ids, 3)
+        in_all = n - 1
+    else:
+        starts = [4 * (k * windows // kept) for k in range(kept)]
+        parts = [evaluate(model, ids[start : start + 5]) for start in starts]
+        assert found == pytest.approx(np.mean(parts), rel=1e-12)
+        assert len(set(np.diff(starts))) <= 2 and np.ptp(np.diff(starts)) <= 4 if kept > 1 else starts == [0]
+        in_all = 4 * kept
+    assert told[-1] == (in_all, in_all) and [done for done, _ in told] == sorted({done for done, _ in told})
+    assert {total for _, total in told} == {in_all}
+
+
 def test_evaluation_of_one_token_is_rejected() -> None:
     with pytest.raises(DataError, match="1 tokens are too few"):
         evaluate(tiny_model(), np.array([1]))
@@ -90,6 +110,18 @@ def test_micro_batches_train_the_same_model() -> None:
         return model.flat.values
 
     assert np.allclose(weights(1), weights(4), atol=1e-9)
+
+
+def test_a_batch_larger_than_the_text_is_refused_with_the_arithmetic() -> None:
+    message = (
+        "batch_size 64 is larger than the 29 examples of the text: 33 tokens, context_length 4, stride 1; use a "
+        "batch_size of at most 29, a smaller context_length, or a longer text"
+    )
+    with pytest.raises(DataError, match=message):
+        training_steps(tiny_model(), np.zeros(33, int), TrainConfig(batch_size=64))  # at the call
+    with pytest.raises(DataError, match="8 examples .* stride 4; use a batch_size of at most 8, a smaller stride"):
+        training_steps(tiny_model(), np.zeros(33, int), TrainConfig(batch_size=9, stride=4))
+    assert next(training_steps(tiny_model(), np.zeros(33, int), TrainConfig(batch_size=8, stride=4))).number == 1
 
 
 def test_diverged_training_raises() -> None:

@@ -16,15 +16,11 @@ from collections.abc import Iterator, Sequence
 from types import FrameType, ModuleType
 from typing import Any
 
-from npgpt.cli.exit_codes import ExitCode, exit_code_table
+from npgpt.cli.exit_codes import ExitCode, Terminated, exit_code_table
 from npgpt.cli.parser import Parser
 from npgpt.errors import ConfigError, NpgptError, TrainingError, did_you_mean, quote
 from npgpt.support.terminal import escape_controls
 from npgpt.version import __version__
-
-
-class Terminated(KeyboardInterrupt):
-    """SIGTERM. Code that cleans up after Ctrl-C cleans up after it, too."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

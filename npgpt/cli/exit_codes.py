@@ -3,6 +3,10 @@
 from enum import IntEnum
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM. Code that cleans up after Ctrl-C cleans up after it, too."""
+
+
 class ExitCode(IntEnum):
     FINE = 0
     WRONG = 1
@@ -19,7 +23,7 @@ MEANINGS = {
     ExitCode.WRONG: "a gradient or a solution is wrong, or a promise is broken",
     ExitCode.USAGE: "an argument, a file or the memory does not allow the command",
     ExitCode.UNDECIDED: "undecided: a gradient could not be judged, or was not checked",
-    ExitCode.DIVERGED: "training diverged: a loss or a gradient is not finite",
+    ExitCode.DIVERGED: "training diverged: a loss is not finite, or far above the best one",
     ExitCode.CTRL_C: "stopped by Ctrl-C",
     ExitCode.CLOSED_PIPE: "the reader of the output closed the pipe",
     ExitCode.SIGTERM: "stopped by SIGTERM",

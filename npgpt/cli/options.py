@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from npgpt.config import LAYERS, TABLES, Options, RunConfig, read_toml
-from npgpt.errors import ConfigError, RunError
+from npgpt.core.values import one_of
+from npgpt.errors import ConfigError, RunError, quote
+from npgpt.presets import PRESETS
 
 LONGEST_CHOICES = 30  # characters; longer lists of choices go into the help text
 
@@ -27,6 +29,12 @@ class Renamed(argparse.Action):
 
 
 def add_config_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--preset",
+        metavar="NAME",
+        help=f"named settings: {'; '.join(f'{name} ({preset.help})' for name, preset in PRESETS.items())}; the file of "
+        "--config and flags take precedence",
+    )
     parser.add_argument(
         "--config", metavar="FILE.toml", help="TOML file with the fields below; a flag takes precedence"
     )
@@ -49,30 +57,53 @@ def add_flags(group: Any, table: type[Options]) -> None:
             group.add_argument(flag, action=argparse.BooleanOptionalAction, **settings)
         elif item.type == list[str]:
             group.add_argument(flag, nargs="+", action="extend", metavar="FILE", **settings)
+        elif item.type == list[int]:
+            group.add_argument(flag, type=_whole_numbers, metavar="N,N", **settings)
         else:
             metavar = "NAME" if named else None if choices else "N"
             group.add_argument(flag, type=item.type, choices=choices, metavar=metavar, **settings)
+
+
+def _whole_numbers(text: str) -> list[int]:
+    try:
+        return [int(number) for number in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be whole numbers with commas, as 0,1,10, not {quote(text)}") from None
 
 
 def given_flags(options: argparse.Namespace, table: type[Options]) -> dict[str, Any]:
     return {flag: getattr(options, flag) for flag in table.names() if getattr(options, flag) is not None}
 
 
+def given_tables(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """The fields that are set by a flag, the file or the preset, in this order of precedence: without defaults.
+
+    Raises
+        ConfigError if the preset is unknown or the file is not TOML. The tables are not checked.
+    """
+    preset = PRESETS[one_of("preset", options.preset, PRESETS)].tables if options.preset is not None else {}
+    file = read_toml(options.config) if options.config else {}
+    flags = {name: given_flags(options, table) for name, table in TABLES.items()}
+    tables: dict[str, Any] = {}
+    for given in (preset, file, flags):
+        for name, table in given.items():
+            if isinstance(tables.setdefault(name, {}), dict):  # else it is wrong, and stays for the check
+                tables[name] = tables[name] | table if isinstance(table, dict) else table
+    return tables
+
+
 def config_from(options: argparse.Namespace) -> RunConfig:
-    """The configuration of the flags, the file and the defaults, in this order of precedence.
+    """The configuration of the flags, the file, the preset and the defaults, in this order of precedence.
 
     Raises
         ConfigError if the file or the configuration is not valid.
     """
-    tables = read_toml(options.config) if options.config else {}
+    tables = given_tables(options)
     try:
-        for name, table in TABLES.items():
-            given = given_flags(options, table)
-            if given and isinstance(tables.get(name, {}), dict):
-                tables[name] = tables.get(name, {}) | given
         return RunConfig.from_tables(tables)
     except ConfigError as error:
-        raise ConfigError(f"{options.config}, with the flags: {error}" if options.config else str(error)) from None
+        sources = [f"preset {options.preset}"] * bool(options.preset) + [options.config] * bool(options.config)
+        raise ConfigError(f"{' and '.join(sources)}, with the flags: {error}" if sources else str(error)) from None
 
 
 def check_at_least(least: int, **numbers: int) -> None:

@@ -9,7 +9,7 @@ from npgpt.cli.parser import add_action
 from npgpt.errors import DataError, RunError, TrainingError
 from npgpt.runs import load_run
 from npgpt.sampling import check_context, generate
-from npgpt.support.terminal import given_text, write_text
+from npgpt.support.terminal import escape_controls, given_text, write_text
 from npgpt.tokenizer import END_OF_TEXT, UNKNOWN
 
 SUMMARY, EXAMPLE = "continue a prompt with a trained model", 'npgpt sample runs/1 --prompt "The "'
@@ -18,7 +18,15 @@ SUMMARY, EXAMPLE = "continue a prompt with a trained model", 'npgpt sample runs/
 def add_parser(subparsers: Any) -> None:
     more = "The model writes token by token, until --max-tokens or the end of a text."
     parser = add_action(subparsers, "sample", run, SUMMARY, more, EXAMPLE)
-    parser.add_argument("run_folder", metavar="DIR", help="run folder that `npgpt train` wrote")
+    parser.add_argument(
+        "run_folder",
+        nargs="?",
+        metavar="DIR",
+        help="run folder, or one of its checkpoints (default: the newest run in runs)",
+    )
+    parser.add_argument(
+        "--last", action="store_true", help="take the newest weights, not those with the lowest validation loss"
+    )
     parser.add_argument(
         "--prompt",
         default="",
@@ -49,7 +57,7 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    loaded = load_run(options.run_folder)
+    loaded = load_run(options.run_folder, options.last)
     tokenizer, text = loaded.tokenizer, given_text(options.prompt)
     prompt = tokenizer.encode(text, allowed_special={END_OF_TEXT})  # as in the training text
     if text and not prompt:
@@ -61,11 +69,12 @@ def run(options: argparse.Namespace) -> None:
     if options.context is not None:
         check_context(loaded.config.model, options.context)  # before anything is written
     ids = generate(loaded.model, prompt or [end], *settings, stop=end, context=options.context)
+    print(f"note: {escape_controls(loaded.which(), keep='')}", file=sys.stderr)
     write_text(text)
     # The decoder also reads the prompt: it puts a space before a word only if a word precedes it.
     try:
         for piece in itertools.islice(tokenizer.stream(itertools.chain(prompt, ids)), len(prompt), None):
             write_text(piece)
     except TrainingError as error:  # not diverged: the file is damaged
-        raise RunError(f"{options.run_folder}: {error}") from None
+        raise RunError(f"{loaded.path}: {error}") from None
     write_text("\n")

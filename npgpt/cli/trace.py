@@ -13,9 +13,11 @@ import numpy as np
 
 from npgpt.cli.parser import add_action
 from npgpt.cli.trace_screen import aligned, walk
-from npgpt.core import Array
+from npgpt.core import Array, Cache
 from npgpt.errors import ConfigError, DataError, brief
+from npgpt.model import GPT
 from npgpt.runs import load_run
+from npgpt.runs.checkpoint import BATCH, read_batch
 from npgpt.study.trace import Trace, Traced, precision, trace
 from npgpt.study.trace.ledger import parse_cell
 from npgpt.study.trace.over_time import draw_record, read_record
@@ -34,7 +36,12 @@ def add_parser(subparsers: Any) -> None:
         "below the map are the terms of the gradient at the cursor. Without a terminal, the table is printed."
     )
     parser = add_action(subparsers, "trace", run, SUMMARY, more, EXAMPLE)
-    parser.add_argument("text", nargs="?", metavar="TEXT", help="text of the pass (default: standard input)")
+    parser.add_argument(
+        "text",
+        nargs="?",
+        metavar="TEXT",
+        help="text of the pass (default: standard input, or the batch that training kept in the DIR of --run)",
+    )
     parser.add_argument(
         "--run", metavar="DIR", dest="run_folder", help="run folder of a model (default: a small random model)"
     )
@@ -64,13 +71,15 @@ def run(options: argparse.Namespace) -> None:
             raise ConfigError("--over-time needs --run DIR, a run of `npgpt train --record-every N`")
         _show_over_time(Path(options.run_folder), options.picture)
         return
-    text = given_text(options.text)
-    if options.run_folder:
-        loaded = load_run(options.run_folder)
+    loaded = load_run(options.run_folder) if options.run_folder else None
+    if loaded and options.text is None and (Path(options.run_folder) / BATCH).is_file():
         model, tokenizer = loaded.model, loaded.tokenizer
+        ids = _worst_example(model, Path(options.run_folder) / BATCH)
+        text = tokenizer.decode(ids)
     else:
-        model, tokenizer = small_model(text)
-    ids = tokenizer.encode(text)[: model.config.context_length + 1]
+        text = given_text(options.text)
+        model, tokenizer = (loaded.model, loaded.tokenizer) if loaded else small_model(text)
+        ids = tokenizer.encode(text)[: model.config.context_length + 1]
     if len(ids) < 2:
         raise DataError(f"the text has {len(ids)} tokens; a pass needs at least 2, one to read and one to predict")
     made = trace(model, np.array([ids[:-1]]), np.array([ids[1:]]))
@@ -91,6 +100,18 @@ def run(options: argparse.Namespace) -> None:
         _print_table(Trace.HEADER, made.rows())
     else:
         walk(made, [tokenizer.decode([token]) for token in ids])
+
+
+def _worst_example(model: GPT, path: Path) -> list[int]:
+    """Return the ids of the example of a kept batch whose loss is not finite, or else the largest."""
+    x, y = read_batch(path, model.config.vocab_size)
+    losses = [float(model.loss(x[i : i + 1], y[i : i + 1], Cache(record=False))) for i in range(len(x))]
+    worst = max(range(len(x)), key=lambda i: (not math.isfinite(losses[i]), losses[i]))
+    print(
+        f"example {worst} of the batch in {escape_controls(str(path), keep='')}: loss {losses[worst]:.4g}",
+        file=sys.stderr,
+    )
+    return [*x[worst].tolist(), int(y[worst, -1])]
 
 
 def _refuse_other_files(path: Path, made: bytes) -> None:

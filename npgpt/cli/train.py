@@ -2,23 +2,33 @@
 
 import argparse
 import contextlib
-import shlex
+import importlib.util
+import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from tqdm import tqdm
 
-from npgpt.cli.options import Renamed, add_config_flags, check_at_least, config_from
+from npgpt.cli.exit_codes import Terminated
+from npgpt.cli.options import Renamed, add_config_flags, check_at_least, config_from, given_tables
 from npgpt.cli.parser import add_action
+from npgpt.config import RunConfig
 from npgpt.data import builtin_name
 from npgpt.errors import ConfigError
-from npgpt.runs import Run, RunFolder, train_run
+from npgpt.runs import Run, train_run
+from npgpt.runs.checkpoint import best_step, of_step, read_state, steps_of
+from npgpt.runs.judgement import overfitting_since
+from npgpt.runs.layout import CHECKPOINTS
+from npgpt.runs.resume import asked_config
 from npgpt.sampling import generate
 from npgpt.study.trace.over_time import Recorder, add_record
 from npgpt.support.memory import keep_freed_memory
-from npgpt.support.terminal import escape_controls
+from npgpt.support.terminal import escape_controls, typed
 from npgpt.tokenizer import END_OF_TEXT
 from npgpt.train import Step
 
@@ -29,14 +39,25 @@ SAMPLE_TOKENS = 60
 def add_parser(subparsers: Any) -> None:
     more = (
         "Without --text, the text is Python's own documentation; this takes about two minutes. <|endoftext|> in a text "
-        "separates documents. The model is saved at each evaluation. Exit code 4: training diverged."
+        "separates documents. A checkpoint is saved at each evaluation. Ctrl-C finishes the step, saves, and prints "
+        "the command that goes on. Exit code 4: training diverged."
     )
     parser = add_action(subparsers, "train", run, SUMMARY, more, "npgpt train --text book.txt --steps 1000")
     parser.usage = "npgpt train [--text FILE ...] [--out DIR] [OPTION ...]"
     parser.add_argument(
         "--out", metavar="DIR", help="run folder to write (default: first free one of runs/1, runs/2, ...)"
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace the run in DIR; other files stay")
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace the run in DIR once the new one has a checkpoint; other files stay",
+    )
+    parser.add_argument(
+        "--resume", metavar="DIR", help="go on with the run in DIR, to the same bits as if it had not stopped"
+    )
+    parser.add_argument(
+        "--init", metavar="DIR", help="start from the best weights and the tokenizer of the run in DIR, on another text"
+    )
     parser.add_argument(
         "--record-every",
         type=int,
@@ -50,78 +71,180 @@ def add_parser(subparsers: Any) -> None:
 
 def run(options: argparse.Namespace) -> None:
     check_at_least(0, record_every=options.record_every)
-    config = config_from(options)
-    if options.out == "":
-        raise ConfigError("--out is empty; name a folder for the run")
+    config = _config(options)
     if config.train.layers == "textbook":
         keep_freed_memory()
     names = list(map(_shown, config.data.text)) or [builtin_name()]
     print(f"text: {', '.join(names) if len(names) < 4 else f'{len(names)} files, {names[0]} to {names[-1]}'}")
-    out = Path(options.out) if options.out else RunFolder.next_free()
     steps = config.train.steps
+    stop = Stop()
     with tqdm(total=steps, unit="step", disable=not sys.stderr.isatty(), leave=False) as bar, compilation_shown(bar):
-        screen = Screen(bar, out, options.record_every)
+        screen = Screen(bar, options.record_every)
+
+        def start(run: Run) -> None:
+            screen.start(run)
+            stop.waits = True
+
         try:
-            made = train_run(
-                config,
-                out=out,
-                overwrite=options.overwrite,
-                on_start=screen.start,
-                on_step=screen.step,
-                on_evaluation=screen.evaluation,
-            )
+            with stop.listening():
+                made = train_run(
+                    config,
+                    **_place(options),
+                    overwrite=options.overwrite,
+                    init=options.init,
+                    on_start=start,
+                    on_step=screen.step,
+                    on_evaluation=screen.evaluation,
+                    on_progress=screen.progress,
+                    stop=stop.came,
+                )
         except KeyboardInterrupt:
-            if screen.saved is not None:
-                bar.write(f"{_shown(out)} holds the weights of step {screen.saved}", file=sys.stdout)
+            if saved := steps_of(screen.folder / CHECKPOINTS) if screen.saved is not None else []:
+                bar.write(_go_on(screen.folder, saved[-1], steps, options), file=sys.stdout)
             raise
-    last, bigram = made.metrics[-1]["val_loss"], made.baselines["bigram_loss"]
+    assert made.path is not None
+    if made.complete and not screen.n_steps:
+        print(f"all {steps} steps were done before; a larger --steps goes on")
+    if not made.complete:
+        print(_go_on(made.path, made.state.step, steps, options))
+        raise stop.error()
+    _print_end(made)
+
+
+def _config(options: argparse.Namespace) -> RunConfig:
+    """Return the configuration of the flags; of --resume and --init, that of the run with the given fields replaced."""
+    for flag in ("out", "resume", "init"):
+        if getattr(options, flag) == "":
+            raise ConfigError(f"--{flag} is empty; name a folder")
+    if options.resume and (options.out or options.overwrite or options.init):
+        other = "--out" if options.out else "--overwrite" if options.overwrite else "--init"
+        raise ConfigError(f"--resume goes on in the folder of its run; leave {other} out")
+    if options.resume:
+        return asked_config(Path(options.resume), given_tables(options))
+    return asked_config(Path(options.init), given_tables(options), init=True) if options.init else config_from(options)
+
+
+def _place(options: argparse.Namespace) -> dict[str, str]:
+    return {"resume": options.resume} if options.resume else {"out": options.out} if options.out else {"runs": "runs"}
+
+
+def _go_on(folder: Path, step: int, steps: int, options: argparse.Namespace) -> str:
+    """Say what was saved, and how to go on."""
+    record = f" --record-every {options.record_every}" if options.record_every else ""
+    return f"step {step} of {steps} is saved in {_shown(folder)}\ngo on: npgpt train --resume {typed(folder)}{record}"
+
+
+def _print_end(made: Run) -> None:
+    """Print the result of a run that is complete."""
+    assert made.path is not None
+    last, bigram, home = made.metrics[-1], made.baselines["bigram_loss"], made.path / CHECKPOINTS
+    best = read_state(of_step(home, best_step(home, steps_of(home))))
+    loss, folder = last.get("val_loss_whole", last["val_loss"]), _shown(str(made.path))
     print(
-        f"validation loss {last:.3f}, {abs(bigram - last):.3f} nats {'below' if last < bigram else 'above'} "
-        f"the bigram's; saved in {_shown(out)}\n"
-        f"next: npgpt sample {_shown(shlex.quote(str(out)))} --prompt The"
+        f"validation loss {loss:.3f}, {abs(bigram - loss):.3f} nats {'below' if loss < bigram else 'above'} "
+        f"the bigram's; saved in {folder}"
     )
+    if best.step != last["step"]:
+        print(f"best weights: step {best.step}, validation loss {best.val_loss:.3f}; npgpt sample takes them")
+    if importlib.util.find_spec("matplotlib") is None:
+        print("for a picture of the losses: pip install 'npgpt[viz]'")
+    print(f"next: npgpt sample {typed(made.path)} --prompt The")
+
+
+class Stop:
+    """A request to stop: the first Ctrl-C or SIGTERM lets the step end and saves, the second ends at once."""
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+        self.waits = False  # before training there is nothing to save
+
+    def came(self) -> bool:
+        return self.number is not None
+
+    def error(self) -> KeyboardInterrupt:
+        """Return the exception with which the command ends."""
+        return Terminated() if self.number == signal.SIGTERM else KeyboardInterrupt()
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[None]:
+        before: dict[int, Any] = {}
+
+        def handle(number: int, frame: FrameType | None) -> None:
+            if self.number is not None or not self.waits:
+                before[number](number, frame)  # raises
+                return
+            self.number = int(number)
+            with contextlib.suppress(OSError):  # not print: it may be what was interrupted
+                os.write(2, b"\nstopping: the step ends, and is saved; a second Ctrl-C ends at once\n")
+
+        if threading.current_thread() is threading.main_thread():  # others may not set a handler
+            for name in (signal.SIGINT, signal.SIGTERM):
+                if callable(signal.getsignal(name)):  # else it is ignored, or the host's
+                    before[name] = signal.signal(name, handle)
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 class Screen:
     """The output during training, and the record of ``--record-every``.
 
     Attributes
-        saved: the step whose weights are in the folder; None before the first checkpoint.
+        folder: the run folder.
+        saved: the step whose checkpoint was written; None before the first.
     """
 
-    def __init__(self, bar: Any, out: Path, record_every: int) -> None:
-        self.bar, self.out, self.every = bar, out, record_every
-        self.saved: int | None = None
+    def __init__(self, bar: Any, record_every: int) -> None:
+        self.bar, self.every = bar, record_every
+        self.folder, self.saved = Path(), None  # type: Path, int | None
+        self.n_steps = 0
         self.recorder: Recorder | None = None
 
     def start(self, run: Run) -> None:
         assert run.model.flat is not None and run.train_ids is not None and run.validation_ids is not None
+        if step := run.state.step:
+            self._print(f"going on from step {step}")
+            self.bar.update(step)
+            if run.state.schedule_from == step:
+                self._print(
+                    f"a new schedule of the learning rate, with a warm-up, leads to step {run.config.train.steps}"
+                )
         self._print(
-            f"{run.model.flat.values.size:,} parameters; {len(run.train_ids):,} tokens to train on, "
-            f"{len(run.validation_ids):,} to validate; vocabulary of {run.tokenizer.vocab_size:,}"
+            f"{run.model.flat.values.size:,} parameters; {len(run.train_ids):,} training tokens, "
+            f"{len(run.validation_ids):,} validation; vocabulary {run.tokenizer.vocab_size:,}"
         )
         self._print(
-            f"baselines, in nats per token: {run.baselines['unigram_loss']:.3f} (unigram: token frequencies), "
-            f"{run.baselines['bigram_loss']:.3f} (bigram: given the token before)"
+            f"baselines, nats per token: unigram {run.baselines['unigram_loss']:.3f} (frequencies), "
+            f"bigram {run.baselines['bigram_loss']:.3f} (pairs)"
         )
         if self.every > 0:
             self.recorder = Recorder(run.model, run.validation_ids)
 
+    def progress(self, what: str, done: int, total: int) -> None:
+        self.bar.set_description(f"{what} {100 * done // max(1, total)} %" if done < total else "")
+
     def step(self, run: Run, step: Step) -> None:
+        self.n_steps += 1
         self.bar.update()
         self.bar.set_postfix(loss=f"{step.loss:.3f}", refresh=False)
         if self.recorder and step.number % self.every == 0:
-            add_record(self.out, self.recorder.record(step.number))
+            assert run.path is not None
+            add_record(run.path, self.recorder.record(step.number))
         if self.recorder and (step.number + 1) % self.every == 0:
             self.recorder.before()
 
     def evaluation(self, run: Run, row: dict[str, Any]) -> None:
-        self.saved, steps = row["step"], run.config.train.steps
+        assert run.path is not None
+        self.folder, self.saved, steps = run.path, row["step"], run.config.train.steps
         self._print(
             f"step {self.saved:>{len(str(steps))}}/{steps}  train {row['train_loss']:.3f}  "
             f"validation {row['val_loss']:.3f}  (bigram {run.baselines['bigram_loss']:.3f})  "
             f"{row['tokens_per_s']:,.0f} tokens/s"
         )
+        if (since := overfitting_since(run.metrics)) is not None:
+            self._print(f"  overfitting since step {since}: validation rises, training falls; its weights are kept")
         if self.saved in (0, steps) or self.saved - run.config.train.eval_every < steps / 2 <= self.saved:
             self._print(f"  sample: {sample_line(run)}")
 

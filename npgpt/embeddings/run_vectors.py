@@ -9,13 +9,14 @@ from npgpt.core import Array
 from npgpt.core.values import path as check_path
 from npgpt.embeddings.documents import State, gpt_vectors
 from npgpt.embeddings.vectors import WordVectors
-from npgpt.runs import MODEL, load_run
+from npgpt.runs import load_run
+from npgpt.runs.layout import MODEL
 from npgpt.tokenizer import BPETokenizer, Tokenizer
 
 
 def token_vectors(folder: str | Path) -> tuple[WordVectors, WordVectors]:
     """Return the token embeddings of a run before training (initialised from the seed) and after."""
-    run = load_run(folder)
+    run = load_run(check_path("token_vectors", "folder", folder))
     words, first = token_names(run.tokenizer), make_gpt(run.config.model, "textbook", run.config.train.seed)
     return WordVectors(words, first.embedding.weight.value), WordVectors(words, run.model.embedding.weight.value)
 
@@ -44,7 +45,8 @@ class RunEncoder:
         folder = check_path("RunEncoder", "folder", folder)
         self.run = load_run(folder)
         self.folder = str(Path(folder).absolute())
-        self.weights = hashlib.blake2b(Path(folder, MODEL).read_bytes(), digest_size=16).hexdigest()
+        assert self.run.path is not None
+        self.weights = hashlib.blake2b((self.run.path / MODEL).read_bytes(), digest_size=16).hexdigest()
 
     def encode(self, texts: Sequence[str]) -> Array:
         return gpt_vectors(self.run.model, self.run.tokenizer, texts)

@@ -2,6 +2,7 @@
 
 import codecs
 import contextlib
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +25,8 @@ def part_of(path: Path) -> Path:
 def write_atomically(path: str | Path, data: bytes) -> None:
     """Write ``data`` to ``path``. A crash at any instant leaves the old file or the new one, never a part.
 
-    The bytes are written to a temporary file and flushed to the disk; then one rename replaces the old file.
+    The bytes are written to a temporary file and flushed to the disk; then one rename replaces the old file, and the
+    folder is flushed.
     """
     path = check_path("write", "path", path)
     if not path.name:
@@ -32,17 +34,48 @@ def write_atomically(path: str | Path, data: bytes) -> None:
     part = part_of(path)
     try:
         part.unlink(missing_ok=True)  # left by a crash, or a link to another place
-        with open(part, "xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        write_flushed(part, data)
         os.replace(part, path)
+        flush_folder(path.parent)
     except BaseException as error:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
         if isinstance(error, OSError):
             error.filename = str(path)
         raise
+
+
+@contextlib.contextmanager
+def failures_named(path: Path) -> Iterator[None]:
+    """Give an OSError the name of a file: those of ``write``, ``flush`` and ``fsync`` have none."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = str(path)
+        raise
+
+
+def write_flushed(path: Path, data: bytes) -> None:
+    """Write a new file, and flush it to the disk."""
+    with failures_named(path), open(path, "xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def flush_folder(path: Path) -> None:
+    """Flush the names in a folder to the disk: without this, a power cut can undo a rename."""
+    if os.name == "nt":  # Windows opens no folder
+        return
+    folder = os.open(path, os.O_RDONLY)
+    try:
+        with failures_named(path):
+            os.fsync(folder)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network folders cannot do it
+            raise
+    finally:
+        os.close(folder)
 
 
 def read_text(path: str | Path, maximum_bytes: int | None = None) -> str:
@@ -77,7 +110,21 @@ def decode_text(data: bytes, name: str) -> str:
 
 # Every split pattern of the tokenizer cuts between a line end after a visible character and a visible character that is
 # no slash, whatever the rest of the text is.
-_LAST_SAFE_CUT = regex.compile(r"(?r)(?<=\S\n)(?=[^\s/])")  # (?r) searches from the end
+_SAFE_CUT = r"(?<=\S\n)(?=[^\s/])"
+_FIRST_SAFE_CUT = regex.compile(_SAFE_CUT)
+_LAST_SAFE_CUT = regex.compile(f"(?r){_SAFE_CUT}")  # (?r) searches from the end
+
+
+def cut_text(text: str, size: int = 1 << 20) -> Iterator[str]:
+    """Yield a text in parts of about ``size`` characters, cut where each tokenizer of npgpt always cuts."""
+    size, start = whole("cut_text", "size", size, 1), 0
+    while True:
+        cut = _FIRST_SAFE_CUT.search(text, start + size)
+        stop = cut.end() if cut else len(text)
+        yield text[start:stop]
+        if stop == len(text):
+            return
+        start = stop
 
 
 def read_parts(path: str | Path, size: int = 1 << 22) -> Iterator[str]:

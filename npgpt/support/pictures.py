@@ -25,7 +25,7 @@ def pyplot() -> Any:
     return plt
 
 
-def draw_losses(path: Path, metrics: Sequence[dict[str, Any]]) -> None:
+def draw_losses(path: Path, metrics: Sequence[dict[str, Any]], baselines: dict[str, float]) -> None:
     """Draw the losses of a run over its steps.
 
     Raises
@@ -37,7 +37,7 @@ def draw_losses(path: Path, metrics: Sequence[dict[str, Any]]) -> None:
     axes.plot(steps, [row["train_loss"] for row in metrics], label="training")
     axes.plot(steps, [row["val_loss"] for row in metrics], label="validation")
     for name, style in (("unigram", ":"), ("bigram", "--")):
-        axes.axhline(metrics[0][f"{name}_loss"], linestyle=style, color="grey", label=name)
+        axes.axhline(baselines[f"{name}_loss"], linestyle=style, color="grey", label=name)
     axes.set(xlabel="step", ylabel="cross-entropy, nats per token")
     axes.legend()
     picture = io.BytesIO()

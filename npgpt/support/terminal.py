@@ -1,6 +1,7 @@
 """Safe display of text from a file, a model or a prompt."""
 
 import os
+import shlex
 import sys
 import unicodedata
 
@@ -19,6 +20,20 @@ def escape_controls(text: str, keep: str = "\n\t") -> str:
     'a\\\\x1b[31mb\\n'
     """
     return "".join(_escape(c) if c not in keep and _is_hidden(c) else c for c in text)
+
+
+def typed(path: object) -> str:
+    """Return a path as it can be typed in a shell.
+
+    >>> typed("my run"), typed("--odd"), typed("a\x1b")
+    ("'my run'", './--odd', "$'a\\\\x1b'")
+    """
+    text = str(path)
+    text = f"./{text}" if text.startswith("-") else text
+    if text.isprintable():
+        return shlex.quote(text)
+    plain = (chr(byte) if 32 <= byte < 127 and byte not in b"'\\" else f"\\x{byte:02x}" for byte in os.fsencode(text))
+    return f"$'{''.join(plain)}'"
 
 
 def _is_hidden(character: str) -> bool:

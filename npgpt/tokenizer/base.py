@@ -143,8 +143,12 @@ class Tokenizer(ABC):
         A crash leaves either the old file or the new one.
         """
         path = check_path("save", "path", path, TokenizerError)
+        write_tokenizer_json(path, self.dumps())
+
+    def dumps(self) -> str:
+        """Return the content of the file that ``save`` writes."""
         header = {"format": FORMAT, "version": VERSION, "kind": self.kind}
-        write_tokenizer_json(path, json.dumps(header | self._state(), ensure_ascii=True, separators=(",", ":")))
+        return json.dumps(header | self._state(), ensure_ascii=True, separators=(",", ":"))
 
     @classmethod
     def load(cls, path: str | Path) -> Self:

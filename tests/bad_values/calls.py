@@ -9,15 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import calls_of_layers
+import calls_of_training
 import numpy as np
 import values as a
-from right import IDS, SENTENCES, TABLE, TEXTS, WORDS, Call, adamw, call, flat, model, run, stepped, table
+from right import SENTENCES, TABLE, TEXTS, WORDS, Call, call, run, table
 
-from npgpt import baselines, build, config, data, embeddings, optim, runs, sampling, tokenizer, train
-from npgpt.core import Cache
+from npgpt import config, data, embeddings, runs, tokenizer
 from npgpt.embeddings import documents, evaluate, lookup, vectors, word2vec
 from npgpt.embeddings.formats import is_vectors
-from npgpt.machine import pool
 from npgpt.support import files
 
 
@@ -52,12 +51,22 @@ def of_files(folder: Path) -> dict[str, Call]:
     char, bpe, word = trained.tokenizer, tokenizer.BPETokenizer([(116, 104)]), tokenizer.WordTokenizer(WORDS)
     out = folder / "out"
     found = {
-        "runs.load_run": call(runs.load_run, path=a.source(folder / "run")),
+        "runs.load_run": call(runs.load_run, path=a.maybe_source(folder / "run"), last=a.flag(False)),
+        "runs.newest_run": call(runs.newest_run, parent=a.source(folder / "runs")),
         "runs.train_run": call(
             lambda **given: runs.train_run(trained.config, **given).model.flat.values,
             texts=a.maybe_texts(TEXTS),
             overwrite=a.flag(True),
             out=a.maybe_target(folder / "another run"),
+            init=a.maybe_source(folder / "run"),
+        ),
+        "runs.train_run, numbered": call(
+            lambda runs_: runs.train_run(trained.config, TEXTS, runs=runs_).model.flat.values,
+            runs_=a.maybe_target(folder / "runs"),
+        ),
+        "runs.train_run, goes on": call(
+            lambda resume: runs.train_run(trained.config, TEXTS, resume=resume).model.flat.values,
+            resume=a.maybe_source(folder / "run"),
         ),
         "runs.Run.save": call(trained.save, path=a.target(folder / "a run"), overwrite=a.flag(True)),
         "config.RunConfig.load": call(
@@ -169,82 +178,6 @@ def of_tokenizers() -> dict[str, Call]:
             tokenizer.WordTokenizer.train, text=a.one_or_more(TEXTS), vocab_size=a.maybe_count(9)
         ),
     }
-
-
-def of_training() -> dict[str, Call]:
-    rates = {
-        "beta1": a.not_negative(0.9),
-        "beta2": a.not_negative(0.95),
-        "eps": a.positive(1e-8),
-        "weight_decay": a.not_negative(0.1),
-    }
-    step = {"learning_rate": a.not_negative(0.1), "grad_scale": a.not_negative(1.0)}
-    from npgpt.compiled.optim import AdamW as CompiledAdamW
-
-    x, y = IDS[:8].reshape(2, 4), a.targets(IDS[1:9].reshape(2, 4))
-    first = config.TrainConfig(steps=1)
-    found = {
-        "optim.clip_scale": call(optim.clip_scale, norm=a.not_negative(5.0), max_norm=a.positive(1.0)),
-        "optim.WarmupCosine.__init__": call(
-            optim.WarmupCosine,
-            highest=a.not_negative(1.0),
-            lowest=a.not_negative(0.2),
-            warmup=a.natural(2),
-            steps=a.count(7),
-        ),
-        "optim.WarmupCosine.__call__": call(optim.WarmupCosine(1.0, 0.2, 2, 7).__call__, step=a.natural(3)),
-        "build.make_optimizer": call(build.make_optimizer, layer=a.fixed(model()), **rates),
-        "train.evaluate": call(train.evaluate, model=a.fixed(model()), ids=a.ids(IDS), batch_size=a.count(16)),
-        "train.accumulate": call(
-            lambda **given: train.accumulate(model(), cache=Cache(), **given),
-            x=a.ids(x),
-            y=y,
-            micro_batches=a.count(1),
-            step=a.natural(0),
-        ),
-        "train.training_steps": call(lambda ids: train.training_steps(model(), ids, first), ids=a.ids(IDS)),
-        "train.optimizer_of": call(train.optimizer_of, model=a.fixed(model()), config=a.fixed(first)),
-        "train.optimizer_steps": call(
-            lambda grad_clip: train.optimizer_steps(adamw(optim.AdamW), lambda step: 0.1, [(1.0, 3)], grad_clip),
-            grad_clip=a.positive(1.0),
-        ),
-        "data.SlidingWindows.__init__": call(
-            lambda **given: list(data.SlidingWindows(**given)),
-            ids=a.free_ids(IDS),
-            context_length=a.count(3),
-            stride=a.count(1),
-            batch_size=a.count(1),
-            shuffle=a.flag(False),
-            seed=a.whole(0),
-            drop_last=a.flag(False),
-        ),
-        "data.SlidingWindows.batch": call(data.SlidingWindows(IDS, 3).batch, step=a.natural(2)),
-        "data.split_texts": call(data.split_texts, texts=a.texts(TEXTS), validation_fraction=a.not_negative(0.5)),
-        "data.split_text": call(data.split_text, text=a.text(TEXTS[0]), validation_fraction=a.not_negative(0.5)),
-        "sampling.generate": call(
-            sampling.generate,
-            model=a.fixed(model()),
-            ids=a.ids(np.array([1, 2])),
-            max_tokens=a.steps(3),
-            temperature=a.not_negative(1.0),
-            top_k=a.maybe_count(3),
-            seed=a.whole(0),
-            stop=a.maybe_whole(6),
-            context=a.maybe_count(4),
-        ),
-        "sampling.check_context": call(sampling.check_context, config=a.fixed(model().config), context=a.count(3)),
-        "baselines.unigram_loss": call(
-            baselines.unigram_loss, train_ids=a.ids(IDS), ids=a.ids(IDS), vocab_size=a.count(7)
-        ),
-        "baselines.bigram_loss": call(
-            baselines.bigram_loss, train_ids=a.ids(IDS), ids=a.ids(IDS), vocab_size=a.count(7)
-        ),
-        "npgpt.set_num_threads": call(pool.set_num_threads, n=a.count(1)),
-    }
-    for name, kind in (("optim", optim.AdamW), ("compiled", CompiledAdamW)):
-        found[f"{name}.AdamW.__init__"] = call(kind, flat=a.fixed(flat()), **rates)
-        found[f"{name}.AdamW.step"] = call(functools.partial(stepped, kind), **step)
-    return found
 
 
 def of_embeddings() -> dict[str, Call]:
@@ -392,7 +325,7 @@ def calls(folder: Path) -> dict[str, Call]:
         | of_tokenizers()
         | calls_of_layers.of_layers()
         | calls_of_layers.of_embeddings()
-        | of_training()
+        | calls_of_training.of_training()
         | of_embeddings()
         | of_configurations()
         | calls_of_layers.of_cases()

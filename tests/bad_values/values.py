@@ -261,7 +261,7 @@ text, one_or_more = given(_text), given(_texts, one=True)
 text_or_texts = given(_text, several=True)
 texts, maybe_texts = given(_texts), given(_texts, optional=True, one=True)
 dtype = given(_dtype)
-source, target = given(_path), given(_path, written=True)
+source, target, maybe_source = given(_path), given(_path, written=True), given(_path, optional=True)
 maybe_target = given(_path, written=True, optional=True)
 ids_or_bytes = given(_ids, as_bytes=True)  # bytes are integers, too
 maybe_floats, maybe_ids = given(_floats, optional=True), given(_ids, free=True, optional=True)

@@ -16,7 +16,7 @@ from npgpt.embeddings.index import FORMAT
 from npgpt.embeddings.search import METHODS
 from npgpt.errors import ConfigError, DataError, NpgptError, RunError
 from npgpt.model import GPT
-from npgpt.runs import RunFolder
+from npgpt.runs import Run, load_run
 from npgpt.tokenizer import END_OF_TEXT, CharTokenizer
 
 CATS = "The cat sat on the mat.\nCats and kittens purr.\n\nA kitten is a small cat."
@@ -39,7 +39,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     save_vectors(WordVectors(words, np.random.default_rng(0).normal(size=(len(words), 8))), "words.npz")
     tokenizer = CharTokenizer.train(CATS + WAR)
     config = RunConfig(model=GPTConfig(tokenizer.vocab_size, 16, n_layer=1, n_head=1, n_embd=8))
-    RunFolder.create(Path("run"), config, tokenizer).save_model(GPT(config.model))
+    Run(config, tokenizer, GPT(config.model)).save("run")
     return tmp_path
 
 
@@ -117,8 +117,8 @@ def test_index_of_a_moved_or_changed_model(capsys: pytest.CaptureFixture[str]) -
     with pytest.raises(RunError, match="is not a folder"):
         command("search", "i", "cat")
     assert command("search", "i", "cat", "--run", "moved") == 0
-    model = GPT(RunConfig.load("moved/config.toml").model, seed=1)
-    RunFolder(Path("moved")).save_model(model)
+    moved = load_run("moved")
+    Run(moved.config, moved.tokenizer, GPT(moved.config.model, seed=1)).save("moved", overwrite=True)
     with pytest.raises(RunError, match="is not the one that made i"):
         command("search", "i", "cat", "--run", "moved")
 

@@ -8,7 +8,7 @@ import pytest
 from npgpt.build import make_gpt
 from npgpt.config import GPTConfig, RunConfig, TrainConfig
 from npgpt.embeddings import token_names, token_vectors
-from npgpt.runs import RunFolder
+from npgpt.runs import Run
 from npgpt.tokenizer import BPETokenizer, CharTokenizer, WordTokenizer
 
 
@@ -19,7 +19,7 @@ def test_the_vectors_before_training_follow_from_the_seed(tmp_path: Path) -> Non
     model = make_gpt(config.model, "textbook", seed=3)
     first = model.embedding.weight.value.copy()
     model.embedding.weight.value += 1
-    RunFolder.create(tmp_path / "run", config, tokenizer).save_model(model)
+    Run(config, tokenizer, model).save(tmp_path / "run")
     before, after = token_vectors(tmp_path / "run")
     assert before.words == after.words == token_names(tokenizer)
     assert np.array_equal(before.vectors, first) and np.array_equal(after.vectors, model.embedding.weight.value)

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import readers_of_checkpoints
 import readers_of_runs
 import readers_of_vectors
 from reader import Reader, folder_of, function, packed, written
@@ -61,7 +62,7 @@ TOKENIZERS = [
     tokenizer("Hugging Face's", (f"{FORMATS}.from_huggingface", FROM_JSON), JSON, f"{BPE}.from_huggingface"),
 ]
 
-ALL = [*readers_of_vectors.READERS, *readers_of_runs.READERS, *TOKENIZERS]
+ALL = [*readers_of_vectors.READERS, *readers_of_runs.READERS, *readers_of_checkpoints.READERS, *TOKENIZERS]
 READERS = [reader for reader in ALL if reader.samples]  # without pyarrow there are no Parquet files
 
 # They write, or only handle the name; `make_index` reads by `load_run`; tests/machine damages machine code.
@@ -69,8 +70,12 @@ NOT_READERS = """
     cli.options.check_out  embeddings.formats.save_vectors  embeddings.index.DocumentIndex.save
     embeddings.maps.draw_maps  embeddings.search.make_index  machine.code_files.is_as_hashed
     machine.code_files.read_code
-    machine.code_files.write_code  runs.Run.save
-    runs.RunFolder.create  runs.RunFolder.next_free  runs.damage  runs.save_model  study.check.files.module_name
+    machine.code_files.write_code  runs.run.Run.save
+    runs.checkpoint.foreign  runs.checkpoint.prune  runs.checkpoint.remove  runs.checkpoint.set_aside
+    runs.checkpoint.write_checkpoint  runs.folder.RunFolder.create  runs.folder.RunFolder.create_next
+    runs.layout.damage  runs.layout.newest_run  runs.layout.write_manifest  runs.metrics.add_metrics
+    runs.metrics.write_metrics  runs.weights.save_model  support.files.failures_named  support.files.flush_folder
+    support.files.write_flushed  support.text_files.is_run  study.check.files.module_name
     study.check.files.pick  study.trace.over_time.add_record  study.trace.over_time.draw_record
     support.compressed.packed_for  support.files.part_of  support.files.write_atomically
     support.pictures.draw_losses  tokenizer.base.Tokenizer.save  tokenizer.base.naming

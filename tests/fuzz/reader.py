@@ -16,7 +16,7 @@ from typing import Any
 
 from file_damage import PACKERS
 
-Files = dict[str, bytes]  # name in a folder -> content; "" for a file that stands alone
+Files = dict[str, bytes]  # path in a folder -> content; "" for a file that stands alone
 BOM = b"\xef\xbb\xbf"
 
 
@@ -31,6 +31,7 @@ class Reader:
         sound: whether a value is possible.
         witness: reads a file independently; without one, soundness alone is demanded of another value.
         command: the arguments of a command that shows a file.
+        sealed: the beginning of the names of files whose damage must be noticed, or make no difference.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Reader:
     sound: Callable[[Any], bool] = lambda value: True
     witness: Callable[[Path], Any] | None = None
     command: Callable[[Path], list[str]] | None = None
+    sealed: str = "?"
 
 
 def function(name: str) -> Any:
@@ -64,7 +66,9 @@ def written(*save: Callable[[Path], Any]) -> list[bytes]:
 def folder_of(save: Callable[[Path], Any]) -> Files:
     with tempfile.TemporaryDirectory() as folder:
         save(Path(folder, "made"))
-        return {path.name: path.read_bytes() for path in sorted(Path(folder, "made").iterdir())}
+        made = Path(folder, "made")
+        files = sorted(path for path in made.rglob("*") if path.is_file())
+        return {path.relative_to(made).as_posix(): path.read_bytes() for path in files}
 
 
 def of_windows(data: bytes) -> bytes:

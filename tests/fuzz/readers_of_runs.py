@@ -1,6 +1,9 @@
 """Readers of run folders and their files, of texts, JSON and a person's Python."""
 
+import dataclasses
+import hashlib
 import json
+import math
 import re
 import struct
 import tomllib
@@ -12,11 +15,14 @@ from reader import Files, Reader, folder_of, function, of_windows, packed, plain
 from npgpt.build import make_gpt
 from npgpt.config import GPTConfig, RunConfig
 from npgpt.runs import Run
+from npgpt.runs.checkpoint import State
 from npgpt.study.exercises import EXERCISES
 from npgpt.tokenizer import CharTokenizer
+from npgpt.train import optimizer_of
 
 CHARACTERS = CharTokenizer.train("the cat sat")
 CONFIG = RunConfig(model=GPTConfig(CHARACTERS.vocab_size, context_length=6, n_layer=1, n_head=1, n_embd=4))
+HOME = "checkpoints/9/"
 LOSSES = {"train_loss": 2.5, "val_loss": 2.75, "tokens_per_s": 0.0}
 ROWS = [{"step": 0, **LOSSES, "unigram_loss": 2.5, "bigram_loss": 2.0}, {"step": 9, **LOSSES}]
 OF_LAYER, OF_BLOCK = {"gradient": 0.5, "update_to_weight": 1e-3}, {"attention": 0.25, "mlp": 0.5, "spread": 1.0}
@@ -31,8 +37,13 @@ def json_lines(rows: list[Any]) -> bytes:
 
 
 def a_run(folder: Path) -> None:
-    Run(CONFIG, CHARACTERS, make_gpt(CONFIG.model, seed=1), ROWS).save(folder)
+    model = make_gpt(CONFIG.model, seed=1)
+    optimizer = optimizer_of(model, CONFIG.train)
+    optimizer.mean[:], optimizer.square[:] = 0.5, 0.25
+    state = State(9, losses=(2.5, 3), texts=[{"name": "the cat", "sha256": "0" * 64}], vocab_size=512)
+    Run(CONFIG, CHARACTERS, model, ROWS, optimizer=optimizer, state=state).save(folder)
     (folder / "record.jsonl").write_bytes(json_lines(RECORD))
+    (folder / "lock").unlink()  # it has the number of this process
 
 
 def as_on_windows(files: Files) -> Files:
@@ -44,23 +55,73 @@ def both(files: Files) -> dict[str, Files]:
 
 
 RUN = folder_of(a_run)
+CHECKPOINT = {name.removeprefix(HOME): data for name, data in RUN.items() if name.startswith(HOME)}
+NAMES = ["run.json", "config.toml", "tokenizer.json", "model.safetensors", "metrics.jsonl", "record.jsonl"]
+MANIFEST_1 = {"format": "npgpt-run", "version": 1, "files": NAMES}
+VERSION_1 = {name: (RUN | CHECKPOINT)[name] for name in NAMES} | {"run.json": json.dumps(MANIFEST_1).encode()}
+BATCH = {"step": 3, "x": [[0, 1, 2], [3, 4, 5]], "y": [[1, 2, 3], [4, 5, 6]]}
 
 # ---- runs
 
 
 def read_run(path: Path) -> Any:
-    run = function("runs.load_run")(path)
+    run = function("runs.run.load_run")(path)
     function("embeddings.run_vectors.token_vectors")(path)
     return run.config.dumps(), run.tokenizer.encode("the cat"), run.model.flat.values.tobytes(), run.metrics
 
 
+def read_checkpoint(path: Path) -> Any:
+    """Read a checkpoint whose manifest was written after the damage, as a person who means harm would."""
+    listed = {
+        file.name: {"bytes": file.stat().st_size, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
+        for file in sorted(path.iterdir())
+        if file.is_file() and file.name != "manifest.json"
+    }
+    signed = {"format": "npgpt-checkpoint", "version": 1, "files": listed}
+    (path / "manifest.json").write_text(json.dumps(signed))
+    function("runs.checkpoint.verify")(path)
+    state = function("runs.checkpoint.read_state")(path)
+    config, tokenizer = function("runs.checkpoint.read_parts")(path)
+    run = function("runs.run.load_run")(path)
+    optimizer = optimizer_of(run.model, config.train)
+    function("runs.checkpoint.restore")(path, run.model, optimizer, state)
+    function("runs.weights.load_moments")(path / "optimizer.safetensors", run.model, optimizer)
+    moments = optimizer.mean.tobytes(), optimizer.square.tobytes(), optimizer.power1, optimizer.power2
+    return (
+        dataclasses.asdict(state),
+        config.dumps(),
+        tokenizer.encode("the cat"),
+        run.model.flat.values.tobytes(),
+        moments,
+    )
+
+
+def sound_checkpoint(value: Any) -> bool:
+    """Return whether training could go on: the steps are possible, and every number is finite."""
+    state, powers = value[0], value[-1][2:]
+    numbers = [*powers, state["losses"][0], *(state["row"] or {}).values(), *state["baselines"].values()]
+    possible = (
+        0 <= state["schedule_from"] <= state["step"] and state["losses"][1] >= 0 and all(0 <= p <= 1 for p in powers)
+    )
+    return possible and all(math.isfinite(number) for number in numbers)
+
+
+def read_batch(path: Path) -> Any:
+    return [ids.tolist() for ids in function("runs.checkpoint.read_batch")(path, 9)]
+
+
+def batch_of(path: Path) -> Any:
+    record = json.loads(text_of(path))
+    return [record["x"], record["y"]]
+
+
 def read_manifest(path: Path) -> Any:
-    function("runs.RunFolder.check")(path, True)
-    return function("runs.read_manifest")(path)
+    function("runs.folder.RunFolder.check")(path, True)
+    return function("runs.layout.read_manifest")(path)
 
 
 def read_model(path: Path) -> Any:
-    model = function("runs.load_model")(path, CONFIG.model)
+    model = function("runs.weights.load_model")(path, CONFIG.model)
     return {name: param.value.tobytes() for name, param in sorted(model.parameters().items())}
 
 
@@ -160,21 +221,48 @@ def on_unix_and_windows(data: bytes) -> dict[str, Files]:
     return {"unix.py": {"": data}, "windows.py": {"": of_windows(data)}}
 
 
-OF_RUN = ("runs.load_run", "embeddings.run_vectors.token_vectors")
+OF_OLD_RUN = ("runs.run.load_run", "embeddings.run_vectors.token_vectors")
+OF_RUN = (*OF_OLD_RUN, "runs.checkpoint.best_step")
+OF_CHECKPOINT = (
+    "runs.checkpoint.verify",
+    "runs.checkpoint.read_state",
+    "runs.checkpoint.read_parts",
+    "runs.checkpoint.restore",
+    "runs.weights.load_moments",
+)
 OF_CONFIG = ("config.RunConfig.load", "config.read_toml")
-OF_TEXT = ("support.files.read_text", "support.files.read_parts", "data.read_texts")
+OF_FILES = ("data.read_texts", "support.text_files.read_files", "support.text_files.expand_paths")
+OF_TEXT = ("support.files.read_text", "support.files.read_parts", *OF_FILES)
 OF_JSON = ("support.json_files.read_json", "support.compressed.read_bytes", "support.compressed.open_bytes")
-OF_METRICS, OF_RECORD = "runs.read_metrics", "study.trace.over_time.read_record"
+OF_METRICS, OF_RECORD = "runs.metrics.read_metrics", "study.trace.over_time.read_record"
 READERS = [
-    Reader("run", OF_RUN, both(RUN), read_run, command=lambda path: ["sample", str(path), "--max-tokens", "3"]),
+    Reader(
+        "run",
+        OF_RUN,
+        {"folder": RUN},
+        read_run,
+        command=lambda path: ["sample", str(path), "--max-tokens", "3"],
+        sealed="checkpoints/",
+    ),
+    Reader("run of version 1", OF_OLD_RUN, both(VERSION_1), read_run),
+    Reader("checkpoint", OF_CHECKPOINT, {"c": CHECKPOINT}, read_checkpoint, sound=sound_checkpoint),
+    Reader(
+        "batch", ("runs.checkpoint.read_batch",), packed("b", json.dumps(BATCH).encode()), read_batch, witness=batch_of
+    ),
     Reader(
         "manifest of a run",
-        ("runs.read_manifest", "runs.RunFolder.check"),
+        ("runs.layout.read_manifest", "runs.folder.RunFolder.check"),
         both({"run.json": RUN["run.json"]}),
         read_manifest,
         witness=lambda path: json.loads(text_of(path / "run.json"))["files"],
     ),
-    Reader("weights", ("runs.load_model",), {"w": {"": RUN["model.safetensors"]}}, read_model, witness=tensors_of),
+    Reader(
+        "weights",
+        ("runs.weights.load_model",),
+        {"w": {"": CHECKPOINT["model.safetensors"]}},
+        read_model,
+        witness=tensors_of,
+    ),
     Reader("metrics", (OF_METRICS,), packed("m", json_lines(ROWS)), function(OF_METRICS), witness=metrics_of),
     Reader(
         "record",

@@ -23,7 +23,7 @@ from npgpt.layers.scores import slopes, turn
 from npgpt.machine.pool import get_num_threads, set_num_threads
 from npgpt.model import GPT, deciding_shapes
 from npgpt.optim import clip_scale
-from npgpt.runs import load_model, save_model
+from npgpt.runs.weights import load_model, save_model
 from npgpt.sampling import generate
 from npgpt.study.check.cases import Case, TrainingLoss, of_order_one
 from npgpt.study.check.checker import check_case

@@ -18,10 +18,10 @@ import numpy as np
 from npgpt.core import Array
 from npgpt.errors import DataError, RunError, quote
 from npgpt.model import GPT
-from npgpt.runs import OLD_RECORD, RECORD, damage
+from npgpt.runs.layout import OLD_RECORD, RECORD, damage
 from npgpt.study.trace.tracing import trace
 from npgpt.support.compressed import read_bytes
-from npgpt.support.files import write_atomically
+from npgpt.support.files import failures_named, write_atomically
 from npgpt.support.json_files import MAX_JSON, field, parse_json
 from npgpt.support.pictures import pyplot
 
@@ -72,7 +72,8 @@ def _share(branch: Array, stream: Array) -> float:
 
 def add_record(folder: Path, row: dict[str, Any]) -> None:
     """Append a row of ``Recorder.record`` to the record of a run. JSON has no infinity and no NaN; they become null."""
-    with (folder / RECORD).open("a", encoding="utf-8") as file:
+    path = folder / RECORD
+    with failures_named(path), path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(_finite(row), allow_nan=False) + "\n")
 
 

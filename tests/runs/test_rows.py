@@ -22,11 +22,11 @@ SMALL = RunConfig(
 def test_a_row_that_cannot_be_written_leaves_the_old_run(value: Any, says: str, tmp_path: Path) -> None:
     path = tmp_path / "run"
     made = train_run(SMALL, ["the cat sat on the mat. " * 20], out=path)
-    before = (path / "model.safetensors").read_bytes()
+    before = (path / "checkpoints/1/model.safetensors").read_bytes()
     made.metrics[0]["accuracy"] = value
     with pytest.raises(RunError, match=says):
         made.save(path, overwrite=True)
-    assert (path / "model.safetensors").read_bytes() == before
+    assert (path / "checkpoints/1/model.safetensors").read_bytes() == before
     made.metrics[0]["accuracy"] = np.float32(0.5)
     made.save(path, overwrite=True)
     assert load_run(path).metrics[0]["accuracy"] == 0.5

@@ -11,10 +11,12 @@ import pytest
 import safetensors.numpy
 
 from npgpt.build import make_gpt
-from npgpt.config import DataConfig, GPTConfig, RunConfig, TrainConfig
-from npgpt.errors import ConfigError, DataError, NpgptError, RunError, TokenizerError
+from npgpt.config import GPTConfig, RunConfig
+from npgpt.errors import ConfigError, NpgptError, RunError, TokenizerError
 from npgpt.model import GPT
-from npgpt.runs import FILES, RunFolder, load_model, load_run, save_model, train_run
+from npgpt.runs import Run, load_run
+from npgpt.runs.folder import RunFolder
+from npgpt.runs.weights import load_model, save_model
 from npgpt.support.files import read_text, write_atomically
 from npgpt.tokenizer import BPETokenizer, CharTokenizer
 
@@ -24,17 +26,31 @@ CONFIG = RunConfig(model=GPTConfig(vocab_size=5, context_length=4, n_layer=1, n_
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    folder = RunFolder.create(tmp_path / "run", CONFIG, TOKENIZER)
-    folder.save_model(make_gpt(CONFIG.model, seed=1))
-    folder.add_metrics({"step": 0})
-    return folder.path
+    """A folder of version 1: one file of weights, and no checkpoints."""
+    path = tmp_path / "run"
+    path.mkdir()
+    names = [
+        "run.json",
+        "config.toml",
+        "tokenizer.json",
+        "model.safetensors",
+        "metrics.jsonl",
+        "loss.png",
+        "record.jsonl",
+    ]
+    (path / "run.json").write_text(json.dumps({"format": "npgpt-run", "version": 1, "files": names}))
+    (path / "config.toml").write_text(CONFIG.dumps())
+    TOKENIZER.save(path / "tokenizer.json")
+    save_model(path / "model.safetensors", make_gpt(CONFIG.model, seed=1))
+    (path / "metrics.jsonl").write_text('{"step": 0}\n')
+    return path
 
 
 @pytest.mark.parametrize("tie_weights", [True, False])
 def test_run_folder_round_trip(tie_weights: bool, tmp_path: Path) -> None:
     config = dataclasses.replace(CONFIG, model=dataclasses.replace(CONFIG.model, tie_weights=tie_weights))
     model = make_gpt(config.model, seed=5)
-    RunFolder.create(tmp_path / "run", config, TOKENIZER).save_model(model)
+    Run(config, TOKENIZER, model).save(tmp_path / "run")
     loaded = load_run(tmp_path / "run")
     assert loaded.config == config
     assert loaded.tokenizer.encode("abc") == TOKENIZER.encode("abc")
@@ -57,9 +73,9 @@ def test_missing_or_truncated_file_is_named(name: str, run: Path) -> None:
 @pytest.mark.parametrize(
     ("manifest", "message"),
     [
-        ('{"format": "npgpt-run", "version": true, "files": []}', "version True; this npgpt reads version 1"),
+        ('{"format": "npgpt-run", "version": true, "files": []}', "version True; this npgpt reads versions 1 and 2"),
         ("[]", "not a manifest"),
-        ('{"format": "npgpt-run", "version": 2, "files": []}', "version 2; this npgpt reads version 1"),
+        ('{"format": "npgpt-run", "version": 3, "files": []}', "version 3; this npgpt reads versions 1 and 2"),
         ('{"format": "npgpt-run", "version": 1, "files": ["../precious"]}', "files that a run does not have"),
         ('{"format": "npgpt-run", "version": 1, "files": [["run.json"]]}', "files that a run does not have"),
         ('{"format": "npgpt-run", "version": 1}', "files that a run does not have"),
@@ -72,7 +88,7 @@ def test_damaged_or_hostile_manifest_is_rejected(manifest: str, message: str, ru
     with pytest.raises(RunError, match=message):
         load_run(run)
     with pytest.raises(RunError, match=message):
-        RunFolder.create(run, CONFIG, TOKENIZER, overwrite=True)
+        RunFolder.create(run, overwrite=True)
     assert (run.parent / "precious").exists()
     assert (run / "model.safetensors").exists()
 
@@ -114,59 +130,6 @@ def test_files_of_different_runs_are_rejected(run: Path) -> None:
         load_run(run)
 
 
-def test_overwrite_is_explicit_and_removes_only_files_of_the_run(run: Path) -> None:
-    (run / "notes.txt").write_text("mine")
-    with pytest.raises(RunError, match="already holds a run; use another --out, or --overwrite"):
-        RunFolder.create(run, CONFIG, TOKENIZER)
-    assert (run / "model.safetensors").exists()
-    RunFolder.create(run, CONFIG, TOKENIZER, overwrite=True)
-    assert sorted(path.name for path in run.iterdir()) == ["config.toml", "notes.txt", "run.json", "tokenizer.json"]
-
-
-@pytest.mark.parametrize("overwrite", [False, True])
-@pytest.mark.parametrize("name", [name for name in FILES if name != "run.json"])
-def test_foreign_files_are_not_overwritten(name: str, overwrite: bool, tmp_path: Path) -> None:
-    (tmp_path / name).write_text("mine")
-    with pytest.raises(RunError, match=f"{name} exists and is not a file of a run"):
-        RunFolder.create(tmp_path, CONFIG, TOKENIZER, overwrite)
-    assert (tmp_path / name).read_text() == "mine"
-    assert len(list(tmp_path.iterdir())) == 1
-
-
-def test_symlinks_and_folders_are_not_overwritten(tmp_path: Path, run: Path) -> None:
-    (tmp_path / "new").mkdir()
-    (tmp_path / "new/metrics.jsonl").symlink_to(tmp_path / "victim")
-    with pytest.raises(RunError, match=r"metrics.jsonl exists and is not a file of a run"):
-        RunFolder.create(tmp_path / "new", CONFIG, TOKENIZER)
-    assert not (tmp_path / "victim").exists()
-    (run / "loss.png").mkdir()
-    before = sorted(path.name for path in run.iterdir())
-    with pytest.raises(RunError, match=r"loss.png exists and is not a file of a run"):
-        RunFolder.create(run, CONFIG, TOKENIZER, overwrite=True)
-    assert sorted(path.name for path in run.iterdir()) == before
-    (tmp_path / "nowhere").symlink_to(tmp_path / "victim")
-    with pytest.raises(RunError, match="is not a folder"):
-        RunFolder.check(tmp_path / "nowhere", overwrite=False)
-
-
-def test_overwriting_works_after_a_crash_during_overwriting(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    unlink = Path.unlink
-
-    def crash(path: Path, missing_ok: bool = False) -> None:
-        if path.name == "tokenizer.json":
-            raise KeyboardInterrupt
-        unlink(path, missing_ok)
-
-    monkeypatch.setattr(Path, "unlink", crash)
-    with pytest.raises(KeyboardInterrupt):
-        RunFolder.create(run, CONFIG, TOKENIZER, overwrite=True)
-    monkeypatch.undo()
-    (run / ".model.safetensors.part").write_bytes(b"of a run that was killed")
-    RunFolder.create(run, CONFIG, TOKENIZER, overwrite=True).save_model(make_gpt(CONFIG.model))
-    assert load_run(run).config == CONFIG
-    assert not list(run.glob(".*"))
-
-
 def test_hostile_configuration_does_not_allocate_a_huge_model(run: Path) -> None:
     text = (run / "config.toml").read_text()
     for changed in (
@@ -192,12 +155,6 @@ def test_file_instead_of_a_folder_is_rejected(tmp_path: Path) -> None:
         load_run(tmp_path / "run")
     with pytest.raises(RunError, match=r"run.json is missing"):
         load_run(tmp_path)
-
-
-def test_first_free_number(tmp_path: Path) -> None:
-    assert RunFolder.next_free(tmp_path) == tmp_path / "1"
-    (tmp_path / "1").mkdir()
-    assert RunFolder.next_free(tmp_path) == tmp_path / "2"
 
 
 def test_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -271,61 +228,9 @@ def test_run_folder_of_version_0_1_is_read_and_replaced(run: Path) -> None:
     (run / "run.json").write_text(json.dumps(manifest))
     (run / "ledger.jsonl").write_text("{}\n")
     assert load_run(run).config == CONFIG
-    RunFolder.create(run, CONFIG, TOKENIZER, overwrite=True)
-    assert not (run / "ledger.jsonl").exists()
-
-
-TEXTS = ["The cat sat on the mat. The dog sat on the log.\n" * 20, "A frog sat on a rock.\n" * 20]
-SMALL = RunConfig(
-    DataConfig(tokenizer="char"),
-    GPTConfig(vocab_size=60, context_length=8, n_layer=1, n_head=1, n_embd=8),
-    TrainConfig(steps=4, batch_size=2, eval_every=2),
-)
-
-
-def test_run_is_trained_saved_and_loaded(tmp_path: Path) -> None:
-    seen: list[Any] = []
-    run = train_run(
-        SMALL,
-        TEXTS,
-        out=tmp_path / "a",
-        on_start=lambda run: seen.append(run.baselines.keys()),
-        on_step=lambda run, step: seen.append(step.number),
-        on_evaluation=lambda run, row: seen.append((row["step"], (tmp_path / "a" / "model.safetensors").exists())),
-    )
-    assert seen == [{"unigram_loss", "bigram_loss"}, (0, True), 1, 2, (2, True), 3, 4, (4, True)]
-    assert run.config.model.vocab_size == run.tokenizer.vocab_size < 60
-    run.save(tmp_path / "b")
-    for name in ("config.toml", "tokenizer.json", "model.safetensors", "metrics.jsonl"):
-        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
-    loaded = load_run(tmp_path / "b")
-    assert (loaded.metrics, loaded.baselines) == (run.metrics, run.baselines)
-    assert np.array_equal(loaded.model.flat.values, run.model.flat.values)
-    with pytest.raises(RunError, match="already holds a run"):
-        run.save(tmp_path / "b")
-
-
-def test_one_string_is_one_document_and_empty_texts_are_rejected() -> None:
-    assert train_run(SMALL, TEXTS[0]).train_ids.shape == train_run(SMALL, TEXTS[:1]).train_ids.shape  # type: ignore[union-attr, arg-type]
-    for texts in ([], ["", " \n"]):
-        with pytest.raises(DataError, match="no text to train on"):
-            train_run(SMALL, texts)
-
-
-@pytest.mark.parametrize("kind", ["bpe", "word", "char"])
-def test_documents_in_one_text_are_separated_by_one_token(kind: str) -> None:
-    config = dataclasses.replace(
-        SMALL, data=DataConfig(tokenizer=kind), model=dataclasses.replace(SMALL.model, vocab_size=270)
-    )
-    run = train_run(config, "A cat sat.<|endoftext|>The dog sat on the log.\n<|endoftext|>\n" * 20)
-    end = run.tokenizer.special_tokens["<|endoftext|>"]
-    counts = [int((ids == end).sum()) for ids in (run.train_ids, run.validation_ids)]
-    assert sum(counts) in (41, 42) and counts[1] >= 3  # 40, and one after each of the two parts, if it has none
-    before_markers = "A cat sat.", " the log.\n"
-    for text in before_markers:
-        tail = run.tokenizer.encode(text)[-1]
-        assert ((run.train_ids[:-1] == tail) & (run.train_ids[1:] == end)).any()
-    assert "endoftext" not in run.tokenizer.decode([token for token in run.train_ids if token != end])
+    Run(CONFIG, TOKENIZER, make_gpt(CONFIG.model)).save(run, overwrite=True)
+    assert not (run / "ledger.jsonl").exists() and not (run / "model.safetensors").exists()
+    assert load_run(run).config == CONFIG
 
 
 @pytest.mark.parametrize(
