@@ -21,9 +21,8 @@ from operations import OPERATIONS, Operation, quick_picture
 
 from npgpt.errors import NpgptError
 
-EVERY = (
-    31 if os.environ.get("NPGPT_PROFILE", "quick") == "quick" else 1
-)  # the n that are tried: each, or one of so many
+PROFILE = os.environ.get("NPGPT_PROFILE", "quick")
+EVERY = {"quick": 31, "ci": 11, "deep": 1}[PROFILE]  # one n of so many is tried
 CHANGES = NEEDS_SPACE | {"truncate", "rename", "replace", "unlink", "rmdir"}
 
 
