@@ -26,8 +26,8 @@ from npgpt.runs.checkpoint import steps_of
 from npgpt.runs.metrics import read_metrics
 
 PROFILE = os.environ.get("NPGPT_PROFILE", "quick")
-TIMES = {"quick": 2, "ci": 20, "deep": 100}[PROFILE]
-SIGNALS = {"quick": 1, "ci": 8, "deep": 60}[PROFILE]
+TIMES = {"quick": 2, "ci": 6, "deep": 100}[PROFILE]
+SIGNALS = {"quick": 1, "ci": 4, "deep": 60}[PROFILE]
 REFUSED, DONE = 3, 0
 
 
