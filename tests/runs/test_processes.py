@@ -175,7 +175,12 @@ def test_a_signal_at_any_instant_loses_nothing(number: signal.Signals, tmp_path:
             if "next: npgpt sample" not in output:
                 assert f"step {run.state.step} of 20 is saved in {out}\ngo on: npgpt train --resume {out}\n" in output
         if steps_of(out / "checkpoints"):
-            assert result(train_run(resume=out)) == whole.result
+            same(result(train_run(resume=out)), whole.result)
+
+
+def same(found: dict[str, Any], expected: dict[str, Any]) -> None:
+    """Compare results. The checkpoint that a signal leaves between two evaluations may be among those that are kept."""
+    assert {**found, "names": None} == {**expected, "names": None}
 
 
 def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:
@@ -203,4 +208,4 @@ sys.exit(main(sys.argv[1:]))
     saved, announced_steps = load_run(tmp_path / "run", last=True).state.step, announced(done.stdout)
     assert announced_steps[-1] == saved and f"step {saved} of 20 is saved in {tmp_path / 'run'}" in done.stdout
     assert "second Ctrl-C ends at once" in done.stderr
-    assert result(train_run(resume=tmp_path / "run")) == whole.result
+    same(result(train_run(resume=tmp_path / "run")), whole.result)
