@@ -22,7 +22,7 @@ Damage = Callable[[random.Random, bytes], bytes]  # raises NotSuchAFileError
 PACKERS = {
     "gz": (lambda data: gzip.compress(data, mtime=0), gzip.decompress, b"\x1f\x8b\x08"),
     "bz2": (bz2.compress, bz2.decompress, b"BZh91AY&SY"),
-    "xz": (lzma.compress, lzma.decompress, b"\xfd7zXZ\0"),
+    "xz": (lzma.compress, lambda data: lzma.decompress(data.rstrip(b"\0")), b"\xfd7zXZ\0"),  # NULs may follow
 }
 MOST_BYTES = 2**20  # of a damaged file
 # fmt: off
