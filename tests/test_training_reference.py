@@ -26,7 +26,7 @@ def test_twenty_steps_have_the_bits_of_the_reference(name: str, layers: str, dty
     train=st.fixed_dictionaries(
         {
             "steps": st.integers(1, 7),
-            "batch_size": st.integers(3, 30),
+            "batch_size": st.integers(3, 14),
             "micro_batches": st.integers(1, 3),
             "stride": st.integers(1, 7),
             "warmup_steps": st.integers(0, 8),

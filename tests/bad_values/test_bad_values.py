@@ -56,6 +56,7 @@ EXEMPT = {
     "config.RunConfig.from_tables": "reads what a file holds: tests/test_config.py",
     "config.option": "declares a field",
     "config.read_toml": "is a step of RunConfig.load",
+    "config.renamed": "is a step of RunConfig.from_tables",
     "config.check_value": "is a step of each configuration",
     "build.can_compile": "takes the level of a warning",
     "build.check_layers": "is a step of make_gpt and twin",

@@ -7,7 +7,7 @@ ACCUMULATE = "npgpt.train:accumulate"
 CACHE = "npgpt.core.cache:Cache"
 LOOP = "npgpt.train:optimizer_steps"
 STEPS = "npgpt.train:_steps"
-BEGIN = "npgpt.train:training_steps"
+WINDOWS = "npgpt.train:training_windows"
 OPTIMIZER = "npgpt.train:optimizer_of"
 WEIGHTS = "npgpt.model:GPT.__init__"
 
@@ -68,7 +68,7 @@ MUTANTS = [
            "added to the gradient of the last step", "reference", "accumulate by kernels"),
     # clipping
     _loop("loop-never-clips", LOOP, "optimizer.step(learning_rate, clip_scale(norm, grad_clip))", "optimizer.step(learning_rate)", "never clipped the gradient"),
-    _loop("loop-forgets-the-largest-norm", STEPS, "passes(), config.grad_clip)", "passes())", "did not pass grad_clip on"),
+    _loop("loop-forgets-the-largest-norm", STEPS, "passes(), config.grad_clip, after)", "passes(), after=after)", "did not pass grad_clip on"),
     _loop("loop-clips-by-the-last-norm", LOOP, "clip_scale(norm, grad_clip))", 'clip_scale(vars(optimizer).get("last", norm), grad_clip)); optimizer.last = norm', "clipped by the norm of the step before"),
     _loop("norm-of-matrices", "npgpt.optim:AdamW.grad_norm", "self.flat.grads", "self.flat.grads[: self.flat.n_matrix]", "omitted gains and biases in the norm"),
     # the schedule
@@ -78,10 +78,10 @@ MUTANTS = [
     _loop("batch-of-the-next-step", STEPS, "windows.batch(number - 1)", "windows.batch(number)", "used the batch of the next step"),
     _loop("batch-always-the-first", STEPS, "windows.batch(number - 1)", "windows.batch(0)", "used the same batch in every step"),
     _loop("batch-twice", STEPS, "windows.batch(number - 1)", "windows.batch((number - 1) // 2)", "used each batch twice"),
-    _loop("order-ignores-the-seed", BEGIN, "shuffle=True, seed=config.seed", "shuffle=True", "used the order of seed 0 for every seed"),
-    _loop("order-not-shuffled", BEGIN, "shuffle=True, seed=config.seed", "seed=config.seed", "did not shuffle the examples"),
-    _loop("stride-ignored", BEGIN, "config.stride, config.batch_size", "1, config.batch_size", "started an example at every token"),
-    _loop("last-batch-dropped", BEGIN, "seed=config.seed", "seed=config.seed, drop_last=True", "dropped the last batch of an epoch, which is smaller"),
+    _loop("order-ignores-the-seed", WINDOWS, "shuffle=True, seed=config.seed", "shuffle=True", "used the order of seed 0 for every seed"),
+    _loop("order-not-shuffled", WINDOWS, "shuffle=True, seed=config.seed", "seed=config.seed", "did not shuffle the examples"),
+    _loop("stride-ignored", WINDOWS, "context_length, stride, B", "context_length, 1, B", "started an example at every token"),
+    _loop("last-batch-dropped", WINDOWS, "seed=config.seed", "seed=config.seed, drop_last=True", "dropped the last batch of an epoch, which is smaller"),
     # micro-batches
     _loop("last-micro-batch-dropped", ACCUMULATE, "if len(part_x):", "if len(part_x) and (micro_batches == 1 or first + len(part_x) < len(x)):", "dropped the last part"),
     _loop("mean-of-means", ACCUMULATE, "cache, count))\n                model.loss_backward(1.0, cache)", "cache)) / micro_batches\n                model.loss_backward(1 / micro_batches, cache)", "averaged the means of unequal parts"),
