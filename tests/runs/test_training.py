@@ -75,7 +75,7 @@ def stop_after(step: int) -> Callable[[], bool]:
 
 
 @pytest.mark.parametrize("layers", ["compiled", "textbook"])
-@pytest.mark.parametrize("calls", range(12))
+@pytest.mark.parametrize("calls", [0, 1, 2, 4, 7, 11])
 def test_a_run_that_stops_anywhere_and_goes_on_has_the_same_bits(calls: int, layers: str, tmp_path: Path) -> None:
     config = small(dropout=0.2, steps=7, eval_every=3, micro_batches=2, layers=layers, save_at=[1, 5])
     train_run(config, TEXTS, out=tmp_path / "whole")
