@@ -19,7 +19,6 @@ import json
 import os
 import re
 import shutil
-import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -281,12 +280,8 @@ def prune(home: Path, keep: int, save_at: list[int]) -> None:
     for step in steps:
         path = of_step(home, step)
         if step not in kept and val_loss(path) is not DAMAGED and foreign(path) is None:
-            try:
-                set_aside(path)
-                remove(home / _GONE)
-            except OSError as error:  # it may be protected; that does not end a training
-                warnings.warn(f"{path} cannot be deleted: {error.strerror or error}", stacklevel=4)
-                return
+            set_aside(path)
+            remove(home / _GONE)
 
 
 def best_step(home: Path, steps: list[int]) -> int:
