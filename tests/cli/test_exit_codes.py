@@ -156,6 +156,8 @@ def environment() -> dict[str, str]:
 def start(*arguments: str, **settings: Any) -> subprocess.Popen[str]:
     pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     settings = {"env": environment(), "encoding": "utf-8"} | pipes | settings
+    if os.name != "nt":  # a shell lets its background processes, and so their children, ignore Ctrl-C
+        settings["preexec_fn"] = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
     return subprocess.Popen([sys.executable, "-m", "npgpt", *arguments], **settings)
 
 
