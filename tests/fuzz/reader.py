@@ -31,6 +31,7 @@ class Reader:
         sound: whether a value is possible.
         witness: reads a file independently; without one, soundness alone is demanded of another value.
         command: the arguments of a command that shows a file.
+        most_memory: a limit in MiB above that of all readers, for work that is not npgpt's.
         sealed: the beginning of the names of files whose damage must be noticed, or make no difference.
     """
 
@@ -42,6 +43,7 @@ class Reader:
     witness: Callable[[Path], Any] | None = None
     command: Callable[[Path], list[str]] | None = None
     sealed: str = "?"
+    most_memory: int = 0
 
 
 def function(name: str) -> Any:

@@ -230,6 +230,7 @@ OF_CHECKPOINT = (
     "runs.checkpoint.restore",
     "runs.weights.load_moments",
 )
+COMPILATION = 1000  # MiB: Python itself takes 920 to compile 300,000 lines of one letter
 OF_CONFIG = ("config.RunConfig.load", "config.read_toml")
 OF_FILES = ("data.read_texts", "support.text_files.read_files", "support.text_files.expand_paths")
 OF_TEXT = ("support.files.read_text", "support.files.read_parts", *OF_FILES)
@@ -294,6 +295,7 @@ READERS = [
         on_unix_and_windows(LAYER),
         read_layers,
         command=lambda path: ["check", str(path)],
+        most_memory=COMPILATION,
     ),
     Reader(
         "exercise",
@@ -301,5 +303,6 @@ READERS = [
         on_unix_and_windows(EXERCISES["linear"].template().encode()),
         read_exercise,
         command=lambda path: ["exercise", "check", str(path)],
+        most_memory=COMPILATION,
     ),
 ]
