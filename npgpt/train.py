@@ -19,7 +19,7 @@ from npgpt.layers import IGNORE_INDEX
 from npgpt.model import GPT
 from npgpt.optim import AdamW, WarmupCosine, clip_scale, largest_norm
 
-SAMPLE_TOKENS = 32_768  # of a long validation text, for ``evaluate`` during training
+VALIDATION_SAMPLE = 32_768  # of a long validation text, for ``evaluate`` during training
 
 
 @dataclass(frozen=True)

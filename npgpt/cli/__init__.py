@@ -51,7 +51,7 @@ def _guarded(arguments: Sequence[str] | None) -> ExitCode:
     except BrokenPipeError:
         return ExitCode.CLOSED_PIPE
     except OSError as error:
-        return _fail(f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error))
+        return _fail(f"{error.filename}: {error.strerror or error}" if error.filename else error.strerror or str(error))
     except MemoryError as error:
         return _fail(f"not enough memory; use a smaller model or batch. {error}")
     except KeyboardInterrupt as stopped:

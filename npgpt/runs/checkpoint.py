@@ -15,6 +15,7 @@ import contextlib
 import dataclasses
 import hashlib
 import importlib.metadata
+import itertools
 import json
 import os
 import re
@@ -44,8 +45,6 @@ MANIFEST, OPTIMIZER, STATE, BATCH = "manifest.json", "optimizer.safetensors", "s
 FILES = (CONFIG, TOKENIZER, MODEL, OPTIMIZER, STATE, BATCH)
 # The ends of names: of a checkpoint that is being written, that is being deleted, and that is being replaced.
 _PART, _GONE, _REPLACED = ".part", ".gone", ".replaced"
-LEFT_OVER = (_PART, _GONE)
-DAMAGED = float("nan")
 _STEP = re.compile(rf"(0|[1-9]\d{{0,17}})(?:{re.escape(_REPLACED)})?")
 
 
@@ -127,7 +126,8 @@ def write_checkpoint(
     replaced = path.with_name(f"{path.name}{_REPLACED}")
     if path.exists():  # damaged, or of a run that stopped here
         if foreign(path) is not None:  # a person's files are kept, with the checkpoint
-            replaced = path.with_name(f"{path.name}-with-other-files")
+            names = (f"{path.name}-with-other-files{'-again' * i}" for i in itertools.count())
+            replaced = next(place for name in names if not (place := path.with_name(name)).exists())
         else:
             remove(replaced)
         os.rename(path, replaced)
@@ -277,30 +277,26 @@ def prune(home: Path, keep: int, save_at: list[int]) -> None:
     """Delete all checkpoints but the newest, the best, ``keep`` more, and those of the steps ``save_at``."""
     steps = steps_of(home)
     kept = {*steps[-1 - keep :], *save_at, best_step(home, steps)}
-    for step in steps:
-        path = of_step(home, step)
-        if step not in kept and val_loss(path) is not DAMAGED and foreign(path) is None:
+    for step in sorted(states_of(home, steps).keys() - kept):
+        if foreign(path := of_step(home, step)) is None:
             set_aside(path)
             remove(home / _GONE)
 
 
 def best_step(home: Path, steps: list[int]) -> int:
-    """Return the step with the lowest validation loss, or the newest one if none was evaluated.
-
-    A checkpoint whose state is damaged does not count.
-    """
-    losses = {
-        step: loss for step in steps if (loss := val_loss(of_step(home, step))) is not None and loss is not DAMAGED
-    }
+    """Return the step with the lowest validation loss, or the newest one if none was evaluated."""
+    states = states_of(home, steps)
+    losses = {step: loss for step, state in states.items() if (loss := state.val_loss) is not None}
     return min(losses, key=lambda step: losses[step]) if losses else steps[-1]
 
 
-def val_loss(path: Path) -> float | None:
-    """Return the validation loss of a checkpoint; None if it was not evaluated, DAMAGED if that cannot be known."""
-    try:
-        return read_state(path).val_loss
-    except (NpgptError, OSError):
-        return DAMAGED
+def states_of(home: Path, steps: list[int]) -> dict[int, State]:
+    """Return the states of checkpoints by step, without those that are damaged."""
+    states = {}
+    for step in steps:
+        with contextlib.suppress(NpgptError, OSError):
+            states[step] = read_state(of_step(home, step))
+    return states
 
 
 def _manifest(path: Path) -> dict[str, tuple[int, str]]:

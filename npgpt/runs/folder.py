@@ -12,18 +12,7 @@ from npgpt.errors import NpgptError, RunError
 from npgpt.model import GPT
 from npgpt.optim import AdamW
 from npgpt.runs import checkpoint, layout
-from npgpt.runs.checkpoint import (
-    LEFT_OVER,
-    State,
-    clean,
-    foreign,
-    of_step,
-    prune,
-    read_state,
-    steps_of,
-    verify,
-    write_checkpoint,
-)
+from npgpt.runs.checkpoint import State, clean, foreign, of_step, prune, read_state, steps_of, verify, write_checkpoint
 from npgpt.runs.layout import (
     CHECKPOINTS,
     CONFIG,
@@ -81,9 +70,7 @@ class RunFolder:
                 raise RunError(f"{path / name} exists and is not a file of a run; use another --out")
         for home in (path / CHECKPOINTS, path / OLD):
             for item in sorted(home.iterdir()) if ours and home.is_dir() else ():
-                other = foreign(item) if item.is_dir() else item
-                if item.name in LEFT_OVER or item.is_symlink():
-                    continue
+                other = None if item.is_symlink() else foreign(item) if item.is_dir() else item
                 if other and os.path.lexists(other):  # else another process has deleted it meanwhile
                     raise RunError(f"{other} is not a file of a run, and is not deleted; move it, or use another --out")
 

@@ -24,7 +24,7 @@ MOST_FILES = 20_000  # that are looked at for a text that has moved
 
 
 @dataclass
-class Texts:
+class TrainingTexts:
     """Training texts.
 
     Attributes
@@ -36,7 +36,7 @@ class Texts:
     known_as: list[dict[str, str]]
 
     @classmethod
-    def read(cls, config: RunConfig, given: Sequence[str] | None) -> "Texts":
+    def read(cls, config: RunConfig, given: Sequence[str] | None) -> "TrainingTexts":
         """Read the texts of a configuration, or take those that a Python program gives."""
         if given is not None:
             documents = list(check_texts("train_run", "texts", [given] if isinstance(given, str) else given))
@@ -58,7 +58,7 @@ class Texts:
         )
 
     @classmethod
-    def find(cls, config: RunConfig, given: Sequence[str] | None, state: State) -> "Texts":
+    def find(cls, config: RunConfig, given: Sequence[str] | None, state: State) -> "TrainingTexts":
         """Read the texts of a run that goes on. A file that has moved is found by its hash.
 
         Raises

@@ -23,14 +23,14 @@ from npgpt.runs.folder import RunFolder
 from npgpt.runs.judgement import best_of, diverging
 from npgpt.runs.layout import CHECKPOINTS, METRICS, MODEL, OF_ALL_VERSIONS, PICTURE, RECORD
 from npgpt.runs.metrics import cut_record, read_metrics, up_to, write_metrics
-from npgpt.runs.resume import Texts, check_same_model, check_same_settings, warn_of_other_versions
+from npgpt.runs.resume import TrainingTexts, check_same_model, check_same_settings, warn_of_other_versions
 from npgpt.runs.run import Run, load_run
 from npgpt.runs.weights import load_model
 from npgpt.support.pictures import draw_losses
 from npgpt.support.terminal import typed
 from npgpt.support.text_files import expand_paths
 from npgpt.tokenizer import KINDS, Tokenizer
-from npgpt.train import SAMPLE_TOKENS, Step, evaluate, optimizer_of, training_steps, training_windows
+from npgpt.train import VALIDATION_SAMPLE, Step, evaluate, optimizer_of, training_steps, training_windows
 
 Progress = Callable[[str, int, int], Any]
 
@@ -115,10 +115,9 @@ def _check_out(out: Path, overwrite: bool, config: RunConfig) -> None:
 def _new(config: RunConfig, given: Sequence[str] | None, init: Path | None, progress: Progress) -> Run:
     """Return a run at step 0."""
     asked = config.model.vocab_size
-    check_memory(
-        dataclasses.replace(config.model, vocab_size=1), config.train
-    )  # before any work; the text has more tokens
-    texts = Texts.read(config, given)
+    smallest = dataclasses.replace(config.model, vocab_size=1)
+    check_memory(smallest, config.train)  # before any work
+    texts = TrainingTexts.read(config, given)
     train_texts, validation_texts = split_texts(texts.documents, config.data.validation_fraction)
     if init is None:
         progress("learning the vocabulary", 0, 1)
@@ -151,7 +150,7 @@ def _resumed(
     check_same_settings(config, then, state)
     config = dataclasses.replace(config, model=then.model)  # its vocabulary may be smaller than the one asked for
     warn_of_other_versions(state)
-    texts = Texts.find(config, given, state)
+    texts = TrainingTexts.find(config, given, state)
     train_texts, validation_texts = split_texts(texts.documents, config.data.validation_fraction)
     run = _prepared(config, tokenizer, train_texts, validation_texts, progress, path / MODEL)
     assert run.optimizer is not None
@@ -285,11 +284,11 @@ class _Training:
             TrainingError if the validation loss is not finite.
         """
         state, n_losses = self.state, self.state.losses[1]
-        val_loss = self._loss(SAMPLE_TOKENS)
+        val_loss = self._loss(VALIDATION_SAMPLE)
         row = {"step": state.step, "train_loss": state.losses[0] / n_losses, "val_loss": val_loss}
         row["tokens_per_s"] = tokens_per_s
         if state.step == self.config.steps:  # the sample may be all of it
-            whole = len(self.validation_ids) > SAMPLE_TOKENS
+            whole = len(self.validation_ids) > VALIDATION_SAMPLE
             row["val_loss_whole"] = self._loss(None) if whole else val_loss
         return row | (self.run.baselines if state.step == 0 else {})
 

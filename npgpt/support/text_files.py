@@ -84,7 +84,7 @@ def expand_paths(paths: Sequence[str | Path]) -> list[Path]:
         if not pattern:
             named.add(_identity(path))
         found = [file for match in _matches(str(path)) for file in _files_of(match)] if pattern else _files_of(path)
-        if not pattern and is_run(path):
+        if not pattern and holds_a_run(path):
             raise DataError(f"{path} is a run folder, not a folder of texts; give the texts")
         if not found and pattern:
             raise DataError(f"no file matches {path}; correct the pattern, or give the name of a file or a folder")
@@ -125,11 +125,11 @@ def _folders_of(path: Path) -> list[Path]:
         folder = waiting.pop()
         if _identity(folder) not in found:
             found[_identity(folder)] = folder
-            waiting += [below for below in _visible(folder) if below.is_dir() and not is_run(below)]
+            waiting += [below for below in _visible(folder) if below.is_dir() and not holds_a_run(below)]
     return list(found.values())
 
 
-def is_run(folder: Path) -> bool:
+def holds_a_run(folder: Path) -> bool:
     """Whether it is a run folder of npgpt, whose files are no texts."""
     try:
         with open(folder / "run.json", "rb") as file:

@@ -73,10 +73,10 @@ NOT_READERS = """
     machine.code_files.write_code  runs.run.Run.save
     runs.checkpoint.foreign  runs.checkpoint.prune  runs.checkpoint.remove  runs.checkpoint.set_aside
     runs.checkpoint.write_checkpoint  runs.folder.RunFolder.create  runs.folder.RunFolder.create_next
-    runs.checkpoint.val_loss  runs.layout.is_run  support.locks.FileLock.is_at  runs.layout.damage
+    runs.checkpoint.states_of  runs.layout.is_run  support.locks.FileLock.is_at  runs.layout.damage
     runs.layout.newest_run  runs.layout.write_manifest  runs.metrics.add_metrics
     runs.metrics.write_metrics  runs.weights.save_model  support.files.failures_named  support.files.flush_folder
-    support.files.write_flushed  support.text_files.is_run  study.check.files.module_name
+    support.files.write_flushed  support.text_files.holds_a_run  study.check.files.module_name
     study.check.files.pick  study.trace.over_time.add_record  study.trace.over_time.draw_record
     support.compressed.packed_for  support.files.part_of  support.files.write_atomically
     support.pictures.draw_losses  tokenizer.base.Tokenizer.save  tokenizer.base.naming

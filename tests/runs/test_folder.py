@@ -10,6 +10,7 @@ from tiny import SMALL, TEXTS, checkpoints, rows, small
 
 from npgpt.errors import RunError
 from npgpt.runs import Run, load_run, newest_run, train_run
+from npgpt.runs.checkpoint import write_checkpoint
 from npgpt.runs.folder import RunFolder
 from npgpt.runs.layout import FILES, FOLDERS
 from npgpt.support.files import flush_folder
@@ -245,3 +246,16 @@ def test_a_manifest_that_lists_nothing_does_not_end_in_a_circle(tmp_path: Path) 
     (tmp_path / "run.json").write_text('{"format": "npgpt-run", "version": 2, "files": []}')
     with pytest.raises(RunError, match="run.json exists and is not a file of a run"):
         RunFolder.check(tmp_path, overwrite=True)
+
+
+def test_a_persons_files_stay_however_often_their_checkpoint_is_written_again(tmp_path: Path) -> None:
+    train_run(SMALL, TEXTS, out=tmp_path / "run")
+    for steps in (6, 8, 10):  # another total: the checkpoint is written again at once
+        (checkpoints(tmp_path / "run")[-1] / "notes.txt").write_text(f"mine {steps}")
+        train_run(small(steps=steps), TEXTS, resume=tmp_path / "run", stop=lambda: True)
+    assert {path.read_text() for path in tmp_path.rglob("notes.txt")} == {"mine 6", "mine 8", "mine 10"}
+    for name in ("one", "two"):  # the same checkpoint twice
+        loaded, newest = load_run(tmp_path / "run", last=True), checkpoints(tmp_path / "run")[-1]
+        (newest / "notes.txt").write_text(name)
+        write_checkpoint(newest.parent, loaded.config, loaded.tokenizer, loaded.model, None, loaded.state)
+    assert {"one", "two"} < {path.read_text() for path in tmp_path.rglob("notes.txt")}
