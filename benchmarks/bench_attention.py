@@ -1,6 +1,6 @@
 """How fast is causal attention, forward and backward, beside PyTorch's scaled_dot_product_attention?
 
-    python benchmarks/bench_attention.py [--threads 1 2] [--rounds N] [--quick] [--json FILE]
+    python benchmarks/bench_attention.py [--offsets] [--threads 1 2] [--rounds N] [--quick] [--json FILE]
 
 Attention proper, without the projections around it: from (B, T, 3·C), in which the queries, keys and values of all
 heads lie side by side, to (B, T, C) and back. Both sides begin and end with these arrays, so that cutting them into
@@ -10,6 +10,10 @@ own.
 
 Ratios are those of medians, PyTorch's time over ours (more than 1: we are ahead), with the quartiles of single rounds.
 The share of the peak counts the products with keys that are not in the future: 2 forward, 5 backward.
+
+With ``--offsets`` PyTorch is left out, and T = 64 is measured with arrays that begin so many bytes after a page begins:
+on a cache line, within one, and half a page further. Each row has processes of its own, because the system decides
+anew which memory they get. Heads that lie side by side share a cache line if the arrays begin within one.
 """
 
 import tempfile
@@ -38,6 +42,8 @@ HEADS, SIZE, TOKENS = 6, 64, 2048  # heads, channels of each, tokens of a batch
 TIMES = (64, 128, 256, 1024)
 PASSES = ("forward", "backward", "both")
 ALLOWED = 1e-5  # difference, over the largest number
+OFFSETS = (0, 4, 32, 60, 64, 2048, 2080)  # bytes
+PAGE = 4096
 
 
 def arrays(T: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -70,26 +76,28 @@ class Side:
 
 
 class NpgptSide(Side, Npgpt):
-    def prepare(self, T: int) -> None:
-        from npgpt.kernels.attention import forward_size
+    def prepare(self, T: int, offset: int = 0) -> None:
+        from npgpt.kernels.attention import NO_BIAS, forward_size
         from npgpt.kernels.attention_backward import backward_size
         from npgpt.machine.pool import get_num_threads
 
         qkv, dmixed = arrays(T)
         B, _, C = dmixed.shape
-        self.T, self.qkv, self.dmixed = T, qkv.reshape(-1, 3 * C), dmixed.reshape(-1, C)
-        self.mixed, self.dqkv = np.empty_like(self.dmixed), np.empty_like(self.qkv)
+        self.T, rows = T, B * T
+        self.qkv, self.dqkv = (placed((rows, 3 * C), offset) for _ in range(2))
+        self.dmixed, self.mixed = (placed((rows, C), offset) for _ in range(2))
+        self.qkv[...], self.dmixed[...] = qkv.reshape(rows, -1), dmixed.reshape(rows, -1)
         self.largest, self.totals = np.empty((2, B * HEADS * T), np.float32)
-        self.dropping = np.zeros(B, np.int64), 0, 1.0  # nothing is dropped
+        self.options = np.zeros(B, np.int64), 0, 1.0, NO_BIAS  # nothing is dropped
         sizes = forward_size(T, SIZE), backward_size(T, SIZE)
-        self.works = [aligned(get_num_threads() * size).reshape(-1, size) for size in sizes]
+        self.works = [placed((get_num_threads(), size), 0) for size in sizes]
 
     def forward(self) -> None:
         from npgpt.kernels import attention
         from npgpt.machine.pool import pool
 
         attention.forward(
-            pool(), self.qkv, HEADS, self.T, self.mixed, self.largest, self.totals, *self.dropping, self.works[0]
+            pool(), self.qkv, HEADS, self.T, self.mixed, self.largest, self.totals, *self.options, self.works[0]
         )
 
     def backward(self) -> None:
@@ -105,7 +113,8 @@ class NpgptSide(Side, Npgpt):
             HEADS,
             self.T,
             self.dqkv,
-            *self.dropping,
+            *self.options,
+            self.options[-1],
             self.works[1],
         )
 
@@ -117,11 +126,12 @@ class NpgptSide(Side, Npgpt):
         return {"mixed": self.mixed, "dqkv": self.dqkv}
 
 
-def aligned(n: int) -> NDArray[np.float32]:
-    """n numbers from the start of a cache line on."""
-    memory = np.empty(n + 16, np.float32)
-    first = -memory.ctypes.data // 4 % 16
-    return memory[first : first + n]
+def placed(shape: tuple[int, int], offset: int) -> NDArray[np.float32]:
+    """An array that begins ``offset`` bytes after a page begins."""
+    n = shape[0] * shape[1]
+    memory = np.empty(n + PAGE // 2, np.float32)
+    first = (offset - memory.ctypes.data) % PAGE // 4
+    return memory[first : first + n].reshape(shape)
 
 
 class TorchSide(Side, Torch):
@@ -204,9 +214,37 @@ def bench(contestants: list[Contestant], threads: int, rounds: int, quick: bool,
             print(line, flush=True)
 
 
+def bench_offsets(rounds: int, quick: bool, report: Report) -> None:
+    print(f"\nT = 64, {TOKENS} tokens, {HEADS} heads of {SIZE} channels; milliseconds with 1 and 2 threads")
+    print(f"{'bytes':<7}" + "".join(f"{which:<38}" for which in PASSES[:2]))
+    for offset in OFFSETS:
+        contestants = [Contestant(str(n), "bench_attention:NpgptSide", n) for n in (1, 2)]
+        for contestant in contestants:
+            contestant.ask("prepare", T=64, offset=offset)
+        check(contestants, 64)
+        line = f"{offset:<7}"
+        for which in PASSES[:2]:
+            times = take_turns(contestants, rounds, "measure", which=which, seconds=0.03 if quick else 0.15)
+            row = {"offset": offset, "pass": which, "seconds": times} | compare(times["2"], times["1"])
+            report.rows.append(row)
+            both = " ".join(f"{median(times[label]) * 1e3:6.2f}" for label in times)
+            line += f"{both} {shown(row):<24}"
+        print(line, flush=True)
+        for contestant in contestants:
+            contestant.close()
+
+
 def main() -> None:
-    options = parse("How fast is causal attention, beside PyTorch's?", rounds=9)
+    options = parse(
+        "How fast is causal attention, beside PyTorch's?",
+        9,
+        ("--offsets", {"action": "store_true", "help": "vary where arrays begin, with 1 and 2 threads"}),
+    )
     report = Report()
+    if options.offsets:
+        bench_offsets(options.rounds, options.quick, report)
+        report.write(options.json)
+        return
     print(f"# tuned allocator: {tuned_allocator()[0]}" if HAS_TORCH else "# PyTorch is not installed: no peer")
     for threads in options.threads:
         contestants = [Contestant("npgpt", "bench_attention:NpgptSide", threads)]

@@ -15,11 +15,11 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from peers import HAS_TORCH, Numpy, Report
+from peers import HAS_TORCH, JSON, Numpy, Report
 
 from npgpt.core import Array, Cache
 from npgpt.kernels import attention, attention_backward
-from npgpt.kernels.attention import forward_size
+from npgpt.kernels.attention import NO_BIAS, forward_size
 from npgpt.kernels.attention_backward import backward_size
 from npgpt.layers import Mixing, Scores, Softmax
 from npgpt.machine.pool import get_num_threads, pool
@@ -58,10 +58,10 @@ def by_kernel(q: Array, k: Array, v: Array, dm: Array, p: float = 0.0) -> Array:
     qkv = np.stack([q, k, v]).transpose(1, 3, 0, 2, 4).astype(np.float32, "C").reshape(B * T, 3 * H * D)
     dmixed = dm.transpose(0, 2, 1, 3).astype(np.float32, "C").reshape(B * T, H * D)
     mixed, dqkv, (largest, totals) = np.empty_like(dmixed), np.empty_like(qkv), np.empty((2, B * H * T), np.float32)
-    dropping = np.arange(5, 5 + B), round(p * 2**32), 1 / (1 - p)
+    options = np.arange(5, 5 + B), round(p * 2**32), 1 / (1 - p), NO_BIAS
     works = [np.empty((get_num_threads(), size(T, D)), np.float32) for size in (forward_size, backward_size)]
-    attention.forward(pool(), qkv, H, T, mixed, largest, totals, *dropping, works[0])
-    attention_backward.backward(pool(), dmixed, qkv, largest, totals, H, T, dqkv, *dropping, works[1])
+    attention.forward(pool(), qkv, H, T, mixed, largest, totals, *options, works[0])
+    attention_backward.backward(pool(), dmixed, qkv, largest, totals, H, T, dqkv, *options, NO_BIAS, works[1])
     return dqkv.reshape(B, T, 3, H, D).transpose(2, 0, 3, 1, 4)
 
 
@@ -92,7 +92,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="How many digits of attention's gradients are right?")
     parser.add_argument("--length", type=int, default=256, metavar="T", help="tokens of an example (256)")
     parser.add_argument("--quick", action="store_true", help="one head size instead of three: to see that it runs")
-    parser.add_argument("--json", metavar="FILE", help="write all figures there")
+    parser.add_argument("--json", **JSON)
     options = parser.parse_args()
     report = Report()
     print("# NumPy:", ", ".join(f"{name} {value}" for name, value in Numpy(1).about().items()))

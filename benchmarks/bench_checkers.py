@@ -28,7 +28,7 @@ from statistics import median
 from typing import Any, NamedTuple
 
 import numpy as np
-from peers import Numpy, Report
+from peers import JSON, Numpy, Report
 
 import npgpt
 from npgpt.core import Array
@@ -304,7 +304,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Gradient checkers on the same functions.")
     parser.add_argument("--programs", type=int, help="number of random programs (100; with --quick 5)")
     parser.add_argument("--quick", action="store_true", help="less of everything: to see that it runs")
-    parser.add_argument("--json", metavar="FILE", help="write all figures there")
+    parser.add_argument("--json", **JSON)
     options = parser.parse_args()
     report = Report()
     print("# NumPy:", ", ".join(f"{name} {value}" for name, value in Numpy(1).about().items()))

@@ -20,7 +20,7 @@ from typing import Any
 os.environ["OPENBLAS_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"  # NumPy's, read when it is imported
 
 import numpy as np
-from peers import Report, seconds_per_call
+from peers import JSON, Report, seconds_per_call
 
 from npgpt import set_num_threads
 from npgpt.embeddings.lookup import WAYS, one_hot
@@ -110,7 +110,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="What does it cost to look rows up, and to add their gradients back?")
     parser.add_argument("--rounds", type=int, help="turns of each (7; with --quick 3)")
     parser.add_argument("--quick", action="store_true", help="less of everything: to see that it runs")
-    parser.add_argument("--json", metavar="FILE", help="write all figures there")
+    parser.add_argument("--json", **JSON)
     parser.add_argument("--vocab", type=int, nargs="+", default=VOCABULARIES, metavar="V", help="sizes of vocabularies")
     parser.add_argument("--ids", type=int, default=512, help="how many rows are looked up (512)")
     parser.add_argument("--channels", type=int, default=64, help="numbers in a row (64)")

@@ -19,7 +19,7 @@ from typing import Any
 os.environ["OPENBLAS_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"  # NumPy's, read when it is imported
 
 import numpy as np
-from peers import Numpy, Report
+from peers import JSON, Numpy, Report
 
 from npgpt.config import GPTConfig, TrainConfig
 from npgpt.core import Cache
@@ -128,7 +128,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, help="trainings with each mistake, at least 2 (5; with --quick 2)")
     parser.add_argument("--quick", action="store_true", help="less of everything: to see that it runs")
     parser.add_argument("--picture", metavar="FILE", help="draw it there")
-    parser.add_argument("--json", metavar="FILE", help="write all figures there")
+    parser.add_argument("--json", **JSON)
     options = parser.parse_args()
     report = Report()
     print("# NumPy:", ", ".join(f"{name} {value}" for name, value in Numpy(1).about().items()))

@@ -3,12 +3,17 @@
     python benchmarks/bench_matmul.py [--threads 1 2] [--rounds N] [--quick] [--json FILE]
 
 The products of training, forward, dx and dW, of eleven linear layers: the same operands, transposed where the layers
-transpose them, with memory for the result that is there already. Results are compared with NumPy's in float64 first.
-Then all take turns, each in a process of its own. The ratio is that of the medians, the peer's time over ours (more
-than 1: we are ahead), in brackets the quartiles of the ratios of single rounds.
+transpose them, with memory for the result that is there already. They are cold, as in a step, where other layers' work
+lies between two calls: sixteen sets of operands and results in turn, or as many as 512 MiB hold (two of the largest
+head). And they are warm: one set again and again. Results are compared with NumPy's in float64 first. Then all take
+turns, each in a process of its own. The ratio is that of the medians, the peer's time over ours (more than 1: we are
+ahead), in brackets the quartiles of the ratios of single rounds.
 """
 
+import itertools
+import math
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -26,6 +31,7 @@ from peers import (
     Variables,
     compare,
     geometric_mean,
+    number_of_sets,
     parse,
     seconds_per_call,
     shown,
@@ -48,6 +54,7 @@ SHAPES = [  # rows, width in, width out
 QUICK = [0, 3, 5]
 HEADS = (65, 8192, 50257)  # widths of vocabularies: the head's matrix lies as (width out, width in)
 PRODUCTS = ("forward", "dx", "dW")
+STATES = ("cold", "warm")
 ALLOWED = 1e-5  # difference of a result in float32, over the largest number in it
 
 
@@ -66,50 +73,58 @@ def operands(shape: tuple[int, int, int], product: str) -> tuple[NDArray[np.floa
 
 
 class Side:
-    """What is common to the three: operands of the product that is measured, and the result."""
+    """What is common to the three: sets of the operands of the product that is measured, and of its result."""
 
-    a: Any
-    b: Any
-    out: Any
+    sets: list[Any]
+    turn: Iterator[Any]
 
-    def prepare(self, shape: tuple[int, int, int], product: str) -> None:
-        self.a = self.b = self.out = None
-        self.a, self.b = operands(shape, product)
-        self.out = np.empty((self.a.shape[0], self.b.shape[1]), np.float32)
+    def prepare(self, shape: tuple[int, int, int], product: str) -> int:
+        """How many sets there are."""
+        self.sets, self.turn = [], iter(())  # the memory of the last ones is free
+        a, b = operands(shape, product)
+        first = a, b, np.ones((a.shape[0], b.shape[1]), np.float32)
+        self.sets = [tuple(self.own(np.copy(array)) for array in first) for _ in range(number_of_sets(first))]
+        self.turn = itertools.cycle(self.sets)
+        return len(self.sets)
+
+    def own(self, array: NDArray[np.float32]) -> Any:
+        return array
 
     def save(self, path: str) -> None:
-        self.multiply()
-        np.save(path, self.out)
+        self.multiply(*self.sets[0])
+        np.save(path, self.sets[0][2])
 
-    def measure(self, seconds: float) -> float:
-        return seconds_per_call(self.multiply, seconds)
+    def measure(self, seconds: float) -> dict[str, float]:
+        return {
+            "cold": seconds_per_call(lambda: self.multiply(*next(self.turn)), seconds),
+            "warm": seconds_per_call(lambda: self.multiply(*self.sets[0]), seconds),
+        }
 
-    def multiply(self) -> None:
+    def multiply(self, a: Any, b: Any, out: Any) -> None:
         raise NotImplementedError
 
 
 class NpgptSide(Side, Npgpt):
-    def multiply(self) -> None:
+    def multiply(self, a: Any, b: Any, out: Any) -> None:
         from npgpt.kernels.matmul import matmul
 
-        matmul(self.a, self.b, self.out)
+        matmul(a, b, out)
 
 
 class NumpySide(Side, Numpy):
-    def multiply(self) -> None:
-        np.matmul(self.a, self.b, out=self.out)
+    def multiply(self, a: Any, b: Any, out: Any) -> None:
+        np.matmul(a, b, out=out)
 
 
 class TorchSide(Side, Torch):
-    def prepare(self, shape: tuple[int, int, int], product: str) -> None:
+    def __init__(self, threads: int) -> None:
         import torch
 
-        super().prepare(shape, product)
-        self.a, self.b, self.out = (torch.from_numpy(array) for array in (self.a, self.b, self.out))
-        self.mm = torch.mm
+        super().__init__(threads)
+        self.own, self.mm = torch.from_numpy, torch.mm
 
-    def multiply(self) -> None:
-        self.mm(self.a, self.b, out=self.out)
+    def multiply(self, a: Any, b: Any, out: Any) -> None:
+        self.mm(a, b, out=out)
 
 
 def check(contestants: list[Contestant], shape: tuple[int, int, int], product: str) -> None:
@@ -127,39 +142,43 @@ def check(contestants: list[Contestant], shape: tuple[int, int, int], product: s
 
 def bench(contestants: list[Contestant], threads: int, rounds: int, quick: bool, report: Report) -> None:
     ours, *peers = contestants
-    shapes = [SHAPES[i] for i in QUICK] if quick else SHAPES
-    print(f"\n{threads} thread{'s' * (threads > 1)}")
-    heads = "".join(f"{'GF/s':>9} {peer.label + ' / npgpt':<18}" for peer in peers)
-    print(f"{'rows, in, out':<18}{'product':<9}{'npgpt GF/s':>10} {'of peak':>8}{heads}")
+    labels = [peer.label for peer in peers]
+    print(
+        f"\n{threads} thread{'s' * (threads > 1)}; GF/s of npgpt, their share of the peak, time of each peer / npgpt's"
+    )
+    beside = "".join(f"{'of peak':>8}  {''.join(f'{label:<18}' for label in labels)}")
+    print(f"{'rows, in, out':<16}{'product':<7}" + "".join(f"{state:>5}{beside}" for state in STATES).rstrip())
     rows, peak = [], 0.0
-    for shape in shapes:
+    for shape in [SHAPES[i] for i in QUICK] if quick else SHAPES:
         for product in PRODUCTS:
-            for contestant in contestants:
-                contestant.ask("prepare", shape=shape, product=product)
+            sets = max(contestant.ask("prepare", shape=shape, product=product) for contestant in contestants)
             check(contestants, shape, product)
             times = take_turns(contestants, rounds, "measure", seconds=0.02 if quick else 0.05)
             peak = max([peak, *take_turns([ours], 2, "peak")[ours.label]])  # the highest so far: it is a limit
-            work = 2e-9 * shape[0] * shape[1] * shape[2]
-            speeds = {label: work / median(seconds) for label, seconds in times.items()}
-            ratios = {peer.label: compare(times[ours.label], times[peer.label]) for peer in peers}
-            row = {"threads": threads, "shape": shape, "product": product, "peak": peak, "gflops": speeds}
-            rows.append(row | {"seconds": times, "against": ratios, "share_of_peak": speeds[ours.label] / peak})
-            beside = "".join(f"{speeds[label]:9.1f} {shown(ratio):<18}" for label, ratio in ratios.items())
-            name = ", ".join(map(str, shape))
-            share = speeds[ours.label] / peak
-            print(f"{name:<18}{product:<9}{speeds[ours.label]:10.1f} {share:8.0%}{beside}", flush=True)
+            row: dict[str, Any] = {"threads": threads, "shape": shape, "product": product, "sets": sets, "peak": peak}
+            line = f"{', '.join(map(str, shape)):<16}{product:<7}"
+            for state in STATES:
+                seconds = {label: [each[state] for each in times[label]] for label in times}
+                speeds = {label: 2e-9 * math.prod(shape) / median(seconds[label]) for label in times}
+                ratios = {label: compare(seconds[ours.label], seconds[label]) for label in labels}
+                share = speeds[ours.label] / peak
+                row[state] = {"seconds": seconds, "gflops": speeds, "against": ratios, "share_of_peak": share}
+                line += f"{speeds[ours.label]:5.0f}{share:8.0%} " + "".join(f"{shown(ratios[x]):<18}" for x in labels)
+            rows.append(row)
+            print(line.rstrip(), flush=True)
     report.rows += rows
-    share = geometric_mean(row["gflops"][ours.label] for row in rows) / peak
-    summary = {"threads": threads, "peak": peak, "share_of_peak": share}
-    print(f"peak {peak:.1f} GF/s, of which npgpt reaches {share:.0%} (geometric mean)")
-    for peer in peers:
-        ratios = [row["against"][peer.label]["ratio"] for row in rows]
-        worst = rows[int(np.argmin(ratios))]
-        mean = geometric_mean(ratios)
-        summary[peer.label] = {"geometric_mean": mean, "worst": min(ratios)}
-        where = f"{worst['product']} of {', '.join(map(str, worst['shape']))}"
-        print(f"{peer.label} / npgpt: geometric mean {mean:.3f}, worst {min(ratios):.3f} ({where})", flush=True)
-    report.rows.append(summary)
+    print(f"peak {peak:.1f} GF/s")
+    for state in STATES:
+        speed = geometric_mean(row[state]["gflops"][ours.label] for row in rows)
+        print(f"{state}, npgpt reaches {speed / peak:.0%} of the peak (geometric mean)")
+        report.rows.append(summary := {"threads": threads, "state": state, "share_of_peak": speed / peak})
+        for label in labels:
+            ratios = [row[state]["against"][label]["ratio"] for row in rows]
+            worst = rows[int(np.argmin(ratios))]
+            summary[label] = {"geometric_mean": geometric_mean(ratios), "worst": min(ratios)}
+            where = f"{worst['product']} of {', '.join(map(str, worst['shape']))}"
+            mean = f"geometric mean {geometric_mean(ratios):.3f}"
+            print(f"{state}, {label} / npgpt: {mean}, worst {min(ratios):.3f} ({where})", flush=True)
 
 
 def main() -> None:

@@ -1,13 +1,17 @@
 """How long does a training step take, beside PyTorch's, and how near is it to what the CPU could do at most?
 
     python benchmarks/bench_step.py [--shapes A C D B] [--threads 1 2] [--modes MODE ...] [--rounds N] [--quick]
-                                    [--json FILE]
+                                    [--where] [--json [FILE]]
 
 A step is forward, loss, backward, clipping and AdamW, from the same weights (GPT-2's initialisation) and on the same
 batches, whose ids are as unequally frequent as words are. PyTorch takes part in four modes, eager and compiled, each
 with the allocator as it is and tuned, and always with scaled_dot_product_attention and the fused AdamW; the fastest is
 the peer. First losses are compared; then all take turns, each in a process of its own. D and B take several minutes
-each, and B 15 GB of memory for all modes together.
+each, and B 15 GB of memory for all modes together. Two more are shown and are not the peer: JAX (jit, donated buffers)
+for A and C, and PyTorch compiled with bfloat16 autocast on a CPU with instructions for it (AMX or AVX-512 BF16).
+
+JAX has no setting for its threads. XLA makes as many as the variable NPROC says; the cores that it kept busy are
+counted, and more than that many end the benchmark. ``--where`` shows instead where the time goes (where.py).
 
 The ratio is that of the medians, the peer's time over ours (more than 1: we are ahead), in brackets the quartiles of
 single rounds. Memory is the peak while steps are taken, after the first few. The share of the peak counts the
@@ -24,12 +28,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from peers import (
+    HAS_JAX,
     HAS_TORCH,
     Contestant,
     Npgpt,
     Report,
     Torch,
+    Variables,
     compare,
+    cpu_flags,
     fastest,
     parse,
     peak_memory,
@@ -63,6 +70,8 @@ MODES = {  # compiled? a tuned allocator?
     "compiled": (True, False),
     "compiled, tuned": (True, True),
 }
+OF_JAX = ("A", "C")
+MULTIPLIES_BFLOAT16 = bool({"amx_tile", "avx512_bf16"} & cpu_flags())
 BATCHES = 64
 WARM_UP = 4  # steps, whose losses are compared
 LEARNING_RATE = 3e-4
@@ -147,7 +156,7 @@ class NpgptStep(Npgpt, Steps):
 
 
 class TorchStep(Torch, Steps):
-    def __init__(self, threads: int, shape: list[int], weights: str, compiled: bool) -> None:
+    def __init__(self, threads: int, shape: list[int], weights: str, compiled: bool, bfloat16: bool = False) -> None:
         import torch
         from torch_gpt import GPT, make_optimizer
 
@@ -160,20 +169,51 @@ class TorchStep(Torch, Steps):
         self.optimizer = make_optimizer(self.params, LEARNING_RATE)
         self.loss = torch.compile(model) if compiled else model
         self.as_tensor, self.clip = torch.from_numpy, torch.nn.utils.clip_grad_norm_
+        self.autocast = torch.autocast("cpu", torch.bfloat16, enabled=bfloat16)
 
     def step(self) -> float:
         ids = self.as_tensor(self.next_batch())
         self.optimizer.zero_grad()
-        loss = self.loss(ids[:, :-1], ids[:, 1:])
+        with self.autocast:
+            loss = self.loss(ids[:, :-1], ids[:, 1:])
         loss.backward()
         self.clip(self.params, 1.0)
         self.optimizer.step()
         return loss.item()
 
 
-def require_equal(mode: str, ours: list[float], theirs: list[float]) -> None:
+class JaxStep(Steps):
+    def __init__(self, threads: int, shape: list[int], weights: str) -> None:
+        import jax
+        from jax_gpt import make_step
+
+        super().__init__(of := Shape(*shape))
+        self.threads = threads
+        with np.load(weights) as arrays:
+            params = {path: jax.numpy.array(array) for path, array in arrays.items()}
+        self.state = (params, *(jax.tree.map(jax.numpy.zeros_like, params) for _ in range(2)))
+        self.jitted = make_step(of.L, of.H, LEARNING_RATE)
+
+    def about(self) -> dict[str, Any]:
+        import jax
+
+        start, computed = time.perf_counter(), time.process_time()
+        self.measure(3)
+        cores = (time.process_time() - computed) / (time.perf_counter() - start)
+        if cores > self.threads + 0.1:
+            raise RuntimeError(f"JAX kept {cores:.2f} cores busy, but {self.threads} were allowed; NPROC has no effect")
+        return {"version": jax.__version__, "devices": str(jax.devices()), "cores busy": f"{cores:.2f}"}
+
+    def step(self) -> float:
+        ids = self.next_batch()
+        *state, loss = self.jitted(*self.state, np.float32(self.number), ids)
+        self.state = tuple(state)
+        return float(loss)
+
+
+def require_equal(mode: str, ours: list[float], theirs: list[float], allowed: float = 1e-4) -> None:
     """The losses of the first steps: rounding alone may tell them apart, more from step to step."""
-    if abs(ours[0] / theirs[0] - 1) > 1e-4 or abs(ours[-1] / theirs[-1] - 1) > 1e-2:
+    if abs(ours[0] / theirs[0] - 1) > allowed or abs(ours[-1] / theirs[-1] - 1) > 1e-2:
         raise SystemExit(f"{mode}: losses {theirs}, ours {ours}; a benchmark of different things says nothing")
 
 
@@ -189,6 +229,20 @@ def start_peers(modes: list[str], shape: Shape, threads: int, weights: str, loss
     return peers
 
 
+def start_others(name: str, threads: int, weights: str, losses: list[float]) -> list[Contestant]:
+    """Those that are shown beside the peer."""
+    others, settings = [], {"shape": SHAPES[name], "weights": weights}
+    if HAS_JAX and name in OF_JAX:
+        environment: Variables = {"NPROC": str(threads), "JAX_PLATFORMS": "cpu"}
+        others.append(Contestant("JAX", "bench_step:JaxStep", threads, environment, **settings))
+        require_equal("JAX", losses, others[-1].ask("warm_up")["losses"])
+    if HAS_TORCH and MULTIPLIES_BFLOAT16:
+        settings |= {"compiled": True, "bfloat16": True}
+        others.append(Contestant("bfloat16", "bench_step:TorchStep", threads, tuned_allocator()[1], **settings))
+        require_equal("bfloat16", losses, others[-1].ask("warm_up")["losses"], 1e-2)
+    return others
+
+
 def bench(name: str, threads: int, options: Any, report: Report) -> dict[str, Any]:
     shape = SHAPES[name]
     with tempfile.TemporaryDirectory() as folder:
@@ -196,7 +250,9 @@ def bench(name: str, threads: int, options: Any, report: Report) -> dict[str, An
         ours = Contestant("npgpt", "bench_step:NpgptStep", threads, shape=shape, weights=weights)
         first = ours.ask("warm_up")
         modes = options.modes if HAS_TORCH else []
-        contestants = [ours, *start_peers(modes, shape, threads, weights, first["losses"])]
+        peers = start_peers(modes, shape, threads, weights, first["losses"])
+        others = start_others(name, threads, weights, first["losses"])
+    contestants = [ours, *peers, *others]
     report.introduce(contestants)
     steps = 2 if options.quick else math.ceil(TURN / first["seconds"])
     times = take_turns(contestants, options.rounds, "measure", steps=steps)
@@ -215,10 +271,24 @@ def bench(name: str, threads: int, options: Any, report: Report) -> dict[str, An
         beside = f"{median(times[best]) * 1e3:9.2f}  {shown(row)}  {memory[best]['steps']:7.0f}"
         line += f"   {best:<17}{beside} {row['memory_ratio']:6.2f}   "
         line += ", ".join(f"{mode} {median(times[mode]) * 1e3:.2f}" for mode in modes)
+    row["others"] = {other.label: compare(times["npgpt"], times[other.label]) for other in others}
+    for label, ratio in row["others"].items():
+        line += f"\n{'':<14}{label}: {median(times[label]) * 1e3:.2f} ms, ratio {shown(ratio).lstrip()}, "
+        line += f"{memory[label]['steps']:.0f} MB"
     if len(report.rows) == 1:
         print(heading())
     print(line, flush=True)
     return row
+
+
+def show_where(name: str, threads: int, quick: bool, report: Report) -> None:
+    import where  # which is built on this module
+
+    with Contestant("npgpt", "where:WhereStep", threads, shape=SHAPES[name]) as ours:
+        steps = 3 if quick else max(5, math.ceil(2 / ours.ask("warm_up")["seconds"]))
+        found = ours.ask("where", steps=steps, seconds=0.02 if quick else 0.1)
+    report.rows.append({"shape": name, "threads": threads, **found})
+    where.show(f"{name}, {threads} thread{'s' * (threads > 1)}", found)
 
 
 def fill_kernel_cache() -> None:
@@ -239,6 +309,7 @@ def main() -> None:
         "How long does a training step take, beside PyTorch's?",
         7,
         ("--shapes", {"nargs": "+", "choices": SHAPES, "help": "(A C; with --quick A)"}),
+        ("--where", {"action": "store_true", "help": "npgpt alone: where a step's time goes, by kernel and product"}),
         ("--modes", {"nargs": "+", "choices": MODES, "help": "of PyTorch (all; with --quick the eager ones)"}),
     )
     options.shapes = options.shapes or (["A"] if options.quick else ["A", "C"])
@@ -246,13 +317,20 @@ def main() -> None:
     report = Report()
     report.environment["tuned allocator"] = tuned_allocator()[0]
     print(f"# tuned allocator: {tuned_allocator()[0]}" if HAS_TORCH else "# PyTorch is not installed: no peer")
+    if HAS_TORCH and not MULTIPLIES_BFLOAT16:
+        print("# PyTorch's bfloat16 autocast is left out: without AMX or AVX-512 BF16 it is slower than float32")
     for name in options.shapes:
         print(f"# shape {name}: {', '.join(f'{key} {value}' for key, value in SHAPES[name]._asdict().items())}")
     report.rows.append({"flops": {name: flops(shape) for name, shape in SHAPES.items()}})
     fill_kernel_cache()
+    if options.where:
+        report.environment["benchmark"] += "-where"
     for name in options.shapes:
         for threads in options.threads:
-            report.rows.append(bench(name, threads, options, report))
+            if options.where:
+                show_where(name, threads, options.quick, report)
+            else:
+                report.rows.append(bench(name, threads, options, report))
     report.write(options.json)
 
 

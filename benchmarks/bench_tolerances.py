@@ -18,7 +18,7 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-from peers import Numpy, Report
+from peers import JSON, Numpy, Report
 
 from npgpt import layers
 from npgpt.core import Array
@@ -111,7 +111,7 @@ def main() -> None:
         "--rounds", type=int, help="draws of weights, inputs and upstream gradients (5; with --quick 1)"
     )
     parser.add_argument("--quick", action="store_true", help="less of everything: to see that it runs")
-    parser.add_argument("--json", metavar="FILE", help="write all figures there")
+    parser.add_argument("--json", **JSON)
     options = parser.parse_args()
     report = Report()
     print("# NumPy:", ", ".join(f"{name} {value}" for name, value in Numpy(1).about().items()))

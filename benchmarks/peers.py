@@ -12,6 +12,7 @@ import importlib.util
 import json
 import math
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -25,8 +26,16 @@ PAUSE = 0.2  # seconds before each turn: OpenBLAS was seen to spin for 90 ms aft
 GROUP = 0.3e-3  # calls that take less are timed several at once
 Variables = dict[str, str | None]  # of a child's environment; None takes one away
 OWN_CHOICE: Variables = {"OPENBLAS_CORETYPE": None, "OPENBLAS_L2_SIZE": None}  # OpenBLAS chooses its kernel itself
+SETS, ROOM = 16, 512 * 2**20  # sets of cold operands, and the bytes that they take at most
 QUIET = 0.05  # of a core, that others may take while we measure
-HAS_TORCH = importlib.util.find_spec("torch") is not None
+HAS_TORCH, HAS_JAX = (importlib.util.find_spec(name) is not None for name in ("torch", "jax"))
+RESULTS = Path(__file__).parent / "results"
+JSON: dict[str, Any] = {  # settings of the option --json
+    "nargs": "?",
+    "const": "",
+    "metavar": "FILE",
+    "help": "write all figures there; without a name, in benchmarks/results, named by benchmark, CPU and date",
+}
 
 
 class Contestant:
@@ -127,6 +136,11 @@ def seconds_per_call(function: Callable[[], Any], seconds: float, at_least: int 
     return statistics.median(times)
 
 
+def number_of_sets(arrays: Iterable[Any]) -> int:
+    """How many sets of these operands lie in memory, so that those of the next call are cold, as in a step."""
+    return max(1, min(SETS, ROOM // sum(array.nbytes for array in arrays)))
+
+
 def compare(ours: list[float], theirs: list[float]) -> dict[str, Any]:
     """How many times faster we are: the ratio of medians, and the quartiles of the ratios of single rounds."""
     rounds = [b / a for a, b in zip(ours, theirs, strict=True)]
@@ -164,13 +178,14 @@ def parse(description: str, rounds: int, *more: tuple[str, dict[str, Any]]) -> a
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     default = [1, 2] if cores > 1 else [1]
     parser.add_argument("--threads", type=int, nargs="+", default=default, help="numbers of threads (1 2)")
-    parser.add_argument("--rounds", type=int, help=f"turns of each contestant ({rounds}; with --quick 3)")
+    fewer = min(3, rounds)
+    parser.add_argument("--rounds", type=int, help=f"turns of each contestant ({rounds}; with --quick {fewer})")
     parser.add_argument("--quick", action="store_true", help="less of everything: to see that it runs")
-    parser.add_argument("--json", metavar="FILE", help="write all figures there")
+    parser.add_argument("--json", **JSON)
     for name, settings in more:
         parser.add_argument(name, **settings)
     options = parser.parse_args()
-    options.rounds = options.rounds or (3 if options.quick else rounds)
+    options.rounds = options.rounds or (fewer if options.quick else rounds)
     return options
 
 
@@ -184,13 +199,22 @@ def other_seconds() -> tuple[float, float]:
     return user + nice + system + interrupts + soft - sum(os.times()[:4]), stolen
 
 
+def result_file(environment: dict[str, Any]) -> Path:
+    """Where the results of a ``Report`` belong; another run on the same day takes the place of the first."""
+    cpu = re.sub("[^a-z0-9]+", "-", environment["cpu"].lower()).strip("-")
+    return RESULTS / f"{environment['benchmark']}-{cpu}-{environment['date']}.json"
+
+
 class Report:
     """The rows of a benchmark and the machine they were measured on."""
 
     def __init__(self) -> None:
+        from npgpt.machine.numba_internals import host_cpu
         from npgpt.study.machine_facts import about_machine
 
-        self.environment: dict[str, Any] = {"date": time.strftime("%Y-%m-%d"), **about_machine()}
+        about = {"benchmark": Path(sys.argv[0]).stem, "date": time.strftime("%Y-%m-%d")}
+        self.environment: dict[str, Any] = about | about_machine()
+        self.environment["cpu"] += f" ({host_cpu()})"  # "AMD EPYC" is Zen 4 as well as Zen 5: znver4, znver5
         self.rows: list[dict[str, Any]] = []
         self.begun = time.monotonic()
         self.before = other_seconds()
@@ -207,14 +231,20 @@ class Report:
         sys.stdout.flush()
 
     def write(self, path: str | None) -> None:
-        """Say how undisturbed the run was, when all contestants are closed, and write the file if one is wanted."""
+        """Say how undisturbed the run was, when all contestants are closed, and write the file if one is wanted.
+
+        Args
+            path: of the file; "" means ``result_file``.
+        """
         elapsed = time.monotonic() - self.begun
         busy, stolen = ((now - before) / elapsed for now, before in zip(other_seconds(), self.before, strict=True))
         self.environment["cores used by others"] = {"here": busy, "on the host": stolen}
         trust = "" if busy + stolen < QUIET else "; with so much of it, do not trust the figures"
         print(f"# {elapsed:.0f} s; other programs took {busy:.2f} of a core, the host {stolen:.2f}{trust}", flush=True)
-        if path:
-            Path(path).write_text(json.dumps({"environment": self.environment, "rows": self.rows}, indent=1))
+        if path is not None:
+            file = Path(path) if path else result_file(self.environment)
+            file.parent.mkdir(exist_ok=True)
+            file.write_text(json.dumps({"environment": self.environment, "rows": self.rows}, indent=1))
 
 
 class Npgpt:
@@ -278,6 +308,15 @@ class Torch:
             "with": "; ".join(libraries),
             "vectors": torch.backends.cpu.get_cpu_capability(),
         }
+
+
+def cpu_flags() -> set[str]:
+    """What Linux says that this CPU can do."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    return set(next((line for line in lines if line.startswith("flags")), "").split())
 
 
 def peak_memory() -> float:

@@ -77,10 +77,10 @@ class GPT(nn.Module):
                 param.copy_(torch.from_numpy(value.T if isinstance(owner, nn.Linear) and value.ndim == 2 else value))
 
 
-def make_optimizer(params: list[Tensor], learning_rate: float) -> torch.optim.Optimizer:
+def make_optimizer(params: list[Tensor], learning_rate: float, beta2: float = 0.95) -> torch.optim.Optimizer:
     """AdamW with npgpt's settings: in one fused pass, weight decay on matrices alone."""
     groups = [
         {"params": [param for param in params if param.ndim >= 2], "weight_decay": 0.1},
         {"params": [param for param in params if param.ndim < 2], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, 0.95), eps=1e-8, fused=True)
+    return torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, beta2), eps=1e-8, fused=True)

@@ -68,8 +68,8 @@ def check_layers(layers: str) -> None:
 @functools.cache
 def _say_that_it_is_slower(positions: str) -> None:
     warnings.warn(
-        f"compiled attention has no tiled kernel for {positions} positions (it has one for rotary); a slower path is "
-        "used, which needs more memory for whole (T, T) scores",
+        f"compiled attention has no tiled kernel for {positions} positions (it has one for relative-bias); a slower "
+        "path is used, which needs more memory for whole (T, T) scores",
         stacklevel=4,
     )
 

@@ -11,7 +11,8 @@ from npgpt.support.memory import available_memory
 
 BYTES = 4  # of a float32
 PER_PARAMETER = 4 * BYTES  # value, gradient and AdamW's two moments
-IN_TILES = ("learned", "sinusoidal", "rotary", "none")  # compiled attention makes no (T, T) array for these positions
+# Compiled attention makes no (T, T) array for these positions.
+IN_TILES = ("learned", "sinusoidal", "relative-bias", "rotary", "alibi", "none")
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from npgpt.compiled.dropout import Dropout
 from npgpt.compiled.linear import Linear
 from npgpt.core import Array, Cache
 from npgpt.kernels import attention, attention_backward, softmax
-from npgpt.kernels.attention import forward_size
+from npgpt.kernels.attention import NO_BIAS, forward_size
 from npgpt.kernels.attention_backward import backward_size
 from npgpt.kernels.heads import mask_scores, multiply_heads
 from npgpt.machine.pool import pool, work_rows
@@ -19,7 +19,8 @@ class Scores(CompiledLayer, textbook.Scores):
     """The compiled twin of ``npgpt.layers.Scores``: one product for each head, then scaled and masked in place.
 
     Attributes
-        IN_TILES: whether the tiled kernel of attention, which computes scaled dot products, can replace this layer.
+        IN_TILES: whether the tiled kernel of attention, which computes scaled dot products, also with a bias for each
+            head and distance, can replace this layer.
         TURNS: whether queries and keys are rotated first, in place.
     """
 
@@ -62,6 +63,17 @@ class Scores(CompiledLayer, textbook.Scores):
 
     def turn_back(self, dq: Array, dk: Array, cache: Cache) -> None:
         """If ``TURNS``, rotate the gradients back, in place."""
+
+    def bias(self, q: Array, k: Array, cache: Cache) -> Array:
+        """Return the ``bias`` that the tiled kernel adds to q·k: that of a score times √D."""
+        return NO_BIAS
+
+    def bias_gradient(self, q: Array, cache: Cache) -> Array:
+        """Return memory for the kernel's ``dbias``; NO_BIAS if the bias is not trained."""
+        return NO_BIAS
+
+    def collect_bias_gradient(self, q: Array, cache: Cache) -> None:
+        """Add what the kernel wrote there to the gradient of the trained biases."""
 
 
 class Softmax(CompiledLayer, textbook.Softmax):
@@ -111,8 +123,9 @@ class Attention(CompiledLayer, textbook.Attention):
     both are exactly 0. Gradients equal those of the textbook in float32 to 1e-6 at every score (tested to 1e7) if the
     products q·k are exact, else to |s|·2**-23, since each side's scores have rounding errors of their own.
 
-    The kernel supports scaled dot products only, also of rotated queries and keys. With other scores the sub-layers are
-    called one after another, with (B, H, T, T) arrays as in the textbook. This is slower, and ``make_gpt`` warns.
+    The kernel supports scaled dot products, also of rotated queries and keys, and a bias for each head and distance.
+    With other scores the sub-layers are called one after another, with (B, H, T, T) arrays as in the textbook. This is
+    slower, and ``make_gpt`` warns.
     """
 
     KEEPS = ("q", "k", "v", "mixed")
@@ -155,14 +168,16 @@ class Attention(CompiledLayer, textbook.Attention):
             return self._back_to_x(dqkv, cache)  # 3. and 4.
         largest, totals = (flat(output(cache, (B, self.n_head, T), name)) for name in ("largest", "totals"))
         qkv = output(cache.scope("qkv"), (B, T, 3 * C))
-        on = pool()
+        q, k, _ = self._parts(qkv)
+        on, of_score = pool(), cache.scope("score")
         works = _works(on, cache, backward_size(T, C // self.n_head))
         attention_backward.backward(  # 2.
             on, rows(dmixed), rows(qkv), largest, totals, self.n_head, T, rows(dqkv),
-            *self._dropping(B, cache), works,
+            *self._dropping(B, cache), self.score.bias(q, k, of_score), self.score.bias_gradient(q, of_score), works,
         )  # fmt: skip
+        self.score.collect_bias_gradient(q, of_score)
         dq, dk, dv = self._parts(dqkv)
-        self.score.turn_back(dq, dk, cache.scope("score"))
+        self.score.turn_back(dq, dk, of_score)
         for name, part in self._kept_parts(dq, dk, dv):
             cache.note(name, part)
         return self._back_to_x(dqkv, cache)  # 3. and 4.
@@ -173,12 +188,16 @@ class Attention(CompiledLayer, textbook.Attention):
         q, k, v = self._parts(qkv)
         for name, part in self._kept_parts(q, k, v):
             cache.keep(name, part)
-        self.score.turn(q, k, cache.scope("score"))
+        of_score = cache.scope("score")
+        self.score.turn(q, k, of_score)
         mixed = output(cache, (B, T, C), "mixed")
         largest, totals = (flat(output(cache, (B, self.n_head, T), name)) for name in ("largest", "totals"))
         on = pool()
         works = _works(on, cache, forward_size(T, C // self.n_head))
-        attention.forward(on, rows(qkv), self.n_head, T, rows(mixed), largest, totals, *self._dropping(B, cache), works)
+        attention.forward(
+            on, rows(qkv), self.n_head, T, rows(mixed), largest, totals,
+            *self._dropping(B, cache), self.score.bias(q, k, of_score), works,
+        )  # fmt: skip
         return mixed
 
     def _mix(self, qkv: Array, cache: Cache) -> Array:

@@ -10,6 +10,7 @@ from npgpt.compiled.base import add, check_float32, flat, output, rows
 from npgpt.compiled.linear import add_column_sums
 from npgpt.core import Array, Cache
 from npgpt.kernels import columns
+from npgpt.kernels.attention import BEYOND
 from npgpt.kernels.heads import mask_scores, multiply_heads
 from npgpt.kernels.matmul import matmul
 from npgpt.layers.scores import check_queries_and_keys, distances, slopes, turning
@@ -17,9 +18,11 @@ from npgpt.machine.pool import pool
 
 
 class RelativeBiasScores(Scores, textbook.RelativeBiasScores):
-    """The compiled twin of ``npgpt.layers.RelativeBiasScores``, without a tiled kernel."""
+    """The compiled twin of ``npgpt.layers.RelativeBiasScores``.
 
-    IN_TILES = False
+    The tiled kernel of attention adds √D·b to q·k, then divides by √D; so db is √D times the gradient that it gives.
+    """
+
     KEY_BIAS_CANCELS = True
 
     def forward(self, q: Array, k: Array, cache: Cache) -> Array:
@@ -43,6 +46,24 @@ class RelativeBiasScores(Scores, textbook.RelativeBiasScores):
         for h in range(H):  # 2. bincount adds in a fixed order, in float64
             grad[h] += np.bincount(n, sums[h][seen], N).astype(np.float32)
         return Scores.backward(self, ds, cache)  # 3.
+
+    def bias(self, q: Array, k: Array, cache: Cache) -> Array:
+        weight = self.weight.value
+        check_queries_and_keys("RelativeBiasScores", q, k, weight, H=len(weight))
+        found = cache.scratch("bias", (len(weight), _width(q.shape[2])), np.float32)
+        np.take(weight, _columns(q.shape[2], weight.shape[1]), axis=1, out=found, mode="clip")
+        return np.multiply(found, math.sqrt(q.shape[3]), out=found)
+
+    def bias_gradient(self, q: Array, cache: Cache) -> Array:
+        return cache.scratch("dbias", (q.shape[0] * q.shape[1], _width(q.shape[2])), np.float32)
+
+    def collect_bias_gradient(self, q: Array, cache: Cache) -> None:
+        B, (H, N), T = len(q), self.weight.value.shape, q.shape[2]
+        sums = cache.scratch("dbias of all examples", (H, _width(q.shape[2])), np.float32)
+        add_column_sums(self.bias_gradient(q, cache).reshape(B, sums.size), flat(sums), False, cache)
+        grad, n = cache.grad_to_add_to(self.weight), np.minimum(np.arange(T), N - 1)
+        for h in range(H):  # 2.
+            grad[h] += (math.sqrt(q.shape[3]) * np.bincount(n, sums[h, T:0:-1], N)).astype(np.float32)
 
 
 class RelativeKeyScores(Scores, textbook.RelativeKeyScores):
@@ -124,9 +145,8 @@ class RotaryScores(Scores, textbook.RotaryScores):
 
 
 class AlibiScores(Scores, textbook.AlibiScores):
-    """The compiled twin of ``npgpt.layers.AlibiScores``, without a tiled kernel."""
+    """The compiled twin of ``npgpt.layers.AlibiScores``."""
 
-    IN_TILES = False
     KEY_BIAS_CANCELS = True
 
     def forward(self, q: Array, k: Array, cache: Cache) -> Array:
@@ -140,6 +160,27 @@ class AlibiScores(Scores, textbook.AlibiScores):
 
     def backward(self, ds: Array, cache: Cache) -> tuple[Array, Array]:
         return Scores.backward(self, ds, cache)  # 1.
+
+    def bias(self, q: Array, k: Array, cache: Cache) -> Array:
+        return _lowering(*q.shape[1:])
+
+
+@functools.lru_cache(maxsize=8)
+def _lowering(H: int, T: int, D: int) -> Array:
+    """Return ALiBi's bias for the tiled kernel."""
+    found: Array = -math.sqrt(D) * slopes(H)[:, None] * _columns(T, T)
+    return found.astype(np.float32)
+
+
+@functools.lru_cache(maxsize=8)
+def _columns(T: int, N: int) -> Array:
+    """Return the distance, at most N − 1, of each column of the tiled kernel's ``bias``."""
+    return np.minimum(abs(np.arange(-T, T + BEYOND)), N - 1)
+
+
+def _width(T: int) -> int:
+    """Return the number of columns of the tiled kernel's ``bias``."""
+    return 2 * T + BEYOND
 
 
 def _add_to_each(s: Array, bias: Array) -> Array:

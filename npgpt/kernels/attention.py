@@ -17,6 +17,9 @@ So where the products q·k are exact in float32, all gradients are right to 1e-6
 other numbers the products of the textbook in float32 and of this kernel round differently, each by about |s|·2**-24.
 Their gradients differ by less than |s|·2**-23 (tested), so they agree to 2e-5 up to a score of 160.
 
+A bias of each head and distance (ALiBi, relative biases), times √D, is added to q·k before anything else is done with
+it. All that is said above then holds for the sum.
+
 Source    Milakov and Gimelshein 2018, arXiv:1805.02867 (online softmax); Dao et al. 2022, arXiv:2205.14135 (tiles)
 """
 
@@ -39,23 +42,26 @@ QUERIES = 32  # two registers of lanes
 KEYS = 96  # a multiple of every tile's rows, so neither the blocks nor the bits depend on the tile
 CHAIN = 12  # weights that are added one after the other; one chain of 1,000 keys would lose a digit of the total
 INFINITY = np.float32(np.inf)
+BEYOND = 64  # distances past T that a block's lanes can reach; they are masked
+NO_BIAS = np.zeros((0, 0), np.float32)
 
 
-def plain_forward(q: Any, k: Any, v: Any, dropped: Any) -> Any:
+def plain_forward(q: Any, k: Any, v: Any, dropped: Any, bias: Any) -> Any:
     """Return mixed (T, D) for the queries, keys and values (T, D) of one head of one example.
 
     Args
         dropped: (T, T), the factors by which dropout multiplies the weights.
+        bias: (T,), what is added to q·k, by distance.
     """
     mixed = np.empty_like(v)
     for i in range(len(q)):
-        mixed[i] = (plain_weights(q, k, i) * dropped[i, : i + 1]) @ v[: i + 1]
+        mixed[i] = (plain_weights(q, k, i, bias) * dropped[i, : i + 1]) @ v[: i + 1]
     return mixed
 
 
-def plain_weights(q: Any, k: Any, i: int) -> Any:
+def plain_weights(q: Any, k: Any, i: int, bias: Any) -> Any:
     """Return the weights (i + 1,) of query i, which sees keys 0 to i."""
-    s = k[: i + 1] @ q[i] / math.sqrt(q.shape[1])
+    s = (k[: i + 1] @ q[i] + bias[i::-1]) / math.sqrt(q.shape[1])
     e = np.exp(s - max(s))
     return e / sum(e)
 
@@ -127,6 +133,15 @@ def write_transposed(work: Any, at: int, width: int, n: int, m: int, out: Any, t
 
 
 @kernel
+def _add_bias(work: Any, s: int, n: int, bias: Any, at: int) -> None:
+    """Add the bias of each pair to q·k (n keys, QUERIES); ``bias[at]`` is that of the first query and the first key."""
+    for half in range(0, QUERIES, LANES):
+        for key in range(n):
+            here = s + key * QUERIES + half
+            store(work, here, load(work, here) + load(bias, at + half - key))
+
+
+@kernel
 def _softmax_block(
     work: Any, s: int, best: int, total: int, mixed: int, n: int, D: int, future: int, scale: float, first: bool
 ) -> None:
@@ -180,7 +195,7 @@ _layout = kernel(layout)
 @kernel
 def _forward(
     thread: int, chunk: int, qkv: Any, H: int, T: int, mixed: Any, largest: Any, totals: Any, keys: Any, threshold: int,
-    kept: Any, works: Any,
+    kept: Any, bias: Any, works: Any,
 ) -> None:  # fmt: skip
     """Compute one head of one example."""
     b, head, C = chunk // H, chunk % H, mixed.shape[1]
@@ -199,6 +214,8 @@ def _forward(
             n = min(KEYS, n_keys - key)
             of_k, of_v = k + key // TILE_ROWS * k_panel, v + key * TILE_ROWS
             multiply_packed(work, of_k, k_panel, q, QUERIES, D, work, s, QUERIES, n, QUERIES, False)
+            if len(bias):
+                _add_bias(work, s, n, bias, head * bias.shape[1] + T + query - key)
             _softmax_block(work, s, best, total, out, n, D, key - query, scale, key == 0)
             if kept != 1:
                 _drop_block(work, s, n, query, key, T, head, keys[b], threshold, kept)
@@ -220,18 +237,22 @@ def forward_size(T: int, D: int) -> int:
     return -(-layout(T, D)[-1] // LANES) * LANES
 
 
-@entry(POOL, ROWS, INT, INT, ROWS_OUT, FLOATS_OUT, FLOATS_OUT, INTS, INT, FLOAT, ROWS_OUT)
+@entry(POOL, ROWS, INT, INT, ROWS_OUT, FLOATS_OUT, FLOATS_OUT, INTS, INT, FLOAT, ROWS, ROWS_OUT)
 def forward(
     pool: Any, qkv: Any, H: int, T: int, mixed: Any, largest: Any, totals: Any, keys: Any, threshold: int, kept: float,
-    works: Any,
+    bias: Any, works: Any,
 ) -> None:  # fmt: skip
     """Compute mixed (B·T, C) from qkv (B·T, 3·C).
 
     Args
-        largest, totals: (B·H·T,), for the backward pass: each query's m = max_j q·k_j, and Σ_j e^((q·k_j − m)/√D).
+        largest, totals: (B·H·T,), for the backward pass: each query's m = max_j q·k_j, and Σ_j e^((q·k_j − m)/√D);
+            q·k with its bias.
         keys, threshold, kept: the arguments of dropout, as in ``dropout.py``; kept = 1 drops no weight.
+        bias: (H, 2·T + BEYOND), what is added to q·k: column T + n for pairs of distance n, and column T − n too, so
+            that neighbouring lanes find neighbours, whether they are queries or keys; or NO_BIAS.
         works: (threads, forward_size(T, D)).
     """
     check_work_rows(pool, works)
     n = len(qkv) // T * H
-    launch(pool, n, *job(_forward, (qkv, H, T, mixed, largest, totals, keys, threshold, np.float32(kept), works)))
+    arguments = (qkv, H, T, mixed, largest, totals, keys, threshold, np.float32(kept), bias, works)
+    launch(pool, n, *job(_forward, arguments))

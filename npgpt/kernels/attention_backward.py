@@ -10,6 +10,10 @@ key, or that key's score is far above the others. So the sum is made from the sa
 1·dw_j + 0 + 0 + ..., which is dw_j to the last bit, and ds is exactly 0. The inner product of dm and the output is the
 same sum with other roundings. It would save the first pass over the keys, and leave noise, which AdamW enlarges to full
 steps. Both orders of the loops need the same five products.
+
+A bias b_hn is added to q_i·k_j of every pair of distance n = i − j, so its gradient is the sum of ds over a diagonal,
+in all examples. One thread adds the rows of a head of one example, one after the other. The caller adds the examples in
+a fixed order. So the bits do not depend on the threads.
 """
 
 import math
@@ -54,22 +58,26 @@ QUERIES = 72  # a multiple of START; with 96, weights and dw of 1,024 keys left 
 START = 24  # the first query is rounded down to a multiple of this, which is a multiple of every tile's rows
 
 
-def plain_backward(dm: Any, q: Any, k: Any, v: Any, dropped: Any) -> Any:
-    """Return dq, dk and dv for dm, the gradient of mixed; all are (T, D), for one head of one example.
+def plain_backward(dm: Any, q: Any, k: Any, v: Any, dropped: Any, bias: Any) -> Any:
+    """Return dq, dk, dv and dbias for dm, the gradient of mixed, for one head of one example.
+
+    dbias is (T,), and all others are (T, D).
 
     Args
         dropped: (T, T), the factors by which dropout multiplies the weights.
+        bias: (T,), what is added to q·k, by distance.
     """
-    dq, dk, dv = np.zeros_like(q), np.zeros_like(k), np.zeros_like(v)
+    dq, dk, dv, dbias = np.zeros_like(q), np.zeros_like(k), np.zeros_like(v), np.zeros_like(bias)
     for i in range(len(q)):
         seen = slice(i + 1)
-        w = plain_weights(q, k, i)
+        w = plain_weights(q, k, i, bias)
         dv[seen] += np.outer(w * dropped[i, seen], dm[i])
         dw = v[seen] @ dm[i] * dropped[i, seen]
         ds = w * (dw - w @ dw) / math.sqrt(q.shape[1])
         dq[i] = ds @ k[seen]
         dk[seen] += np.outer(ds, q[i])
-    return dq, dk, dv
+        dbias[seen] += ds[::-1]
+    return dq, dk, dv, dbias
 
 
 def layout(T: int, D: int) -> tuple[int, int, int, int, int, int, int, int, int, int, int, int, int]:
@@ -108,6 +116,29 @@ _layout = kernel(layout)
 def first_query(key: int) -> int:
     """Return where the queries of a block of keys begin: at its first key, rounded down to a multiple of START."""
     return key // START * START
+
+
+@kernel
+def _add_bias(work: Any, s: int, n: int, bias: Any, at: int) -> None:
+    """Add the bias of each pair to q·k (n queries, KEYS); ``bias[at]`` is that of the first query and the first key."""
+    for i in range(n):
+        for half in range(0, KEYS, LANES):
+            here = s + i * KEYS + half
+            store(work, here, load(work, here) + load(bias, at + half - i))
+
+
+@kernel
+def _add_to_dbias(work: Any, ds: int, n: int, query: int, T: int, dbias: Any, at: int) -> None:
+    """Add ds of n queries to the gradients of the biases, row by row; ``dbias[at]`` is that of distance 0.
+
+    Pairs of one distance are a diagonal, so the next row's sums begin one number before those of this row.
+    """
+    for i in range(n):
+        row = query + i
+        for key in range(0, min(T, (row // START + 1) * START), KEYS):  # as in ``_softmax_block``
+            for half in range(0, KEYS, LANES):
+                to = at + key + half - row
+                store(dbias, to, load(dbias, to) + load(work, ds + key * QUERIES + i * KEYS + half))
 
 
 @kernel
@@ -155,7 +186,7 @@ def _softmax_block(
 @kernel
 def _backward(
     thread: int, chunk: int, dmixed: Any, qkv: Any, largest: Any, totals: Any, H: int, T: int, dqkv: Any, keys: Any,
-    threshold: int, kept: Any, works: Any,
+    threshold: int, kept: Any, bias: Any, dbias: Any, works: Any,
 ) -> None:  # fmt: skip
     """Compute one head of one example."""
     b, head, C = chunk // H, chunk % H, dmixed.shape[1]
@@ -165,6 +196,8 @@ def _backward(
     scale = np.float32(1 / math.sqrt(D))
     by_row, wide = D * TILE_ROWS + GAP, whole_tiles(D)
     ds_rows, q_rows, dm_rows, q_columns, dm_columns, s, ds, k_lanes, v_lanes, dk, dv, k_rows, _ = _layout(T, D)
+    if len(dbias):
+        dbias[chunk] = 0
     for key in range(0, T, KEYS):
         n_keys = min(KEYS, T - key)
         pack_lanes(qkv, of_k + key * row, row, n_keys, D, KEYS, work, k_lanes + key * D)
@@ -189,7 +222,11 @@ def _backward(
             multiply_packed(
                 work, dm_rows + down, by_row, v_lanes + key * D, KEYS, D, work, ds + to, KEYS, n - skip, KEYS, False
             )
+            if len(bias):
+                _add_bias(work, s + to, n - skip, bias, head * bias.shape[1] + T + key - query - skip)
         _softmax_block(work, s, ds, n, query, T, largest, totals, chunk * T, scale, head, keys[b], threshold, kept)
+        if len(dbias):
+            _add_to_dbias(work, ds, n, query, T, dbias, chunk * dbias.shape[1] + T)
         for key in range(0, query + n, KEYS):
             n_keys, skip, later = min(KEYS, T - key), max(0, first_query(key) - query), query > first_query(key)
             across, of, m = skip * TILE_ROWS, key * QUERIES + skip * KEYS, n - skip
@@ -213,16 +250,18 @@ def backward_size(T: int, D: int) -> int:
     return -(-layout(T, D)[-1] // LANES) * LANES
 
 
-@entry(POOL, ROWS, ROWS, FLOATS, FLOATS, INT, INT, ROWS_OUT, INTS, INT, FLOAT, ROWS_OUT)
+@entry(POOL, ROWS, ROWS, FLOATS, FLOATS, INT, INT, ROWS_OUT, INTS, INT, FLOAT, ROWS, ROWS_OUT, ROWS_OUT)
 def backward(
     pool: Any, dmixed: Any, qkv: Any, largest: Any, totals: Any, H: int, T: int, dqkv: Any, keys: Any, threshold: int,
-    kept: float, works: Any,
+    kept: float, bias: Any, dbias: Any, works: Any,
 ) -> None:  # fmt: skip
     """Compute dqkv (B·T, 3·C) from dmixed (B·T, C) and the input and outputs of ``forward``.
 
     Args
+        dbias: (B·H, 2·T + BEYOND): the gradients of each example's biases, the sums of ds over diagonals, are written
+            to columns T − n; other columns have no meaning. Or NO_BIAS.
         works: (threads, backward_size(T, D)).
     """
     check_work_rows(pool, works)
-    arguments = (dmixed, qkv, largest, totals, H, T, dqkv, keys, threshold, np.float32(kept), works)
+    arguments = (dmixed, qkv, largest, totals, H, T, dqkv, keys, threshold, np.float32(kept), bias, dbias, works)
     launch(pool, len(qkv) // T * H, *job(_backward, arguments))

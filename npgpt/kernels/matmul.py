@@ -17,6 +17,7 @@ from npgpt.errors import ShapeError
 from npgpt.exact import fma
 from npgpt.kernels.elementwise import activation
 from npgpt.machine.atomics import job
+from npgpt.machine.bits import prefetch
 from npgpt.machine.compile import entry, kernel
 from npgpt.machine.kinds import FLAG, FLOATS, INT, MATRIX, MATRIX_OUT, POOL, ROWS, ROWS_OUT
 from npgpt.machine.pool import THREADS, check_work_rows, launch, pool, work_rows
@@ -41,6 +42,8 @@ WIDTH = 512
 PANELS = 8 * TILE_ROWS  # rows of a that are packed together: each cache line of a transposed a is read once
 GAP = TILE_LANES  # between panels of a: stores of whole registers write past the end of a row of TILE_ROWS numbers
 PACK = DEPTH * (WIDTH + PANELS) + 8 * GAP  # float32 numbers for one thread
+NUMBERS_AHEAD, ROWS_AHEAD = 64, 8  # the distance from what is packed to what is prefetched, along a row and across rows
+PART = 384  # the rows or columns of a part at least, if each thread has two
 SMALL = 500_000  # multiplications, about 10 µs: a smaller product runs on one thread
 
 # The operations on the result. The kinds for ACTIVATION + kind and SLOPE + kind are in elementwise.py.
@@ -61,7 +64,8 @@ def _pack(
 ) -> None:
     """``packed[to + k·width + i] = source[at + k·k_stride + i·stride]`` for i < n <= width; the rest is undefined.
 
-    One of the strides is 1, so whole registers are copied or transposed.
+    One of the strides is 1, so whole registers are copied or transposed. The operands of a training step come from main
+    memory, by short pieces of distant rows, which a CPU does not foresee. So the numbers that follow are prefetched.
 
     Args
         room: the number of readable numbers along i, from ``at`` on.
@@ -72,6 +76,8 @@ def _pack(
             for k in range(0, whole, TILE_LANES):
                 from_here, to_here = at + first * stride + k, to + k * width + first
                 transpose_block(source, from_here, stride, min(TILE_LANES, n - first), packed, to_here, width)
+                for i in range(min(TILE_LANES, n - first) if k + NUMBERS_AHEAD < n_k else 0):
+                    prefetch(source, from_here + i * stride + NUMBERS_AHEAD)
         for k in range(whole, n_k):
             for i in range(n):
                 copy_number(source, at + k + i * stride, packed, to + k * width + i)
@@ -80,6 +86,7 @@ def _pack(
         for k in range(n_k):
             for i in range(0, whole, TILE_LANES):
                 copy_register(source, at + k * k_stride + i, packed, to + k * width + i)
+                prefetch(source, at + (k + ROWS_AHEAD) * k_stride + i)
             for i in range(whole, n):
                 copy_number(source, at + k * k_stride + i, packed, to + k * width + i)
 
@@ -189,15 +196,18 @@ def _chunk(
 def _multiply(
     pool: Any, a: Any, b: Any, c: Any, add: bool, how: int, bias: Any, other: Any, second: Any, packs: Any
 ) -> None:
-    """Split the longer side of c into two parts for each thread. Each thread packs its own operands and never waits.
+    """Split the longer side of c into one or two parts for each thread, which packs its own operands and never waits.
 
-    If a thread is suspended, another thread takes its second part.
+    Each part packs the whole of the other operand, so a short side has only one part for each thread. If a thread is
+    suspended, another thread takes its second part.
     """
     check_work_rows(pool, packs)
     (M, K), N = a.shape, b.shape[1]
     by_rows = M >= N
     longer, unit = (M, TILE_ROWS) if by_rows else (N, TILE_COLUMNS)
-    parts = 1 if pool[THREADS] == 1 or M * N * K < SMALL else 2 * pool[THREADS]
+    parts = 1
+    if pool[THREADS] > 1 and M * N * K >= SMALL:
+        parts = pool[THREADS] * (2 if longer >= 2 * PART * pool[THREADS] else 1)
     size = max(1, (longer + parts * unit - 1) // (parts * unit)) * unit
     arguments = (a, b, c, by_rows, size, add, how, bias, other, second, packs)
     launch(pool, (longer + size - 1) // size, *job(_chunk, arguments))

@@ -24,6 +24,7 @@ from npgpt.machine.vector import (
     select_less,
     splat,
     sqrt,
+    store,
     store_some,
     sum_squares,
 )
@@ -82,23 +83,37 @@ def _normal(x: Any) -> Any:
     return select_less(absolute(x), splat(_SMALLEST), splat(0.0), x)
 
 
+@inline_kernel
+def _updated(value: Any, g: Any, m: Any, v: Any, keep: Any, numbers: Any) -> Any:
+    """The next value, mean and square of sixteen parameters."""
+    grad_scale, beta1, rest1, beta2, rest2, minus_rate, correction2, eps = numbers
+    g *= grad_scale
+    m = _normal(fma(m, beta1, g * rest1))
+    v = _normal(fma(v, beta2, g * g * rest2))
+    return fma(value, keep, m * minus_rate / (sqrt(v * correction2) + eps)), m, v
+
+
 @kernel
 def _adamw(
-    thread: int, chunk: int, values: Any, grads: Any, mean: Any, square: Any, n_matrix: int, numbers: Any
+    thread: int, chunk: int, values: Any, grads: Any, mean: Any, square: Any, n_matrix: int, decayed: Any, numbers: Any
 ) -> None:
-    grad_scale, beta1, rest1, beta2, rest2, minus_rate, correction2, decayed, eps = numbers
     first, last = chunk * CHUNK, min(len(values), (chunk + 1) * CHUNK)
     middle = min(max(first, n_matrix), last)
     for start, end, keep in ((first, middle, decayed), (middle, last, np.float32(1))):
-        for i in range(start, end, LANES):
-            count = min(LANES, end - i)
-            g = load_some(grads, i, count, 0.0) * grad_scale
-            m = _normal(fma(load_some(mean, i, count, 0.0), beta1, g * rest1))
-            v = _normal(fma(load_some(square, i, count, 0.0), beta2, g * g * rest2))
-            store_some(mean, i, count, m)
-            store_some(square, i, count, v)
-            step = m * minus_rate / (sqrt(v * correction2) + eps)
-            store_some(values, i, count, fma(load_some(values, i, count, 0.0), keep, step))
+        whole = end - (end - start) % LANES
+        for i in range(start, whole, LANES):
+            value, m, v = _updated(load(values, i), load(grads, i), load(mean, i), load(square, i), keep, numbers)
+            store(mean, i, m)
+            store(square, i, v)
+            store(values, i, value)
+        rest = end - whole
+        if rest:
+            value, g = load_some(values, whole, rest, 0.0), load_some(grads, whole, rest, 0.0)
+            m, v = load_some(mean, whole, rest, 0.0), load_some(square, whole, rest, 0.0)
+            value, m, v = _updated(value, g, m, v, keep, numbers)
+            store_some(mean, whole, rest, m)
+            store_some(square, whole, rest, v)
+            store_some(values, whole, rest, value)
 
 
 @entry(POOL, FLOATS_OUT, FLOATS, FLOATS_OUT, FLOATS_OUT, INT, *[FLOAT] * 8)
@@ -122,7 +137,7 @@ def adamw(
         np.float32(1 - beta2),
         np.float32(-learning_rate / correction1),
         np.float32(1 / correction2),
-        np.float32(1 - decay),
         np.float32(eps),
     )
-    launch(pool, (len(values) + CHUNK - 1) // CHUNK, *job(_adamw, (values, grads, mean, square, n_matrix, numbers)))
+    arguments = (values, grads, mean, square, n_matrix, np.float32(1 - decay), numbers)
+    launch(pool, (len(values) + CHUNK - 1) // CHUNK, *job(_adamw, arguments))

@@ -41,6 +41,12 @@ def atomic_store(builder: Any, array: Any, index: Any, value: Any) -> None:
     builder.store_atomic(value, pointer_to(builder, array, index, I64), _ORDER, 8)
 
 
+@emits(types.void, ARRAY, INT, INT)
+def publish(builder: Any, array: Any, index: Any, value: Any) -> None:
+    """``array[index] = value``, not before this thread's earlier writes, but without waiting until others see it."""
+    builder.store_atomic(value, pointer_to(builder, array, index, I64), "release", 8)
+
+
 @emits(INT, ARRAY, INT, INT)
 def atomic_add(builder: Any, array: Any, index: Any, value: Any) -> Any:
     """``array[index] += value``; return the old value."""

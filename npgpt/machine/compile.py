@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import numba
 
 from npgpt.machine import code_files
-from npgpt.machine.numba_internals import compile_once, jit_disabled, keep_code, watch_compilation
+from npgpt.machine.numba_internals import compile_once, jit_disabled, keep_code, link_in_callers, watch_compilation
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -23,7 +23,10 @@ def kernel(function: Function, inline: bool = False) -> Function:
             array, which takes longer than a look-up in the array.
     """
     _announce_compilation()
-    dispatcher: Any = numba.njit(function, nogil=True, error_model="numpy", forceinline=inline)
+    options: Any = {"nogil": True, "error_model": "numpy", "forceinline": inline, "no_cfunc_wrapper": True}
+    dispatcher: Any = numba.njit(function, **options)
+    if not jit_disabled():
+        link_in_callers(dispatcher, options)
     folder = code_files.cache_folder()
     # The folder's name covers npgpt's own sources. Other kernels may change with files and numbers that it cannot name.
     source = Path(function.__code__.co_filename)

@@ -21,14 +21,17 @@ from llvmlite.binding import ffi
 from numba.core.base import BaseContext
 from numba.core.caching import NullCache
 from numba.core.cgutils import alloca_once, for_range, get_or_insert_function
-from numba.core.compiler import CompileResult
+from numba.core.codegen import JITCodeLibrary
+from numba.core.compiler import CompilerBase, CompileResult, DefaultPassBuilder
 from numba.core.compiler_lock import global_compiler_lock
+from numba.core.compiler_machinery import register_pass
 from numba.core.dispatcher import Dispatcher
 from numba.core.errors import NumbaError
 from numba.core.event import Listener, register
 from numba.core.serialize import dumps
 from numba.core.typeconv.castgraph import Conversion
-from numba.core.types import Array, pyobject
+from numba.core.typed_passes import NativeLowering
+from numba.core.types import Array, pyobject, unliteral
 from numba.core.types import Dispatcher as DispatcherType
 from numba.core.typing.templates import ConcreteTemplate, infer_global
 from numba.core.typing.typeof import Purpose, typeof
@@ -38,10 +41,14 @@ from npgpt.errors import ShapeError
 from npgpt.support.forks import LOCKS
 
 for _owner, _names in {
-    Dispatcher: ("_compile_for_args", "add_overload", "compile", "get_compile_result", "typeof_pyval"),
+    Dispatcher: (
+        *("_compile_for_args", "add_overload", "compile", "get_call_template", "get_compile_result", "get_overload"),
+        "typeof_pyval",
+    ),
     DispatcherType: ("dispatcher", "get_call_type"),
     CompileResult: ("_reduce", "_rebuild"),
-    BaseContext: ("active_code_library", "call_internal_no_propagate"),
+    BaseContext: ("active_code_library", "call_internal_no_propagate", "insert_user_function"),
+    JITCodeLibrary: ("_finalize_final_module", "_optimize_final_module"),
 }.items():
     if _gone := [name for name in _names if not hasattr(_owner, name)]:
         raise ImportError(f"this version of Numba has no {_owner.__name__}.{_gone[0]}")
@@ -177,6 +184,63 @@ def _expected(kind: Any) -> str:
     order, axes = ", C-contiguous" if kind.layout == "C" else "", f"{kind.ndim} {'axis' if kind.ndim == 1 else 'axes'}"
     wanted = f"{'a writeable' if kind.mutable else 'an'} array of {kind.dtype} with {axes}{order}"
     return wanted if kind.mutable else f"{wanted}; convert it with np.array(..., np.{kind.dtype}, order='C')"
+
+
+class _LinkedCode(JITCodeLibrary):
+    """The LLVM code of a kernel for its callers, which link and optimise it: it has no machine code of its own."""
+
+    def _optimize_final_module(self) -> None:
+        pass
+
+    def _finalize_final_module(self) -> None:
+        self._finalized = True
+
+
+@register_pass(mutates_CFG=True, analysis_only=False)
+class _LinkedLowering(NativeLowering):
+    _name = "npgpt_linked_lowering"
+
+    def run_pass(self, state: Any) -> bool:
+        state.flags.no_compile = True
+        state.library = _LinkedCode(state.targetctx.codegen(), state.func_id.func_qualname)
+        super().run_pass(state)
+        lowered = state["cr"]
+        assert not lowered.env.consts, "a kernel that others call has no objects of Python"  # nor a place for them
+        # Numba finds a function's code by the object that Python would call; here the library takes its place.
+        state.targetctx.insert_user_function(state.library, lowered.fndesc, [state.library])
+        state["cr"] = lowered._replace(cfunc=state.library)
+        return True
+
+
+class _LinkedCompiler(CompilerBase):
+    def define_pipelines(self) -> list[Any]:
+        manager = DefaultPassBuilder.define_nopython_pipeline(self.state)
+        manager.passes = [
+            (_LinkedLowering if step is NativeLowering else step, about) for step, about in manager.passes
+        ]
+        manager.finalize()
+        return [manager]
+
+
+def link_in_callers(dispatcher: Any, options: Any) -> None:
+    """Give a jitted function separate forms for its callers among the kernels; their machine code has it inside.
+
+    Numba alone would compile, optimise and load machine code for every kernel that a kernel calls, and never run it:
+    that takes more than half of the time. It would also make a form for each literal argument, such as 12 and 32.
+    """
+    options = options | {"pipeline_class": _LinkedCompiler, "no_cpython_wrapper": True}
+    linked: Any = numba.njit(dispatcher.py_func, **options)
+    linked.add_overload = lambda compiled: linked.overloads.update({compiled.signature.args: compiled})
+
+    def of_numbers(kinds: Any) -> tuple[Any, ...]:
+        return tuple(map(unliteral, kinds))
+
+    def get_call_template(kinds: Any, named: dict[str, Any]) -> Any:
+        return linked.get_call_template(of_numbers(kinds), dict(zip(named, of_numbers(named.values()), strict=True)))
+
+    dispatcher.get_call_template = get_call_template
+    dispatcher.get_overload = lambda kinds: linked.get_overload(of_numbers(kinds))
+    dispatcher.get_compile_result = linked.get_compile_result
 
 
 def call_type(kernel: Any, typing_context: Any, kinds: tuple[Any, ...]) -> Any:

@@ -1,8 +1,12 @@
-"""One thread pool for all kernels: free threads claim the chunks of a job.
+"""One thread pool for all kernels: each thread has a share of a job's chunks, and takes others' when it is done.
 
 ``plain_launch`` defines the result. A chunk writes memory that no other chunk touches, or its own partial sum; one
 thread then adds the partial sums in chunk order. So the bits do not depend on the number of threads, nor on which
-thread ran which chunk. A late or suspended thread costs only its own share of the work.
+thread ran which chunk.
+
+Chunks that lie side by side belong to one thread, so few cache lines are written by two threads. The next kernel's
+chunks find their operands in the same core's cache. A late or suspended thread costs only the chunk that it is at:
+the others take the rest of its share, from the end.
 
 Numba's ``prange`` is not used, because its pools depend on the platform. OpenMP's pool aborts the process after a fork.
 The workqueue pool, which every platform has, aborts if two Python threads call it at once, and a call takes 100 µs.
@@ -10,12 +14,13 @@ Both wait for all threads, even for late ones on a busy machine. Here a call tak
 thread that runs one kernel (``_work``) until the pool stops. Each kernel is compiled once, in one form.
 
 The protocol uses the words of one array, each on a separate cache line. The caller takes the lock, which all pools
-share, writes the job, and sets LEFT to the number of chunks. A thread claims a chunk by subtracting 1 from LEFT while
-it is above 0. The job cannot end before this thread adds 1 to FINISHED, so a late thread still reads the right job. A
-worker that is idle for some time adds 1 to SLEEPING and waits for a token. The next caller writes one token for each
-sleeper. (Tokens go through an eventfd if the system has one: Linux wakes a pipe's reader on the writer's core.) The
-system may leave two busy threads on one core for seconds while another core is idle. So a worker on the caller's core
-moves to another core.
+share, writes the job, then the shares, then the job's number to OPEN. A share is one word: the first chunk that is
+left, and the end. A thread claims a chunk by exchanging this word for a shorter share. The job cannot end before this
+thread adds the number of its chunks to FINISHED, so a late thread reads the right job, even if it came for an earlier
+one. Whoever finds all shares empty sets OPEN to 0, unless a later job is open by now. A worker that is idle for some
+time adds 1 to SLEEPING and waits for a token. The next caller writes one token for each sleeper. (Tokens go through an
+eventfd if the system has one: Linux wakes a pipe's reader on the writer's core.) The system may leave two busy threads
+on one core for seconds while another core is idle. So a worker on the caller's core moves to another core.
 """
 
 import atexit
@@ -39,6 +44,7 @@ from npgpt.machine.atomics import (
     compare_and_swap,
     exchange,
     pause,
+    publish,
     restore_floats,
     standard_floats,
 )
@@ -47,15 +53,16 @@ from npgpt.machine.kinds import INT, POOL
 
 LINE = 8  # int64 words in a cache line
 # LOCK is the distance from the array to the lock.
-LOCK, LEFT, FINISHED, SLEEPING, BODY, ARGUMENTS, CHUNKS, RAISED, THREADS = (LINE * i for i in range(9))
+LOCK, OPEN, FINISHED, SLEEPING, BODY, ARGUMENTS, JOBS, RAISED, THREADS = (LINE * i for i in range(9))
 READ, WRITE, YIELD, TAKE_FROM, GIVE_TO, TOKEN, CORE, GET_CORE, SET_CORES = (LINE * i for i in range(9, 18))
 SELF = LINE * 18  # the address of this array
 TOKENS = LINE * 19  # the tokens to write; the next line receives the tokens read
 CORES, OTHERS = LINE * 21, LINE * 23  # bit sets: all cores that this process may use; those without the caller's
-WORDS = LINE * 25
-SPINS = 20_000  # polls of LEFT before a worker sleeps, about 0.5 ms: longer than Python needs between two kernels
-PATIENCE = 2000  # polls before a waiting thread yields its core to other threads
 MAX_THREADS = 64
+SHARES = LINE * 25  # a line for each thread: the first chunk that is left of its share, and 2**32 times the end
+WORDS = SHARES + LINE * MAX_THREADS
+SPINS = 20_000  # polls of OPEN before a worker sleeps, about 0.5 ms: longer than Python needs between two kernels
+PATIENCE = 2000  # polls before a waiting thread yields its core to other threads
 SET_WORDS = 16  # words of a bit set of 1,024 cores
 
 
@@ -81,10 +88,15 @@ def launch(pool: Any, n_chunks: int, body: int, arguments: int) -> None:
         for chunk in range(n_chunks):
             raised |= call_chunk(body, arguments, 0, chunk)
     else:
-        pool[BODY], pool[ARGUMENTS], pool[CHUNKS], pool[RAISED] = body, arguments, n_chunks, 0
+        pool[BODY], pool[ARGUMENTS], pool[RAISED], pool[FINISHED] = body, arguments, 0, 0
         pool[CORE] = _core(pool)
-        atomic_store(pool, FINISHED, 0)
-        atomic_store(pool, LEFT, n_chunks)
+        pool[JOBS] += 1
+        first, threads = 0, pool[THREADS]
+        for thread in range(threads):
+            end = (n_chunks * (thread + 1) + threads - 1) // threads
+            publish(pool, SHARES + LINE * thread, first | end << 32)
+            first = end
+        atomic_store(pool, OPEN, pool[JOBS])
         if atomic_load(pool, SLEEPING) > 0:
             n = exchange(pool, SLEEPING, 0)
             pool[TOKENS] = n  # for an eventfd, the number n in 8 bytes; for a pipe, any n bytes
@@ -104,16 +116,32 @@ def launch(pool: Any, n_chunks: int, body: int, arguments: int) -> None:
 @kernel
 def _do_chunks(pool: Any, thread: int) -> int:
     """Claim and run chunks until none is left; return their number."""
-    done = 0
-    while atomic_load(pool, LEFT) > 0:
-        left = atomic_add(pool, LEFT, -1)
-        if left <= 0:
-            break
-        if call_chunk(pool[BODY], pool[ARGUMENTS], thread, pool[CHUNKS] - left):
+    number, done = atomic_load(pool, OPEN), 0
+    chunk = _claim(pool, thread)
+    while chunk >= 0:
+        if call_chunk(pool[BODY], pool[ARGUMENTS], thread, chunk):
             atomic_store(pool, RAISED, 1)
-        atomic_add(pool, FINISHED, 1)
         done += 1
+        chunk = _claim(pool, thread)
+    compare_and_swap(pool, OPEN, number, 0)
+    if done:
+        atomic_add(pool, FINISHED, done)
     return done
+
+
+@kernel
+def _claim(pool: Any, thread: int) -> int:
+    """Return the first chunk that is left of this thread's share, else the last one of another share, else -1."""
+    threads = pool[THREADS]
+    for i in range(threads):
+        share = SHARES + LINE * ((thread + i) % threads)
+        left = atomic_load(pool, share)
+        while left & 0xFFFFFFFF < left >> 32:
+            chunk, rest = (left & 0xFFFFFFFF, left + 1) if i == 0 else ((left >> 32) - 1, left - (1 << 32))
+            if compare_and_swap(pool, share, left, rest):
+                return chunk
+            left = atomic_load(pool, share)
+    return -1
 
 
 @kernel
@@ -140,10 +168,11 @@ def _work(pool: Any, thread: int) -> None:
     standard_floats()
     looks = 0
     while atomic_load(pool, THREADS) > thread:
-        if atomic_load(pool, LEFT) > 0 and pool[CORE] >= 0 and _core(pool) == pool[CORE]:
-            _move_away(pool, pool[CORE])
-        if _do_chunks(pool, thread):
-            looks = 0
+        if atomic_load(pool, OPEN) > 0:
+            if pool[CORE] >= 0 and _core(pool) == pool[CORE]:
+                _move_away(pool, pool[CORE])
+            if _do_chunks(pool, thread):
+                looks = 0
         looks += 1
         pause()
         if looks > SPINS:
@@ -175,7 +204,7 @@ def _move_away(pool: Any, core: int) -> None:
 def _sleep(pool: Any, thread: int) -> None:
     """Wait for a token, unless work has arrived. A thread that a caller counted as a sleeper must take its token."""
     atomic_add(pool, SLEEPING, 1)
-    while atomic_load(pool, LEFT) > 0 or atomic_load(pool, THREADS) <= thread:
+    while atomic_load(pool, OPEN) > 0 or atomic_load(pool, THREADS) <= thread:
         sleeping = atomic_load(pool, SLEEPING)
         if sleeping == 0:
             break

@@ -9,7 +9,7 @@ import pytest
 
 from npgpt.core import Cache
 from npgpt.kernels import attention, attention_backward
-from npgpt.kernels.attention import forward_size
+from npgpt.kernels.attention import BEYOND, NO_BIAS, forward_size
 from npgpt.kernels.attention_backward import backward_size
 from npgpt.kernels.dropout import plain_dropout
 from npgpt.machine.pool import get_num_threads, pool, set_num_threads
@@ -24,57 +24,68 @@ def threads() -> Iterator[None]:
     set_num_threads(n)
 
 
+@pytest.mark.parametrize("biased", [False, True])
 @pytest.mark.parametrize("p", [0.0, 0.3])
 @pytest.mark.parametrize("D", [1, 5, 16, 33])
 @pytest.mark.parametrize("T", [1, 2, 31, 32, 33, 95, 96, 97, 128, 200])
-def test_attention_equals_its_plain_loops(run_twice: Any, T: int, D: int, p: float) -> None:
+def test_attention_equals_its_plain_loops(run_twice: Any, T: int, D: int, p: float, biased: bool) -> None:
     B, H, C = 2, 2, 2 * D
     rng = np.random.default_rng(T)
     qkv, dmixed = (rng.standard_normal((B * T, n)).astype(np.float32) for n in (3 * C, C))
     keys, threshold, kept = np.array([5, -7]), round(p * 2**32), 1 / (1 - p)
+    of_distance = biased * rng.standard_normal((H, T)).astype(np.float32)
+    bias, width = NO_BIAS, 2 * T + BEYOND
+    if biased:
+        bias = of_distance[:, np.minimum(abs(np.arange(width) - T), T - 1)]
 
-    def run(guards: Any) -> tuple[Any, Any]:
+    def run(guards: Any) -> tuple[Any, Any, Any]:
         works, backward_works = guards.empty(3, forward_size(T, D)), guards.empty(3, backward_size(T, D))
         there, mixed, dqkv = guards.copy(qkv), guards.empty(B * T, C), guards.copy(qkv)
         largest, totals = guards.empty(B * H * T), guards.empty(B * H * T)
-        attention.forward(pool(), there, H, T, mixed, largest, totals, keys, threshold, kept, works)
+        added, dbias = guards.copy(bias), guards.empty(B * H, width) if biased else NO_BIAS
+        attention.forward(pool(), there, H, T, mixed, largest, totals, keys, threshold, kept, added, works)
         attention_backward.backward(
-            pool(), guards.copy(dmixed), there, largest, totals, H, T, dqkv, keys, threshold, kept, backward_works
-        )
-        return mixed, dqkv
+            pool(), guards.copy(dmixed), there, largest, totals, H, T, dqkv, keys, threshold, kept, added, dbias,
+            backward_works,
+        )  # fmt: skip
+        return mixed, dqkv, dbias
 
-    mixed, dqkv = run_twice(run)
+    mixed, dqkv, dbias = run_twice(run)
     q, k, v = qkv.astype(float).reshape(B, T, 3, H, D).transpose(2, 0, 3, 1, 4)
     dm = dmixed.astype(float).reshape(B, T, H, D).transpose(0, 2, 1, 3)
     for b in range(B):
         dropped = np.ones((1, H * T * T), np.float32)
         plain_dropout(dropped, keys[b : b + 1], threshold, kept, dropped)
         for h, mask in enumerate(dropped.reshape(H, T, T)):
-            right = attention.plain_forward(q[b, h], k[b, h], v[b, h], mask)
+            right = attention.plain_forward(q[b, h], k[b, h], v[b, h], mask, of_distance[h])
             assert np.allclose(mixed.reshape(B, T, H, D)[b, :, h], right, atol=1e-5)
-            grads = attention_backward.plain_backward(dm[b, h], q[b, h], k[b, h], v[b, h], mask)
+            *grads, of_biases = attention_backward.plain_backward(
+                dm[b, h], q[b, h], k[b, h], v[b, h], mask, of_distance[h].astype(float)
+            )
+            assert not biased or np.allclose(dbias[b * H + h, T:0:-1], of_biases, atol=2e-5)
             for part, grad in enumerate(grads):
                 assert np.allclose(dqkv.reshape(B, T, 3, H, D)[b, :, part, h], grad, atol=2e-5)
 
 
-@pytest.mark.parametrize("name", ["Attention", "Attention-dropout"])
+@pytest.mark.parametrize("name", ["Attention", "Attention-dropout", "Attention-relative-bias"])
 @pytest.mark.parametrize("T", [1, 2, 31, 32, 33, 95, 96, 97, 128, 200])
 def test_lengths_near_block_sizes(name: str, T: int) -> None:
     for D in (1, 5, 16, 33):
         equals_its_textbook_twin(compile_case(make_case(name, Sizes(B=2, T=T, H=2, D=D))))
 
 
-@pytest.mark.parametrize("name", ["Attention", "Attention-dropout"])
+@pytest.mark.parametrize("name", ["Attention", "Attention-dropout", "Attention-relative-bias"])
 def test_any_number_of_threads_gives_the_same_bits(name: str) -> None:
     case, found = compile_case(make_case(name, Sizes(B=3, T=130, H=2, D=20))), []
     for n in (1, 2, 3):
         set_num_threads(n)
         cache = case.cache()
         y = np.copy(case.forward(cache))
-        found.append((y, np.copy(case.backward(y, cache)["x"])))
-    for y, dx in found[1:]:
-        assert np.array_equal(y, found[0][0])
-        assert np.array_equal(dx, found[0][1])
+        case.layer.zero_grad()
+        dx = np.copy(case.backward(y, cache)["x"])
+        found.append([y, dx, *(param.grad.copy() for param in case.layer.parameters().values())])
+    for arrays in found[1:]:
+        assert all(map(np.array_equal, arrays, found[0]))
 
 
 def test_later_tokens_change_no_bit() -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from npgpt import build, compiled, layers
 from npgpt.build import make_gpt, make_optimizer
-from npgpt.config import IN_THE_STREAM, GPTConfig, RunConfig
+from npgpt.config import GPTConfig, RunConfig
 from npgpt.core import Array, Cache
 from npgpt.errors import ConfigError, ShapeError
 from npgpt.exact import cos_and_sin, exponential
@@ -320,7 +320,13 @@ def test_missing_tiled_kernel_warns_once() -> None:
         in_tiles[positions] = attention.in_tiles
         assert len(said) == (0 if attention.in_tiles else 1)
         assert all(f"no tiled kernel for {positions} positions" in str(warning.message) for warning in said)
-    assert [positions for positions in SCHEMES if in_tiles[positions]] == [*IN_THE_STREAM, "rotary", "none"]
+    assert [positions for positions in SCHEMES if not in_tiles[positions]] == ["relative-keys"]
+
+
+def test_tiled_attention_refuses_biases_of_other_heads() -> None:
+    attention = build.twin(layers.Attention(8, 2, score=layers.RelativeBiasScores(1, 5)).astype(np.float32))
+    with pytest.raises(ShapeError, match="RelativeBiasScores: q"):
+        attention.forward(np.zeros((2, 5, 8), np.float32), Cache())
 
 
 def test_compiled_attention_accepts_a_users_score_layer() -> None:
@@ -351,8 +357,9 @@ def test_compiled_attention_accepts_a_users_score_layer() -> None:
         assert np.allclose(one, other, atol=1e-6)
 
 
-def test_rotary_training_allocates_only_in_the_first_step() -> None:
-    config = GPTConfig(40, 96, n_layer=2, n_head=2, n_embd=128, dropout=0.1, positions="rotary")
+@pytest.mark.parametrize("positions", ["rotary", "alibi", "relative-bias"])
+def test_training_in_tiles_allocates_only_in_the_first_step(positions: str) -> None:
+    config = GPTConfig(40, 96, n_layer=2, n_head=2, n_embd=128, dropout=0.1, positions=positions)
     model = make_gpt(config)
     optimizer, cache = make_optimizer(model), Cache(training=True)
     ids = np.random.default_rng(0).integers(0, 40, (12, config.context_length + 1))

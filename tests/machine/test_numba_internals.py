@@ -12,7 +12,7 @@ import pytest
 
 import npgpt
 from npgpt.machine import numba_internals
-from npgpt.machine.compile import entry
+from npgpt.machine.compile import entry, kernel
 from npgpt.machine.kinds import INT
 
 ROOT = Path(npgpt.__file__).parent
@@ -21,6 +21,7 @@ OTHERS = ("re", "regex")  # their compile() has nothing to do with Numba
 ATTRIBUTES = {
     *("_compile_for_args", "_insert", "add_overload", "compile", "get_call_type", "get_compile_result", "overloads"),
     *("active_code_library", "add_linking_library", "call_internal_no_propagate", "dispatcher", "fndesc"),
+    *("get_call_template", "get_overload", "insert_user_function"),
 }
 
 
@@ -130,6 +131,26 @@ def test_two_threads_may_make_the_first_call_at_once() -> None:
     assert sorted(results) == [0, 2, 4, 6]
     kernel: Any = double
     assert len(kernel.overloads) == 1
+
+
+def test_a_kernel_has_one_form_for_its_callers_and_others_for_python() -> None:
+    compiled: list[str] = []
+    numba_internals.watch_compilation(compiled.append, lambda: None)
+
+    @kernel
+    def twice(x: Any, times: int = 2) -> Any:
+        return x * times
+
+    @entry(INT)
+    def sum_of_three(n: int) -> int:
+        return twice(n, 2) + twice(n, 3) + twice(times=n, x=4)  # type: ignore[no-any-return]
+
+    assert sum_of_three(10) == 90
+    assert compiled == [__name__, __name__]
+    kernels: Any = twice
+    assert not kernels.overloads
+    assert (twice(1.5), twice(7, 3)) == (3.0, 21)
+    assert len(kernels.overloads) == 2
 
 
 def test_the_settings_follow_the_environment() -> None:

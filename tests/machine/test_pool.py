@@ -88,6 +88,21 @@ def write(pool: Any, n_chunks: int, out: Any) -> None:
     launch(pool, n_chunks, *job(write_chunk, (out,)))
 
 
+@kernel
+def hold_chunk(thread: int, chunk: int, pool: Any, order: Any) -> None:
+    """Write the chunk behind those that ran before it; chunk 0 waits for all others, with a limit."""
+    looks = 0
+    while chunk == 0 and atomic_load(order, 0) < len(order) - 2 and looks < 100_000_000:
+        looks += 1
+        _wait(pool, looks)
+    order[1 + atomic_add(order, 0, 1)] = chunk
+
+
+@kernel
+def hold(pool: Any, order: Any) -> None:
+    launch(pool, len(order) - 1, *job(hold_chunk, (pool, order)))
+
+
 @pytest.fixture(autouse=True, scope="module")
 def restore_threads() -> Iterator[None]:
     before = get_num_threads()
@@ -112,6 +127,15 @@ def test_each_chunk_runs_once(n_chunks: int, n_threads: int, work: int) -> None:
         assert (counts == right).all()
         assert (counts == 1).all()
         assert ((threads >= 0) & (threads < n_threads)).all()
+
+
+def test_a_thread_runs_neighbouring_chunks_and_then_takes_those_of_a_thread_that_is_held_up() -> None:
+    set_num_threads(2)
+    for n in (2, 3, 20, 21):
+        order = np.zeros(1 + n, np.int64)
+        hold(pool(), order)  # this thread is held up at its first chunk
+        half = (n + 1) // 2
+        assert order.tolist() == [n, *range(half, n), *range(half - 1, -1, -1)]
 
 
 def test_many_jobs_in_a_row() -> None:

@@ -244,6 +244,9 @@ CASES: dict[str, Make] = {
     "Attention-relative-bias": _on_tokens(
         lambda s: layers.Attention(s.C, s.H, 0.3, score=layers.RelativeBiasScores(s.H, _fewer(s))), training=True
     ),
+    "Attention-relative-keys": _on_tokens(
+        lambda s: layers.Attention(s.C, s.H, 0.3, score=layers.RelativeKeyScores(_fewer(s), s.D)), training=True
+    ),
     "MLP": _on_tokens(lambda s: layers.MLP(s.C), any_axes=True),
     "Block": _on_tokens(lambda s: layers.Block(s.C, s.H)),
     "Block-dropout": _on_tokens(lambda s: layers.Block(s.C, s.H, 0.1, "gelu"), training=True),

@@ -188,7 +188,7 @@ def heap_push(heap: Any, n: int, first: int, second: int, third: int) -> int:
     """Add a row to the ``n`` rows of ``heap``, whose smallest row is on top; return the new n."""
     i = n
     while i > 0 and is_smaller(first, second, heap, (i - 1) >> 1):
-        heap[i] = heap[(i - 1) >> 1]
+        copy_row(heap, i, (i - 1) >> 1)
         i = (i - 1) >> 1
     heap[i, 0], heap[i, 1], heap[i, 2] = first, second, third
     return n + 1
@@ -205,10 +205,16 @@ def heap_pop(heap: Any, n: int) -> int:
             child += 1
         if not is_smaller(heap[child, 0], heap[child, 1], heap, n):
             break
-        heap[i] = heap[child]
+        copy_row(heap, i, child)
         i = child
-    heap[i] = heap[n]
+    copy_row(heap, i, n)
     return n
+
+
+@inline_kernel
+def copy_row(heap: Any, to: int, of: int) -> None:
+    """``heap[to] = heap[of]``; for that, Numba would compile a comparison of shapes and its error message (1.6 s)."""
+    heap[to, 0], heap[to, 1], heap[to, 2] = heap[of, 0], heap[of, 1], heap[of, 2]
 
 
 @inline_kernel
