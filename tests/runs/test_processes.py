@@ -190,6 +190,7 @@ def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:
 import os, signal, sys
 from npgpt.cli import main
 import npgpt.runs.checkpoint as checkpoint
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 write, n = checkpoint.write_flushed, 0
 def twice(path, data):
     global n
