@@ -69,7 +69,8 @@ class Case:
         """Run backward; return input -> gradient."""
         grads = self.layer.backward(dy, cache)
         grads = () if grads is None else grads if isinstance(grads, tuple) else (grads,)
-        return dict(zip(self.float_inputs(), grads, strict=True))
+        # A wrong backward may return a number, which the laws then find to be of the wrong shape.
+        return dict(zip(self.float_inputs(), map(np.asarray, grads), strict=True))
 
     def astype(self, dtype: npt.DTypeLike) -> "Case":
         inputs = self.inputs | {name: x.astype(dtype) for name, x in self.float_inputs().items()}

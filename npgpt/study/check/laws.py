@@ -177,7 +177,7 @@ def causality(case: Case) -> None:
     require(same, f"the output before position {t} changes with the inputs from {t} on")
     dy = _upstream(y)
     dy[late] = 0
-    for name, dx in case.backward(dy, cache).items():
+    for name, dx in _of_inputs(case, dy, cache).items():
         require(not dx[late].any(), f"outputs before position {t} send a gradient d{name} to inputs from {t} on")
 
 
@@ -327,11 +327,20 @@ def _upstream(y: Array, seed: int = 0) -> Array:
     return upstream(y, seed).astype(y.dtype)
 
 
+def _of_inputs(case: Case, dy: Array, cache: Cache) -> dict[str, Array]:
+    """The gradients of the inputs. Laws cut them into parts, so their shapes must be right."""
+    grads = case.backward(dy, cache)
+    for name, dx in grads.items():
+        shape = case.inputs[name].shape
+        require(dx.shape == shape, f"the gradient of {name} has shape {dx.shape}, expected {shape}")
+    return grads
+
+
 def _grads(case: Case, dy: Array, cache: Cache, zero: bool = True) -> dict[str, Array]:
     """Copies of the gradients: of parameters under their paths, of an input x as ``dx``."""
     if zero:
         case.layer.zero_grad()
-    of_inputs = {f"d{name}": grad.copy() for name, grad in case.backward(dy, cache).items()}
+    of_inputs = {f"d{name}": grad.copy() for name, grad in _of_inputs(case, dy, cache).items()}
     return {path: param.grad.copy() for path, param in case.layer.parameters().items()} | of_inputs
 
 

@@ -1,10 +1,16 @@
 """The one list of laws, over every layer, textbook and compiled, with random sizes."""
 
+import dataclasses
+
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from npgpt.core import Array, Cache
+from npgpt.layers import ReLU
 from npgpt.machine.pool import set_num_threads
+from npgpt.study.check.broken import LawBroken
 from npgpt.study.check.cases import CASES, Sizes, compile_case, make_case
 from npgpt.study.check.laws import (
     APPLIES,
@@ -15,6 +21,7 @@ from npgpt.study.check.laws import (
     examples_are_independent,
     gradients_are_right,
     laws_for,
+    shapes_and_dtypes,
 )
 from npgpt.testing import sizes
 
@@ -62,3 +69,19 @@ def test_a_law_that_cannot_be_broken_is_not_run() -> None:
     assert ("Attention", causality) in OF_TEXTBOOK
     assert ("CrossEntropy", causality) not in OF_TEXTBOOK  # it has no time axis
     assert ("CrossEntropy", examples_are_independent) not in OF_TEXTBOOK  # its output is one number
+
+
+@pytest.mark.parametrize("number", [0.0, np.float32(1)])
+def test_a_number_in_place_of_a_gradient_breaks_a_law_and_ends_none_of_them(number: float) -> None:
+    class ReturnsNumber(ReLU):
+        def backward(self, dy: Array, cache: Cache) -> Array:
+            return number  # type: ignore[return-value]
+
+    case = dataclasses.replace(make_case("ReLU"), layer=ReturnsNumber())
+    broken = set()
+    for law in laws_for(case):
+        try:
+            law(case)
+        except LawBroken:
+            broken.add(law)
+    assert {shapes_and_dtypes, gradients_are_right} <= broken
