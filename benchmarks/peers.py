@@ -260,10 +260,10 @@ class Npgpt:
         import numba
         import numpy as np
 
-        from npgpt.machine.tile import TILE
+        from npgpt.machine.tile import PRODUCT_TILE
         from npgpt.version import __version__
 
-        return {"version": __version__, "numba": numba.__version__, "numpy": np.__version__, "tile": TILE.name}
+        return {"version": __version__, "numba": numba.__version__, "numpy": np.__version__, "tile": PRODUCT_TILE.name}
 
     def peak(self) -> float:
         """The FMA peak of all threads together, in GF/s, measured now."""

@@ -22,27 +22,32 @@ from npgpt.machine.compile import entry, kernel
 from npgpt.machine.kinds import FLAG, FLOATS, INT, MATRIX, MATRIX_OUT, POOL, ROWS, ROWS_OUT
 from npgpt.machine.pool import THREADS, check_work_rows, launch, pool, work_rows
 from npgpt.machine.tile import (
-    TILE,
-    TILE_COLUMNS,
+    LOW,
+    PRODUCT_TILE,
     TILE_LANES,
-    TILE_ROWS,
     WIDE,
     copy_number,
     copy_register,
-    multiply_tile,
+    multiply_product_tile,
     transpose_block,
 )
 from npgpt.machine.vector import LANES, load, load_some, store, store_some
 
 Floats = NDArray[np.float32]
 
-# The size of a block of b: 1 MiB with AVX-512, else 512 KiB, three quarters of the L2 cache.
-DEPTH = 512 if TILE is WIDE else 256
-WIDTH = 512
-PANELS = 8 * TILE_ROWS  # rows of a that are packed together: each cache line of a transposed a is read once
+TILE_ROWS, TILE_COLUMNS = PRODUCT_TILE.rows, PRODUCT_TILE.columns
+
+# What was fastest with each tile: the size of a block of b, about three quarters of the L2 cache; the panels of a that
+# are packed together, so that each cache line of a transposed a is read once; and the rows from what is packed to what
+# is prefetched.
+DEPTH, WIDTH, PANELS, ROWS_AHEAD = 256, 512, 8, 8
+if PRODUCT_TILE is WIDE:
+    DEPTH = 512
+elif PRODUCT_TILE is LOW:
+    DEPTH, WIDTH, PANELS, ROWS_AHEAD = 384, 768, 16, 16
+NUMBERS_AHEAD = 64  # the same distance along a row; at its end, in the row that is packed a panel later
 GAP = TILE_LANES  # between panels of a: stores of whole registers write past the end of a row of TILE_ROWS numbers
-PACK = DEPTH * (WIDTH + PANELS) + 8 * GAP  # float32 numbers for one thread
-NUMBERS_AHEAD, ROWS_AHEAD = 64, 8  # the distance from what is packed to what is prefetched, along a row and across rows
+PACK = DEPTH * (WIDTH + PANELS * TILE_ROWS) + PANELS * GAP  # float32 numbers for one thread
 PART = 384  # the rows or columns of a part at least, if each thread has two
 SMALL = 500_000  # multiplications, about 10 µs: a smaller product runs on one thread
 
@@ -76,8 +81,9 @@ def _pack(
             for k in range(0, whole, TILE_LANES):
                 from_here, to_here = at + first * stride + k, to + k * width + first
                 transpose_block(source, from_here, stride, min(TILE_LANES, n - first), packed, to_here, width)
-                for i in range(min(TILE_LANES, n - first) if k + NUMBERS_AHEAD < n_k else 0):
-                    prefetch(source, from_here + i * stride + NUMBERS_AHEAD)
+                ahead = k + NUMBERS_AHEAD if k + NUMBERS_AHEAD < n_k else k + NUMBERS_AHEAD - n_k + width * stride
+                for i in range(min(TILE_LANES, n - first)):
+                    prefetch(source, at + (first + i) * stride + ahead)
         for k in range(whole, n_k):
             for i in range(n):
                 copy_number(source, at + k + i * stride, packed, to + k * width + i)
@@ -151,6 +157,17 @@ def _finish(
 
 
 @kernel
+def _prefetch_beside(how: int, at: int, height: int, N: int, other: Any, second: Any) -> None:
+    """Prefetch what ``_finish`` reads and writes for a tile, which is computed meanwhile."""
+    for here in range(at, at + height * N, N):
+        for j in range(0, TILE_COLUMNS, LANES):
+            if how == RESIDUAL or how >= SLOPE:
+                prefetch(other, here + j)
+            if how >= ACTIVATION:
+                prefetch(second, here + j)
+
+
+@kernel
 def multiply_block(
     a: Any, b: Any, c: Any, rows: Any, columns: Any, add: bool, how: int, bias: Any, other: Any, second: Any,
     packed: Any,
@@ -166,14 +183,16 @@ def multiply_block(
             pack_panels(b, k * b_k + j * b_column, b_k, b_column, depth, width, N - j, TILE_COLUMNS, 0, packed, 0)
             for i in range(rows[0], rows[1], TILE_ROWS):
                 height = min(TILE_ROWS, rows[1] - i)
-                panel = (i - rows[0]) % PANELS // TILE_ROWS
+                panel = (i - rows[0]) // TILE_ROWS % PANELS
                 if panel == 0:
-                    n = min(PANELS, rows[1] - i)
+                    n = min(PANELS * TILE_ROWS, rows[1] - i)
                     pack_panels(a, i * a_row + k * a_k, a_k, a_row, depth, n, M - i, TILE_ROWS, GAP, packed, of_a)
                 for column in range(0, width, TILE_COLUMNS):
                     here, of_c = of_a + panel * (depth * TILE_ROWS + GAP), i * c_row + j + column
                     n = min(TILE_COLUMNS, width - column)
-                    multiply_tile(
+                    if how >= RESIDUAL and k + depth == K:
+                        _prefetch_beside(how, i * N + j + column, height, N, other, second)
+                    multiply_product_tile(
                         packed, here, column * depth, TILE_COLUMNS, depth, c, of_c, c_row, height, n, add or k > 0
                     )
                 if how != NOTHING and k + depth == K:
@@ -204,7 +223,7 @@ def _multiply(
     check_work_rows(pool, packs)
     (M, K), N = a.shape, b.shape[1]
     by_rows = M >= N
-    longer, unit = (M, TILE_ROWS) if by_rows else (N, TILE_COLUMNS)
+    longer, unit = (M, TILE_ROWS) if by_rows else (N, TILE_LANES)
     parts = 1
     if pool[THREADS] > 1 and M * N * K >= SMALL:
         parts = pool[THREADS] * (2 if longer >= 2 * PART * pool[THREADS] else 1)

@@ -16,6 +16,7 @@ import llvmlite
 import numba
 import numba.core.config as numba_config
 import numpy as np
+import numpy.ma  # else Numba's first use of np.ma imports it, maybe in two threads at once
 from llvmlite import binding, ir
 from llvmlite.binding import ffi
 from numba.core.base import BaseContext

@@ -100,8 +100,8 @@ def about_kernels() -> dict[str, Any]:
         "cpu for LLVM": f"{host_cpu()}; {', '.join(overridden) or 'no other CPU was set'}",
         "threads": get_num_threads(),
         "pool": "npgpt's own; Numba's threading layer is not used",
-        "tile": f"{tile.chosen_tile().name}, in registers of {tile.TILE_LANES} lanes",
-        "blocks": f"depth {matmul.DEPTH}, {matmul.WIDTH} columns, {matmul.PANELS} rows; "
+        "tile": f"{tile.PRODUCT_TILE.name}, in registers of {tile.TILE_LANES} lanes; attention: {tile.TILE.name}",
+        "blocks": f"depth {matmul.DEPTH}, {matmul.WIDTH} columns, {matmul.PANELS * matmul.TILE_ROWS} rows; "
         f"{matmul.PACK * 4 / 2**20:.1f} MiB for each thread",
         "cache": f"{folder}, writable by you alone" if folder else "none: there is no folder that only you can write",
         "cached": f"{len(files)} kernels, {sum(file.stat().st_size for file in files) / 2**20:.1f} MiB",

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 LOCKS: list[AbstractContextManager[Any]] = []  # in the order in which every thread takes them
-PACKAGES = ("npgpt", "numba", "llvmlite")
+PACKAGES = ("npgpt", "numba", "llvmlite", "numpy")  # NumPy imports some of its modules at their first use
 
 _held: list[AbstractContextManager[Any]] = []
 
