@@ -67,7 +67,10 @@ def plain_matmul(a: Floats, b: Floats, c: Floats, add: bool) -> None:
 def _pack(
     source: Any, at: int, k_stride: int, stride: int, n_k: int, n: int, room: int, width: int, packed: Any, to: int
 ) -> None:
-    """``packed[to + k·width + i] = source[at + k·k_stride + i·stride]`` for i < n <= width; the rest is undefined.
+    """``packed[to + k·width + i] = source[at + k·k_stride + i·stride]`` for i < n <= width.
+
+    The rest is zeros or numbers of the source, not what the memory held: the tile multiplies all of them, and an Intel
+    CPU takes many times as long for subnormal numbers.
 
     One of the strides is 1, so whole registers are copied or transposed. The operands of a training step come from main
     memory, by short pieces of distant rows, which a CPU does not foresee. So the numbers that follow are prefetched.
@@ -87,6 +90,8 @@ def _pack(
         for k in range(whole, n_k):
             for i in range(n):
                 copy_number(source, at + k + i * stride, packed, to + k * width + i)
+            for i in range(n, width):
+                packed[to + k * width + i] = 0
     else:
         whole = min(room, n + TILE_LANES - 1) // TILE_LANES * TILE_LANES
         for k in range(n_k):
@@ -95,6 +100,8 @@ def _pack(
                 prefetch(source, at + (k + ROWS_AHEAD) * k_stride + i)
             for i in range(whole, n):
                 copy_number(source, at + k * k_stride + i, packed, to + k * width + i)
+            for i in range(max(whole, n), width):
+                packed[to + k * width + i] = 0
 
 
 @kernel

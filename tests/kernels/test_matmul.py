@@ -124,6 +124,17 @@ def test_the_chosen_tile_fits_the_cpu() -> None:
     assert tile.chosen_product_tile() in (tile.chosen_tile(), tile.LOW)
 
 
+@given(st.integers(1, 40), st.integers(1, 70), st.booleans(), st.sampled_from((tile.TILE_ROWS, matmul.TILE_ROWS, 32)))
+def test_packing_leaves_nothing_of_what_the_memory_held(n_k: int, n: int, along: bool, width: int) -> None:
+    source = np.ones(n_k * n, np.float32)
+    panels = -(-n // width)
+    packed = np.full(panels * (n_k * width + matmul.GAP), np.nan, np.float32)
+    k_stride, stride = (1, n_k) if along else (n, 1)
+    matmul.pack_panels(source, 0, k_stride, stride, n_k, n, n, width, matmul.GAP, packed, 0)
+    for panel in packed.reshape(panels, -1):
+        assert not np.isnan(panel[: n_k * width]).any()
+
+
 BITS = """
 import hashlib
 import numpy as np
