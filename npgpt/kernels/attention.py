@@ -100,10 +100,7 @@ def pack_columns(source: Any, at: int, row: int, n: int, depth: int, work: Any, 
 
 @kernel
 def pack_lanes(source: Any, at: int, row: int, n: int, depth: int, width: int, work: Any, to: int) -> None:
-    """``work[to + c·width + i] = source[at + i·row + c]`` for i < n <= width, c < depth; zeros from n to width."""
-    for c in range(0 if n < width else depth, depth):
-        for i in range(n, width):
-            work[to + c * width + i] = 0
+    """``work[to + c·width + i] = source[at + i·row + c]`` for i < n <= width, c < depth. The rest has no meaning."""
     pack_panels(source, at, 1, row, depth, n, n, width, 0, work, to)
 
 

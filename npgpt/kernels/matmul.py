@@ -80,6 +80,9 @@ def _pack(
     """
     if k_stride == 1:
         whole = n_k - n_k % TILE_LANES
+        for k in range(whole):
+            for i in range((n + TILE_LANES - 1) // TILE_LANES * TILE_LANES, width):
+                packed[to + k * width + i] = 0
         for first in range(0, n, TILE_LANES):
             for k in range(0, whole, TILE_LANES):
                 from_here, to_here = at + first * stride + k, to + k * width + first
