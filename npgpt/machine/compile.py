@@ -8,12 +8,19 @@ from typing import Any, TypeVar
 import numba
 
 from npgpt.machine import code_files
-from npgpt.machine.numba_internals import compile_once, jit_disabled, keep_code, link_in_callers, watch_compilation
+from npgpt.machine.numba_internals import (
+    COUNTING,
+    compile_once,
+    jit_disabled,
+    keep_code,
+    link_in_callers,
+    watch_compilation,
+)
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-def kernel(function: Function, inline: bool = False) -> Function:
+def kernel(function: Function, inline: bool = False, allocates: bool = False) -> Function:
     """Compile with ``numba.njit``, without the GIL and with npgpt's files of machine code.
 
     Division by zero gives inf or nan, as in NumPy: a branch that raises an error would prevent vectorisation.
@@ -21,9 +28,17 @@ def kernel(function: Function, inline: bool = False) -> Function:
     Args
         inline: insert the code at each call, for small functions in inner loops. A call passes seven words for each
             array, which takes longer than a look-up in the array.
+        allocates: the kernel makes arrays. Then Numba counts references to arrays, as Python does: in short calls
+            that took a third of the tokenizer's time. Arguments outlive a call, so other kernels need no counts.
     """
     _announce_compilation()
-    options: Any = {"nogil": True, "error_model": "numpy", "forceinline": inline, "no_cfunc_wrapper": True}
+    options: Any = {
+        "nogil": True,
+        "error_model": "numpy",
+        "forceinline": inline,
+        "no_cfunc_wrapper": True,
+        COUNTING: allocates,
+    }
     dispatcher: Any = numba.njit(function, **options)
     if not jit_disabled():
         link_in_callers(dispatcher, options)
@@ -41,6 +56,7 @@ def kernel(function: Function, inline: bool = False) -> Function:
 
 
 inline_kernel = functools.partial(kernel, inline=True)
+allocating_kernel = functools.partial(kernel, allocates=True)
 
 CHANGED: list[Path] = []  # sources that were edited after the folder got its name: then no code is kept
 ENTRIES: list[Any] = []  # every kernel that Python calls, made by ``entry``; each has ``kinds`` and ``compile_form()``

@@ -105,6 +105,8 @@ def define_operator(symbol: Any, cases: Any, generate: Callable[..., Any]) -> No
         lower_builtin(symbol, *case.args)(generate)
 
 
+COUNTING = "_nrt"  # an option of a jitted function: whether it counts references to arrays, and can make new ones
+
 _compiling = threading.RLock()
 LOCKS += [_compiling, global_compiler_lock, ffi.lib._lock]
 

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import regex
+from numpy.typing import NDArray
 
 from npgpt.core.shapes import as_ids
 from npgpt.core.values import path as check_path
@@ -81,10 +82,32 @@ class Tokenizer(ABC):
         """
         text = check_text("encode", "text", text, TokenizerError)
         special = self.special_tokens
-        ids: list[int] = []
-        for k, part in enumerate(self._parts(text, allowed_special, disallowed_special)):
-            ids.extend([special[part]] if k % 2 else self.encode_ordinary(part))
+        first, *others = self._parts(text, allowed_special, disallowed_special)
+        ids = self.encode_ordinary(first)
+        for k, part in enumerate(others):
+            ids.extend(self.encode_ordinary(part) if k % 2 else [special[part]])
         return ids
+
+    def encode_array(
+        self, text: str, allowed_special: AllowedSpecial = (), disallowed_special: AllowedSpecial = ()
+    ) -> NDArray[np.uint32]:
+        """Return the ids of a text as uint32 (n,), without making a list where the vocabulary allows that.
+
+        Args and Raises: as ``encode``.
+        """
+        text = check_text("encode_array", "text", text, TokenizerError)
+        parts = self._parts(text, allowed_special, disallowed_special)
+        if len(parts) == 1:
+            return self._ordinary_array(parts[0])
+        special = self.special_tokens
+        found = [self._ordinary_array(parts[0])]
+        for k, part in enumerate(parts[1:]):
+            found.append(self._ordinary_array(part) if k % 2 else np.array([special[part]], np.uint32))
+        return np.concatenate(found)
+
+    def _ordinary_array(self, text: str) -> NDArray[np.uint32]:
+        """``encode_ordinary`` as a new array."""
+        return np.array(self.encode_ordinary(text), np.uint32)
 
     def _parts(self, text: str, allowed_special: AllowedSpecial, disallowed_special: AllowedSpecial) -> list[str]:
         """Split into ordinary text, special token, ordinary text, ...; check the arguments of ``encode``."""

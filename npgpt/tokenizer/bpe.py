@@ -152,7 +152,10 @@ def encode_utf8(text: str) -> bytes:
 
     Two halves of a character are joined first, as tiktoken does.
     """
-    return join_halves(text).encode("utf-8", "surrogatepass")
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        return join_halves(text).encode("utf-8", "surrogatepass")
 
 
 def _surrogate_or_replacement(error: UnicodeError) -> tuple[str | bytes, int]:

@@ -1,12 +1,13 @@
 """The compiled twin of ``bpe.py``: the arrays and the working memory of the kernels.
 
-``Encoder`` encodes and decodes with one vocabulary; ``learn_merges`` learns one. The results equal the textbook's.
+``Encoder`` and ``Decoder`` work with one vocabulary; ``learn_merges`` learns one. The results equal the textbook's.
 """
 
 import ctypes
 import os
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +23,8 @@ Ids = NDArray[np.uint32]
 
 kernels.started = True  # Numba is imported now, so the textbook no longer encodes short texts
 
-# The smallest and the largest size of each thread's memory of pieces; when the largest is full, it is emptied. A larger
-# one would help little: if it does not fit into the last CPU cache, a look-up takes as long as merging.
+# The smallest and the largest size of each thread's memory of pieces. The largest one forgets older pieces. It is much
+# larger than most texts need; a page of memory that is touched first takes as long as merging ten words.
 TABLE_ENTRIES = 1 << 14, 1 << 20
 SPILLED_WORDS = 1 << 17, 1 << 24
 SHORT_TEXT = 8192  # bytes; the ids of shorter texts are written to an array that is reused
@@ -36,18 +37,13 @@ class Encoder:
         merges: (n, 2), pairs of numbers as in ``bpe.py``.
         ids: number -> id, for the 256 bytes and the merges.
         pattern: name of the split pattern.
-        token_bytes: id -> bytes, for decoding; b"" if no token has the id.
     """
 
-    def __init__(
-        self, merges: NDArray[np.int64], ids: NDArray[np.uint32], pattern: str, token_bytes: Sequence[bytes]
-    ) -> None:
+    def __init__(self, merges: NDArray[np.int64], ids: NDArray[np.uint32], pattern: str) -> None:
         self._pattern = PATTERNS.index(pattern)
-        pairs, byte_pairs = empty_pair_tables(len(merges))
-        merge.add_merges(merges, pairs, byte_pairs)
-        self._vocabulary = class_table(), pairs, byte_pairs, np.ascontiguousarray(ids, np.uint32)
-        self._starts = np.cumsum([0, *map(len, token_bytes)])
-        self._tokens = np.frombuffer(b"".join([*token_bytes, bytes(decode.MOST_AT_ONCE)]), np.uint8)
+        tables, edges = empty_tables(len(merges))
+        merge.add_merges(merges, tables, edges)
+        self._vocabulary = class_table(), tables, np.ascontiguousarray(ids, np.uint32)
         self._local = threading.local()  # kernels release the GIL, so each thread needs its own memory
 
     def encode(self, string: str) -> Ids:
@@ -73,6 +69,18 @@ class Encoder:
             return out[:n]
         out.resize(n, refcheck=False)
         return out
+
+
+class Decoder:
+    """The bytes of the tokens.
+
+    Args
+        token_bytes: id -> bytes; b"" if no token has the id.
+    """
+
+    def __init__(self, token_bytes: Sequence[bytes]) -> None:
+        self._starts = np.cumsum([0, *map(len, token_bytes)])
+        self._tokens = np.frombuffer(b"".join([*token_bytes, bytes(decode.MOST_AT_ONCE)]), np.uint8)
 
     def decode(self, ids: Ids) -> bytes | None:
         """Return the bytes of some ids; None if an id has no token."""
@@ -111,31 +119,39 @@ class Memory:
     """The pieces that one thread has encoded, with their ids, in the layout of ``kernels/encode.py``."""
 
     def __init__(self) -> None:
-        self.arrays = empty_table(TABLE_ENTRIES[0]), np.empty(SPILLED_WORDS[0], np.uint32), new_state()
+        spilled = np.empty(SPILLED_WORDS[0] + encode.SLACK, np.uint32)
+        self.arrays = empty_table(TABLE_ENTRIES[0]), spilled, new_state()
         self.block = np.empty((6, encode.BLOCK), np.int64)
         self.short = np.empty(SHORT_TEXT + 4, np.uint32)
+        self._set_limits()
+
+    def _set_limits(self) -> None:
+        table, spilled, state = self.arrays
+        entries, words, never = len(table) // 4, len(spilled) - encode.SLACK, np.iinfo(np.int64).max
+        state[encode.MOST_ENTRIES] = 3 * entries // 4 - encode.BLOCK if entries < TABLE_ENTRIES[1] else never
+        state[encode.MOST_SPILL] = words - encode.SPILL_ROOM if words < SPILLED_WORDS[1] else never
 
     def grow(self) -> bool:
-        """If the kernel stopped because the memory is full, enlarge or empty it. Return False if it is not full."""
+        """If the kernel stopped because the memory should be larger, enlarge it. Return False if it should not."""
         table, spilled, state = self.arrays
-        n_entries = len(table) // 4
-        table_full = 2 * (int(state[encode.ENTRIES]) + encode.BLOCK) > n_entries
-        spilled_full = int(state[encode.SPILL]) + encode.SPILL_ROOM > len(spilled)
-        if (table_full and n_entries >= TABLE_ENTRIES[1]) or (spilled_full and len(spilled) >= SPILLED_WORDS[1]):
-            table[:] = 0
-            state[encode.ENTRIES] = state[encode.SPILL] = 0
-        elif table_full:
-            larger = empty_table(4 * n_entries)
-            encode.rehash(table, larger, state)
-            self.arrays = larger, spilled, state
-        elif spilled_full:
-            self.arrays = table, np.concatenate([spilled, np.empty_like(spilled)]), state
-        return table_full or spilled_full
+        more_entries = state[encode.ENTRIES] > state[encode.MOST_ENTRIES]
+        more_words = state[encode.SPILL] > state[encode.MOST_SPILL]
+        if more_entries:
+            larger = empty_table(len(table) // 2)
+            encode.enlarge(table, larger, state)
+            table = larger
+        if more_words:
+            words = len(spilled) - encode.SLACK
+            longer = np.empty(2 * words + encode.SLACK, np.uint32)
+            longer[:words], spilled = spilled[:words], longer  # what lies behind is not touched yet
+        self.arrays = table, spilled, state
+        self._set_limits()
+        return bool(more_entries or more_words)
 
 
 def new_state() -> NDArray[np.int64]:
     """Return the state of an empty table, with two secret random numbers for the hash."""
-    state = np.zeros(4, np.int64)
+    state = np.zeros(6, np.int64)
     state[encode.SECRET_1 :] = np.frombuffer(os.urandom(16), np.int64)
     return state
 
@@ -147,10 +163,12 @@ def empty_table(entries: int) -> NDArray[np.int64]:
     return words[first : first + 4 * entries]
 
 
-def empty_pair_tables(n_merges: int) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    """Return the empty hash table of pairs and the table of byte pairs for ``kernels/merge.py``."""
+def empty_tables(n_merges: int) -> tuple[tuple[NDArray[Any], NDArray[Any], NDArray[Any]], NDArray[np.uint8]]:
+    """Return the empty tables of ``kernels/merge.pair_made``, and room for the first and last byte of each token."""
     pairs = np.full(1 << max(4, (2 * n_merges).bit_length()), -1, np.int64)
-    return pairs, np.full(1 << 16, merge.NEVER, np.int32)
+    byte_pairs = np.full(1 << 16, merge.APART, np.int32)
+    bits = np.zeros(1 << merge.FILTER_BITS - 6, np.int64)
+    return (pairs, byte_pairs, bits), np.empty((256 + n_merges, 2), np.uint8)
 
 
 def merges_of(tokens: Sequence[bytes]) -> NDArray[np.int64]:
@@ -164,7 +182,7 @@ def merges_of(tokens: Sequence[bytes]) -> NDArray[np.int64]:
     sizes = np.array([len(token) for token in tokens], np.int64)
     text = np.frombuffer(b"".join(tokens), np.uint8)
     merges = np.empty((len(tokens), 2), np.int64)
-    stuck = merge.find_merges(text, sizes, merges, *empty_pair_tables(len(tokens)))
+    stuck = merge.find_merges(text, sizes, merges, *empty_tables(len(tokens)))
     if stuck >= 0:
         raise TokenizerError(f"token {quote(tokens[stuck])} cannot be made by merging two earlier tokens")
     return merges

@@ -33,6 +33,7 @@ from npgpt.tokenizer.bpe_huggingface import (
 )
 from npgpt.tokenizer.bpe_huggingface import HUGGING_FACE_PATTERNS as HUGGING_FACE_PATTERNS
 from npgpt.tokenizer.bpe_vocabulary import Vocabulary, bytes_by_number, checked_merges
+from npgpt.tokenizer.kept import Merges, kept
 from npgpt.tokenizer.patterns import SOURCES
 
 MAX_FILE = 1 << 28  # bytes, also after decompression
@@ -78,8 +79,23 @@ def read_tiktoken(path: str | Path, pattern: str | None, special_tokens: Mapping
     name = Path(path).name.split(".")[0]
     if pattern is None and name not in SOURCES:
         raise TokenizerError(f"{path}: the split pattern is unknown; give pattern={' or '.join(map(repr, SOURCES))}")
-    ranks: dict[bytes, int] = {}
     data = read_bytes(path, MAX_FILE).removeprefix(b"\xef\xbb\xbf")
+
+    def derive() -> Merges:
+        found = _from_ranks(_parsed_ranks(path, data))
+        return found["merges"], np.array(found["ids"], np.int64)
+
+    merges, ids = kept(data, derive)
+    return {
+        "merges": merges,
+        "ids": ids,
+        "pattern": name if pattern is None else pattern,
+        "special_tokens": KNOWN.get(name, {}) if special_tokens is None else special_tokens,
+    }
+
+
+def _parsed_ranks(path: str | Path, data: bytes) -> dict[bytes, int]:
+    ranks: dict[bytes, int] = {}
     for number, line in enumerate(io.BytesIO(data), 1):
         line = line.rstrip(b"\r\n")
         if not line:
@@ -95,10 +111,7 @@ def read_tiktoken(path: str | Path, pattern: str | None, special_tokens: Mapping
         if token in ranks:
             raise TokenizerError(f"{path}, line {number}: token {quote(token)} is repeated")
         ranks[token] = value
-    return _from_ranks(ranks) | {
-        "pattern": name if pattern is None else pattern,
-        "special_tokens": KNOWN.get(name, {}) if special_tokens is None else special_tokens,
-    }
+    return ranks
 
 
 def write_tiktoken(tokenizer: Vocabulary, path: str | Path) -> None:

@@ -34,7 +34,7 @@ from npgpt.tokenizer.bpe_vocabulary import MAX_TOKENS, bytes_by_number, check_id
 from npgpt.tokenizer.patterns import SOURCES, compiled
 
 if TYPE_CHECKING:
-    from npgpt.tokenizer.bpe_compiled import Encoder
+    from npgpt.tokenizer.bpe_compiled import Decoder, Encoder
 
 Ids = NDArray[np.uint32]
 
@@ -90,17 +90,22 @@ class BPETokenizer(Tokenizer):
             None if counts is None else as_ids("BPETokenizer", "counts", counts, error=TokenizerError).tolist()
         )
         self._left_to_textbook = 1000  # characters
-        last = max(int(self.ids.max()), *self.special_tokens.values(), 0)
-        self.token_bytes = [b""] * (last + 1)  # id -> the bytes of its token; b"" if no token has the id
-        for token, text in zip(self.ids.tolist(), bytes_by_number(self.merges), strict=True):
-            self.token_bytes[token] = text
-        for name, token in self.special_tokens.items():
-            self.token_bytes[token] = encode_utf8(name)
+        self._vocab_size = max(int(self.ids.max()), *self.special_tokens.values(), 0) + 1
 
     @property
     def vocab_size(self) -> int:
         """The largest id plus one. Other vocabularies may have gaps: ids without a token."""
-        return len(self.token_bytes)
+        return self._vocab_size
+
+    @functools.cached_property
+    def token_bytes(self) -> list[bytes]:
+        """Id -> the bytes of its token; b"" if no token has the id."""
+        found = [b""] * self._vocab_size
+        for token, text in zip(self.ids.tolist(), bytes_by_number(self.merges), strict=True):
+            found[token] = text
+        for name, token in self.special_tokens.items():
+            found[token] = encode_utf8(name)
+        return found
 
     @functools.cached_property
     def ranks(self) -> dict[Pair, int]:
@@ -111,11 +116,18 @@ class BPETokenizer(Tokenizer):
     def _encoder(self) -> "Encoder":
         from npgpt.tokenizer.bpe_compiled import Encoder  # importing Numba takes time, so only when it is needed
 
-        return Encoder(self.merges, self.ids.astype(np.uint32), self.pattern, self.token_bytes)
+        return Encoder(self.merges, self.ids.astype(np.uint32), self.pattern)
+
+    @functools.cached_property
+    def _decoder(self) -> "Decoder":
+        from npgpt.tokenizer.bpe_compiled import Decoder
+
+        return Decoder(self.token_bytes)
 
     def __getstate__(self) -> dict[str, Any]:
-        # Copies and pickles leave out the encoder, which has memory for each thread.
-        return {name: value for name, value in self.__dict__.items() if name != "_encoder"}
+        # Copies and pickles leave out the encoder, which has memory for each thread, and what can be made again.
+        left_out = "_encoder", "_decoder", "token_bytes", "ranks"
+        return {name: value for name, value in self.__dict__.items() if name not in left_out}
 
     @classmethod
     def train(
@@ -174,16 +186,9 @@ class BPETokenizer(Tokenizer):
             )
         return cls(merges, list(tokenizer.special_tokens), pattern, counts=counts.tolist())
 
-    def encode_array(
-        self, text: str, allowed_special: AllowedSpecial = (), disallowed_special: AllowedSpecial = ()
-    ) -> Ids:
-        """Return the ids of a text as uint32 (n,), without making a list. Otherwise as ``encode``."""
-        text = check_text("encode_array", "text", text, TokenizerError)
-        ids = []
-        for k, part in enumerate(self._parts(text, allowed_special, disallowed_special)):
-            found = np.array([self.special_tokens[part]], np.uint32) if k % 2 else self._encoded(part)
-            ids.append(found if found.base is None else found.copy())  # the next call would overwrite a view
-        return ids[0] if len(ids) == 1 else np.concatenate(ids)
+    def _ordinary_array(self, text: str) -> Ids:
+        ids = self._encoded(text)
+        return ids if ids.base is None else ids.copy()  # the next call would overwrite a view
 
     def encode_ordinary(self, text: str) -> list[int]:
         ids: list[int] = self._encoded(check_text("encode", "text", text, TokenizerError)).tolist()
@@ -237,7 +242,7 @@ class BPETokenizer(Tokenizer):
         """
         array = as_ids("decode", "ids", list(ids) if isinstance(ids, bytes) else ids, error=TokenizerError)
         fits = array.dtype == np.uint32 or bool(((array >= 0) & (array < self.vocab_size)).all())
-        if fits and (data := self._encoder.decode(np.ascontiguousarray(array, np.uint32))) is not None:
+        if fits and (data := self._decoder.decode(np.ascontiguousarray(array, np.uint32))) is not None:
             return data
         return b"".join(self.token_bytes[token] for token in self._checked(array.tolist()))  # raises at the first
 

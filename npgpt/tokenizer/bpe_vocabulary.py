@@ -28,7 +28,9 @@ class Vocabulary(Protocol):
     merges: NDArray[np.int64]
     ids: NDArray[np.int64]
     special_tokens: dict[str, int]
-    token_bytes: list[bytes]
+
+    @property
+    def token_bytes(self) -> list[bytes]: ...
 
 
 def checked_merges(merges: Sequence[Pair] | NDArray[np.int64]) -> NDArray[np.int64]:
@@ -58,17 +60,28 @@ def checked_merges(merges: Sequence[Pair] | NDArray[np.int64]) -> NDArray[np.int
         left, right = pairs[k].tolist()
         before = int(np.flatnonzero((pairs == pairs[k]).all(1))[0])
         raise TokenizerError(f"merges {before} and {k} are the same: {left} and {right}")
+    check_sizes(pairs)
     return pairs
+
+
+def check_sizes(merges: NDArray[np.int64]) -> None:
+    """Raise TokenizerError if all tokens together have too many bytes."""
+    sizes = [1] * 256
+    total = 256
+    for left, right in merges.tolist():
+        size = sizes[left] + sizes[right]
+        total += size
+        if total > MAX_BYTES:
+            raise TokenizerError(
+                f"up to merge {len(sizes) - 256} the tokens have more than {MAX_BYTES >> 20} MiB together"
+            )
+        sizes.append(size)
 
 
 def bytes_by_number(merges: NDArray[np.int64]) -> list[bytes]:
     """Return the bytes of each token."""
     texts = [bytes([byte]) for byte in range(256)]
-    total = 256
-    for k, (left, right) in enumerate(merges.tolist()):
-        total += len(texts[left]) + len(texts[right])
-        if total > MAX_BYTES:
-            raise TokenizerError(f"up to merge {k} the tokens have more than {MAX_BYTES >> 20} MiB together")
+    for left, right in merges.tolist():
         texts.append(texts[left] + texts[right])
     return texts
 

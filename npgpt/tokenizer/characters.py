@@ -1,8 +1,12 @@
 """The character tokenizer: one id for each character. It has the smallest vocabulary and the longest sequences."""
 
+import functools
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
 
 from npgpt.core.values import each_text, texts
 from npgpt.core.values import text as check_text
@@ -63,6 +67,19 @@ class CharTokenizer(Tokenizer):
         text = check_text("encode", "text", text, TokenizerError)
         unknown = self.special_tokens[UNKNOWN]
         return [self.ids.get(character, unknown) for character in join_halves(text)]
+
+    def _ordinary_array(self, text: str) -> NDArray[np.uint32]:
+        codes = np.frombuffer(join_halves(text).encode("utf-32-le", "surrogatepass"), np.uint32)
+        table = self._id_of_code
+        return table[np.minimum(codes, len(table) - 1)]
+
+    @functools.cached_property
+    def _id_of_code(self) -> NDArray[np.uint32]:
+        """Code point -> id, up to the first one that is larger than all known."""
+        codes = [ord(character) for character in self.characters]
+        table = np.full(max(codes, default=0) + 2, self.special_tokens[UNKNOWN], np.uint32)
+        table[codes] = np.arange(len(codes))
+        return table
 
     def stream(self, ids: Iterable[int]) -> Iterator[str]:
         for token in self._checked(ids):

@@ -16,7 +16,8 @@ from npgpt.errors import DataError
 from npgpt.support.files import read_parts, read_text
 from npgpt.tokenizer import BPETokenizer, TokenizerError, bpe
 from npgpt.tokenizer import bpe_compiled as fast
-from npgpt.tokenizer.kernels import encode
+from npgpt.tokenizer.bpe_vocabulary import bytes_by_number
+from npgpt.tokenizer.kernels import encode, merge
 from npgpt.tokenizer.kernels.decode import plain_decode
 from npgpt.tokenizer.patterns import SOURCES, compiled
 
@@ -77,15 +78,55 @@ def test_training_leaves_out_special_tokens() -> None:
 @pytest.mark.parametrize("limit", ["entries", "words"])
 def test_a_full_cache_changes_no_id(limit: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if limit == "entries":
-        monkeypatch.setattr(fast, "TABLE_ENTRIES", (1 << 10, 1 << 12))
+        monkeypatch.setattr(fast, "TABLE_ENTRIES", (1 << 8, 1 << 10))
     else:
-        monkeypatch.setattr(fast, "SPILLED_WORDS", (1 << 15, 1 << 16))
+        monkeypatch.setattr(fast, "SPILLED_WORDS", (1 << 11, 1 << 12))
     tokenizer = BPETokenizer(TOKENIZERS["gpt2"].merges)
     text = " ".join(f"the{k} {'theme' * (k % 30)}{k}" for k in range(10_000))
     for _ in range(2):
         assert tokenizer.encode(text) == bpe.encode(text, tokenizer.ranks)
-        _, _, state = tokenizer._encoder._local.memory.arrays
-        assert state[encode.ENTRIES] <= 1 << 11  # of 10,000 pieces: the others were forgotten
+    table, spilled, state = tokenizer._encoder._local.memory.arrays
+    if limit == "entries":
+        assert len(table) == 4 << 10  # of 10,000 pieces: the others were forgotten
+    else:
+        assert len(spilled) == (1 << 12) + encode.SLACK
+        assert state[encode.SPILL] > 8 << 12  # the ring was written many times
+
+
+@patterns
+@given(texts=st.lists(any_text, min_size=1, max_size=4))
+def test_a_tiny_cache_changes_no_id(pattern: str, texts: list[str]) -> None:
+    """Pieces displace each other all the time, and what the ring had of the long ones is gone."""
+    tokenizer = TOKENIZERS[pattern]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fast, "TABLE_ENTRIES", (1 << 3, 1 << 3))
+        patch.setattr(fast, "SPILLED_WORDS", (1 << 10, 1 << 10))
+        small = copy.copy(tokenizer)
+        small.encode("a text, so that Numba has started" * 9)
+        for text in texts * 2:
+            assert small.encode(text) == bpe.encode(text, tokenizer.ranks, pattern)
+
+
+long_words = st.lists(st.sampled_from(["the", "theme", "thé", "東", "京", "é", "東京東"]), min_size=20, max_size=300)
+
+
+@patterns
+@given(text=long_words.map("".join) | st.text(st.characters(categories=["L"]), min_size=60, max_size=300))
+def test_parts_of_a_long_piece_give_the_ids_of_the_whole(pattern: str, text: str) -> None:
+    tokenizer = TOKENIZERS[pattern]
+    assert tokenizer.encode(text) == bpe.encode(text, tokenizer.ranks, pattern)
+
+
+def test_no_merge_crosses_a_place_where_a_long_piece_is_cut() -> None:
+    merges = TOKENIZERS["gpt2"].merges
+    tables, edges = fast.empty_tables(len(merges))
+    merge.add_merges(merges, tables, edges)
+    tokens = bytes_by_number(merges)
+    assert edges.tolist() == [[token[0], token[-1]] for token in tokens]
+    side_by_side = {pair for token in tokens for pair in pairwise(token)}
+    apart = {(left, right) for left in range(256) for right in range(256)} - side_by_side
+    assert {divmod(k, 256) for k in np.flatnonzero(tables[1] == merge.APART).tolist()} == apart
+    assert sorted(tables[1][tables[1] < merge.NEVER]) == [k for k, token in enumerate(tokens) if len(token) == 2]
 
 
 def test_large_files_are_split_where_every_pattern_splits(tmp_path: Path) -> None:

@@ -13,24 +13,30 @@ from typing import Any
 import numpy as np
 
 from npgpt.machine.bits import fold_multiply, load32, load64, prefetch, store128
-from npgpt.machine.compile import inline_kernel, kernel
-from npgpt.tokenizer.kernels.merge import FEW, merge
+from npgpt.machine.compile import allocating_kernel, inline_kernel, kernel
+from npgpt.tokenizer.kernels.merge import FEW, merge_few, merge_many, separable
 from npgpt.tokenizer.kernels.split import split
 
 BLOCK = 192  # pieces: 129, and up to 63 from the last window; whole cache lines
 LONGEST_KEY = 15  # bytes
 LONGEST_KEPT = 256  # bytes; longer pieces are merged each time
 
-# The cache: `table` has entries of four int64, which are key, key, ids and count. `spilled` has the ids and bytes that
-# do not fit into an entry.
+# The cache: `table` has entries of four int64, which are key, key, ids and count. Two entries share a cache line. A
+# piece is in the line that its hash names, or in one of the next (LINES in all), before any free entry. A new piece
+# takes the first free entry, or else the place of an older piece: so the largest table never has to be emptied.
 # - A short piece is its own key. A longer piece has a hash and its size as key; its bytes follow its ids in `spilled`.
 # - Up to three ids of a short piece are uint32 in the entry; its highest 32 bits are their number. Otherwise SPILLED is
-#   added to the number, and the third int64 is the start of the ids in `spilled`.
+#   added to the number, and the third int64 is the place of the ids in `spilled`.
+# - `spilled` is a ring: places count on for ever, and place p is item `p & (len(spilled) - SLACK - 1)`. What was
+#   written a whole round ago is gone. An item runs on into the SLACK behind the ring, so none is in two parts.
 # - An entry whose last int64 is 0 is free.
+LINES = 4
 SPILLED = 4
-# `state` holds the number of used entries, the used size of `spilled`, and two secret numbers. An attacker needs these
-# numbers to write a text whose pieces all share one entry.
-ENTRIES, SPILL, SECRET_1, SECRET_2 = range(4)
+SLACK = 512  # words of four bytes, more than one item has
+# `state` holds the number of used entries and the number at which the caller enlarges the table, the next place in
+# `spilled` and the place at which the caller enlarges it, and two secret numbers. An attacker needs these two to write
+# a text whose pieces all share one line.
+ENTRIES, MOST_ENTRIES, SPILL, MOST_SPILL, SECRET_1, SECRET_2 = range(6)
 SPILL_ROOM = BLOCK * (LONGEST_KEPT + LONGEST_KEPT // 4 + 1) + 4  # the most that one block can use
 
 # Masks that keep the first 0 to 15 bytes of two int64.
@@ -45,10 +51,11 @@ def encode(
 ) -> tuple[int, int]:
     """Write the ids of ``text[at:]`` to ``out[n_out:]``.
 
-    Stop early if ``out`` or the cache may be too small for the next block of pieces; the caller then continues.
+    Stop early if ``out`` may be too small for the next block of pieces, or if the cache should be larger; the caller
+    then continues.
 
     Args
-        vocabulary: classes as in ``split.py``; pairs and byte pairs as in ``merge.py``; the id for each token number.
+        vocabulary: classes as in ``split.py``; tables as in ``merge.py``; the id for each token number.
         memory: the cache: table, spilled and state, described above.
         block: (6, BLOCK), working memory.
     Returns
@@ -56,10 +63,9 @@ def encode(
     """
     classes = vocabulary[0]
     table, spilled, state = memory
-    ends, lows, highs, entries = block[0], block[1], block[2], block[3]
-    while at < len(text):
-        if 8 * (state[ENTRIES] + BLOCK) > len(table) or state[SPILL] + SPILL_ROOM > len(spilled):
-            break
+    ends, lows, highs, lines = block[0], block[1], block[2], block[3]
+    last = len(spilled) - SLACK - 1
+    while at < len(text) and state[ENTRIES] <= state[MOST_ENTRIES] and state[SPILL] <= state[MOST_SPILL]:
         n_pieces = split(text, at, pattern, classes, ends)
         if n_out + (ends[n_pieces - 1] - at) + 4 > len(out):  # no more ids than bytes; a store writes 4
             break
@@ -70,23 +76,26 @@ def encode(
                 low, high = short_key(text, start, size)
             else:
                 low, high = other_key(text, start, size, state)
-            entry = first_entry(low, high, table, state)
-            prefetch(table, entry)
-            lows[k], highs[k], entries[k] = low, high, entry
+            line = first_entry(low, high, table, state) & -8
+            prefetch(table, line)
+            lows[k], highs[k], lines[k] = low, high, line
             start = ends[k]
         start = at
         for k in range(n_pieces):
-            low, high, entry, size = lows[k], highs[k], entries[k], ends[k] - start
-            while (table[entry] != low or table[entry + 1] != high) and table[entry + 3] != 0:
-                entry = (entry + 4) & (len(table) - 1)
-            count = table[entry + 3] >> 32
-            if 0 < count < SPILLED:
-                store128(out, n_out, table[entry + 2], table[entry + 3])
+            low, high, line, size = lows[k], highs[k], lines[k], ends[k] - start
+            entry = line + 4 * ((table[line + 4] == low) & (table[line + 5] == high))
+            if table[entry] != low or table[entry + 1] != high:
+                entry = find_entry(low, high, line, table)
+            count, begin = table[entry + 3] >> 32, table[entry + 2]
+            if table[entry] != low or table[entry + 1] != high:
+                n_out = encode_piece(text, start, size, low, high, entry, vocabulary, memory, block, out, n_out)
+            elif count < SPILLED:
+                store128(out, n_out, begin, table[entry + 3])
                 n_out += count
-            elif count >= SPILLED and (
-                high < _LONG or same_bytes(text, start, size, spilled, table[entry + 2] + count)
+            elif state[SPILL] - begin <= last and (
+                high < _LONG or same_bytes(text, start, size, spilled, (begin & last) + count - SPILLED)
             ):
-                begin = table[entry + 2]
+                begin &= last
                 for i in range(0, count - SPILLED, 4):
                     store128(out, n_out + i, load64(spilled, begin + i), load64(spilled, begin + i + 2))
                 n_out += count - SPILLED
@@ -150,49 +159,88 @@ def other_key(text: Any, start: int, size: int, state: Any) -> tuple[int, int]:
 
 
 @kernel
+def find_entry(low: int, high: int, line: int, table: Any) -> int:
+    """Return the entry of a key; else the first free one; else that of the newer piece in its line, after a move."""
+    for i in range(0, 8 * LINES, 4):
+        entry = (line + i) & (len(table) - 1)
+        if (table[entry] == low and table[entry + 1] == high) or table[entry + 3] == 0:
+            return entry
+    for i in range(4):
+        table[line + 4 + i] = table[line + i]
+    return line
+
+
+@kernel
 def encode_piece(
     text: Any, start: int, size: int, low: int, high: int, entry: int, vocabulary: Any, memory: Any, block: Any,
     out: Any, n_out: int,
 ) -> int:  # fmt: skip
-    """Merge a piece that is not in the cache; cache it if the entry is free. Return the new ``n_out``."""
-    _, pairs, byte_pairs, ids = vocabulary
+    """Merge a piece, and put it into its entry of the cache; return the new ``n_out``."""
     table, spilled, state = memory
-    tokens = block[4] if size <= FEW else np.empty(size, np.int64)
-    n = merge(text, start, size, pairs, byte_pairs, tokens, block[5])
+    n = merge_piece(text, start, start + size, vocabulary, block, out, n_out) - n_out
+    if size > LONGEST_KEPT:
+        return n_out + n
+    state[ENTRIES] += table[entry + 3] == 0
+    table[entry], table[entry + 1] = low, high
+    if size <= LONGEST_KEY and n < SPILLED:
+        table[entry + 2] = np.int64(out[n_out]) | (np.int64(out[n_out + 1]) << 32 if n > 1 else 0)
+        table[entry + 3] = (np.int64(out[n_out + 2]) if n > 2 else 0) | n << 32
+    else:
+        table[entry + 2], table[entry + 3] = state[SPILL], (SPILLED + n) << 32
+        spill(text, start, size if size > LONGEST_KEY else 0, out[n_out : n_out + n], spilled, state)
+    return n_out + n
+
+
+@kernel
+def merge_piece(text: Any, start: int, end: int, vocabulary: Any, block: Any, out: Any, n_out: int) -> int:
+    """Write the ids of a piece, or of each part of a long piece in turn; return the new ``n_out``."""
+    _, tables, ids = vocabulary
+    tokens, made = block[4], block[5]
+    while start < end:
+        part = end if end - start <= FEW else separable(text, start, end, tables)
+        if part - start == 1:
+            out[n_out] = ids[text[start]]
+            n_out += 1
+        elif part - start > FEW:
+            n_out = merge_long(text, start, part - start, vocabulary, out, n_out)
+        else:
+            n = merge_few(text, start, part - start, tables, tokens, made)
+            for i in range(n):
+                out[n_out + i] = ids[tokens[i]]
+            n_out += n
+        start = part
+    return n_out
+
+
+@allocating_kernel
+def merge_long(text: Any, start: int, size: int, vocabulary: Any, out: Any, n_out: int) -> int:
+    _, tables, ids = vocabulary
+    tokens = np.empty(size, np.int64)
+    n = merge_many(text, start, size, tables, tokens)
     for i in range(n):
         out[n_out + i] = ids[tokens[i]]
-    if size <= LONGEST_KEPT and table[entry + 3] == 0:
-        state[ENTRIES] += 1
-        table[entry], table[entry + 1] = low, high
-        if size <= LONGEST_KEY and n < SPILLED:
-            table[entry + 2] = np.int64(out[n_out]) | (np.int64(out[n_out + 1]) << 32 if n > 1 else 0)
-            table[entry + 3] = (np.int64(out[n_out + 2]) if n > 2 else 0) | n << 32
-        else:
-            table[entry + 2], table[entry + 3] = state[SPILL], (SPILLED + n) << 32
-            spill(text, start, size if size > LONGEST_KEY else 0, out[n_out : n_out + n], spilled, state)
     return n_out + n
 
 
 @kernel
 def spill(text: Any, start: int, size: int, ids: Any, spilled: Any, state: Any) -> None:
     """Append ids and, if ``size`` is not 0, the piece's bytes: words of four bytes, then its last four bytes."""
-    at = state[SPILL]
+    at = state[SPILL] & (len(spilled) - SLACK - 1)
     for i in range(len(ids)):
         spilled[at + i] = ids[i]
-    at += len(ids)
+    words = len(ids)
     if size > 0:
         for i in range(size >> 2):
-            spilled[at + i] = load32(text, start + 4 * i)
-        at += size >> 2
-        spilled[at] = load32(text, start + size - 4)
-        at += 1
-    state[SPILL] = at
+            spilled[at + words + i] = load32(text, start + 4 * i)
+        words += size >> 2
+        spilled[at + words] = load32(text, start + size - 4)
+        words += 1
+    state[SPILL] += words
 
 
 @kernel
-def same_bytes(text: Any, start: int, size: int, spilled: Any, behind: int) -> bool:
-    """Compare a piece with the bytes that ``spill`` wrote after the ids, at ``behind - SPILLED``."""
-    at = behind - SPILLED
+def same_bytes(text: Any, start: int, size: int, spilled: Any, at: int) -> bool:
+    """Compare a piece with the bytes that ``spill`` wrote at ``at``, after the ids."""
     for i in range(size >> 3):
         if load64(spilled, at + 2 * i) != load64(text, start + 8 * i):
             return False
@@ -202,8 +250,19 @@ def same_bytes(text: Any, start: int, size: int, spilled: Any, behind: int) -> b
 
 
 @kernel
+def enlarge(table: Any, larger: Any, state: Any) -> None:
+    """Move all entries of the cache into a larger, empty table."""
+    for old in range(0, len(table), 4):
+        if table[old + 3] != 0:
+            low, high = table[old], table[old + 1]
+            entry = find_entry(low, high, first_entry(low, high, larger, state) & -8, larger)
+            for i in range(4):
+                larger[entry + i] = table[old + i]
+
+
+@kernel
 def rehash(table: Any, larger: Any, state: Any) -> None:
-    """Move all entries into a larger, empty table."""
+    """Move all entries of the table of ``learn.py`` into a larger, empty one."""
     for old in range(0, len(table), 4):
         if table[old + 3] != 0:
             entry = first_entry(table[old], table[old + 1], larger, state)

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from npgpt.machine.bits import prefetch
-from npgpt.machine.compile import kernel
+from npgpt.machine.compile import allocating_kernel, kernel
 from npgpt.tokenizer.kernels.encode import BLOCK, ENTRIES, LONGEST_KEY, SPILL, find_keys
 from npgpt.tokenizer.kernels.merge import heap_pop, heap_push
 from npgpt.tokenizer.kernels.numbers import TOKEN_BITS
@@ -91,7 +91,7 @@ def add_piece(text: Any, start: int, end: int, entry: int, low: int, high: int, 
     state[SPILL] = at + end - start
 
 
-@kernel
+@allocating_kernel
 def first_pairs(kept: Any, starts: Any, counts: Any, positions: Any, pairs: Any) -> int:
     """Build the linked list and the pairs of bytes; return the number of pairs.
 
