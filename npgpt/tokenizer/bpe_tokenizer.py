@@ -187,6 +187,8 @@ class BPETokenizer(Tokenizer):
         return cls(merges, list(tokenizer.special_tokens), pattern, counts=counts.tolist())
 
     def _ordinary_array(self, text: str) -> Ids:
+        if type(self).encode_ordinary is not BPETokenizer.encode_ordinary:  # a subclass has its own
+            return super()._ordinary_array(text)
         ids = self._encoded(text)
         return ids if ids.base is None else ids.copy()  # the next call would overwrite a view
 

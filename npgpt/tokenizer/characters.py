@@ -69,6 +69,8 @@ class CharTokenizer(Tokenizer):
         return [self.ids.get(character, unknown) for character in join_halves(text)]
 
     def _ordinary_array(self, text: str) -> NDArray[np.uint32]:
+        if type(self).encode_ordinary is not CharTokenizer.encode_ordinary:  # a subclass has its own
+            return super()._ordinary_array(text)
         codes = np.frombuffer(join_halves(text).encode("utf-32-le", "surrogatepass"), np.uint32)
         table = self._id_of_code
         return table[np.minimum(codes, len(table) - 1)]

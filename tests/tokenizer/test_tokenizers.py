@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -37,6 +38,27 @@ def test_encode_never_fails_and_gives_known_ids(tokenizer: Tokenizer, text: str)
     assert all(
         token not in tokenizer.special_tokens.values() or token == tokenizer.special_tokens[UNKNOWN] for token in ids
     )
+
+
+@each
+@given(text=any_string | st.sampled_from([TEXT, "the<|endoftext|>end<|endoftext|>", ""]))
+def test_an_array_has_the_ids_of_the_list(tokenizer: Tokenizer, text: str) -> None:
+    for allowed in ("all", ()):
+        array = tokenizer.encode_array(text, allowed)
+        assert array.dtype == np.uint32
+        assert array.tolist() == tokenizer.encode(text, allowed)
+
+
+@each
+def test_an_array_has_the_ids_of_a_subclass(tokenizer: Tokenizer) -> None:
+    class Reversed(type(tokenizer)):  # type: ignore[misc]
+        def encode_ordinary(self, text: str) -> list[int]:
+            ids: list[int] = super().encode_ordinary(text)[::-1]
+            return ids
+
+    other = Reversed.__new__(Reversed)
+    other.__dict__.update(tokenizer.__dict__)
+    assert other.encode_array(TEXT).tolist() == other.encode(TEXT) == tokenizer.encode(TEXT)[::-1]
 
 
 @each
