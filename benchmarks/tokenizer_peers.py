@@ -26,7 +26,12 @@ def of_npgpt(name: str) -> Callable[[], Encode]:
 
 
 def of_tiktoken(name: str) -> Callable[[], Encode]:
-    return lambda: lambda text: tiktokens(name).encode_to_numpy(text, disallowed_special=())
+    def make() -> Encode:
+        encoding = tiktokens(name)
+        encoding.encode("its first call compiles its pattern")
+        return lambda text: encoding.encode_to_numpy(text, disallowed_special=())
+
+    return make
 
 
 def huggingface_file(name: str, folder: str) -> str:

@@ -73,7 +73,7 @@ def notebooks() -> Iterator[str]:
 
 
 def words() -> Iterator[str]:
-    """Word lists of 13 languages, each word once: a list of 2,000 words is a document."""
+    """Word lists of 12 languages, each word once: a list of 2,000 words is a document."""
     lines = []
     for path in sorted(package_file("spellchecker", "resources").glob("*.json.gz")):
         lines += list(json.loads(gzip.decompress(path.read_bytes())))

@@ -143,11 +143,12 @@ def encode_texts(
     texts = list(each_text("encode_texts", "texts", texts))
     done, in_all = 0, sum(map(len, texts))
     encode = getattr(tokenizer, "encode_array", tokenizer.encode)  # a reader's own class may have lists alone
-    found = [np.zeros(0, np.uint32)]
+    found: list[Array] = [np.zeros(0, np.uint32)]
     for text in texts:
         # A user's own tokenizer may have tokens that cross a line end.
         for part in cut_text(text) if type(tokenizer) in KINDS.values() else [text]:
-            found.append(np.asarray(encode(part, allowed_special={END_OF_TEXT}), np.uint32))
+            ids = encode(part, allowed_special={END_OF_TEXT})
+            found.append(ids if isinstance(ids, np.ndarray) else np.array(ids, np.int64))
             done += len(part)
             if progress:
                 progress(done, in_all)

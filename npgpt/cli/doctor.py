@@ -78,7 +78,8 @@ def _clear_cache() -> ExitCode:
     from npgpt.machine import code_files  # imports Numba, which is slow: not before help is shown
 
     n, size = code_files.clear()
-    print(f"{n} files of compiled kernels were deleted, {size / 2**20:.1f} MiB; the next start compiles them again")
+    megabytes = f"{size / 2**20:.1f} MiB"
+    print(f"files deleted: {n}, {megabytes} of compiled kernels and vocabularies; the next start makes them again")
     return ExitCode.FINE
 
 

@@ -83,7 +83,7 @@ class Tokenizer(ABC):
         text = check_text("encode", "text", text, TokenizerError)
         special = self.special_tokens
         first, *others = self._parts(text, allowed_special, disallowed_special)
-        ids = self.encode_ordinary(first)
+        ids = list(self.encode_ordinary(first))  # a subclass may keep its list, or return another sequence
         for k, part in enumerate(others):
             ids.extend(self.encode_ordinary(part) if k % 2 else [special[part]])
         return ids
@@ -97,17 +97,22 @@ class Tokenizer(ABC):
         """
         text = check_text("encode_array", "text", text, TokenizerError)
         parts = self._parts(text, allowed_special, disallowed_special)
-        if len(parts) == 1:
-            return self._ordinary_array(parts[0])
         special = self.special_tokens
-        found = [self._ordinary_array(parts[0])]
-        for k, part in enumerate(parts[1:]):
-            found.append(self._ordinary_array(part) if k % 2 else np.array([special[part]], np.uint32))
-        return np.concatenate(found)
+        found = [
+            np.array([special[part]], np.uint32) if k % 2 else self._ordinary_array(part)
+            for k, part in enumerate(parts)
+        ]
+        return found[0] if len(found) == 1 else np.concatenate(found)
 
     def _ordinary_array(self, text: str) -> NDArray[np.uint32]:
-        """``encode_ordinary`` as a new array."""
-        return np.array(self.encode_ordinary(text), np.uint32)
+        """``encode_ordinary`` as a new array (n,)."""
+        who = f"{type(self).__name__}.encode_ordinary"
+        ids = as_ids(who, "the result", self.encode_ordinary(text), error=TokenizerError)
+        for token in ids[(ids < 0) | (ids >= self.vocab_size)][:1].tolist():
+            raise TokenizerError(
+                f"{who} returned the id {quote(token)}; this vocabulary has ids 0 to {self.vocab_size - 1}"
+            )
+        return ids.astype(np.uint32)
 
     def _parts(self, text: str, allowed_special: AllowedSpecial, disallowed_special: AllowedSpecial) -> list[str]:
         """Split into ordinary text, special token, ordinary text, ...; check the arguments of ``encode``."""

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from npgpt.machine.code_files import VOCABULARIES, own_folder
 from npgpt.support.files import write_atomically
 
-MARK = b"npgpt merges 1\n"
+MARK = b"npgpt merges 1\n"  # another number if ``merges_of`` ever gives other merges
 MOST_FILES = 8  # the oldest one is deleted
 SUFFIX = ".merges"
 LARGEST = 1 << 26  # bytes of a file; a larger one is damaged

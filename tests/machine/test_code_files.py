@@ -261,5 +261,5 @@ def test_doctor_deletes_the_machine_code(
     folder.mkdir(parents=True)
     write_code(folder, "kernel", KEY, b"code")
     assert main(["doctor", "--clear-cache"]) == 0
-    assert capsys.readouterr().out.startswith("1 files of compiled kernels were deleted, 0.0 MiB")
+    assert capsys.readouterr().out.startswith("files deleted: 1, 0.0 MiB of compiled kernels and vocabularies")
     assert not folder.exists()

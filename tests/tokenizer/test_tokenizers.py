@@ -61,6 +61,26 @@ def test_an_array_has_the_ids_of_a_subclass(tokenizer: Tokenizer) -> None:
     assert other.encode_array(TEXT).tolist() == other.encode(TEXT) == tokenizer.encode(TEXT)[::-1]
 
 
+def test_what_a_subclass_returns_is_kept_and_checked() -> None:
+    class Fixed(CharTokenizer):
+        returned: list[int]
+
+        def encode_ordinary(self, text: str) -> list[int]:
+            return self.returned
+
+    tokenizer = Fixed("ab")
+    tokenizer.returned = [0, 1]
+    assert tokenizer.encode("a<|endoftext|>b", "all") == [0, 1, 3, 0, 1]
+    assert tokenizer.returned == [0, 1]
+    for ids in [-1], [0, 4], [1 << 32]:
+        tokenizer.returned = ids
+        with pytest.raises(TokenizerError, match=r"encode_ordinary returned the id .*; this vocabulary has ids 0 to 3"):
+            tokenizer.encode_array("a")
+    tokenizer.returned = [0.5]  # type: ignore[list-item]
+    with pytest.raises(TokenizerError, match="Fixed.encode_ordinary: the result must be an array"):
+        tokenizer.encode_array("a")
+
+
 @each
 def test_the_joined_stream_equals_decode(tokenizer: Tokenizer) -> None:
     @given(st.lists(st.integers(0, tokenizer.vocab_size - 1)))
