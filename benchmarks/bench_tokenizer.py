@@ -1,18 +1,21 @@
 """How fast is the tokenizer, beside tiktoken, gigatoken, snaptokens, fastokens, rustbpe, gigabpe and Hugging Face's?
 
-    python benchmarks/bench_tokenizer.py [--only encode start memory list decode train doubling] [--megabytes 3]
-                                         [--kinds prose words ...] [--json [FILE]]
+    python benchmarks/bench_tokenizer.py [--only encode threads start memory list decode train doubling]
+                                         [--megabytes 3] [--kinds prose words ...] [--json [FILE]]
 
 ``encode`` takes texts of seven kinds, document by document, with three vocabularies. Ids are compared first. Then all
 take turns, one thread each. "Fresh" is the first pass over the texts with a new encoder, "warm" the second pass. The
 time is the CPU time of the process, its threads included; a ratio is that of the medians of three turns, the peer's
 time over npgpt's (more than 1: npgpt is ahead). tiktoken keeps no pieces, so it is measured once.
 
-``start`` launches processes and counts their CPU seconds, imports included, until they have the ids of a text.
+``threads`` compares ``encode_batch`` on one thread and on two, by the clock. ``start`` launches processes and counts
+their CPU seconds, imports included, until they have the ids of a text.
 ``memory`` encodes ever new text, up to 1 GB, and shows the memory of the process on the way.
 """
 
 import argparse
+import copy
+import functools
 import importlib.metadata
 import importlib.util
 import os
@@ -87,6 +90,24 @@ def show_encoding(name: str, kind: str, texts: list[str], makers: dict[str, Any]
         line += f" {peer}{'!' if peer in row['other ids'] else ''} {ratios[0]:.2f} {ratios[1]:.2f} "
     ROWS.append(row)
     print(line, flush=True)
+
+
+def bench_threads(kinds: list[str], size: int) -> None:
+    print("encode_batch: time of one thread over that of two, fresh, warm; median of 7")
+    for name in NAMES:
+        for kind in kinds:
+            texts, ratios = up_to(size, KINDS[kind]()), []
+            for _ in range(7):
+                laps = {}
+                for n_threads in (1, 2):
+                    tokenizer = copy.copy(ours(name))  # without the encoder's memory
+                    tokenizer.encode_batch(["a " * 10_000])
+                    work = functools.partial(tokenizer.encode_batch, texts, n_threads=n_threads)
+                    laps[n_threads] = measured(work), measured(work)
+                ratios.append(np.divide(laps[1], laps[2]))
+            fresh, warm = np.median(ratios, 0)
+            ROWS.append({"threads": name, "text": kind, "ratio": [fresh, warm]})
+            print(f"{name:<12}{kind:<13}{fresh:6.2f} {warm:5.2f}", flush=True)
 
 
 def cpu_seconds(function: Callable[[], Any]) -> tuple[float, Any]:
@@ -328,7 +349,7 @@ def measured(function: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
-PARTS = ("encode", "start", "memory", "list", "decode", "train", "doubling")
+PARTS = ("encode", "threads", "start", "memory", "list", "decode", "train", "doubling")
 
 
 def main() -> None:
@@ -347,6 +368,8 @@ def main() -> None:
     size = int(options.megabytes * 1e6)
     if "encode" in options.only:
         bench_encode(options.kinds, size)
+    if "threads" in options.only:
+        bench_threads(options.kinds, size)
     if "start" in options.only:
         bench_start()
     if "memory" in options.only:

@@ -145,8 +145,9 @@ def encode_texts(
     encode = getattr(tokenizer, "encode_array", tokenizer.encode)  # a reader's own class may have lists alone
     found: list[Array] = [np.zeros(0, np.uint32)]
     for text in texts:
-        # A user's own tokenizer may have tokens that cross a line end.
-        for part in cut_text(text) if type(tokenizer) in KINDS.values() else [text]:
+        # A user's own tokenizer, or one without a split pattern, may have tokens that cross a line end.
+        cuts = type(tokenizer) in KINDS.values() and getattr(tokenizer, "pattern", "gpt2") != "none"
+        for part in cut_text(text) if cuts else [text]:
             ids = encode(part, allowed_special={END_OF_TEXT})
             found.append(ids if isinstance(ids, np.ndarray) else np.array(ids, np.int64))
             done += len(part)

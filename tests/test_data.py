@@ -253,7 +253,8 @@ def test_a_long_text_that_is_encoded_in_parts_has_the_same_ids(tokenizer: Any, p
     parts = list(cut_text(text, size))
     assert "".join(parts) == text
     whole = tokenizer.encode(text, allowed_special={END_OF_TEXT})
-    assert [token for part in parts for token in tokenizer.encode(part, {END_OF_TEXT})] == whole
+    if getattr(tokenizer, "pattern", "") != "none":  # which cuts nowhere, so encode_texts gives it whole texts
+        assert [token for part in parts for token in tokenizer.encode(part, {END_OF_TEXT})] == whole
     end = [] if text.endswith(END_OF_TEXT) else [tokenizer.special_tokens[END_OF_TEXT]]
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(data, "cut_text", lambda text: cut_text(text, size))

@@ -14,11 +14,13 @@ from numba import extending, types
 
 from npgpt.exact import mix_twice
 from npgpt.machine.kinds import INT
-from npgpt.machine.numba_internals import I1, I8, I32, I64, I128, VOID, call_llvm, repeat, vector_of
+from npgpt.machine.numba_internals import I1, I8, I16, I32, I64, I128, VOID, call_llvm, repeat, vector_of
 
 intrinsic: Any = extending.intrinsic  # mypy cannot know that its results take fewer arguments
 ARRAY = types.Array  # a parameter of ``emits``: any array
 _BYTES64 = vector_of(I8, 64)
+_WORDS16 = vector_of(I32, 16)
+_WORDS32 = vector_of(I32, 32)
 
 
 def emits(result: Any, *parameters: Any) -> Callable[[Callable[..., Any]], Any]:
@@ -65,6 +67,40 @@ def load64(builder: Any, array: Any, offset: Any) -> Any:
 def load32(builder: Any, array: Any, offset: Any) -> Any:
     """Load the 4 bytes from ``array[offset]`` on as a non-negative int64."""
     return builder.zext(builder.load(pointer_to(builder, array, offset, I32), align=1), I64)
+
+
+@emits(types.void, ARRAY, INT, INT)
+def store32(builder: Any, array: Any, offset: Any, value: Any) -> None:
+    """Store the lower half of an int64 in the 4 bytes from ``array[offset]`` on."""
+    builder.store(builder.trunc(value, I32), pointer_to(builder, array, offset, I32), align=1)
+
+
+@emits(types.void, ARRAY, INT, INT)
+def store64(builder: Any, array: Any, offset: Any, value: Any) -> None:
+    """Store an int64 in the 8 bytes from ``array[offset]`` on."""
+    builder.store(value, pointer_to(builder, array, offset, I64), align=1)
+
+
+@emits(types.void, ARRAY, INT, INT)
+def fill32(builder: Any, array: Any, offset: Any, value: Any) -> None:
+    """Set the 32 int32 from ``array[offset]`` on to an int64's lower half."""
+    builder.store(repeat(builder, builder.trunc(value, I32), 32), pointer_to(builder, array, offset, _WORDS32), align=4)
+
+
+@emits(INT, ARRAY, INT)
+def least32(builder: Any, array: Any, offset: Any) -> Any:
+    """Return the smallest of the 32 int32 from ``array[offset]`` on."""
+    values = builder.load(pointer_to(builder, array, offset, _WORDS32), align=4)
+    return builder.sext(call_llvm(builder, "llvm.vector.reduce.smin.v32i32", I32, values), I64)
+
+
+@emits(INT, ARRAY, INT, INT, INT)
+def match16(builder: Any, array: Any, offset: Any, value: Any, mask: Any) -> Any:
+    """Mark which of the 16 int32 from ``array[offset]`` on equal ``value`` in the bits of ``mask``, in an int64."""
+    values = builder.load(pointer_to(builder, array, offset, _WORDS16), align=4)
+    wanted, bits = (repeat(builder, builder.trunc(number, I32), 16) for number in (value, mask))
+    same = builder.icmp_unsigned("==", builder.and_(values, bits), wanted)
+    return builder.zext(builder.bitcast(same, I16), I64)
 
 
 @emits(types.void, ARRAY, INT, INT, INT)

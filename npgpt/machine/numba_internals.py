@@ -58,7 +58,7 @@ _config: Any = numba_config  # its names are set from the environment at import
 
 # LLVM's types and values: I64(3) is a constant, vector_of(I32, 4)(3) a constant with four lanes.
 
-I1, I8, I32, I64, I128 = (ir.IntType(bits) for bits in (1, 8, 32, 64, 128))
+I1, I8, I16, I32, I64, I128 = (ir.IntType(bits) for bits in (1, 8, 16, 32, 64, 128))
 FLOAT, DOUBLE, VOID = ir.FloatType(), ir.DoubleType(), ir.VoidType()
 
 

@@ -29,6 +29,7 @@ END_OF_TEXT = "<|endoftext|>"
 
 # Special tokens that encode() recognises in a text: the named ones, all of them, or (by default) none.
 AllowedSpecial = Literal["all"] | Collection[str]
+NONE: AllowedSpecial = ()
 
 
 class Tokenizer(ABC):
@@ -68,7 +69,7 @@ class Tokenizer(ABC):
         """The inverse of ``_state``, for any object with these fields. Raises NpgptError on an invalid state."""
 
     def encode(
-        self, text: str, allowed_special: AllowedSpecial = (), disallowed_special: AllowedSpecial = ()
+        self, text: str, allowed_special: AllowedSpecial = NONE, disallowed_special: AllowedSpecial = NONE
     ) -> list[int]:
         """Return the ids of a text.
 
@@ -81,21 +82,25 @@ class Tokenizer(ABC):
             TokenizerError if a name is not a special token here, or if the text contains a disallowed one.
         """
         text = check_text("encode", "text", text, TokenizerError)
+        if allowed_special is disallowed_special is NONE:  # the usual case, and quick
+            return list(self.encode_ordinary(text))  # a subclass may keep its list, or return another sequence
         special = self.special_tokens
         first, *others = self._parts(text, allowed_special, disallowed_special)
-        ids = list(self.encode_ordinary(first))  # a subclass may keep its list, or return another sequence
+        ids = list(self.encode_ordinary(first))
         for k, part in enumerate(others):
             ids.extend(self.encode_ordinary(part) if k % 2 else [special[part]])
         return ids
 
     def encode_array(
-        self, text: str, allowed_special: AllowedSpecial = (), disallowed_special: AllowedSpecial = ()
+        self, text: str, allowed_special: AllowedSpecial = NONE, disallowed_special: AllowedSpecial = NONE
     ) -> NDArray[np.uint32]:
         """Return the ids of a text as uint32 (n,), without making a list where the vocabulary allows that.
 
         Args and Raises: as ``encode``.
         """
         text = check_text("encode_array", "text", text, TokenizerError)
+        if allowed_special is disallowed_special is NONE:
+            return self._ordinary_array(text)
         parts = self._parts(text, allowed_special, disallowed_special)
         special = self.special_tokens
         found = [
@@ -116,8 +121,6 @@ class Tokenizer(ABC):
 
     def _parts(self, text: str, allowed_special: AllowedSpecial, disallowed_special: AllowedSpecial) -> list[str]:
         """Split into ordinary text, special token, ordinary text, ...; check the arguments of ``encode``."""
-        if all(type(special) is tuple and not special for special in (allowed_special, disallowed_special)):
-            return [text]
         names = {"allowed_special": allowed_special, "disallowed_special": disallowed_special}
         allowed, disallowed = (
             set(self.special_tokens)

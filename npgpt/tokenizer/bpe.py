@@ -18,9 +18,10 @@ Source    Sennrich et al. 2016, arXiv:1508.07909; on bytes: Radford et al. 2019 
 """
 
 import codecs
+import functools
 import heapq
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -71,8 +72,8 @@ def learn_merges(counts: Counter[str], n_merges: int) -> list[Pair]:
     return merges
 
 
-def encode(text: str, ranks: Mapping[Pair, int], pattern: str = "gpt2") -> list[int]:
-    """Return the numbers of the tokens of a text.
+def encode(text: str | bytes, ranks: Mapping[Pair, int], pattern: str = "gpt2") -> list[int]:
+    """Return the numbers of the tokens of a text, or of bytes.
 
     Args
         ranks: pair -> number of the merged token; a smaller number was learned earlier.
@@ -80,9 +81,24 @@ def encode(text: str, ranks: Mapping[Pair, int], pattern: str = "gpt2") -> list[
     >>> encode("hi hi", {(104, 105): 256})     # h + i
     [256, 32, 256]
     """
-    pieces = compiled(pattern).findall(join_halves(text))
-    known = {piece: encode_piece(encode_utf8(piece), ranks) for piece in set(pieces)}  # each distinct piece once
+    pieces = split(encode_utf8(text) if isinstance(text, str) else text, pattern)
+    known = {piece: encode_piece(piece, ranks) for piece in set(pieces)}  # each distinct piece once
     return [token for piece in pieces for token in known[piece]]
+
+
+def split(data: bytes, pattern: str) -> list[bytes]:
+    """Split bytes into pieces. The patterns see each byte that is not UTF-8 as a symbol.
+
+    >>> split(b"a caf\\xe9, a caf\\xc3\\xa9", "gpt2")     # é as Latin-1 and as UTF-8
+    [b'a', b' caf', b'\\xe9,', b' a', b' caf\\xc3\\xa9']
+    """
+    pieces = []
+    start = 0
+    for piece in compiled(pattern).findall(with_symbols(data).decode("utf-8", "surrogatepass")):
+        end = start + len(encode_utf8(piece))
+        pieces.append(data[start:end])
+        start = end
+    return pieces
 
 
 def encode_piece(piece: bytes, ranks: Mapping[Pair, int]) -> list[int]:
@@ -158,13 +174,26 @@ def encode_utf8(text: str) -> bytes:
         return join_halves(text).encode("utf-8", "surrogatepass")
 
 
-def _surrogate_or_replacement(error: UnicodeError) -> tuple[str | bytes, int]:
+def with_symbols(data: bytes) -> bytes:
+    """Return the bytes with a control character in the place of each byte that is not UTF-8."""
+    return data.decode("utf-8", UTF8_OR_SYMBOLS).encode("utf-8", "surrogatepass")
+
+
+def _surrogate_or(
+    otherwise: Callable[[UnicodeError], tuple[str | bytes, int]], error: UnicodeError
+) -> tuple[str | bytes, int]:
     try:
         return codecs.lookup_error("surrogatepass")(error)
     except UnicodeError:
-        return codecs.lookup_error("replace")(error)
+        return otherwise(error)
+
+
+def _symbols(error: UnicodeError) -> tuple[str | bytes, int]:
+    assert isinstance(error, UnicodeDecodeError)
+    return "\x01" * (error.end - error.start), error.end
 
 
 # Decoding is the inverse of encode_utf8. Invalid UTF-8, which a model may produce, becomes U+FFFD.
-UTF8_ERRORS = "npgpt.surrogate_or_replacement"
-codecs.register_error(UTF8_ERRORS, _surrogate_or_replacement)
+UTF8_ERRORS, UTF8_OR_SYMBOLS = "npgpt.surrogate_or_replacement", "npgpt.surrogate_or_symbols"
+codecs.register_error(UTF8_ERRORS, functools.partial(_surrogate_or, codecs.replace_errors))
+codecs.register_error(UTF8_OR_SYMBOLS, functools.partial(_surrogate_or, _symbols))

@@ -5,18 +5,19 @@
 
 import ctypes
 import os
-import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from npgpt.errors import TokenizerError, quote
 from npgpt.tokenizer import kernels
-from npgpt.tokenizer.bpe import encode_utf8
+from npgpt.tokenizer.bpe import encode_utf8, with_symbols
 from npgpt.tokenizer.kernels import decode, encode, learn, merge
 from npgpt.tokenizer.kernels.numbers import PATTERNS
+from npgpt.tokenizer.kernels.together import LANE
 from npgpt.tokenizer.patterns import class_table
 
 Ids = NDArray[np.uint32]
@@ -27,7 +28,8 @@ kernels.started = True  # Numba is imported now, so the textbook no longer encod
 # larger than most texts need; a page of memory that is touched first takes as long as merging ten words.
 TABLE_ENTRIES = 1 << 14, 1 << 20
 SPILLED_WORDS = 1 << 17, 1 << 24
-SHORT_TEXT = 8192  # bytes; the ids of shorter texts are written to an array that is reused
+SHORT_TEXT = 8192  # bytes
+SHORTEST_PART, LONGEST_PART = 1 << 16, 1 << 22  # characters that a thread takes at once
 
 
 class Encoder:
@@ -44,31 +46,86 @@ class Encoder:
         tables, edges = empty_tables(len(merges))
         merge.add_merges(merges, tables, edges)
         self._vocabulary = class_table(), tables, np.ascontiguousarray(ids, np.uint32)
-        self._local = threading.local()  # kernels release the GIL, so each thread needs its own memory
+        self._free: list[Memory] = []  # one for each call at a time: other threads may run while a kernel does
 
-    def encode(self, string: str) -> Ids:
-        """Return the ids of a text: possibly a view, which the next call in this thread overwrites."""
-        memory: Memory | None = getattr(self._local, "memory", None)
-        if memory is None:
-            memory = self._local.memory = Memory()
-        text = utf8_array(string)
+    def encode(self, given: str | bytes) -> Ids:
+        """Return the ids of a text, or of bytes; those of a short text are a view of a longer array."""
+        memory = self._free.pop() if self._free else Memory()
+        if isinstance(given, str):
+            text = shape = utf8_array(given)
+        else:
+            text, shape = np.frombuffer(given, np.uint8), np.frombuffer(with_symbols(given), np.uint8)
         size = len(text)
-        out = memory.short if size <= SHORT_TEXT else np.empty(size // 3 + SHORT_TEXT, np.uint32)
+        out = np.empty(size + 4 if size <= SHORT_TEXT else size // 3 + SHORT_TEXT, np.uint32)
+        pattern, vocabulary, work = self._pattern, self._vocabulary, memory.work
         at = n = 0
-        while True:
-            try:
-                at, n = encode.encode(text, at, self._pattern, self._vocabulary, memory.arrays, memory.block, out, n)
-            except OverflowError:
-                limit = merge.LONGEST_PIECE >> 20
-                raise TokenizerError(f"the text has a piece of more than {limit} MiB that no pattern splits") from None
-            if at == size:
-                break
-            if not memory.grow():
-                out.resize(min(3 * len(out) // 2, size + 4), refcheck=False)
-        if out is memory.short:
-            return out[:n]
+        try:
+            while True:
+                at, n = encode.encode(text, shape, at, pattern, vocabulary, memory.arrays, work, out, n)
+                if at == size:
+                    break
+                memory.grow(out, size)
+        except OverflowError:
+            raise _too_long() from None
+        self._free.append(memory)
+        if size <= SHORT_TEXT:
+            return out[:n]  # resizing takes half a microsecond
         out.resize(n, refcheck=False)
         return out
+
+    def encode_all(self, texts: Sequence[str], n_threads: int) -> list[Ids]:
+        """Return the ids of several texts, on several threads.
+
+        A thread takes many texts at once, for only the kernel runs beside other threads. Each thread takes several
+        times, so that all end together.
+        """
+        size = min(max(sum(map(len, texts)) // (4 * n_threads), SHORTEST_PART), LONGEST_PART)
+        parts = list(parts_of(texts, size))
+        if n_threads == 1:
+            return [ids for part in parts for ids in self.encode_each(part)]
+        with ThreadPoolExecutor(n_threads) as pool:
+            return [ids for found in pool.map(self.encode_each, parts) for ids in found]
+
+    def encode_each(self, strings: Sequence[str]) -> list[Ids]:
+        """Return the ids of several texts, found in one call of a kernel. They are views of one array."""
+        memory = self._free.pop() if self._free else Memory()
+        texts = [encode_utf8(string) for string in strings]
+        ends = np.cumsum([len(text) for text in texts])
+        text = np.frombuffer(b"".join(texts), np.uint8)
+        out, stops = np.empty(len(text) // 3 + SHORT_TEXT, np.uint32), np.empty(len(texts), np.int64)
+        pattern, vocabulary, work = self._pattern, self._vocabulary, memory.work
+        k = at = n = 0
+        try:
+            while True:
+                k, at, n = encode.encode_each(
+                    text, ends, k, at, pattern, vocabulary, memory.arrays, work, out, n, stops
+                )
+                if k == len(texts):
+                    break
+                memory.grow(out, len(text))
+        except OverflowError:
+            raise _too_long() from None
+        self._free.append(memory)
+        out.resize(n, refcheck=False)
+        return np.split(out, stops[:-1])
+
+
+def parts_of(texts: Sequence[str], size: int) -> Iterator[list[str]]:
+    """Yield the texts in lists of about ``size`` characters."""
+    part: list[str] = []
+    room = size
+    for text in texts:
+        part.append(text)
+        room -= len(text)
+        if room <= 0:
+            yield part
+            part, room = [], size
+    if part:
+        yield part
+
+
+def _too_long() -> TokenizerError:
+    return TokenizerError(f"the text has a piece of more than {merge.LONGEST_PIECE >> 20} MiB that no pattern splits")
 
 
 class Decoder:
@@ -116,13 +173,12 @@ _as_utf8.restype, _as_utf8.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes
 
 
 class Memory:
-    """The pieces that one thread has encoded, with their ids, in the layout of ``kernels/encode.py``."""
+    """Pieces that were encoded, with their ids, in the layout of ``kernels/encode.py``. One call at a time has it."""
 
     def __init__(self) -> None:
         spilled = np.empty(SPILLED_WORDS[0] + encode.SLACK, np.uint32)
         self.arrays = empty_table(TABLE_ENTRIES[0]), spilled, new_state()
-        self.block = np.empty((6, encode.BLOCK), np.int64)
-        self.short = np.empty(SHORT_TEXT + 4, np.uint32)
+        self.work = np.empty((10, encode.BLOCK), np.int64), np.empty((2, encode.BLOCK * LANE), np.int32)
         self._set_limits()
 
     def _set_limits(self) -> None:
@@ -131,8 +187,8 @@ class Memory:
         state[encode.MOST_ENTRIES] = 3 * entries // 4 - encode.BLOCK if entries < TABLE_ENTRIES[1] else never
         state[encode.MOST_SPILL] = words - encode.SPILL_ROOM if words < SPILLED_WORDS[1] else never
 
-    def grow(self) -> bool:
-        """If the kernel stopped because the memory should be larger, enlarge it. Return False if it should not."""
+    def grow(self, out: Ids, size: int) -> None:
+        """Enlarge what the kernel stopped for: the memory, or else ``out``, the ids of a text of ``size`` bytes."""
         table, spilled, state = self.arrays
         more_entries = state[encode.ENTRIES] > state[encode.MOST_ENTRIES]
         more_words = state[encode.SPILL] > state[encode.MOST_SPILL]
@@ -146,7 +202,8 @@ class Memory:
             longer[:words], spilled = spilled[:words], longer  # what lies behind is not touched yet
         self.arrays = table, spilled, state
         self._set_limits()
-        return bool(more_entries or more_words)
+        if not (more_entries or more_words):
+            out.resize(min(3 * len(out) // 2, size + 4), refcheck=False)
 
 
 def new_state() -> NDArray[np.int64]:
@@ -157,18 +214,24 @@ def new_state() -> NDArray[np.int64]:
 
 
 def empty_table(entries: int) -> NDArray[np.int64]:
-    """Return a hash table with entries of four int64, each within one cache line of 64 bytes."""
-    words = np.zeros(4 * entries + 8, np.int64)
-    first = -words.ctypes.data // 8 % 8
-    return words[first : first + 4 * entries]
+    """Return a hash table with entries of four int64, each within one cache line."""
+    return aligned_zeros(4 * entries, np.int64)
+
+
+def aligned_zeros(size: int, dtype: DTypeLike) -> NDArray[Any]:
+    """Return zeros that begin with a cache line of 64 bytes."""
+    item = np.dtype(dtype).itemsize
+    room = np.zeros(size + 64 // item, dtype)
+    first = -room.ctypes.data % 64 // item
+    return room[first : first + size]
 
 
 def empty_tables(n_merges: int) -> tuple[tuple[NDArray[Any], NDArray[Any], NDArray[Any]], NDArray[np.uint8]]:
     """Return the empty tables of ``kernels/merge.pair_made``, and room for the first and last byte of each token."""
-    pairs = np.full(1 << max(4, (2 * n_merges).bit_length()), -1, np.int64)
+    lines = aligned_zeros(merge.LINE * (1 + n_merges // 9), np.int32)  # 9 of 16 used: few lines are full
     byte_pairs = np.full(1 << 16, merge.APART, np.int32)
-    bits = np.zeros(1 << merge.FILTER_BITS - 6, np.int64)
-    return (pairs, byte_pairs, bits), np.empty((256 + n_merges, 2), np.uint8)
+    pairs = np.full(256 + n_merges, -1, np.int64)
+    return (lines, byte_pairs, pairs), np.empty((256 + n_merges, 2), np.uint8)
 
 
 def merges_of(tokens: Sequence[bytes]) -> NDArray[np.int64]:
@@ -191,7 +254,7 @@ def merges_of(tokens: Sequence[bytes]) -> NDArray[np.int64]:
 def count_pieces(texts: Iterable[str], pattern: str) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]:
     """Return the distinct pieces of texts: all their bytes, the start of each (and the end of the last), the counts."""
     table, counts, starts = empty_table(1 << 14), np.empty(1 << 13, np.int64), np.zeros(1 + (1 << 13), np.int64)
-    kept, state, block = np.empty(1 << 17, np.uint8), new_state(), np.empty((6, encode.BLOCK), np.int64)
+    kept, state, block = np.empty(1 << 17, np.uint8), new_state(), np.empty((4, encode.BLOCK), np.int64)
     for string in texts:
         text = utf8_array(string)
         at = 0

@@ -9,9 +9,9 @@ from typing import Any
 
 from npgpt.errors import TokenizerError, quote
 from npgpt.support.json_files import field
-from npgpt.tokenizer.patterns import SOURCES
 
-# The texts of each split pattern. Only these are recognised; the first one is written.
+# The texts of each split pattern. Only these are recognised; the first one is written. Without a Split, ByteLevel alone
+# splits by gpt2 or (use_regex false) not at all: the pattern none.
 _CONTRACTION = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 _WORD = r"[^\r\n\p{L}\p{N}]?"
 _CAPITALS, _SMALL = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
@@ -144,8 +144,8 @@ def pattern_of(pre_tokenizer: Any) -> str:
     if not steps or _type(steps[-1]) != "ByteLevel":
         raise TokenizerError(f"{place} must end in ByteLevel, not in {quote(steps[-1:])}")
     by_gpt2 = settings(steps[-1], f"{place}: ByteLevel", BYTE_LEVEL)["use_regex"]
-    if len(steps) == 1 and by_gpt2:
-        return "gpt2"
+    if len(steps) == 1:
+        return "gpt2" if by_gpt2 else "none"
     given = quote([_type(step) for step in steps], 100)
     if len(steps) == 2 and _type(steps[0]) == "Split":
         split = settings(steps[0], f"{place}: Split", SPLIT)
@@ -156,9 +156,10 @@ def pattern_of(pre_tokenizer: Any) -> str:
         if names and isolates and not by_gpt2:
             return names[0]
         given = f"behavior {quote(behavior)}, invert {invert}, use_regex {by_gpt2}" if names else quote(source, 150)
+    known = ", ".join(HUGGING_FACE_PATTERNS)
     raise TokenizerError(
-        f"{place}: the split by {given} is unknown; known: {', '.join(SOURCES)}, each with behavior 'Isolated', and "
-        "use_regex false in the ByteLevel after it"
+        f"{place}: the split by {given} is unknown; known: {known}, each with behavior 'Isolated', and use_regex false "
+        "in the ByteLevel after it"
     )
 
 
@@ -180,8 +181,10 @@ def written_settings(pattern: str, special_tokens: Mapping[str, int]) -> dict[st
     """Return all of a ``tokenizer.json`` except the model's vocab and merges."""
     gpt2 = pattern == "gpt2"  # the pattern that ByteLevel includes
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": gpt2}
-    source = {"Regex": HUGGING_FACE_PATTERNS[pattern][0]}
-    split = {"type": "Split", "pattern": source, "behavior": "Isolated", "invert": False}
+    steps: list[dict[str, Any]] = [byte_level]
+    if not gpt2 and pattern in HUGGING_FACE_PATTERNS:
+        source = {"Regex": HUGGING_FACE_PATTERNS[pattern][0]}
+        steps.insert(0, {"type": "Split", "pattern": source, "behavior": "Isolated", "invert": False})
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
     return {
         "version": "1.0",
@@ -189,7 +192,7 @@ def written_settings(pattern: str, special_tokens: Mapping[str, int]) -> dict[st
         "padding": None,
         "added_tokens": [{"id": token, "content": text} | flags for text, token in special_tokens.items()],
         "normalizer": None,
-        "pre_tokenizer": byte_level if gpt2 else {"type": "Sequence", "pretokenizers": [split, byte_level]},
+        "pre_tokenizer": byte_level if len(steps) == 1 else {"type": "Sequence", "pretokenizers": steps},
         "post_processor": None,
         "decoder": byte_level,
         "model": {

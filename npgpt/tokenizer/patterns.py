@@ -17,7 +17,7 @@ import numpy as np
 import regex
 from numpy.typing import NDArray
 
-from npgpt.tokenizer.kernels.numbers import BLOCKS, CL100K, CLASSES, GPT2, O200K, PATTERNS
+from npgpt.tokenizer.kernels.numbers import BLOCKS, CL100K, CLASSES, GPT2, O200K, PATTERNS, WHOLE
 
 # The alternatives are tried in this order at each position; the first match is the piece.
 SOURCES = {
@@ -51,6 +51,7 @@ SOURCES = {
         r"\s+(?!\S)",
         r"\s+",
     ),
+    PATTERNS[WHOLE]: (r"(?s:.+)",),  # no split: merges may cross spaces, line ends and punctuation
 }
 
 

@@ -36,7 +36,7 @@ def test_tiktoken(name: str, tmp_path: Path) -> None:
     assert read.special_tokens == TOKENIZER.special_tokens
 
 
-@pytest.mark.parametrize("pattern", HUGGING_FACE_PATTERNS)
+@pytest.mark.parametrize("pattern", [*HUGGING_FACE_PATTERNS, "none"])
 def test_hugging_face(pattern: str, tmp_path: Path) -> None:
     tokenizer = BPETokenizer(TOKENIZER.merges, {"<|a|>": 300}, pattern)
     tokenizer.to_huggingface(tmp_path / "tokenizer.json")

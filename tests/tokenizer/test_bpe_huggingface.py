@@ -97,7 +97,6 @@ REFUSED: list[tuple[str, Any, str]] = [
     ("pre_tokenizer", sequence(BYTE_LEVEL) | {"new": 1}, "pre_tokenizer has the field 'new'"),
     ("pre_tokenizer.add_prefix_space", True, "add_prefix_space is True"),
     ("pre_tokenizer.add_prefix_space", MISSING, "'add_prefix_space' is missing"),
-    ("pre_tokenizer.use_regex", False, r"the split by \['ByteLevel'\] is unknown; known: gpt2"),
     ("pre_tokenizer.use_regex", "no", "use_regex is 'no'"),
     ("pre_tokenizer.new", 1, "ByteLevel has the field 'new'"),
     ("post_processor", TEMPLATE, "post_processor is {'type': 'TemplateProcessing', .*it reads ByteLevel"),
@@ -160,6 +159,17 @@ def test_other_settings_are_refused_by_name(where: str, value: Any, message: str
         BPETokenizer.from_huggingface(tmp_path / "x.json")
     assert str(caught.value).startswith(str(tmp_path / "x.json"))
     assert len(str(caught.value)) < 400 + len(str(tmp_path))
+
+
+def test_byte_level_alone_without_its_regex_is_no_split(tmp_path: Path) -> None:
+    data = written(tmp_path / "x.json")
+    put(data, "pre_tokenizer.use_regex", False)
+    (tmp_path / "x.json").write_text(json.dumps(data))
+    read = BPETokenizer.from_huggingface(tmp_path / "x.json")
+    assert read.pattern == "none"
+    read.to_huggingface(tmp_path / "y.json")
+    assert json.loads((tmp_path / "y.json").read_text())["pre_tokenizer"] == AFTER_SPLIT
+    assert BPETokenizer.from_huggingface(tmp_path / "y.json").pattern == "none"
 
 
 def test_merges_may_be_lines_with_a_version(tmp_path: Path) -> None:

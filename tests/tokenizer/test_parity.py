@@ -166,6 +166,17 @@ def test_peers_read_our_files(name: str, tmp_path: Path) -> None:
         assert read.encode(text + "<|endoftext|>", allowed_special="all") == expected
 
 
+def test_peers_read_a_vocabulary_without_a_split(tmp_path: Path) -> None:
+    import tokenizers
+
+    text = "\n".join(pydoc_data.topics.topics.values())[:100_000] + " é東京😀 \n\n"
+    tokenizer = BPETokenizer.train(text, 1000, pattern="none")
+    assert any(b" " in token[1:-1] for token in tokenizer.token_bytes)
+    tokenizer.to_huggingface(tmp_path / "tokenizer.json")
+    peer = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    assert peer.encode(text).ids == tokenizer.encode(text)
+
+
 def test_peers_read_a_vocabulary_trained_here(tmp_path: Path) -> None:
     import tokenizers
     from tiktoken.load import data_gym_to_mergeable_bpe_ranks

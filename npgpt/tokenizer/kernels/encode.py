@@ -5,17 +5,19 @@ nearly all pieces of a text, so the look-up limits the speed. A piece of up to 1
 the size in the last byte, loaded by two instructions and hashed by one multiplication. Its entry of 32 bytes also holds
 up to three ids, written by one 16-byte store. The first phase hashes a block of about 130 pieces and prefetches their
 entries. The second phase looks them up, so the waits for memory overlap (gigatoken's idea, MIT). On one core of a Zen 3
-and English prose, splitting runs at 1,490 MB/s, splitting and look-up together at 480 MB/s.
+and English prose, splitting runs at 1,490 MB/s, splitting and look-up together at 480 MB/s. At the first new piece of a
+block, all its new pieces are merged in turns, which ``together.py`` explains.
 """
 
 from typing import Any
 
 import numpy as np
 
-from npgpt.machine.bits import fold_multiply, load32, load64, prefetch, store128
+from npgpt.machine.bits import fold_multiply, load32, load64, lowest_bit, prefetch, store128
 from npgpt.machine.compile import allocating_kernel, inline_kernel, kernel
 from npgpt.tokenizer.kernels.merge import FEW, merge_few, merge_many, separable
 from npgpt.tokenizer.kernels.split import split
+from npgpt.tokenizer.kernels.together import LANE, merge_together
 
 BLOCK = 192  # pieces: 129, and up to 63 from the last window; whole cache lines
 LONGEST_KEY = 15  # bytes
@@ -47,7 +49,7 @@ _LONG = 1 << 62
 
 @kernel
 def encode(
-    text: Any, at: int, pattern: int, vocabulary: Any, memory: Any, block: Any, out: Any, n_out: int
+    text: Any, shape: Any, at: int, pattern: int, vocabulary: Any, memory: Any, work: Any, out: Any, n_out: int
 ) -> tuple[int, int]:
     """Write the ids of ``text[at:]`` to ``out[n_out:]``.
 
@@ -55,18 +57,20 @@ def encode(
     then continues.
 
     Args
+        shape: the text, or bytes of the same size, valid UTF-8, whose pieces are those of the text.
         vocabulary: classes as in ``split.py``; tables as in ``merge.py``; the id for each token number.
         memory: the cache: table, spilled and state, described above.
-        block: (6, BLOCK), working memory.
+        work: two arrays of working memory: block (10, BLOCK), int64; and lanes (2, BLOCK * LANE), int32.
     Returns
         the positions reached in the text and in ``out``.
     """
     classes = vocabulary[0]
     table, spilled, state = memory
+    block = work[0]
     ends, lows, highs, lines = block[0], block[1], block[2], block[3]
     last = len(spilled) - SLACK - 1
     while at < len(text) and state[ENTRIES] <= state[MOST_ENTRIES] and state[SPILL] <= state[MOST_SPILL]:
-        n_pieces = split(text, at, pattern, classes, ends)
+        n_pieces = split(shape, at, pattern, classes, ends)
         if n_out + (ends[n_pieces - 1] - at) + 4 > len(out):  # no more ids than bytes; a store writes 4
             break
         start = at
@@ -80,16 +84,23 @@ def encode(
             prefetch(table, line)
             lows[k], highs[k], lines[k] = low, high, line
             start = ends[k]
+        merged = False
         start = at
         for k in range(n_pieces):
             low, high, line, size = lows[k], highs[k], lines[k], ends[k] - start
             entry = line + 4 * ((table[line + 4] == low) & (table[line + 5] == high))
             if table[entry] != low or table[entry + 1] != high:
-                entry = find_entry(low, high, line, table)
+                entry = known_entry(low, high, line, table)
+                if entry < 0 and not merged:
+                    keep_new(text, k, start, n_pieces, vocabulary, memory, work, out, n_out)
+                    merged = True
+                    entry = known_entry(low, high, line, table)
+                if entry < 0:
+                    n_out = encode_piece(text, start, size, low, high, line, vocabulary, memory, block, out, n_out)
+                    start = ends[k]
+                    continue
             count, begin = table[entry + 3] >> 32, table[entry + 2]
-            if table[entry] != low or table[entry + 1] != high:
-                n_out = encode_piece(text, start, size, low, high, entry, vocabulary, memory, block, out, n_out)
-            elif count < SPILLED:
+            if count < SPILLED:
                 store128(out, n_out, begin, table[entry + 3])
                 n_out += count
             elif state[SPILL] - begin <= last and (
@@ -100,10 +111,32 @@ def encode(
                     store128(out, n_out + i, load64(spilled, begin + i), load64(spilled, begin + i + 2))
                 n_out += count - SPILLED
             else:
-                n_out = encode_piece(text, start, size, low, high, entry, vocabulary, memory, block, out, n_out)
+                n_out = encode_piece(text, start, size, low, high, line, vocabulary, memory, block, out, n_out)
             start = ends[k]
         at = start
     return at, n_out
+
+
+@kernel
+def encode_each(
+    text: Any, ends: Any, k: int, at: int, pattern: int, vocabulary: Any, memory: Any, work: Any, out: Any, n_out: int,
+    stops: Any,
+) -> tuple[int, int, int]:  # fmt: skip
+    """Do the work of ``encode`` for several texts, one after another: text k ends at ``ends[k]`` of ``text``.
+
+    Args
+        stops: the end of each text's ids in ``out`` is written to it.
+    Returns
+        the number of texts done, and the positions reached in ``text`` and in ``out``.
+    """
+    while k < len(ends):
+        part = text[: ends[k]]
+        at, n_out = encode(part, part, at, pattern, vocabulary, memory, work, out, n_out)
+        if at < ends[k]:
+            break
+        stops[k] = n_out
+        k += 1
+    return k, at, n_out
 
 
 @inline_kernel
@@ -159,6 +192,18 @@ def other_key(text: Any, start: int, size: int, state: Any) -> tuple[int, int]:
 
 
 @kernel
+def known_entry(low: int, high: int, line: int, table: Any) -> int:
+    """Return the entry of a key, or -1."""
+    for i in range(0, 8 * LINES, 4):
+        entry = (line + i) & (len(table) - 1)
+        if table[entry] == low and table[entry + 1] == high:
+            return entry
+        if table[entry + 3] == 0:
+            break
+    return -1
+
+
+@kernel
 def find_entry(low: int, high: int, line: int, table: Any) -> int:
     """Return the entry of a key; else the first free one; else that of the newer piece in its line, after a move."""
     for i in range(0, 8 * LINES, 4):
@@ -171,15 +216,57 @@ def find_entry(low: int, high: int, line: int, table: Any) -> int:
 
 
 @kernel
+def keep_new(
+    text: Any, first: int, start: int, n_pieces: int, vocabulary: Any, memory: Any, work: Any, out: Any, n_out: int
+) -> None:
+    """Merge all new pieces of a block from piece ``first`` on, which is at ``start``, and put them into the cache.
+
+    Pieces of one byte, or of more than LANE, are left out. ``out`` from ``n_out`` on is working memory.
+    """
+    _, tables, ids = vocabulary
+    block, lanes = work
+    ends, lows, highs, lines = block[0], block[1], block[2], block[3]
+    starts, begins, active, new = block[6], block[7], block[8], block[9]
+    table = memory[0]
+    n = 0
+    for k in range(first, n_pieces):
+        size, low, high, line = ends[k] - start, lows[k], highs[k], lines[k]
+        entry = line + 4 * ((table[line + 4] == low) & (table[line + 5] == high))
+        known = table[entry] == low and table[entry + 1] == high
+        if not known and 1 < size <= LANE and known_entry(low, high, line, table) < 0:
+            starts[n], begins[n], new[n] = start, size, k
+            n += 1
+        start = ends[k]
+    tokens = lanes[0]
+    merge_together(text, n, tables, starts, begins, active, tokens, lanes[1])
+    for j in range(n):
+        k, bits, n_ids = new[j], begins[j], 0
+        while bits != 0:
+            out[n_out + n_ids] = ids[tokens[LANE * j + lowest_bit(bits)]]
+            bits &= bits - 1
+            n_ids += 1
+        keep(text, starts[j], ends[k] - starts[j], lows[k], highs[k], lines[k], memory, out, n_out, n_ids)
+
+
+@kernel
 def encode_piece(
-    text: Any, start: int, size: int, low: int, high: int, entry: int, vocabulary: Any, memory: Any, block: Any,
+    text: Any, start: int, size: int, low: int, high: int, line: int, vocabulary: Any, memory: Any, block: Any,
     out: Any, n_out: int,
 ) -> int:  # fmt: skip
-    """Merge a piece, and put it into its entry of the cache; return the new ``n_out``."""
-    table, spilled, state = memory
+    """Merge a piece, and put it into the cache; return the new ``n_out``."""
     n = merge_piece(text, start, start + size, vocabulary, block, out, n_out) - n_out
-    if size > LONGEST_KEPT:
-        return n_out + n
+    if size <= LONGEST_KEPT:
+        keep(text, start, size, low, high, line, memory, out, n_out, n)
+    return n_out + n
+
+
+@inline_kernel
+def keep(
+    text: Any, start: int, size: int, low: int, high: int, line: int, memory: Any, out: Any, n_out: int, n: int
+) -> None:
+    """Put a piece, whose ``n`` ids are at ``out[n_out:]``, into the cache."""
+    table, spilled, state = memory
+    entry = find_entry(low, high, line, table)
     state[ENTRIES] += table[entry + 3] == 0
     table[entry], table[entry + 1] = low, high
     if size <= LONGEST_KEY and n < SPILLED:
@@ -188,7 +275,6 @@ def encode_piece(
     else:
         table[entry + 2], table[entry + 3] = state[SPILL], (SPILLED + n) << 32
         spill(text, start, size if size > LONGEST_KEY else 0, out[n_out : n_out + n], spilled, state)
-    return n_out + n
 
 
 @kernel

@@ -41,7 +41,7 @@ def count_pieces(text: Any, at: int, pattern: int, classes: Any, counted: Any, b
             counts: the count of each piece; half as many as entries.
             starts: the start of each piece's bytes in ``kept``; one more than pieces.
             state: as in ``encode.py``; ENTRIES is the number of pieces, SPILL the number of bytes in ``kept``.
-        block: (6, BLOCK), working memory.
+        block: (4, BLOCK), working memory.
     """
     table, counts, starts, kept, state = counted
     ends, lows, highs, entries = block[0], block[1], block[2], block[3]

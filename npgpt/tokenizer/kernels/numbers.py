@@ -1,8 +1,8 @@
 """Constants of the kernels and of the textbook code. The cached machine code depends on them. No import of Numba."""
 
 # The names of the split patterns, and the number for each name.
-PATTERNS = ("gpt2", "cl100k_base", "o200k_base")
-GPT2, CL100K, O200K = range(len(PATTERNS))
+PATTERNS = ("gpt2", "cl100k_base", "o200k_base", "none")
+GPT2, CL100K, O200K, WHOLE = range(len(PATTERNS))
 
 # The names of the character classes, and the number for each name. LOWER, UPPER and LETTER (without case) are letters.
 CLASSES = ("other", "mark", "number", "space", "lower", "upper", "letter")

@@ -29,6 +29,7 @@ from npgpt.tokenizer.kernels.numbers import (
     OTHER,
     SPACE,
     UPPER,
+    WHOLE,
 )
 
 _APOSTROPHE, _SPACE, _NEWLINE, _RETURN, _SLASH = 39, 32, 10, 13, 47
@@ -49,7 +50,7 @@ def split(text: Any, at: int, pattern: int, classes: Any, ends: Any) -> int:
     count = 0
     while at < n and count < room:
         # A window finds no start if one of its first characters is not ASCII.
-        if at + 64 <= n and text[at] < 128 and text[at + 1] < 128:
+        if at + 64 <= n and text[at] < 128 and text[at + 1] < 128 and pattern != WHOLE:
             if pattern == GPT2:
                 starts = window_gpt2(text, at)
             elif pattern == CL100K:
@@ -72,6 +73,8 @@ def split(text: Any, at: int, pattern: int, classes: Any, ends: Any) -> int:
 @kernel
 def next_piece(text: Any, at: int, pattern: int, classes: Any) -> int:
     """Return the end of the piece that starts at ``at < len(text)``."""
+    if pattern == WHOLE:
+        return len(text)
     if pattern == GPT2:
         return next_piece_gpt2(text, at, classes)
     if pattern == CL100K:
