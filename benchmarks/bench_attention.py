@@ -97,7 +97,16 @@ class NpgptSide(Side, Npgpt):
         from npgpt.machine.pool import pool
 
         attention.forward(
-            pool(), self.qkv, HEADS, self.T, self.mixed, self.largest, self.totals, *self.options, self.works[0]
+            pool(),
+            *[self.qkv] * 3,
+            HEADS,
+            self.T,
+            self.T,
+            self.mixed,
+            self.largest,
+            self.totals,
+            *self.options,
+            self.works[0],
         )
 
     def backward(self) -> None:

@@ -60,7 +60,7 @@ def by_kernel(q: Array, k: Array, v: Array, dm: Array, p: float = 0.0) -> Array:
     mixed, dqkv, (largest, totals) = np.empty_like(dmixed), np.empty_like(qkv), np.empty((2, B * H * T), np.float32)
     options = np.arange(5, 5 + B), round(p * 2**32), 1 / (1 - p), NO_BIAS
     works = [np.empty((get_num_threads(), size(T, D)), np.float32) for size in (forward_size, backward_size)]
-    attention.forward(pool(), qkv, H, T, mixed, largest, totals, *options, works[0])
+    attention.forward(pool(), qkv, qkv, qkv, H, T, T, mixed, largest, totals, *options, works[0])
     attention_backward.backward(pool(), dmixed, qkv, largest, totals, H, T, dqkv, *options, NO_BIAS, works[1])
     return dqkv.reshape(B, T, 3, H, D).transpose(2, 0, 3, 1, 4)
 

@@ -82,6 +82,11 @@ class GPT(Layer):
         """Add to every parameter's gradient. Return the gradient of the vectors, if vectors were given."""
         return self._backward_from_head(self.lm_head.backward(dlogits, cache.scope("lm_head")), cache)  # 1.
 
+    def next_logits(self, ids: Array, cache: Cache) -> Array:
+        """Return the logits (B, V) of the token that follows ids (B, T): the last row of ``forward``."""
+        last = self._forward_to_head(ids, cache)[:, -1:]
+        return self.lm_head.forward(last, cache.scope("lm_head"))[:, 0]
+
     def _forward_to_head(self, ids: Array, cache: Cache) -> Array:
         weight = self.embedding.weight.value
         are_vectors = isinstance(ids, np.ndarray) and ids.dtype.kind not in "iu" and ids.ndim == 3
@@ -91,8 +96,8 @@ class GPT(Layer):
             check_ids("GPT", "ids", ids, len(weight), "vocabulary")
             if ids.ndim != 2:
                 raise ShapeError(f"GPT: ids has shape {ids.shape}, expected (B, T)")
-        T, most = ids.shape[1], self.config.context_length
-        if T < 1 or (most < T and not self.config.any_length):
+        T, most = cache.n_past + ids.shape[1], self.config.context_length
+        if ids.shape[1] < 1 or (most < T and not self.config.any_length):
             raise ShapeError(
                 f"GPT: ids has {T} tokens in a row, expected 1 to {most} (context_length); pass only the last {most}"
             )

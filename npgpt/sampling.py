@@ -1,12 +1,13 @@
 # V vocabulary
 """Sampling: a model continues a text, one token at a time."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from npgpt.config import GPTConfig
-from npgpt.core import Array, Cache
+from npgpt.core import Array, Cache, KeyValues, Layer
 from npgpt.core.shapes import as_ids
 from npgpt.core.values import real, whole
 from npgpt.errors import ConfigError, DataError, TrainingError, quote
@@ -14,6 +15,24 @@ from npgpt.model import GPT
 from npgpt.rng import make_key, random_bits
 
 LONGEST = 4  # times the trained context; at larger distances models rarely predict well
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A token that was drawn, and the logits (V,) that the model gave at its place."""
+
+    token: int
+    logits: Array
+
+    @property
+    def log_probability(self) -> float:
+        """The logarithm of the token's probability by the model, in nats: without temperature and filters."""
+        return float(np.log(softmax(self.logits)[self.token]))
+
+    def likeliest(self, n: int = 5) -> list[tuple[int, float]]:
+        """Return the n likeliest ids with their probabilities by the model, the likeliest first."""
+        p = softmax(self.logits)
+        return [(token, float(p[token])) for token in np.argsort(-p, kind="stable")[:n].tolist()]
 
 
 def generate(
@@ -25,24 +44,45 @@ def generate(
     seed: int = 0,
     stop: int | None = None,
     context: int | None = None,
+    top_p: float | None = None,
 ) -> Iterator[int]:
     """Continue a sequence of ids; yield each new id as it is drawn.
 
     Args
-        ids: the prompt, at least one id. The model sees the last ``context`` ids of prompt and answer.
+        ids: the prompt, at least one id. The model sees its last ``context`` ids, and what follows. When this window is
+            full, it moves on by half the context.
         temperature: the logits are divided by it. Below 1, likely ids become more likely; 0 takes the most likely id.
         top_k: draw only from the k most likely ids (and from those exactly as likely as the k-th).
         seed: the same seed gives the same text.
         stop: an id that ends the text; it is not yielded.
         context: the number of tokens that the model sees, by default context_length; up to four times that, unless its
             positions are learned.
+        top_p: draw only from the fewest ids whose probabilities reach this sum together, above 0 to 1.
     Raises
         ConfigError if a setting is out of range; DataError if the prompt is empty; TrainingError if logits are not
         finite.
     """
+    return (each.token for each in draw(model, ids, max_tokens, temperature, top_k, seed, stop, context, top_p))
+
+
+def draw(
+    model: GPT,
+    ids: Sequence[int],
+    max_tokens: int,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    seed: int = 0,
+    stop: int | None = None,
+    context: int | None = None,
+    top_p: float | None = None,
+) -> Iterator[Drawn]:
+    """Do the same as ``generate``, but yield each new id with its logits."""
     max_tokens = whole("generate", "max_tokens", max_tokens, 0, 2**32)
     temperature = real("generate", "temperature", temperature, least=0)
     top_k = None if top_k is None else whole("generate", "top_k", top_k, 1)
+    top_p = None if top_p is None else real("generate", "top_p", top_p, least=0)
+    if top_p is not None and not 0 < top_p <= 1:
+        raise ConfigError(f"generate: top_p must be above 0 and at most 1, not {top_p}")
     stop = None if stop is None else whole("generate", "stop", stop)
     seed = whole("generate", "seed", seed)
     context = model.config.context_length if context is None else whole("generate", "context", context)
@@ -50,34 +90,56 @@ def generate(
     sequence = as_ids("generate", "ids", ids, model.config.vocab_size).tolist()
     if not sequence:
         raise DataError("the prompt is empty; give at least one token, such as <|endoftext|>")
-    return _generate(model, sequence, max_tokens, temperature, top_k, seed, stop, context)
-
-
-def _generate(
-    model: GPT,
-    sequence: list[int],
-    max_tokens: int,
-    temperature: float,
-    top_k: int | None,
-    seed: int,
-    stop: int | None,
-    context: int,
-) -> Iterator[int]:
     key = make_key("sample", seed)
-    cache = Cache(record=False)
-    for number in range(max_tokens):
-        draw = float(random_bits(key, np.array([number], np.uint32))[0]) / 2.0**32
-        seen = np.array([sequence[-context:]])
-        logits = model.forward(seen, cache.reset())[0, -1].astype(np.float64)
-        if not np.isfinite(logits).all():
-            raise TrainingError("the model's logits are not finite: its weights are damaged; train it again")
-        token = (
-            int(np.argmax(logits)) if temperature == 0 else _draw((logits - logits.max()) / temperature, top_k, draw)
-        )
-        if token == stop:
-            return
-        sequence.append(token)
-        yield token
+
+    def drawn() -> Iterator[Drawn]:
+        for number, logits in zip(range(max_tokens), next_logits(model, sequence, context), strict=False):
+            if not np.isfinite(logits).all():
+                raise TrainingError("the model's logits are not finite: its weights are damaged; train it again")
+            p = softmax(logits, temperature)
+            p = p if top_k is None else keep_top_k(p, top_k)
+            p = p if top_p is None else keep_top_p(p, top_p)
+            uniform = float(random_bits(key, np.array([number], np.uint32))[0]) / 2.0**32
+            cumulative = p.cumsum()
+            token = int(np.searchsorted(cumulative, uniform * cumulative[-1], side="right"))
+            if token == stop:
+                return
+            sequence.append(token)
+            yield Drawn(token, logits)
+
+    return drawn()
+
+
+def next_logits(model: GPT, sequence: list[int], context: int) -> Iterator[Array]:
+    """Yield the logits (V,) of the id after the sequence, again and again, while the caller appends ids to it.
+
+    Keys and values of earlier tokens are kept, so each step runs the new tokens only. A model with a layer of a user's
+    own class runs its whole window each time; the window moves at the same places.
+    """
+    past = KeyValues() if _is_of_npgpt(model) else None
+    cache = Cache(record=False, past=past)
+    first = max(0, len(sequence) - context)  # of the window
+    while True:
+        if len(sequence) - first > context:
+            first += max(1, context // 2)
+            if past:
+                past.clear()
+        new = np.array([sequence[first + cache.n_past :]])
+        if past:
+            logits = model.next_logits(new, cache.reset())[0]
+            past.advance(new.shape[1])
+        else:
+            logits = model.forward(new, cache.reset())[0, -1]
+        yield logits.astype(np.float64)
+
+
+def _is_of_npgpt(layer: Layer) -> bool:
+    """Whether a layer and all its sub-layers are npgpt's own.
+
+    These compute a token from itself and earlier ones alone, and continue from keys and values. A user's own may not.
+    """
+    ours = type(layer).__module__.partition(".")[0] == "npgpt"
+    return ours and all(map(_is_of_npgpt, layer.children().values()))
 
 
 def check_context(config: GPTConfig, context: int) -> None:
@@ -94,14 +156,64 @@ def check_context(config: GPTConfig, context: int) -> None:
         raise ConfigError(f"the context must be 1 to {most} tokens, not {quote(context)}: {why}")
 
 
-def _draw(logits: Array, top_k: int | None, draw: float) -> int:
-    """Return the first id at which the cumulative probability exceeds ``draw``, a uniform random number in [0, 1).
+def softmax(logits: Array, temperature: float = 1.0) -> Array:
+    """Return the probabilities (V,) of logits (V,) divided by a temperature; at 0 the likeliest id has all.
 
-    Args
-        logits: (V,), with maximum 0.
+    >>> softmax(np.log([1., 3.])), softmax(np.array([2., 5., 5.]), 0)
+    (array([0.25, 0.75]), array([0., 1., 0.]))
     """
-    if top_k is not None and top_k < len(logits):
-        least = np.partition(logits, -top_k)[-top_k]
-        logits = np.where(logits >= least, logits, -np.inf)
-    cumulative = np.exp(logits).cumsum()
-    return int(np.searchsorted(cumulative, draw * cumulative[-1], side="right"))
+    p: Array = np.zeros_like(logits)
+    if temperature == 0:
+        p[np.argmax(logits)] = 1
+    else:
+        p[...] = np.exp((logits - logits.max()) / temperature)
+        p /= p.sum()
+    return p
+
+
+def keep_top_k(p: Array, k: int) -> Array:
+    """Return probabilities (V,) of the k likeliest ids, and of those exactly as likely as the k-th; the others are 0.
+
+    >>> keep_top_k(np.array([.5, .125, .25, .125]), 2)
+    array([0.66666667, 0.        , 0.33333333, 0.        ])
+    """
+    if k >= len(p):
+        return p
+    kept: Array = np.where(p >= np.partition(p, -k)[-k], p, 0)
+    kept /= kept.sum()
+    return kept
+
+
+def keep_top_p(p: Array, least: float) -> Array:
+    """Return probabilities (V,) of the fewest ids, likeliest first, whose sum is at least ``least``; the others are 0.
+
+    >>> keep_top_p(np.array([.5, .125, .25, .125]), .7)
+    array([0.66666667, 0.        , 0.33333333, 0.        ])
+    """
+    likeliest = np.argsort(-p, kind="stable")
+    n = int(np.searchsorted(p[likeliest].cumsum(), least)) + 1
+    kept: Array = np.zeros_like(p)
+    kept[likeliest[:n]] = p[likeliest[:n]]
+    kept /= kept.sum()
+    return kept
+
+
+def until(pieces: Iterable[str], stops: Sequence[str]) -> Iterator[str]:
+    """Yield text until one of some strings is complete; that string is not yielded.
+
+    What may be the beginning of such a string is held back until more text decides.
+
+    >>> list(until(["a", "b<", "en", "d>c"], ["<end>"]))
+    ['a', 'b', '', '']
+    """
+    held = ""
+    for piece in pieces:
+        held += piece
+        found = [(at + len(stop), at) for stop in stops if (at := held.find(stop)) >= 0]
+        if found:
+            yield held[: min(found)[1]]
+            return
+        n = max((n for stop in stops for n in range(1, len(stop)) if held.endswith(stop[:n])), default=0)
+        yield held[: len(held) - n]
+        held = held[len(held) - n :]
+    yield held

@@ -12,6 +12,7 @@ from npgpt.kernels import attention, attention_backward, softmax
 from npgpt.kernels.attention import NO_BIAS, forward_size
 from npgpt.kernels.attention_backward import backward_size
 from npgpt.kernels.heads import mask_scores, multiply_heads
+from npgpt.layers.attention import check_queries_and_keys
 from npgpt.machine.pool import pool, work_rows
 
 
@@ -29,8 +30,9 @@ class Scores(CompiledLayer, textbook.Scores):
     KEY_BIAS_CANCELS = True
 
     def forward(self, q: Array, k: Array, cache: Cache) -> Array:
-        check_float32("Scores", "q", q, ("B", "H", "T", "D"))
-        check_float32("Scores", "k", k, q.shape)
+        check_float32("Scores", "q", q)
+        check_float32("Scores", "k", k)
+        check_queries_and_keys("Scores", q, k, q)
         return self.scaled(cache.keep("q", q), cache.keep("k", k), cache)
 
     def backward(self, ds: Array, cache: Cache) -> tuple[Array, Array]:
@@ -40,16 +42,16 @@ class Scores(CompiledLayer, textbook.Scores):
         return cache.note("q", dq), cache.note("k", dk)
 
     def scaled(self, q: Array, k: Array, cache: Cache) -> Array:
-        """Return the scaled and masked dot products of queries and keys (B, H, T, T)."""
-        s = output(cache, (*q.shape[:3], q.shape[2]))  # (B, H, T, T)
+        """Return the scaled and masked dot products of T queries and n keys (B, H, T, n)."""
+        s = output(cache, (*q.shape[:3], k.shape[2]))
         multiply_heads(q, k.swapaxes(-1, -2), s)
-        mask_scores(pool(), rows(s), 1 / math.sqrt(q.shape[-1]), -math.inf, rows(s))
+        mask_scores(pool(), rows(s), q.shape[2], 1 / math.sqrt(q.shape[-1]), -math.inf, rows(s))
         return s
 
     def visible(self, ds: Array, q: Array, cache: Cache) -> Array:
         """Return ds/√D where a key is visible, else 0."""
         visible = gradient(cache, ds.shape, ds, name="ds")
-        mask_scores(pool(), rows(ds), 1 / math.sqrt(q.shape[-1]), 0.0, rows(visible))  # 1.
+        mask_scores(pool(), rows(ds), q.shape[2], 1 / math.sqrt(q.shape[-1]), 0.0, rows(visible))  # 1.
         return visible
 
     def scaled_backward(self, visible: Array, q: Array, k: Array, cache: Cache) -> tuple[Array, Array]:
@@ -59,13 +61,13 @@ class Scores(CompiledLayer, textbook.Scores):
         return dq, dk
 
     def turn(self, q: Array, k: Array, cache: Cache) -> None:
-        """If ``TURNS``, rotate queries and keys in place, and keep them."""
+        """If ``TURNS``, rotate queries and keys of a pass in place, and keep them."""
 
     def turn_back(self, dq: Array, dk: Array, cache: Cache) -> None:
         """If ``TURNS``, rotate the gradients back, in place."""
 
-    def bias(self, q: Array, k: Array, cache: Cache) -> Array:
-        """Return the ``bias`` that the tiled kernel adds to q·k: that of a score times √D."""
+    def bias(self, q: Array, n: int, cache: Cache) -> Array:
+        """Return the ``bias`` that the tiled kernel adds to q·k for n positions: that of a score times √D."""
         return NO_BIAS
 
     def bias_gradient(self, q: Array, cache: Cache) -> Array:
@@ -104,9 +106,9 @@ class Mixing(CompiledLayer, textbook.Mixing):
     def forward(self, w: Array, v: Array, cache: Cache) -> Array:
         check_float32("Mixing", "v", v, ("B", "H", "T", "D"))
         B, H, T, D = v.shape
-        check_float32("Mixing", "w", w, (B, H, T, T))
+        check_float32("Mixing", "w", w, (B, H, "T", T))
         w, v = cache.keep("weights", w), cache.keep("v", v)
-        return multiply_heads(w, v, output(cache, (B, T, H, D)).transpose(0, 2, 1, 3))
+        return multiply_heads(w, v, output(cache, (B, w.shape[2], H, D)).transpose(0, 2, 1, 3))
 
     def backward(self, dm: Array, cache: Cache) -> tuple[Array, Array]:
         w, v = cache["weights"], cache["v"]
@@ -168,12 +170,12 @@ class Attention(CompiledLayer, textbook.Attention):
             return self._back_to_x(dqkv, cache)  # 3. and 4.
         largest, totals = (flat(output(cache, (B, self.n_head, T), name)) for name in ("largest", "totals"))
         qkv = output(cache.scope("qkv"), (B, T, 3 * C))
-        q, k, _ = self._parts(qkv)
+        q, _, _ = self._parts(qkv)
         on, of_score = pool(), cache.scope("score")
         works = _works(on, cache, backward_size(T, C // self.n_head))
         attention_backward.backward(  # 2.
             on, rows(dmixed), rows(qkv), largest, totals, self.n_head, T, rows(dqkv),
-            *self._dropping(B, cache), self.score.bias(q, k, of_score), self.score.bias_gradient(q, of_score), works,
+            *self._dropping(B, cache), self.score.bias(q, T, of_score), self.score.bias_gradient(q, of_score), works,
         )  # fmt: skip
         self.score.collect_bias_gradient(q, of_score)
         dq, dk, dv = self._parts(dqkv)
@@ -190,19 +192,27 @@ class Attention(CompiledLayer, textbook.Attention):
             cache.keep(name, part)
         of_score = cache.scope("score")
         self.score.turn(q, k, of_score)
+        if cache.past is None:
+            n, k_rows, v_rows = T, rows(qkv), rows(qkv)
+        else:  # keys that were turned stay so: a position never changes
+            n = cache.n_past + T
+            k_rows, v_rows = (
+                cache.past.memory(f"{cache.path}.{name}", x).reshape(-1, C) for name, x in (("k", k), ("v", v))
+            )
         mixed = output(cache, (B, T, C), "mixed")
         largest, totals = (flat(output(cache, (B, self.n_head, T), name)) for name in ("largest", "totals"))
         on = pool()
-        works = _works(on, cache, forward_size(T, C // self.n_head))
+        works = _works(on, cache, forward_size(n, C // self.n_head))
         attention.forward(
-            on, rows(qkv), self.n_head, T, rows(mixed), largest, totals,
-            *self._dropping(B, cache), self.score.bias(q, k, of_score), works,
+            on, rows(qkv), k_rows, v_rows, self.n_head, T, n, rows(mixed), largest, totals,
+            *self._dropping(B, cache), self.score.bias(q, n, of_score), works,
         )  # fmt: skip
         return mixed
 
     def _mix(self, qkv: Array, cache: Cache) -> Array:
         """Compute the same by the sub-layers."""
         q, k, v = (cache.keep(name, part) for name, part in zip("qkv", self._parts(qkv), strict=True))
+        k, v = cache.with_past("k", k), cache.with_past("v", v)
         scores = self.score.forward(q, k, cache.scope("score"))  # (B, H, T, T)
         weights = self.softmax.forward(scores, cache.scope("softmax"))
         dropped = self.dropout.forward(weights, cache.scope("dropout"))

@@ -14,8 +14,8 @@ class LearnedPositions(CompiledLayer, textbook.LearnedPositions):
 
     def forward(self, x: Array, cache: Cache) -> Array:
         check_float32("LearnedPositions", "x", x)
-        self.check(x)
-        return _add_to_each(x, self.weight.value[: x.shape[1]], cache)
+        self.check(x, start=cache.n_past)
+        return _add_to_each(x, self.weight.value[cache.n_past : cache.n_past + x.shape[1]], cache)
 
     def backward(self, dy: Array, cache: Cache) -> Array:
         check_float32("LearnedPositions", "dy", dy)
@@ -32,7 +32,7 @@ class SinusoidalPositions(CompiledLayer, textbook.SinusoidalPositions):
     def forward(self, x: Array, cache: Cache) -> Array:
         check_float32("SinusoidalPositions", "x", x)
         self.check(x)
-        return _add_to_each(x, self.table(x), cache)
+        return _add_to_each(x, self.table(x, cache.n_past), cache)
 
 
 class ConcatenatedPositions(CompiledLayer, textbook.ConcatenatedPositions):

@@ -9,11 +9,13 @@ from npgpt.compiled.attention import Scores
 from npgpt.compiled.base import add, check_float32, flat, output, rows
 from npgpt.compiled.linear import add_column_sums
 from npgpt.core import Array, Cache
+from npgpt.core.past import room_for
 from npgpt.kernels import columns
 from npgpt.kernels.attention import BEYOND
 from npgpt.kernels.heads import mask_scores, multiply_heads
 from npgpt.kernels.matmul import matmul
-from npgpt.layers.scores import check_queries_and_keys, distances, slopes, turning
+from npgpt.layers.attention import check_queries_and_keys
+from npgpt.layers.scores import distances, slopes, turning
 from npgpt.machine.pool import pool
 
 
@@ -30,9 +32,9 @@ class RelativeBiasScores(Scores, textbook.RelativeBiasScores):
         check_float32("RelativeBiasScores", "q", q)
         check_float32("RelativeBiasScores", "k", k)
         check_queries_and_keys("RelativeBiasScores", q, k, weight, H=len(weight))
-        T = q.shape[2]
-        bias = cache.scratch("bias", (len(weight), T, T), np.float32)
-        np.take(weight, distances(T, weight.shape[1]), axis=1, out=bias, mode="clip")
+        T, n = q.shape[2], k.shape[2]
+        bias = cache.scratch("bias", (len(weight), T, n), np.float32)
+        np.take(weight, distances(T, weight.shape[1], n), axis=1, out=bias, mode="clip")
         return _add_to_each(Scores.forward(self, q, k, cache), bias)
 
     def backward(self, ds: Array, cache: Cache) -> tuple[Array, Array]:
@@ -47,11 +49,11 @@ class RelativeBiasScores(Scores, textbook.RelativeBiasScores):
             grad[h] += np.bincount(n, sums[h][seen], N).astype(np.float32)
         return Scores.backward(self, ds, cache)  # 3.
 
-    def bias(self, q: Array, k: Array, cache: Cache) -> Array:
+    def bias(self, q: Array, n: int, cache: Cache) -> Array:
         weight = self.weight.value
-        check_queries_and_keys("RelativeBiasScores", q, k, weight, H=len(weight))
-        found = cache.scratch("bias", (len(weight), _width(q.shape[2])), np.float32)
-        np.take(weight, _columns(q.shape[2], weight.shape[1]), axis=1, out=found, mode="clip")
+        check_queries_and_keys("RelativeBiasScores", q, q, weight, H=len(weight))
+        found = cache.scratch("bias", (len(weight), _width(n)), np.float32)
+        np.take(weight, _columns(n, weight.shape[1]), axis=1, out=found, mode="clip")
         return np.multiply(found, math.sqrt(q.shape[3]), out=found)
 
     def bias_gradient(self, q: Array, cache: Cache) -> Array:
@@ -81,14 +83,18 @@ class RelativeKeyScores(Scores, textbook.RelativeKeyScores):
         check_float32("RelativeKeyScores", "k", k)
         check_queries_and_keys("RelativeKeyScores", q, k, weight, D=weight.shape[1])
         q, k = cache.keep("q", q), cache.keep("k", k)
-        T = q.shape[2]
+        T, n_keys = q.shape[2], k.shape[2]
         p = cache.scratch("products", (*q.shape[:-1], len(weight)), np.float32)
         matmul(rows(q), weight.T, rows(p))
-        s = output(cache, (*q.shape[:3], T))  # (B, H, T, T)
+        s = output(cache, (*q.shape[:3], n_keys))
         multiply_heads(q, k.swapaxes(-1, -2), s)
-        for n in range(T):
-            diagonal(s, n)[...] += p[:, :, n:, min(n, len(weight) - 1)]
-        mask_scores(pool(), rows(s), 1 / math.sqrt(q.shape[-1]), -math.inf, rows(s))
+        if n_keys == T:
+            for n in range(T):
+                diagonal(s, n)[...] += p[:, :, n:, min(n, len(weight) - 1)]
+        else:  # few queries
+            for i, n_of_key in enumerate(distances(T, len(weight), n_keys)):
+                s[:, :, i] += p[:, :, i, n_of_key]
+        mask_scores(pool(), rows(s), T, 1 / math.sqrt(q.shape[-1]), -math.inf, rows(s))
         return s
 
     def backward(self, ds: Array, cache: Cache) -> tuple[Array, Array]:
@@ -124,8 +130,9 @@ class RotaryScores(Scores, textbook.RotaryScores):
         q, k = cache.keep("q", q), cache.keep("k", k)
         turned_q, turned_k = output(cache, q.shape, "turned_q"), output(cache, k.shape, "turned_k")
         turned_q[...], turned_k[...] = q, k
-        self.turn(turned_q, turned_k, cache)
-        return self.scaled(turned_q, turned_k, cache)
+        _turn(turned_q, cache, False, k.shape[2] - q.shape[2])
+        _turn(turned_k, cache, False, 0)
+        return self.scaled(cache.keep("turned_q", turned_q), cache.keep("turned_k", turned_k), cache)
 
     def backward(self, ds: Array, cache: Cache) -> tuple[Array, Array]:
         q, k = cache["turned_q"], cache["turned_k"]
@@ -135,8 +142,8 @@ class RotaryScores(Scores, textbook.RotaryScores):
         return cache.note("q", dq), cache.note("k", dk)
 
     def turn(self, q: Array, k: Array, cache: Cache) -> None:
-        _turn(q, cache, back=False)
-        _turn(k, cache, back=False)
+        _turn(q, cache, False, cache.n_past)
+        _turn(k, cache, False, cache.n_past)
         cache.keep("turned_q", q), cache.keep("turned_k", k)
 
     def turn_back(self, dq: Array, dk: Array, cache: Cache) -> None:
@@ -153,16 +160,16 @@ class AlibiScores(Scores, textbook.AlibiScores):
         check_float32("AlibiScores", "q", q)
         check_float32("AlibiScores", "k", k)
         check_queries_and_keys("AlibiScores", q, k, q)
-        H, T = q.shape[1:3]
-        bias = cache.scratch("bias", (H, T, T), np.float32)
-        np.multiply(-slopes(H)[:, None, None], distances(T, T), out=bias, casting="same_kind")
+        H, T, n = *q.shape[1:3], k.shape[2]
+        bias = cache.scratch("bias", (H, T, n), np.float32)
+        np.multiply(-slopes(H)[:, None, None], distances(T, n, n), out=bias, casting="same_kind")
         return _add_to_each(Scores.forward(self, q, k, cache), bias)
 
     def backward(self, ds: Array, cache: Cache) -> tuple[Array, Array]:
         return Scores.backward(self, ds, cache)  # 1.
 
-    def bias(self, q: Array, k: Array, cache: Cache) -> Array:
-        return _lowering(*q.shape[1:])
+    def bias(self, q: Array, n: int, cache: Cache) -> Array:
+        return _lowering(q.shape[1], n if cache.past is None else room_for(n), q.shape[3])
 
 
 @functools.lru_cache(maxsize=8)
@@ -196,10 +203,10 @@ def diagonal(s: Array, n: int) -> Array:
     return view
 
 
-def _turn(x: Array, cache: Cache, back: bool) -> None:
+def _turn(x: Array, cache: Cache, back: bool, start: int = 0) -> None:
     """Rotate x (B, H, T, D) in place by NumPy's element-wise × and +, which give the same bits on every machine."""
     _, _, T, D = x.shape
-    own, partners = _turning(T, D, back)
+    own, partners = (table[start : start + T] for table in _turning(room_for(start + T) if start else T, D, back))
     pairs = D // 2 * 2
     other = cache.scratch("partners", (x.shape[0], T, x.shape[1], D), np.float32).transpose(0, 2, 1, 3)
     other[..., 0:pairs:2], other[..., 1:pairs:2], other[..., pairs:] = x[..., 1:pairs:2], x[..., 0:pairs:2], 0

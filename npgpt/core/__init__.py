@@ -8,5 +8,6 @@ from outside.
 from npgpt.core.cache import Cache
 from npgpt.core.layer import Layer
 from npgpt.core.param import Array, FlatParams, Param, aligned_empty
+from npgpt.core.past import KeyValues
 
-__all__ = ["Array", "Cache", "FlatParams", "Layer", "Param", "aligned_empty"]
+__all__ = ["Array", "Cache", "FlatParams", "KeyValues", "Layer", "Param", "aligned_empty"]

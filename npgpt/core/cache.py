@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from npgpt.core.param import Array, Param, aligned_empty
+from npgpt.core.past import KeyValues
 from npgpt.core.shapes import check_plain
 from npgpt.core.values import flag, whole
-from npgpt.errors import ShapeError
+from npgpt.errors import DataError, ShapeError
 
 
 @dataclass
@@ -25,6 +26,7 @@ class _Pass:
     seed: int
     step: int
     first_example: int
+    past: KeyValues | None
     kept: list[tuple["Cache", str]] = field(default_factory=list)  # in the order of the forward pass
     scratch: dict[str, Array] = field(default_factory=dict)
     unwritten: dict[Param, None] = field(default_factory=dict)  # an ordered set
@@ -39,6 +41,7 @@ class Cache:
         trace: whether the gradients that backward notes are stored.
         seed, step, first_example: together with a layer's path they determine its dropout mask. first_example is the
             index of this batch's first row in the whole batch of the step.
+        past: the keys and values of earlier tokens, which the attention layers continue; only with ``record=False``.
 
     An array returned by forward is valid until ``reset()``, one returned by backward until the next backward.
     """
@@ -51,12 +54,15 @@ class Cache:
         seed: int = 0,
         step: int = 0,
         first_example: int = 0,
+        past: KeyValues | None = None,
     ) -> None:
         flags = {"training": training, "record": record, "trace": trace}
         numbers = {"seed": seed, "step": step, "first_example": first_example}
         checked: dict[str, Any] = {name: flag("Cache", name, value) for name, value in flags.items()}
         checked |= {name: whole("Cache", name, value) for name, value in numbers.items()}
-        self._open(_Pass(**checked), "", "")
+        if past is not None and (not isinstance(past, KeyValues) or checked["record"] or checked["training"]):
+            raise DataError("Cache: past must be a KeyValues; it needs record=False and training=False")
+        self._open(_Pass(**checked, past=past), "", "")
 
     def _open(self, shared: _Pass, path: str, role: str) -> Self:
         self.path, self.role = path, role
@@ -82,6 +88,22 @@ class Cache:
     @property
     def first_example(self) -> int:
         return self._shared.first_example
+
+    @property
+    def past(self) -> KeyValues | None:
+        return self._shared.past
+
+    @property
+    def n_past(self) -> int:
+        """The number of earlier tokens, which is the position of this pass's first token."""
+        return 0 if self._shared.past is None else self._shared.past.length
+
+    def with_past(self, name: str, x: Array) -> Array:
+        """Return keys or values (B, H, T, D) behind those of the earlier tokens, if there are any."""
+        if self._shared.past is None:
+            return x
+        memory = self._shared.past.memory(self._full(name), x)
+        return memory[:, : self.n_past + x.shape[2]].transpose(0, 2, 1, 3)
 
     def scope(self, name: str, role: str | None = None) -> Self:
         """Return the child cache of a sub-layer; the same name gives the same child.

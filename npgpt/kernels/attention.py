@@ -191,32 +191,37 @@ _layout = kernel(layout)
 
 @kernel
 def _forward(
-    thread: int, chunk: int, qkv: Any, H: int, T: int, mixed: Any, largest: Any, totals: Any, keys: Any, threshold: int,
-    kept: Any, bias: Any, works: Any,
+    thread: int, chunk: int, qkv: Any, k_rows: Any, v_rows: Any, H: int, T: int, n_all: int, mixed: Any, largest: Any,
+    totals: Any, keys: Any, threshold: int, kept: Any, bias: Any, works: Any,
 ) -> None:  # fmt: skip
     """Compute one head of one example."""
     b, head, C = chunk // H, chunk % H, mixed.shape[1]
     D, row, work = C // H, 3 * C, works[thread]
     of_q = b * T * row + head * D
+    k_row, start = k_rows.shape[1], n_all - T
+    of_example = b * (len(k_rows) * T // len(qkv)) * k_row + head * D
+    of_k, of_v = (of_example + C, of_example + 2 * C) if k_row == row else (of_example, of_example)
     scale = np.float32(1 / math.sqrt(D))
-    k_panel, v_panel = D * TILE_ROWS + GAP, T * TILE_ROWS + GAP
-    best, total, q, s, out, k, v, _ = _layout(T, D)
-    pack_rows(qkv, of_q + C, row, T, D, work, k)
-    pack_columns(qkv, of_q + 2 * C, row, T, D, work, v)
+    k_panel, v_panel = D * TILE_ROWS + GAP, n_all * TILE_ROWS + GAP
+    best, total, q, s, out, k, v, _ = _layout(n_all, D)
+    pack_rows(k_rows, of_k, k_row, n_all, D, work, k)
+    pack_columns(v_rows, of_v, k_row, n_all, D, work, v)
     for query in range(0, T, QUERIES):
         n_queries = min(QUERIES, T - query)
         pack_lanes(qkv, of_q + query * row, row, n_queries, D, QUERIES, work, q)
-        n_keys = query + n_queries
+        n_keys = start + query + n_queries
         for key in range(0, n_keys, KEYS):
             n = min(KEYS, n_keys - key)
-            of_k, of_v = k + key // TILE_ROWS * k_panel, v + key * TILE_ROWS
-            multiply_packed(work, of_k, k_panel, q, QUERIES, D, work, s, QUERIES, n, QUERIES, False)
+            panel = k + key // TILE_ROWS * k_panel
+            multiply_packed(work, panel, k_panel, q, QUERIES, D, work, s, QUERIES, n, QUERIES, False)
             if len(bias):
-                _add_bias(work, s, n, bias, head * bias.shape[1] + T + query - key)
-            _softmax_block(work, s, best, total, out, n, D, key - query, scale, key == 0)
+                of_distance_0 = head * bias.shape[1] + (bias.shape[1] - BEYOND) // 2
+                _add_bias(work, s, n, bias, of_distance_0 + start + query - key)
+            _softmax_block(work, s, best, total, out, n, D, key - query - start, scale, key == 0)
             if kept != 1:
                 _drop_block(work, s, n, query, key, T, head, keys[b], threshold, kept)
-            multiply_packed(work, of_v, v_panel, s, QUERIES, n, work, out, QUERIES, D, QUERIES, key > 0)
+            panel = v + key * TILE_ROWS
+            multiply_packed(work, panel, v_panel, s, QUERIES, n, work, out, QUERIES, D, QUERIES, key > 0)
         for half in range(0, QUERIES, LANES):
             sums = load(work, total + half)
             inverse = splat(1.0) / sums
@@ -234,22 +239,28 @@ def forward_size(T: int, D: int) -> int:
     return -(-layout(T, D)[-1] // LANES) * LANES
 
 
-@entry(POOL, ROWS, INT, INT, ROWS_OUT, FLOATS_OUT, FLOATS_OUT, INTS, INT, FLOAT, ROWS, ROWS_OUT)
+@entry(POOL, ROWS, ROWS, ROWS, INT, INT, INT, ROWS_OUT, FLOATS_OUT, FLOATS_OUT, INTS, INT, FLOAT, ROWS, ROWS_OUT)
 def forward(
-    pool: Any, qkv: Any, H: int, T: int, mixed: Any, largest: Any, totals: Any, keys: Any, threshold: int, kept: float,
-    bias: Any, works: Any,
+    pool: Any, qkv: Any, k_rows: Any, v_rows: Any, H: int, T: int, n_all: int, mixed: Any, largest: Any, totals: Any,
+    keys: Any, threshold: int, kept: float, bias: Any, works: Any,
 ) -> None:  # fmt: skip
-    """Compute mixed (B·T, C) from qkv (B·T, 3·C).
+    """Compute mixed (B·T, C) from qkv (B·T, 3·C): T queries for each example, those of the last T of n_all positions.
+
+    A query's result has the same bits for every T and n_all. Blocks of keys begin at fixed positions, and keys that it
+    does not see add zeros behind all others.
 
     Args
+        k_rows, v_rows: the keys and values of each example, in n_all rows or more; qkv itself, or arrays of C columns.
         largest, totals: (B·H·T,), for the backward pass: each query's m = max_j q·k_j, and Σ_j e^((q·k_j − m)/√D);
             q·k with its bias.
         keys, threshold, kept: the arguments of dropout, as in ``dropout.py``; kept = 1 drops no weight.
-        bias: (H, 2·T + BEYOND), what is added to q·k: column T + n for pairs of distance n, and column T − n too, so
-            that neighbouring lanes find neighbours, whether they are queries or keys; or NO_BIAS.
-        works: (threads, forward_size(T, D)).
+        bias: (H, 2·N + BEYOND), N >= n_all, what is added to q·k: column N + n for pairs of distance n, and column
+            N − n too, so that neighbouring lanes find neighbours, whether they are queries or keys; or NO_BIAS.
+        works: (threads, forward_size(n_all, D)).
     """
     check_work_rows(pool, works)
     n = len(qkv) // T * H
-    arguments = (qkv, H, T, mixed, largest, totals, keys, threshold, np.float32(kept), bias, works)
+    arguments = (
+        qkv, k_rows, v_rows, H, T, n_all, mixed, largest, totals, keys, threshold, np.float32(kept), bias, works,
+    )  # fmt: skip
     launch(pool, n, *job(_forward, arguments))

@@ -74,19 +74,19 @@ def largest_of_row(x: Any, at: int, whole: int, rest: int) -> Any:
 def exp_row(x: Any, at: int, C: int, lowest: Any, out: Any) -> Any:
     """Write e^(x - max) of the C numbers from ``x[at]`` on to ``out[at]`` on; return (max, sum).
 
-    The sum is NaN if a number is NaN or inf, or if all are -inf. ``out`` may be x.
+    The sum is NaN if a number is NaN or inf, or if all are -inf. It has the same bits if -inf follow. ``out`` may be x.
     """
     whole = C - C % LANES
     rest = C - whole
     largest = largest_of_row(x, at, whole, rest)
-    e = exp_or_zero(load_some(x, at + whole, rest, -_INF) - largest, lowest)
-    store_some(out, at + whole, rest, e)
-    total = e
+    total = splat(0.0)
     for c in range(0, whole, LANES):
         e = exp_or_zero(load(x, at + c) - largest, lowest)
         store(out, at + c, e)
         total += e
-    return largest, sum_lanes(total)
+    e = exp_or_zero(load_some(x, at + whole, rest, -_INF) - largest, lowest)
+    store_some(out, at + whole, rest, e)
+    return largest, sum_lanes(total + e)
 
 
 @kernel

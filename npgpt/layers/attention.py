@@ -6,7 +6,7 @@ import numpy as np
 from npgpt.core import Array, Cache, Layer
 from npgpt.core.shapes import check_array, check_gradient
 from npgpt.core.values import whole
-from npgpt.errors import ConfigError
+from npgpt.errors import ConfigError, ShapeError
 from npgpt.layers.dropout import Dropout
 from npgpt.layers.linear import Linear
 
@@ -19,7 +19,8 @@ class Scores(Layer):
       1. for j > i, s is −∞ and does not depend on q or k    ⇒ ds counts as 0 there
       2. q_i is in s_ij for every j <= i                     ⇒ dq_i = Σ_{j<=i} ds_ij k_j/√D,  that is dq = ds·k/√D
       3. k_j is in s_ij for every i >= j                     ⇒ dk_j = Σ_{i>=j} ds_ij q_i/√D,  that is dk = dsᵀ·q/√D
-    Shapes    q, k, dq, dk (B, H, T, D); s, ds (B, H, T, T)
+    Shapes    q, k, dq, dk (B, H, T, D); s, ds (B, H, T, T). When a text is continued, k is (B, H, n, D), q has the last
+              T of n positions, and s is (B, H, T, n). This holds for forward of all score layers
     Keeps     q, k
     Raises    ShapeError if q and k differ in shape or precision
     Source    Vaswani et al. 2017, arXiv:1706.03762, section 3.2.1
@@ -38,11 +39,10 @@ class Scores(Layer):
     KEY_BIAS_CANCELS = True
 
     def forward(self, q: Array, k: Array, cache: Cache) -> Array:
-        check_array("Scores", "q", q, ("B", "H", "T", "D"), like=q)
-        check_array("Scores", "k", k, q.shape, like=q)
+        check_queries_and_keys("Scores", q, k, q)
         q, k = cache.keep("q", q), cache.keep("k", k)
         scores = q @ k.swapaxes(-1, -2) / math.sqrt(q.shape[-1])
-        return np.where(visible(q.shape[-2]), scores, -np.inf)
+        return np.where(visible(q.shape[-2], k.shape[-2]), scores, -np.inf)
 
     def backward(self, ds: Array, cache: Cache) -> tuple[Array, Array]:
         q, k = cache["q"], cache["k"]
@@ -105,7 +105,7 @@ class Mixing(Layer):
     def forward(self, w: Array, v: Array, cache: Cache) -> Array:
         check_array("Mixing", "v", v, ("B", "H", "T", "D"), like=v)
         B, H, T, _ = v.shape
-        check_array("Mixing", "w", w, (B, H, T, T), like=v)
+        check_array("Mixing", "w", w, (B, H, "T", T), like=v)
         w, v = cache.keep("weights", w), cache.keep("v", v)
         return w @ v
 
@@ -170,6 +170,7 @@ class Attention(Layer):
         q = cache.keep("q", self._cut(qkv[..., :n_embd]))
         k = cache.keep("k", self._cut(qkv[..., n_embd : 2 * n_embd]))
         v = cache.keep("v", self._cut(qkv[..., 2 * n_embd :]))
+        k, v = cache.with_past("k", k), cache.with_past("v", v)
         scores = cache.keep("scores", self.score.forward(q, k, cache.scope("score")))  # (B, H, T, T)
         weights = cache.keep("weights", self.softmax.forward(scores, cache.scope("softmax")))
         dropped = cache.keep("dropped", self.dropout.forward(weights, cache.scope("dropout")))
@@ -225,6 +226,21 @@ def _is_exactly(layer: Layer, kind: type[Layer]) -> bool:
     return type(layer) is kind or (layer.COMPILED and kind in type(layer).__bases__)
 
 
-def visible(T: int) -> Array:
-    """The causal mask (T, T): True where a query (row) may attend to a key (column), itself or an earlier one."""
-    return np.tri(whole("visible", "T", T, 0, 2**15), dtype=bool)
+def visible(T: int, n_keys: int | None = None) -> Array:
+    """The causal mask (T, n_keys): True where a query (row) may attend to a key (column), itself or an earlier one.
+
+    The queries are those of the last T of the n_keys positions; by default of all.
+    """
+    T = whole("visible", "T", T, 0, 2**15)
+    n_keys = T if n_keys is None else whole("visible", "n_keys", n_keys, T, 2**15)
+    return np.tri(T, n_keys, n_keys - T, dtype=bool)
+
+
+def check_queries_and_keys(who: str, q: Array, k: Array, like: Array, H: int | str = "H", D: int | str = "D") -> None:
+    """Raise ShapeError if q is not (B, H, T, D), or k not (B, H, n, D) with n >= T: the queries are those of the last T
+    of n positions.
+    """
+    check_array(who, "q", q, ("B", H, "T", D), like=like)
+    check_array(who, "k", k, (*q.shape[:2], "T", q.shape[3]), like=like)
+    if k.shape[2] < q.shape[2]:
+        raise ShapeError(f"{who}: q has {q.shape[2]} positions and k {k.shape[2]}; there are no more queries than keys")

@@ -38,20 +38,20 @@ class LearnedPositions(Layer):
         self.weight = Param(zeros("LearnedPositions", context_length=context_length, n_embd=n_embd), std)
 
     def forward(self, x: Array, cache: Cache) -> Array:
-        self.check(x)
-        return x + self.weight.value[: x.shape[1]]
+        self.check(x, start=cache.n_past)
+        return x + self.weight.value[cache.n_past : cache.n_past + x.shape[1]]
 
     def backward(self, dy: Array, cache: Cache) -> Array:
         self.check(dy, "dy")
         self.weight.grad[: dy.shape[1]] += dy.sum(0)  # 1.
         return dy  # 2.
 
-    def check(self, x: Array, name: str = "x") -> None:
+    def check(self, x: Array, name: str = "x", start: int = 0) -> None:
         weight = self.weight.value
         (check_array if name == "x" else check_gradient)(
             "LearnedPositions", name, x, ("B", "T", weight.shape[1]), like=weight
         )
-        if len(weight) < (T := x.shape[1]):
+        if len(weight) < (T := start + x.shape[1]):
             raise ShapeError(f"LearnedPositions: {T} positions, but the table has {len(weight)} rows (context_length)")
 
 
@@ -82,15 +82,15 @@ class SinusoidalPositions(Layer):
 
     def forward(self, x: Array, cache: Cache) -> Array:
         self.check(x)
-        return x + self.table(x)
+        return x + self.table(x, cache.n_past)
 
     def backward(self, dy: Array, cache: Cache) -> Array:
         self.check(dy, "dy")
         return dy  # 1.
 
-    def table(self, x: Array) -> Array:
-        """Return σ·P (T, C) in the precision of x."""
-        cos, sin = cos_and_sin(x.shape[1], self.n_embd)
+    def table(self, x: Array, start: int = 0) -> Array:
+        """Return σ·P (T, C) from position ``start`` on, in the precision of x."""
+        cos, sin = (table[start:] for table in cos_and_sin(start + x.shape[1], self.n_embd))
         pairs = np.stack([sin, cos], axis=-1).reshape(x.shape[1], -1)[:, : self.n_embd]
         return as_real(self.scale * pairs, x)
 

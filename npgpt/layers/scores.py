@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 
 from npgpt.core import Array, Cache, Param
-from npgpt.core.shapes import check_array, check_gradient
+from npgpt.core.shapes import check_gradient
 from npgpt.core.values import zeros
 from npgpt.exact import LN_2, cos_and_sin, exponential
-from npgpt.layers.attention import Scores, visible
+from npgpt.layers.attention import Scores, check_queries_and_keys, visible
 from npgpt.layers.positions import as_real
 
 
@@ -65,8 +65,8 @@ class RelativeBiasScores(Scores):
         check_queries_and_keys("RelativeBiasScores", q, k, weight, H=len(weight))
         T = q.shape[2]
         q, k = cache.keep("q", q), cache.keep("k", k)
-        bias = weight[:, distances(T, weight.shape[1])]  # (H, T, T)
-        return np.where(visible(T), q @ k.swapaxes(-1, -2) / math.sqrt(q.shape[-1]) + bias, -np.inf)
+        bias = weight[:, distances(T, weight.shape[1], k.shape[2])]  # (H, T, T)
+        return np.where(visible(T, k.shape[2]), q @ k.swapaxes(-1, -2) / math.sqrt(q.shape[-1]) + bias, -np.inf)
 
     def backward(self, ds: Array, cache: Cache) -> tuple[Array, Array]:
         check_gradient("RelativeBiasScores", "ds", ds, (*cache["q"].shape[:3], cache["q"].shape[2]), like=cache["q"])
@@ -107,8 +107,8 @@ class RelativeKeyScores(Scores):
         T = q.shape[2]
         q, k = cache.keep("q", q), cache.keep("k", k)
         p = cache.keep("products", q @ weight.T)  # (B, H, T, N)
-        scores = (q @ k.swapaxes(-1, -2) + p[own_product(T, len(weight))]) / math.sqrt(q.shape[-1])
-        return np.where(visible(T), scores, -np.inf)
+        scores = (q @ k.swapaxes(-1, -2) + p[own_product(T, len(weight), k.shape[2])]) / math.sqrt(q.shape[-1])
+        return np.where(visible(T, k.shape[2]), scores, -np.inf)
 
     def backward(self, ds: Array, cache: Cache) -> tuple[Array, Array]:
         q, k, weight = cache["q"], cache["k"], self.weight.value
@@ -151,9 +151,10 @@ class RotaryScores(Scores):
     def forward(self, q: Array, k: Array, cache: Cache) -> Array:
         check_queries_and_keys("RotaryScores", q, k, q)
         q, k = cache.keep("q", q), cache.keep("k", k)
-        turned_q, turned_k = cache.keep("turned_q", turn(q)), cache.keep("turned_k", turn(k))
+        turned_q = cache.keep("turned_q", turn(q, start=k.shape[2] - q.shape[2]))
+        turned_k = cache.keep("turned_k", turn(k))
         scores = turned_q @ turned_k.swapaxes(-1, -2) / math.sqrt(q.shape[-1])
-        return np.where(visible(q.shape[-2]), scores, -np.inf)
+        return np.where(visible(q.shape[-2], k.shape[-2]), scores, -np.inf)
 
     def backward(self, ds: Array, cache: Cache) -> tuple[Array, Array]:
         q, k = cache["turned_q"], cache["turned_k"]
@@ -189,30 +190,33 @@ class AlibiScores(Scores):
     def forward(self, q: Array, k: Array, cache: Cache) -> Array:
         check_queries_and_keys("AlibiScores", q, k, q)
         q, k = cache.keep("q", q), cache.keep("k", k)
-        H, T = q.shape[1:3]
-        lower = as_real(slopes(H)[:, None, None] * distances(T, T), q)  # (H, T, T)
-        return np.where(visible(T), q @ k.swapaxes(-1, -2) / math.sqrt(q.shape[-1]) - lower, -np.inf)
+        H, T, n = *q.shape[1:3], k.shape[2]
+        lower = as_real(slopes(H)[:, None, None] * distances(T, n, n), q)  # (H, T, T)
+        return np.where(visible(T, n), q @ k.swapaxes(-1, -2) / math.sqrt(q.shape[-1]) - lower, -np.inf)
 
     def backward(self, ds: Array, cache: Cache) -> tuple[Array, Array]:
         return Scores.backward(self, ds, cache)  # 1.
 
 
 @functools.lru_cache(maxsize=8)
-def distances(T: int, N: int) -> Array:
-    """Return the distance (T, T) of each query (row) to each key (column), at most N − 1; 0 for later keys.
+def distances(T: int, N: int, n_keys: int | None = None) -> Array:
+    """Return the distance (T, n_keys) of each query (row) to each key (column), at most N − 1; 0 for later keys.
+
+    The queries are those of the last T of the n_keys positions; by default of all.
 
     >>> distances(3, 2)
     array([[0, 0, 0],
            [1, 0, 0],
            [1, 1, 0]])
     """
-    found: Array = np.clip(np.arange(T)[:, None] - np.arange(T), 0, N - 1)
+    n_keys = T if n_keys is None else n_keys
+    found: Array = np.clip(np.arange(n_keys - T, n_keys)[:, None] - np.arange(n_keys), 0, N - 1)
     return found
 
 
-def own_product(T: int, N: int) -> Any:
-    """Return the index into the products (..., T, N) that selects the product of each score (..., T, T)."""
-    return ..., np.arange(T)[:, None], distances(T, N)
+def own_product(T: int, N: int, n_keys: int | None = None) -> Any:
+    """Return the index into the products (..., T, N) that selects the product of each score (..., T, n_keys)."""
+    return ..., np.arange(T)[:, None], distances(T, N, n_keys)
 
 
 def slopes(H: int) -> Array:
@@ -228,9 +232,13 @@ def slopes(H: int) -> Array:
     return np.array(found)
 
 
-def turn(x: Array, back: bool = False) -> Array:
-    """Rotate each pair of channels of x (..., T, D) by its angle at each position; ``back`` rotates the other way."""
-    cos, sin = turning(x.shape[-2], x.shape[-1], back)
+def turn(x: Array, back: bool = False, start: int = 0) -> Array:
+    """Rotate each pair of channels of x (..., T, D) by its angle at each position; ``back`` rotates the other way.
+
+    Args
+        start: the first position.
+    """
+    cos, sin = (table[start:] for table in turning(start + x.shape[-2], x.shape[-1], back))
     partner = np.arange(x.shape[-1])
     partner[: len(partner) // 2 * 2] ^= 1  # 1, 0, 3, 2, ...
     turned: Array = x * as_real(cos, x) + x[..., partner] * as_real(sin, x)
@@ -246,9 +254,3 @@ def turning(T: int, D: int, back: bool = False) -> tuple[Array, Array]:
         own[:, first : 2 * pairs : 2] = cos[:, :pairs]
         partners[:, first : 2 * pairs : 2] = sin[:, :pairs] * (-sign if back else sign)
     return own, partners
-
-
-def check_queries_and_keys(who: str, q: Array, k: Array, like: Array, H: int | str = "H", D: int | str = "D") -> None:
-    """Raise ShapeError if the queries are not (B, H, T, D), or the keys have another shape than the queries."""
-    check_array(who, "q", q, ("B", H, "T", D), like=like)
-    check_array(who, "k", k, q.shape, like=like)

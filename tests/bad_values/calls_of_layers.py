@@ -8,7 +8,7 @@ from right import IDS, SMALL, Call, call, linear, loss_backward, model
 
 import npgpt
 from npgpt import build, config, embeddings, layers
-from npgpt.core import Cache, Param
+from npgpt.core import Cache, KeyValues, Param
 from npgpt.study.check.cases import CASES, compile_case, make_case
 
 
@@ -46,7 +46,7 @@ def of_layers() -> dict[str, Call]:
         "layers.RelativeKeyScores.__init__": call(
             layers.RelativeKeyScores, n_distances=a.count(3), head_size=a.count(2), **std
         ),
-        "layers.visible": call(layers.visible, T=a.natural(3)),
+        "layers.visible": call(layers.visible, T=a.natural(3), n_keys=a.maybe_whole(3)),
         "embeddings.DocumentWords.__init__": call(
             embeddings.DocumentWords, n_documents=a.count(2), vocab_size=a.count(3), n_embd=a.count(2)
         ),
@@ -66,6 +66,7 @@ def of_layers() -> dict[str, Call]:
             step=a.whole(0),
             first_example=a.whole(0),
         ),
+        "core.KeyValues.advance": call(KeyValues().advance, n_tokens=a.whole(0)),
         "core.Layer.initialise": call(linear().initialise, seed=a.whole(0)),
         "core.Layer.pack": call(linear().pack, dtype=a.dtype(np.float32)),
         "core.Layer.astype": call(linear().astype, dtype=a.dtype(np.float32)),

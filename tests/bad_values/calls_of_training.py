@@ -84,6 +84,7 @@ def of_training() -> dict[str, Call]:
             seed=a.whole(0),
             stop=a.maybe_whole(6),
             context=a.maybe_count(4),
+            top_p=a.fixed(0.9),
         ),
         "sampling.check_context": call(sampling.check_context, config=a.fixed(model().config), context=a.count(3)),
         "baselines.unigram_loss": call(

@@ -43,7 +43,8 @@ def test_attention_equals_its_plain_loops(run_twice: Any, T: int, D: int, p: flo
         there, mixed, dqkv = guards.copy(qkv), guards.empty(B * T, C), guards.copy(qkv)
         largest, totals = guards.empty(B * H * T), guards.empty(B * H * T)
         added, dbias = guards.copy(bias), guards.empty(B * H, width) if biased else NO_BIAS
-        attention.forward(pool(), there, H, T, mixed, largest, totals, keys, threshold, kept, added, works)
+        options = keys, threshold, kept, added
+        attention.forward(pool(), there, there, there, H, T, T, mixed, largest, totals, *options, works)
         attention_backward.backward(
             pool(), guards.copy(dmixed), there, largest, totals, H, T, dqkv, keys, threshold, kept, added, dbias,
             backward_works,

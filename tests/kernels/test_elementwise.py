@@ -161,14 +161,16 @@ def test_dropout_of_special_numbers() -> None:
     assert set(y[0, 2::3]) == {0.0, 6.0}
 
 
-@given(st.integers(1, 20), st.integers(1, 3), SEEDS, st.sampled_from([0.0, -math.inf]), st.booleans())
-def test_masked_scores(run_twice: Any, T: int, n: int, seed: int, hidden: float, in_place: bool) -> None:
-    s = draw(seed, n * T, T)
+@given(
+    st.integers(1, 20), st.integers(0, 5), st.integers(1, 3), SEEDS, st.sampled_from([0.0, -math.inf]), st.booleans()
+)
+def test_masked_scores(run_twice: Any, T: int, past: int, n: int, seed: int, hidden: float, in_place: bool) -> None:
+    s = draw(seed, n * T, past + T)
 
     def run(guards: Any) -> Any:
         there = guards.copy(s)
-        out = there if in_place else guards.empty(n * T, T)
-        heads.mask_scores(pool(), there, 0.5, hidden, out)
+        out = there if in_place else guards.empty(n * T, past + T)
+        heads.mask_scores(pool(), there, T, 0.5, hidden, out)
         return out
 
     right = np.empty_like(s)
