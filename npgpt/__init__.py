@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # for editors and type checkers; Python uses HOMES
     from npgpt.config import DataConfig, GPTConfig, RunConfig, TrainConfig
     from npgpt.core import Cache, Layer, Param
     from npgpt.embeddings.vectors import WordVectors
+    from npgpt.evaluation import evaluate
     from npgpt.machine.pool import set_num_threads
     from npgpt.model import GPT
     from npgpt.runs import Run, load_run, train_run
@@ -31,6 +32,7 @@ HOMES = {
     "npgpt.config": "DataConfig GPTConfig RunConfig TrainConfig",
     "npgpt.core": "Cache Layer Param",
     "npgpt.embeddings.vectors": "WordVectors",
+    "npgpt.evaluation": "evaluate",
     "npgpt.machine.pool": "set_num_threads",
     "npgpt.model": "GPT",
     "npgpt.runs": "Run load_run train_run",
@@ -43,8 +45,8 @@ MODULES = ("compiled", "layers")
 
 __all__ = [
     "GPT", "BPETokenizer", "Cache", "CharTokenizer", "DataConfig", "GPTConfig", "Layer", "Param", "Run", "RunConfig",
-    "TrainConfig", "WordTokenizer", "WordVectors", "__version__", "compiled", "generate", "gradcheck", "layers",
-    "load_run", "make_gpt", "set_num_threads", "trace", "train_run", "twin"
+    "TrainConfig", "WordTokenizer", "WordVectors", "__version__", "compiled", "evaluate", "generate", "gradcheck",
+    "layers", "load_run", "make_gpt", "set_num_threads", "trace", "train_run", "twin"
 ]  # fmt: skip
 
 

@@ -18,7 +18,8 @@ TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in MOD
 
 # From bottom to top; each package imports only from lower ones and, without cycles, from itself.
 FLOORS = """version errors exact rng core support layers config presets memory model machine kernels optim compiled
-            build tokenizer data train sampling baselines runs embeddings study testing cli __main__""".split()  # noqa: SIM905
+            build tokenizer data train sampling baselines evaluation runs embeddings study testing cli
+            __main__""".split()  # noqa: SIM905
 FRONT_DOOR = "npgpt"
 FINDS_BY_NAME = (
     FRONT_DOOR,

@@ -2,7 +2,6 @@
 
 import argparse
 import itertools
-import os
 import sys
 from typing import Any
 
@@ -11,7 +10,7 @@ from npgpt.cli.parser import add_action
 from npgpt.config import TOKENIZERS
 from npgpt.errors import DataError, TokenizerError
 from npgpt.support.files import read_parts
-from npgpt.support.terminal import escape_controls, given_text, write_text
+from npgpt.support.terminal import escape_controls, given_text, shows_colours, write_text
 from npgpt.tokenizer import KINDS, BPETokenizer, Tokenizer, load_tokenizer
 
 SUMMARY = "train a tokenizer; encode, decode and show texts"
@@ -131,6 +130,6 @@ def _names(data: bytes) -> tuple[str, str]:
 
 
 def _in_colour(names: list[str]) -> str:
-    if not sys.stdout.isatty() or os.environ.get("NO_COLOR"):
+    if not shows_colours():
         return "|".join(names)
     return "".join(f"\x1b[30;{COLOURS[i % len(COLOURS)]}m{name}\x1b[0m" for i, name in enumerate(names))

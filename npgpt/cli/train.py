@@ -240,7 +240,7 @@ class Screen:
         self.folder, self.saved, steps = run.path, row["step"], run.config.train.steps
         self._print(
             f"step {self.saved:>{len(str(steps))}}/{steps}  train {row['train_loss']:.3f}  "
-            f"validation {row['val_loss']:.3f}  (bigram {run.baselines['bigram_loss']:.3f})  "
+            f"validation {row['val_loss']:.3f} ({row['val_bits_per_byte']:.2f} bits/byte)  "
             f"{row['tokens_per_s']:,.0f} tokens/s"
         )
         if (since := overfitting_since(run.metrics)) is not None:

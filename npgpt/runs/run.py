@@ -26,13 +26,14 @@ class Run:
     """A trained model, or one in training, with its tokenizer, configuration and metrics.
 
     Attributes
-        metrics: a row for each evaluation: step, train_loss, val_loss, tokens_per_s; the first also has the baselines,
-            the last val_loss_whole, the loss of the whole validation text.
+        metrics: a row for each evaluation: step, train_loss, val_loss, val_bits_per_byte, tokens_per_s; the first also
+            has the baselines, the last val_loss_whole, the loss of the whole validation text.
         baselines: unigram_loss and bigram_loss, in nats per token, of the same validation text.
         train_ids, validation_ids: the ids of the texts; None in a loaded run.
         optimizer: None in a loaded run.
         state: the step, and what else a checkpoint holds.
         path: the run folder, or the checkpoint that was read; None if there is none.
+        validation_bytes: of the validation text in UTF-8; None in a loaded run.
     """
 
     config: RunConfig
@@ -45,17 +46,22 @@ class Run:
     optimizer: AdamW | None = None
     state: State = dataclasses.field(default_factory=State)
     path: Path | None = None
+    validation_bytes: int | None = None
 
     @property
     def complete(self) -> bool:
         """Whether all steps are done, and the last one is evaluated."""
         return self.state.step == self.config.train.steps and self.state.row is not None
 
+    @property
+    def folder(self) -> Path | None:
+        """The run folder, also if one of its checkpoints was read."""
+        return self.path.parents[1] if self.path and self.path.parent.name == CHECKPOINTS else self.path
+
     def which(self) -> str:
         """Say which weights these are, for people."""
-        of = self.path.parents[1] if self.path and self.path.parent.name == CHECKPOINTS else self.path
         loss = "not evaluated" if self.state.val_loss is None else f"validation loss {self.state.val_loss:.3f}"
-        return f"{of}: the weights of step {self.state.step}, {loss}"
+        return f"{self.folder}: the weights of step {self.state.step}, {loss}"
 
     def save(self, path: str | Path, overwrite: bool = False) -> None:
         """Write a run folder; RunError in the cases of ``RunFolder.check``, and for a row that is not of numbers.

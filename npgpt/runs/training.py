@@ -17,6 +17,7 @@ from npgpt.core.values import flag
 from npgpt.core.values import path as check_path
 from npgpt.data import encode_texts, split_texts
 from npgpt.errors import ConfigError, RunError, TrainingError, quote
+from npgpt.evaluation import bits_per_byte, count_bytes
 from npgpt.memory import check_memory
 from npgpt.runs.checkpoint import State, best_step, read_parts, read_state, restore, steps_of
 from npgpt.runs.folder import RunFolder
@@ -194,7 +195,8 @@ def _prepared(
         "unigram_loss": unigram_loss(ids, validation_ids, tokenizer.vocab_size),
         "bigram_loss": bigram_loss(ids, validation_ids, tokenizer.vocab_size),
     }
-    return Run(config, tokenizer, model, [], baselines, ids, validation_ids, optimizer_of(model, config.train))
+    optimizer, n_bytes = optimizer_of(model, config.train), count_bytes(validation_texts)
+    return Run(config, tokenizer, model, [], baselines, ids, validation_ids, optimizer, validation_bytes=n_bytes)
 
 
 class _Training:
@@ -211,9 +213,11 @@ class _Training:
         replanned: bool = False,
     ) -> None:
         assert run.train_ids is not None and run.validation_ids is not None and run.optimizer is not None
+        assert run.validation_bytes is not None
         self.run, self.folder, self.config, self.state = run, folder, run.config.train, run.state
         self.on_step, self.on_evaluation, self.progress, self.stop = on_step, on_evaluation, progress, stop
         self.ids, self.validation_ids, self.optimizer = run.train_ids, run.validation_ids, run.optimizer
+        self.validation_bytes = run.validation_bytes
         self.replanned = replanned
         self.tokens, self.started = 0, time.perf_counter()
 
@@ -286,6 +290,7 @@ class _Training:
         state, n_losses = self.state, self.state.losses[1]
         val_loss = self._loss(VALIDATION_SAMPLE)
         row = {"step": state.step, "train_loss": state.losses[0] / n_losses, "val_loss": val_loss}
+        row["val_bits_per_byte"] = bits_per_byte(val_loss, len(self.validation_ids), self.validation_bytes)
         row["tokens_per_s"] = tokens_per_s
         if state.step == self.config.steps:  # the sample may be all of it
             whole = len(self.validation_ids) > VALIDATION_SAMPLE

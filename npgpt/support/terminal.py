@@ -44,6 +44,11 @@ def _escape(character: str) -> str:
     return character.encode("unicode_escape").decode("ascii")
 
 
+def shows_colours() -> bool:
+    """Return whether standard output is a terminal, and NO_COLOR is not set: https://no-color.org."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+
+
 def write_text(text: str) -> None:
     """Write text to standard output at once: escaped on a terminal, unchanged into a file or a pipe."""
     sys.stdout.write(escape_controls(text) if sys.stdout.isatty() else text)

@@ -46,7 +46,7 @@ def read_files(paths: Sequence[str | Path]) -> Texts:
                 raise DataError(f"{path} is not a text")
             text = read_text(path)
             if not text.strip():
-                raise DataError(f"{path} is empty or contains only white space; give a text to train on")
+                raise DataError(f"{path} is empty or contains only white space; give another text")
         except DataError:
             if _identity(path) in named:
                 raise

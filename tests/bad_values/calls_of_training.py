@@ -6,9 +6,10 @@ import numpy as np
 import values as a
 from right import IDS, TEXTS, Call, adamw, call, flat, model, stepped
 
-from npgpt import baselines, build, config, data, optim, sampling, train
+from npgpt import baselines, build, config, data, evaluation, optim, sampling, train
 from npgpt.core import Cache
 from npgpt.machine import pool
+from npgpt.tokenizer import CharTokenizer
 
 
 def of_training() -> dict[str, Call]:
@@ -92,6 +93,18 @@ def of_training() -> dict[str, Call]:
         ),
         "baselines.bigram_loss": call(
             baselines.bigram_loss, train_ids=a.ids(IDS), ids=a.ids(IDS), vocab_size=a.count(7)
+        ),
+        "evaluation.bits_per_byte": call(
+            evaluation.bits_per_byte, loss=a.real(2.0), tokens=a.count(3), n_bytes=a.count(7)
+        ),
+        "evaluation.count_bytes": call(evaluation.count_bytes, texts=a.texts(TEXTS)),
+        "evaluation.evaluate": call(
+            lambda **given: evaluation.evaluate(model(), CharTokenizer("the c"), **given).surprisals,
+            text=a.one_or_more_texts(["the c", "he"]),
+            stride=a.maybe_count(2),
+        ),
+        "evaluation.surprisals_of": call(
+            evaluation.surprisals_of, model=a.fixed(model()), ids=a.ids(IDS), stride=a.count(2)
         ),
         "npgpt.set_num_threads": call(pool.set_num_threads, n=a.count(1)),
     }

@@ -22,8 +22,9 @@ from npgpt.core import Layer
 from npgpt.embeddings import PVConfig, Word2VecConfig
 from npgpt.errors import ShapeError
 
-MODULES = """layers embeddings tokenizer core config build runs data train optim sampling baselines compiled.optim
-             embeddings.documents embeddings.evaluate embeddings.lookup embeddings.vectors memory presets npgpt"""
+MODULES = """layers embeddings tokenizer core config build runs data train optim sampling baselines evaluation
+             compiled.optim embeddings.documents embeddings.evaluate embeddings.lookup embeddings.vectors memory presets
+             npgpt"""
 METHODS = ("__init__", "__call__", "__getitem__", "__contains__")
 
 # Public names without values of their own, and why.
@@ -71,6 +72,8 @@ EXEMPT = {
     "build.check_layers": "is a step of make_gpt and twin",
     "runs.Run.__init__": "is a result",
     "train.Step.__init__": "is a result",
+    "evaluation.Evaluation.__init__": "is a result",
+    "evaluation.HasModel": "is a protocol",
     "optim.AdamW.checked": "is a step of AdamW.step",
     "optim.largest_norm": "is a check",
     "memory.Memory.__init__": "is a result",

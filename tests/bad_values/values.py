@@ -260,6 +260,7 @@ flag, choice, maybe_choice = given(_flag), given(_choice), given(_choice, option
 text, one_or_more = given(_text), given(_texts, one=True)
 text_or_texts = given(_text, several=True)
 texts, maybe_texts = given(_texts), given(_texts, optional=True, one=True)
+one_or_more_texts = given(_texts, one=True)
 dtype = given(_dtype)
 source, target, maybe_source = given(_path), given(_path, written=True), given(_path, optional=True)
 maybe_target = given(_path, written=True, optional=True)
