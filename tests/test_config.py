@@ -89,7 +89,7 @@ def test_binary_file_is_rejected(tmp_path: Path) -> None:
 def test_a_complete_config_needs_every_field(tmp_path: Path) -> None:
     lines = RunConfig().dumps().splitlines()
     of = {line.split()[0]: line for line in lines if " = " in line}
-    assert of.keys() == {item.name for table in TABLES.values() for item in fields(table)}
+    assert of.keys() == {item.name for table in TABLES.values() for item in fields(table) if item.default is not None}
     for name in of.keys() - LATER:
         (tmp_path / "config.toml").write_text("\n".join(line for line in lines if line != of[name]))
         RunConfig.load(tmp_path / "config.toml")

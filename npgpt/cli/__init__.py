@@ -62,9 +62,9 @@ def _guarded(arguments: Sequence[str] | None) -> ExitCode:
 
 def make_parser() -> Parser:
     """Return the parser of all commands. Their modules, and with them NumPy, are imported here."""
-    from npgpt.cli import check, doctor, evaluate, exercise, sample, tokenize, trace, train, vectors
+    from npgpt.cli import check, convert, doctor, evaluate, exercise, sample, tokenize, trace, train, vectors
 
-    commands = (train, sample, evaluate, tokenize, trace, check, exercise, vectors, doctor)
+    commands = (train, sample, evaluate, convert, tokenize, trace, check, exercise, vectors, doctor)
     parser = Parser(
         prog="npgpt",
         usage="npgpt COMMAND ...",

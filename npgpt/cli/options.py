@@ -46,6 +46,8 @@ def add_config_flags(parser: argparse.ArgumentParser) -> None:
 def add_flags(group: Any, table: type[Options]) -> None:
     """A flag for each field of a table."""
     for item in fields(table):  # type: ignore[arg-type]
+        if not item.metadata["flag"]:
+            continue
         flag = f"--{item.name.replace('_', '-')}"
         default = getattr(table(), item.name)
         shown = {"True": "on", "False": "off", "[]": "none"}.get(str(default), default)
@@ -72,7 +74,7 @@ def _whole_numbers(text: str) -> list[int]:
 
 
 def given_flags(options: argparse.Namespace, table: type[Options]) -> dict[str, Any]:
-    return {flag: getattr(options, flag) for flag in table.names() if getattr(options, flag) is not None}
+    return {flag: getattr(options, flag) for flag in table.names() if getattr(options, flag, None) is not None}
 
 
 def given_tables(options: argparse.Namespace) -> dict[str, dict[str, Any]]:

@@ -144,10 +144,17 @@ class Attention(Layer):
         dropout: probability of dropping, for the weights and for the output.
         residual_std: standard deviation of the projection's initial weight.
         score: by default the scaled dot product, ``Scores``; ``scores.py`` has score layers that depend on positions.
+        attention_dropout: another probability for the weights.
     """
 
     def __init__(
-        self, n_embd: int, n_head: int, dropout: float = 0.0, residual_std: float = 0.02, score: Scores | None = None
+        self,
+        n_embd: int,
+        n_head: int,
+        dropout: float = 0.0,
+        residual_std: float = 0.02,
+        score: Scores | None = None,
+        attention_dropout: float | None = None,
     ) -> None:
         n_embd, n_head = whole("Attention", "n_embd", n_embd, 1), whole("Attention", "n_head", n_head)
         if n_head < 1 or n_embd % n_head:
@@ -158,7 +165,7 @@ class Attention(Layer):
         self.qkv = Linear(n_embd, 3 * n_embd)
         self.score = score or Scores()
         self.softmax = Softmax()
-        self.dropout = Dropout(dropout)
+        self.dropout = Dropout(dropout if attention_dropout is None else attention_dropout)
         self.mixing = Mixing()
         self.projection = Linear(n_embd, n_embd, residual_std)
         self.residual_dropout = Dropout(dropout)

@@ -19,7 +19,8 @@ class Block(Layer):
     Source    He et al. 2016, arXiv:1603.05027 (pre-activation); Radford et al. 2019 (GPT-2)
 
     Args
-        dropout, activation, residual_std, score: as in Attention and MLP.
+        dropout, activation, residual_std, score, attention_dropout, n_inner: as in Attention and MLP.
+        eps: as in LayerNorm.
     """
 
     def __init__(
@@ -30,11 +31,14 @@ class Block(Layer):
         activation: str = "gelu_tanh",
         residual_std: float = 0.02,
         score: Scores | None = None,
+        attention_dropout: float | None = None,
+        n_inner: int | None = None,
+        eps: float = 1e-5,
     ) -> None:
-        self.attention_norm = LayerNorm(n_embd)
-        self.attention = Attention(n_embd, n_head, dropout, residual_std, score)
-        self.mlp_norm = LayerNorm(n_embd)
-        self.mlp = MLP(n_embd, dropout, activation, residual_std)
+        self.attention_norm = LayerNorm(n_embd, eps)
+        self.attention = Attention(n_embd, n_head, dropout, residual_std, score, attention_dropout)
+        self.mlp_norm = LayerNorm(n_embd, eps)
+        self.mlp = MLP(n_embd, dropout, activation, residual_std, n_inner)
 
     def forward(self, x: Array, cache: Cache) -> Array:
         gain = self.attention_norm.gain.value

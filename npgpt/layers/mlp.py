@@ -16,7 +16,7 @@ class MLP(Layer):
       2. projected = active·W_down + b_down    ⇒ dactive = dprojected·W_downᵀ
       3. active = a(hidden)                    ⇒ dhidden = dactive ⊙ a′(hidden)
       4. hidden = x·W_up + b_up                ⇒ dx = dhidden·W_upᵀ
-    Shapes    x, y, dx, dy (..., C); hidden, active (..., F), F = 4 C
+    Shapes    x, y, dx, dy (..., C); hidden, active (..., F)
     Keeps     hidden, active, projected
     Raises    ConfigError if the activation is unknown; ShapeError if x.shape[-1] != n_embd (by ``up``)
     Source    Vaswani et al. 2017, arXiv:1706.03762, section 3.3
@@ -25,15 +25,22 @@ class MLP(Layer):
         activation: "gelu_tanh", "gelu" or "relu".
         dropout: probability of dropping, for the output.
         residual_std: standard deviation of the initial weight of ``down``.
+        n_inner: the hidden size F, by default 4 C.
     """
 
     def __init__(
-        self, n_embd: int, dropout: float = 0.0, activation: str = "gelu_tanh", residual_std: float = 0.02
+        self,
+        n_embd: int,
+        dropout: float = 0.0,
+        activation: str = "gelu_tanh",
+        residual_std: float = 0.02,
+        n_inner: int | None = None,
     ) -> None:
         n_embd = whole("MLP", "n_embd", n_embd, 1)
-        self.up = Linear(n_embd, 4 * n_embd)
+        n_inner = 4 * n_embd if n_inner is None else whole("MLP", "n_inner", n_inner, 1)
+        self.up = Linear(n_embd, n_inner)
         self.activation = ACTIVATIONS[one_of("activation", activation, ACTIVATIONS)]()
-        self.down = Linear(4 * n_embd, n_embd, residual_std)
+        self.down = Linear(n_inner, n_embd, residual_std)
         self.dropout = Dropout(dropout)
 
     def forward(self, x: Array, cache: Cache) -> Array:

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from npgpt.config import TABLES, DataConfig, RunConfig, renamed
+from npgpt.config import DROPOUTS, TABLES, DataConfig, RunConfig, renamed
 from npgpt.core.values import texts as check_texts
 from npgpt.data import builtin_name, builtin_texts
 from npgpt.errors import ConfigError, DataError, NpgptError, RunError, brief, plain
@@ -177,7 +177,7 @@ def check_same_model(asked: RunConfig, then: RunConfig) -> None:
     for table, name, new, old in _differences(asked, then):
         if name == "vocab_size" and new >= old:  # it is the largest number that was asked for
             continue
-        if (table == "model" and name != "dropout") or name == "tokenizer":
+        if (table == "model" and name not in DROPOUTS) or name == "tokenizer":
             raise ConfigError(
                 f"{name} is {_shown(new)}, but the weights of --init are those of a model with {_shown(old)}; leave "
                 f"{name} out"

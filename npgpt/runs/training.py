@@ -12,7 +12,7 @@ import numpy as np
 
 from npgpt.baselines import bigram_loss, unigram_loss
 from npgpt.build import make_gpt
-from npgpt.config import DataConfig, GPTConfig, RunConfig
+from npgpt.config import DROPOUTS, DataConfig, GPTConfig, RunConfig
 from npgpt.core.values import flag
 from npgpt.core.values import path as check_path
 from npgpt.data import encode_texts, split_texts
@@ -133,7 +133,8 @@ def _new(config: RunConfig, given: Sequence[str] | None, init: Path | None, prog
             data = dataclasses.replace(config.data, tokenizer=then.data.tokenizer)
             config = dataclasses.replace(config, model=then.model, data=data)
         check_same_model(config, then)
-        config = dataclasses.replace(config, model=dataclasses.replace(then.model, dropout=config.model.dropout))
+        dropouts = {name: getattr(config.model, name) for name in DROPOUTS}
+        config = dataclasses.replace(config, model=dataclasses.replace(then.model, **dropouts))
     run = _prepared(config, tokenizer, train_texts, validation_texts, progress)
     if first is not None:
         run.model.flat.values[:] = first.model.flat.values

@@ -74,6 +74,12 @@ BYTE_LEVEL: dict[str, _Values] = {
     "use_regex": _FLAG,  # true splits by the pattern gpt2
 }
 BYTE_LEVEL_AFTER = BYTE_LEVEL | {"add_prefix_space": _FLAG}  # as post_processor and decoder: no effect on ids
+TEMPLATE: dict[str, _Values] = {  # as a post_processor that adds no ids: transformers 5 writes it for GPT-2
+    "type": ("TemplateProcessing",),
+    "single": ([{"Sequence": {"id": "A", "type_id": 0}}],),
+    "pair": list,
+    "special_tokens": dict,
+}
 SEQUENCE: dict[str, _Values] = {"type": ("Sequence",), "pretokenizers": list}
 SPLIT: dict[str, _Values] = {"type": ("Split",), "pattern": dict, "behavior": str, "invert": _FLAG}
 
@@ -167,7 +173,9 @@ def check_after(data: Mapping[str, Any]) -> None:
     """Refuse a post_processor or a decoder that adds ids, or makes another text of them."""
     for name in ("post_processor", "decoder"):
         step = data[name]  # None is no post_processor; without a decoder the library shows the names of tokens
-        if step is not None:
+        if name == "post_processor" and _type(step) == "TemplateProcessing":
+            settings(step, name, TEMPLATE)
+        elif step is not None:
             if _type(step) != "ByteLevel":
                 raise TokenizerError(f"{name} is {quote(step, 100)}, which npgpt does not support; it reads ByteLevel")
             settings(step, name, BYTE_LEVEL_AFTER)

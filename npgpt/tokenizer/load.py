@@ -17,7 +17,8 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
     """Read a vocabulary.
 
     Args
-        path: a run folder; a file that ``Tokenizer.save`` wrote; a folder with GPT-2's encoder.json and vocab.bpe;
+        path: a run folder; a file that ``Tokenizer.save`` wrote; a folder with GPT-2's encoder.json and vocab.bpe, or
+            vocab.json and merges.txt;
             NAME.tiktoken; or Hugging Face's tokenizer.json, or a folder with it. Files may be compressed by gzip,
             bzip2 or xz.
     Raises
@@ -27,7 +28,9 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
     inside = Path(path, "tokenizer.json")
     path = inside if inside.is_file() else Path(path)
     if path.is_dir():
-        return BPETokenizer.from_gpt2(path / "encoder.json", path / "vocab.bpe")
+        theirs = (path / "vocab.json").is_file()  # Hugging Face's names of the same two files
+        names = ("vocab.json", "merges.txt") if theirs else ("encoder.json", "vocab.bpe")
+        return BPETokenizer.from_gpt2(*(path / name for name in names))
     if ".tiktoken" in path.suffixes:
         return BPETokenizer.from_tiktoken(path)
     data = read_tokenizer_json(path)

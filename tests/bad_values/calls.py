@@ -25,7 +25,9 @@ def options(kind: type, **changed: a.Given) -> Call:
     arguments = {}
     for name, item in kind.__dataclass_fields__.items():
         limits, value = item.metadata["limits"], item.default
-        if item.type is bool:
+        if value is None:
+            arguments[name] = a.maybe_count(3) if config.kind_of(item) is int else a.maybe_not_negative(0.5)
+        elif item.type is bool:
             arguments[name] = a.flag(value)
         elif item.type is str:
             arguments[name] = a.choice(value)
@@ -69,6 +71,20 @@ def of_files(folder: Path) -> dict[str, Call]:
             resume=a.maybe_source(folder / "run"),
         ),
         "runs.Run.save": call(trained.save, path=a.target(folder / "a run"), overwrite=a.flag(True)),
+        "runs.load_huggingface": call(
+            lambda **given: runs.load_huggingface(**given).model.flat.values,
+            folder=a.source(folder / "gpt2"),
+            vocab=a.maybe_source(folder / "bpe.json"),
+            layers=a.choice("textbook"),
+        ),
+        "runs.load_huggingface_model": call(
+            lambda **given: runs.load_huggingface_model(**given).flat.values,
+            folder=a.source(folder / "gpt2"),
+            layers=a.choice("textbook"),
+        ),
+        "runs.save_huggingface": call(
+            runs.save_huggingface, model=a.fixed(trained.model), folder=a.target(folder / "another gpt2")
+        ),
         "config.RunConfig.load": call(
             config.RunConfig.load, path=a.source(folder / "config.toml"), complete=a.flag(False)
         ),

@@ -16,7 +16,7 @@ def of_layers() -> dict[str, Call]:
     """Return the calls that make layers, and those of the ground: Param, Cache, Layer."""
     sizes, score = {"n_embd": a.count(4), "n_head": a.count(2)}, {"score": a.fixed(None)}
     rest = {"dropout": a.not_negative(0.5), "residual_std": a.not_negative(0.02)}
-    std = {"std": a.not_negative(0.02)}
+    std, mine = {"std": a.not_negative(0.02)}, {"attention_dropout": a.maybe_not_negative(0.5)}
     return {
         "layers.Linear.__init__": call(layers.Linear, n_in=a.count(3), n_out=a.count(2), **std),
         "layers.Embedding.__init__": call(layers.Embedding, vocab_size=a.count(3), n_embd=a.count(2), **std),
@@ -25,9 +25,20 @@ def of_layers() -> dict[str, Call]:
         ),
         "layers.LayerNorm.__init__": call(layers.LayerNorm, n_embd=a.count(3), eps=a.not_negative(1e-5)),
         "layers.Dropout.__init__": call(layers.Dropout, p=a.not_negative(0.5)),
-        "layers.MLP.__init__": call(layers.MLP, n_embd=a.count(2), activation=a.choice("gelu"), **rest),
-        "layers.Attention.__init__": call(layers.Attention, **sizes, **rest, **score),
-        "layers.Block.__init__": call(layers.Block, **sizes, activation=a.choice("gelu"), **rest, **score),
+        "layers.MLP.__init__": call(
+            layers.MLP, n_embd=a.count(2), activation=a.choice("gelu"), n_inner=a.maybe_count(3), **rest
+        ),
+        "layers.Attention.__init__": call(layers.Attention, **sizes, **rest, **score, **mine),
+        "layers.Block.__init__": call(
+            layers.Block,
+            **sizes,
+            activation=a.choice("gelu"),
+            n_inner=a.maybe_count(3),
+            eps=a.not_negative(1e-5),
+            **rest,
+            **score,
+            **mine,
+        ),
         "layers.LearnedPositions.__init__": call(
             layers.LearnedPositions, context_length=a.count(3), n_embd=a.count(2), **std
         ),
@@ -71,7 +82,7 @@ def of_layers() -> dict[str, Call]:
         "core.Layer.pack": call(linear().pack, dtype=a.dtype(np.float32)),
         "core.Layer.astype": call(linear().astype, dtype=a.dtype(np.float32)),
         "npgpt.GPT.__init__": call(
-            npgpt.GPT, config=a.fixed(config.GPTConfig(7, 4, 1, 2, 4)), seed=a.whole(0), dtype=a.dtype("f4")
+            npgpt.GPT, config=a.fixed(config.GPTConfig(7, 4, 1, 2, 4)), seed=a.maybe_whole(0), dtype=a.dtype("f4")
         ),
         "npgpt.GPT.loss": call(
             lambda **given: model().loss(cache=Cache(), **given),
@@ -90,7 +101,7 @@ def of_layers() -> dict[str, Call]:
             build.make_gpt,
             config=a.fixed(config.GPTConfig(7, 4, 1, 2, 4)),
             layers=a.choice("textbook"),
-            seed=a.whole(0),
+            seed=a.maybe_whole(0),
         ),
         "build.twin": call(build.twin, layer=a.fixed(layers.ReLU()), layers=a.choice("textbook")),
     }

@@ -47,6 +47,8 @@ def run(folder: Path) -> npgpt.Run:
     bpe.to_huggingface(folder / "tokenizer.json")
     embeddings.save_vectors(table(), folder / "vectors.txt")
     embeddings.make_index(["a", "b"], TEXTS).save(folder / "index")
+    gpt = npgpt.make_gpt(config.GPTConfig(258, 4, 1, 2, 4), "textbook")
+    npgpt.save_huggingface(npgpt.Run(npgpt.RunConfig(model=gpt.config), bpe, gpt), folder / "gpt2")
     (folder / "text").write_text(TEXTS[0])
     (folder / "config.toml").write_text(npgpt.RunConfig().dumps())
     (folder / "analogies").write_text(": a\nman king woman queen\n")

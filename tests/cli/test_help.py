@@ -60,7 +60,7 @@ def test_its_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
     Path("text.txt").write_text("The cat sat on the mat, and the tokenization of the dog sat on the log.\n" * 40)
     main([])
     examples = re.findall(r"^ +npgpt (.*)", capsys.readouterr().out, re.MULTILINE)
-    assert len(examples) == 9
+    assert len(examples) == 10
     for example in map(shlex.split, examples):
         if example == ["train"]:
             example += ["--text", "text.txt", *SMALL]

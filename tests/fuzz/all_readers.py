@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import readers_of_checkpoints
+import readers_of_gpt2
 import readers_of_runs
 import readers_of_vectors
 from reader import Reader, folder_of, function, packed, written
@@ -62,7 +63,13 @@ TOKENIZERS = [
     tokenizer("Hugging Face's", (f"{FORMATS}.from_huggingface", FROM_JSON), JSON, f"{BPE}.from_huggingface"),
 ]
 
-ALL = [*readers_of_vectors.READERS, *readers_of_runs.READERS, *readers_of_checkpoints.READERS, *TOKENIZERS]
+ALL = [
+    *readers_of_vectors.READERS,
+    *readers_of_runs.READERS,
+    *readers_of_checkpoints.READERS,
+    *readers_of_gpt2.READERS,
+    *TOKENIZERS,
+]
 READERS = [reader for reader in ALL if reader.samples]  # without pyarrow there are no Parquet files
 
 # They write, or only handle the name; `make_index` reads by `load_run`; tests/machine damages machine code.
@@ -74,7 +81,7 @@ NOT_READERS = """
     runs.checkpoint.foreign  runs.checkpoint.prune  runs.checkpoint.remove  runs.checkpoint.set_aside
     runs.checkpoint.write_checkpoint  runs.folder.RunFolder.create  runs.folder.RunFolder.create_next
     runs.checkpoint.states_of  runs.layout.is_run  support.locks.FileLock.is_at  runs.layout.damage
-    runs.layout.newest_run  runs.layout.write_manifest  runs.metrics.add_metrics
+    runs.huggingface.save_huggingface  runs.layout.newest_run  runs.layout.write_manifest  runs.metrics.add_metrics
     runs.metrics.write_metrics  runs.weights.save_model  support.files.failures_named  support.files.flush_folder
     support.files.write_flushed  support.text_files.holds_a_run  study.check.files.module_name
     study.check.files.pick  study.trace.over_time.add_record  study.trace.over_time.draw_record
