@@ -84,6 +84,19 @@ def test_the_memory_grows_and_is_used_again() -> None:
     assert past.nbytes == size == 2 * 2 * 256 * 24 * 4  # layers, keys and values, room, channels, bytes
 
 
+@pytest.mark.parametrize("change", ["batch", "precision", "model"])
+def test_another_batch_or_model_cannot_go_on(change: str) -> None:
+    past = KeyValues()
+    cache = Cache(record=False, past=past)
+    MODELS["none", "compiled"].forward(np.zeros((2, 3), int), cache)
+    past.advance(3)
+    model = MODELS["none", "textbook" if change == "precision" else "compiled"]
+    if change == "model":
+        model = make_gpt(GPTConfig(vocab_size=11, n_layer=3, n_head=2, n_embd=24, positions="none"))
+    with pytest.raises(ShapeError, match="KeyValues: blocks.* of earlier tokens, but this pass gives"):
+        model.forward(np.zeros((1 if change == "batch" else 2, 1), int), cache.reset())
+
+
 def test_a_text_longer_than_learned_positions_is_refused() -> None:
     model, past = model_of("learned", "textbook", context_length=8), KeyValues()
     cache = Cache(record=False, past=past)

@@ -3,6 +3,7 @@
 
 from npgpt.core.param import Array, aligned_empty
 from npgpt.core.values import whole
+from npgpt.errors import ShapeError
 
 
 class KeyValues:
@@ -35,13 +36,23 @@ class KeyValues:
         return sum(array.nbytes for array in self._arrays.values())
 
     def memory(self, path: str, x: Array) -> Array:
-        """Put x (B, H, T, D) behind the earlier tokens of a layer; return the memory (B, room, H, D) of all of them."""
+        """Put x (B, H, T, D) behind the earlier tokens of a layer; return the memory (B, room, H, D) of all of them.
+
+        Raises
+            ShapeError if the earlier tokens are of another batch, model or precision.
+        """
         B, H, T, D = x.shape
         end = self.length + T
         memory = self._arrays.get(path)
-        if memory is None or memory.shape[1] < end or memory.shape[0] != B or memory.dtype != x.dtype:
-            room = room_for(end)
-            larger = aligned_empty(B * room * H * D, x.dtype).reshape(B, room, H, D)
+        fits = memory is not None and (memory.shape[0], *memory.shape[2:], memory.dtype) == (B, H, D, x.dtype)
+        if self.length and not fits:
+            was = f"{memory.dtype} {memory.shape}" if memory is not None else "no keys"
+            raise ShapeError(
+                f"KeyValues: {path} has {was} (B, room, H, D) of earlier tokens, but this pass gives {x.dtype} "
+                f"{(B, T, H, D)}; continue with the same model and batch, or call clear()"
+            )
+        if memory is None or not fits or memory.shape[1] < end:
+            larger = aligned_empty(B * room_for(end) * H * D, x.dtype).reshape(B, room_for(end), H, D)
             if memory is not None and self.length:
                 larger[:, : self.length] = memory[:, : self.length]
             memory = self._arrays[path] = larger
@@ -50,7 +61,7 @@ class KeyValues:
 
     def advance(self, n_tokens: int) -> None:
         """Count the tokens of a finished pass as earlier ones."""
-        self.length += whole("KeyValues.advance", "n_tokens", n_tokens)
+        self.length += whole("KeyValues.advance", "n_tokens", n_tokens, 0)
 
     def clear(self) -> None:
         """Forget all tokens. The memory stays, for the next ones."""

@@ -77,7 +77,7 @@ def of_layers() -> dict[str, Call]:
             step=a.whole(0),
             first_example=a.whole(0),
         ),
-        "core.KeyValues.advance": call(KeyValues().advance, n_tokens=a.whole(0)),
+        "core.KeyValues.advance": call(KeyValues().advance, n_tokens=a.natural(1)),
         "core.Layer.initialise": call(linear().initialise, seed=a.whole(0)),
         "core.Layer.pack": call(linear().pack, dtype=a.dtype(np.float32)),
         "core.Layer.astype": call(linear().astype, dtype=a.dtype(np.float32)),
