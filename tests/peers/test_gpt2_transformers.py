@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import safetensors.torch
 
 import npgpt
 from npgpt.build import make_optimizer, twin
@@ -74,6 +73,7 @@ def randomise(model: Any, seed: int) -> Any:
 
 def save(model: Any, folder: Path, seed: int) -> None:
     """Save a model in one of the ways in which models are found."""
+    import safetensors.torch  # which imports torch
     import torch
 
     kind = [torch.float32, torch.float16, torch.bfloat16][seed % 3 if seed % 2 else 0]
