@@ -140,7 +140,10 @@ def write_checkpoint(
 
 def steps_of(home: Path) -> list[int]:
     """Return the steps of the checkpoints in a folder, in order."""
-    names = [path.name for path in home.iterdir() if path.is_dir()] if home.is_dir() else []
+    try:
+        names = [path.name for path in home.iterdir() if path.is_dir()]
+    except (FileNotFoundError, NotADirectoryError):  # another process may rename it at any time
+        return []
     return sorted({int(step[1]) for name in names if (step := _STEP.fullmatch(name))})
 
 
