@@ -17,7 +17,7 @@ from npgpt.rng import make_key, random_bits
 LONGEST = 4  # times the trained context; at larger distances models rarely predict well
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Drawn:
     """A token that was drawn, and the logits (V,) that the model gave at its place."""
 
@@ -27,7 +27,8 @@ class Drawn:
     @property
     def log_probability(self) -> float:
         """The logarithm of the token's probability by the model, in nats: without temperature and filters."""
-        return float(np.log(softmax(self.logits)[self.token]))
+        beneath = self.logits - self.logits.max()  # the logarithm of a softmax may be finite where the softmax is 0
+        return float(beneath[self.token] - np.log(np.exp(beneath).sum()))
 
     def likeliest(self, n: int = 5) -> list[tuple[int, float]]:
         """Return the n likeliest ids with their probabilities by the model, the likeliest first."""

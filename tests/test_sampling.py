@@ -17,7 +17,7 @@ from npgpt.errors import ConfigError
 from npgpt.layers import MLP
 from npgpt.layers.schemes import SCHEMES
 from npgpt.model import GPT
-from npgpt.sampling import draw, generate, keep_top_k, keep_top_p, softmax, until
+from npgpt.sampling import Drawn, draw, generate, keep_top_k, keep_top_p, softmax, until
 
 some_logits = st.lists(st.floats(-30, 30), min_size=1, max_size=40).map(np.array)
 
@@ -120,6 +120,11 @@ def test_probabilities_are_those_of_the_model() -> None:
     likeliest = first.likeliest(3)
     assert [token for token, _ in likeliest] == np.argsort(-p)[:3].tolist()
     assert [q for _, q in likeliest] == pytest.approx(np.sort(p)[::-1][:3].tolist(), abs=1e-6)
+
+
+def test_the_log_probability_of_a_hopeless_token_is_finite() -> None:
+    drawn = Drawn(1, np.array([0.0, -2000.0]))
+    assert drawn.log_probability == -2000 and drawn.likeliest(1) == [(0, 1.0)]
 
 
 @pytest.mark.parametrize("top_p", [0.0, 1.5, -1, float("nan")])

@@ -4,7 +4,6 @@ import argparse
 import itertools
 import json
 import math
-import os
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -14,7 +13,7 @@ from npgpt.errors import DataError, RunError, TrainingError
 from npgpt.runs import Run, load_run
 from npgpt.sampling import Drawn, check_context, draw, until
 from npgpt.support.files import read_text
-from npgpt.support.terminal import escape_controls, given_text, write_text
+from npgpt.support.terminal import escape_controls, given_text, shows_colours, write_text
 from npgpt.tokenizer import END_OF_TEXT, UNKNOWN
 
 SUMMARY, EXAMPLE = "continue a prompt with a trained model", 'npgpt sample runs/1 --prompt "The "'
@@ -164,7 +163,7 @@ def answer_lines(loaded: Run, options: argparse.Namespace) -> None:
 
 def show_probabilities(loaded: Run, drawn: list[Drawn]) -> None:
     """Print each token on a line: its probability, its text, and the five likeliest tokens with theirs."""
-    coloured = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    coloured = shows_colours()
     for each in drawn:
         p = math.exp(each.log_probability)
         name = f"{_name(loaded, each.token):<16}"

@@ -24,11 +24,11 @@ Ids = NDArray[np.uint32]
 
 kernels.started = True  # Numba is imported now, so the textbook no longer encodes short texts
 
-# The smallest and the largest size of each thread's memory of pieces. The largest one forgets older pieces. It is much
+# The smallest and the largest size of a memory of pieces. The largest one forgets older pieces. It is much
 # larger than most texts need; a page of memory that is touched first takes as long as merging ten words.
 TABLE_ENTRIES = 1 << 14, 1 << 20
 SPILLED_WORDS = 1 << 17, 1 << 24
-SHORT_TEXT = 8192  # bytes
+SHORT_TEXT = 8192  # bytes or characters: of a longer text, copies take longer than what avoids them
 SHORTEST_PART, LONGEST_PART = 1 << 16, 1 << 22  # characters that a thread takes at once
 
 
