@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from npgpt.config import GPTConfig
-from npgpt.core import Array, Cache, KeyValues, Layer
+from npgpt.core import Array, Cache, KeyValues
 from npgpt.core.shapes import as_ids
 from npgpt.core.values import real, whole
 from npgpt.errors import ConfigError, DataError, TrainingError, quote
@@ -117,7 +117,9 @@ def next_logits(model: GPT, sequence: list[int], context: int) -> Iterator[Array
     Keys and values of earlier tokens are kept, so each step runs the new tokens only. A model with a layer of a user's
     own class runs its whole window each time; the window moves at the same places.
     """
-    past = KeyValues() if _is_of_npgpt(model) else None
+    # Layers of npgpt compute a token from itself and earlier ones alone, and continue from keys and values.
+    ours = all(type(layer).__module__.startswith("npgpt.") for layer in model.walk())
+    past = KeyValues() if ours else None
     cache = Cache(record=False, past=past)
     first = max(0, len(sequence) - context)  # of the window
     while True:
@@ -132,15 +134,6 @@ def next_logits(model: GPT, sequence: list[int], context: int) -> Iterator[Array
         else:
             logits = model.forward(new, cache.reset())[0, -1]
         yield logits.astype(np.float64)
-
-
-def _is_of_npgpt(layer: Layer) -> bool:
-    """Whether a layer and all its sub-layers are npgpt's own.
-
-    These compute a token from itself and earlier ones alone, and continue from keys and values. A user's own may not.
-    """
-    ours = type(layer).__module__.partition(".")[0] == "npgpt"
-    return ours and all(map(_is_of_npgpt, layer.children().values()))
 
 
 def check_context(config: GPTConfig, context: int) -> None:

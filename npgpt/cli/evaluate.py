@@ -14,6 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from npgpt.baselines import bigram_loss, unigram_loss
+from npgpt.cli.options import add_run_folder
 from npgpt.cli.parser import add_action
 from npgpt.config import DataConfig, RunConfig
 from npgpt.data import encode_texts, split_texts
@@ -37,12 +38,7 @@ def add_parser(subparsers: Any) -> None:
         "compressors. <|endoftext|> follows each text; it counts as a token, and has no bytes."
     )
     parser = add_action(subparsers, "evaluate", run, SUMMARY, more, "npgpt evaluate runs/1 book.txt --surprisal")
-    parser.add_argument(
-        "run_folder",
-        nargs="?",
-        metavar="DIR",
-        help="run folder, or one of its checkpoints (default: the newest run in runs)",
-    )
+    add_run_folder(parser)
     parser.add_argument(
         "texts",
         nargs="*",

@@ -28,6 +28,16 @@ class Renamed(argparse.Action):
         setattr(namespace, self.dest, values)
 
 
+def add_run_folder(parser: argparse.ArgumentParser) -> None:
+    """Add the argument DIR, for ``load_run``."""
+    parser.add_argument(
+        "run_folder",
+        nargs="?",
+        metavar="DIR",
+        help="run folder, or one of its checkpoints (default: the newest run in runs)",
+    )
+
+
 def add_config_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--preset",

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+from npgpt.cli.options import add_run_folder
 from npgpt.cli.parser import add_action
 from npgpt.errors import DataError, RunError, TrainingError
 from npgpt.runs import Run, load_run
@@ -26,12 +27,7 @@ def add_parser(subparsers: Any) -> None:
         "On a terminal it reads lines instead, and answers each; Ctrl-C stops an answer, Ctrl-D ends."
     )
     parser = add_action(subparsers, "sample", run, SUMMARY, more, EXAMPLE)
-    parser.add_argument(
-        "run_folder",
-        nargs="?",
-        metavar="DIR",
-        help="run folder, or one of its checkpoints (default: the newest run in runs)",
-    )
+    add_run_folder(parser)
     parser.add_argument(
         "--last", action="store_true", help="take the newest weights, not those with the lowest validation loss"
     )

@@ -38,6 +38,12 @@ class Layer:
         """Return name -> sub-layer; the items of a list ``blocks`` are named ``blocks.0``, ``blocks.1``, ..."""
         return {name: part for name, part in _parts(vars(self)) if isinstance(part, Layer)}
 
+    def walk(self) -> Iterator["Layer"]:
+        """Yield this layer, and all layers in it."""
+        yield self
+        for child in self.children().values():
+            yield from child.walk()
+
     def slots(self, prefix: str = "") -> Iterator[tuple[str, "Layer", Param]]:
         """Yield (path, layer, Param) of each Param, with the layer that holds it. A shared Param has several paths."""
         for name, part in _parts(vars(self)):
@@ -95,9 +101,8 @@ class Layer:
         return self.flat
 
     def _forget_flat(self) -> None:
-        self.flat = None  # if a sub-layer was packed before, its Params now move to the new vector
-        for child in self.children().values():
-            child._forget_flat()
+        for layer in self.walk():
+            layer.flat = None  # if a sub-layer was packed before, its Params now move to the new vector
 
     def astype(self, dtype: npt.DTypeLike) -> Self:
         """Return a copy with the same values in another precision, packed. Gradients start at zero.

@@ -15,7 +15,6 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +24,7 @@ import safetensors.numpy
 
 from npgpt.build import make_gpt
 from npgpt.config import DataConfig, GPTConfig, RunConfig
-from npgpt.core import Array, Layer
+from npgpt.core import Array
 from npgpt.core.values import path as check_path
 from npgpt.errors import ConfigError, DataError, RunError, TokenizerError, brief, quote
 from npgpt.layers import LayerNorm
@@ -212,7 +211,7 @@ def save_huggingface(model: Run | GPT, folder: str | Path) -> None:
             f"a tokenizer of kind {tokenizer.kind!r} cannot become a GPT-2's, which merges bytes; "
             "save_huggingface(run.model, folder) writes the weights alone"
         )
-    for part in _parts(gpt):
+    for part in gpt.walk():
         if not type(part).__module__.startswith("npgpt."):
             raise ConfigError(f"{type(part).__name__} is not a layer of npgpt, and GPT-2 has no place for it")
         if isinstance(part, LayerNorm) and part.eps != gpt.config.layer_norm_epsilon:
@@ -241,12 +240,6 @@ def save_huggingface(model: Run | GPT, folder: str | Path) -> None:
     os.replace(part_of(path), path)
     flush_folder(folder)
     write_atomically(folder / CONFIG, (json.dumps(config, indent=2) + "\n").encode())
-
-
-def _parts(layer: Layer) -> Iterator[Layer]:
-    yield layer
-    for child in layer.children().values():
-        yield from _parts(child)
 
 
 def _of_linear(name: str) -> bool:
