@@ -18,10 +18,10 @@ Source    Sennrich et al. 2016, arXiv:1508.07909; on bytes: Radford et al. 2019 
 """
 
 import codecs
-import functools
 import heapq
+import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -94,7 +94,7 @@ def split(data: bytes, pattern: str) -> list[bytes]:
     """
     pieces = []
     start = 0
-    for piece in compiled(pattern).findall(with_symbols(data).decode("utf-8", "surrogatepass")):
+    for piece in compiled(pattern).findall(with_symbols(data).decode()):
         end = start + len(encode_utf8(piece))
         pieces.append(data[start:end])
         start = end
@@ -175,25 +175,24 @@ def encode_utf8(text: str) -> bytes:
 
 
 def with_symbols(data: bytes) -> bytes:
-    """Return the bytes with a control character in the place of each byte that is not UTF-8."""
-    return data.decode("utf-8", UTF8_OR_SYMBOLS).encode("utf-8", "surrogatepass")
+    """Return valid UTF-8 of the same size: a question mark in the place of each byte that is not UTF-8.
+
+    U+FFFD, of three bytes, stands for half of a surrogate pair, which ``encode_utf8`` encodes: it is a symbol, too.
+    """
+    whole = _HALF.sub("\ufffd".encode(), data)
+    return whole.decode("utf-8", "surrogateescape").encode("utf-8", "replace")
 
 
-def _surrogate_or(
-    otherwise: Callable[[UnicodeError], tuple[str | bytes, int]], error: UnicodeError
-) -> tuple[str | bytes, int]:
+_HALF = re.compile(rb"\xed[\xa0-\xbf][\x80-\xbf]")
+
+
+def _surrogate_or_replacement(error: UnicodeError) -> tuple[str | bytes, int]:
     try:
         return codecs.lookup_error("surrogatepass")(error)
     except UnicodeError:
-        return otherwise(error)
-
-
-def _symbols(error: UnicodeError) -> tuple[str | bytes, int]:
-    assert isinstance(error, UnicodeDecodeError)
-    return "\x01" * (error.end - error.start), error.end
+        return codecs.lookup_error("replace")(error)
 
 
 # Decoding is the inverse of encode_utf8. Invalid UTF-8, which a model may produce, becomes U+FFFD.
-UTF8_ERRORS, UTF8_OR_SYMBOLS = "npgpt.surrogate_or_replacement", "npgpt.surrogate_or_symbols"
-codecs.register_error(UTF8_ERRORS, functools.partial(_surrogate_or, codecs.replace_errors))
-codecs.register_error(UTF8_OR_SYMBOLS, functools.partial(_surrogate_or, _symbols))
+UTF8_ERRORS = "npgpt.surrogate_or_replacement"
+codecs.register_error(UTF8_ERRORS, _surrogate_or_replacement)

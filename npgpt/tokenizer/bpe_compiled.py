@@ -29,6 +29,7 @@ kernels.started = True  # Numba is imported now, so the textbook no longer encod
 TABLE_ENTRIES = 1 << 14, 1 << 20
 SPILLED_WORDS = 1 << 17, 1 << 24
 SHORT_TEXT = 8192  # bytes or characters: of a longer text, copies take longer than what avoids them
+LONGEST_TO_LEARN = (1 << 31) - 1  # bytes: ``learn`` has positions of 32 bits
 SHORTEST_PART, LONGEST_PART = 1 << 16, 1 << 22  # characters that a thread takes at once
 
 
@@ -290,6 +291,11 @@ def learn_merges(
     size = len(kept)
     if size == 0:
         raise TokenizerError("the text is empty; give a text to learn a vocabulary from")
+    if size > LONGEST_TO_LEARN:
+        raise TokenizerError(
+            f"the distinct pieces of the text have {size:,} bytes, more than {LONGEST_TO_LEARN:,}; learn from a "
+            "part of the text" + ', or with a split pattern, such as "gpt2"' * (pattern == "none")
+        )
     # Each merge removes a position and adds at most two pairs. Memory that is not needed is not touched.
     max_pairs = (1 << 16) + 2 * size
     positions = np.empty((size, 4), np.int32), np.empty(size, np.int64), np.empty(3 * size, np.int32)

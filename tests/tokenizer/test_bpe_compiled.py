@@ -73,6 +73,14 @@ def test_training_stops_if_no_pair_is_frequent_enough() -> None:
         assert BPETokenizer.train("ab ab xy", 400, min_frequency=2).token_bytes[256] == b"ab"
 
 
+def test_a_text_too_long_to_learn_from_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fast, "LONGEST_TO_LEARN", 9)
+    with pytest.raises(TokenizerError, match=r"have 11 bytes, more than 9; learn .* split pattern, such as \"gpt2\""):
+        BPETokenizer.train("hello hello", 300, pattern="none")
+    with pytest.raises(TokenizerError, match="have 11 bytes, more than 9; learn from a part of the text$"):
+        BPETokenizer.train("hello hello", 300)
+
+
 def test_training_leaves_out_special_tokens() -> None:
     with pytest.warns(UserWarning, match="only 1 merges"):
         tokenizer = BPETokenizer.train("ab<|endoftext|>ab<|endoftext|>", 400)
