@@ -91,6 +91,17 @@ def slot(builder: Any, kind: Any) -> Any:
     return alloca_once(builder, kind)
 
 
+def array_value(context: Any, builder: Any, kind: Any, address: Any, n: Any) -> Any:
+    """Return an array (n,) of this type whose items begin at an address. It owns no memory."""
+    from numba.np.arrayobj import populate_array  # 25 ms, and only compilation needs it
+
+    array = context.make_array(kind)(context, builder)
+    size = I64(context.get_abi_sizeof(context.get_data_type(kind.dtype)))
+    data = builder.inttoptr(address, array.data.type)
+    populate_array(array, data=data, shape=[n], strides=[size], itemsize=size, meminfo=None)
+    return array._getvalue()
+
+
 @contextmanager
 def counting(builder: Any, n: Any) -> Iterator[Any]:
     """Emit a loop: code emitted inside ``with counting(builder, n) as k`` runs for k = 0, 1, ..., n - 1."""

@@ -5,6 +5,7 @@
 
 import ctypes
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -15,7 +16,7 @@ from numpy.typing import DTypeLike, NDArray
 from npgpt.errors import TokenizerError, quote
 from npgpt.tokenizer import kernels
 from npgpt.tokenizer.bpe import encode_utf8, with_symbols
-from npgpt.tokenizer.kernels import decode, encode, learn, merge
+from npgpt.tokenizer.kernels import cache, decode, encode, learn, merge, whole
 from npgpt.tokenizer.kernels.numbers import PATTERNS
 from npgpt.tokenizer.kernels.together import LANE
 from npgpt.tokenizer.patterns import class_table
@@ -28,7 +29,7 @@ kernels.started = True  # Numba is imported now, so the textbook no longer encod
 # larger than most texts need; a page of memory that is touched first takes as long as merging ten words.
 TABLE_ENTRIES = 1 << 14, 1 << 20
 SPILLED_WORDS = 1 << 17, 1 << 24
-SHORT_TEXT = 8192  # bytes or characters: of a longer text, copies take longer than what avoids them
+SHORT_TEXT = 1024  # characters: of a longer text, copies take longer than what avoids them
 LONGEST_TO_LEARN = (1 << 31) - 1  # bytes: ``learn`` has positions of 32 bits
 SHORTEST_PART, LONGEST_PART = 1 << 16, 1 << 22  # characters that a thread takes at once
 
@@ -43,34 +44,60 @@ class Encoder:
     """
 
     def __init__(self, merges: NDArray[np.int64], ids: NDArray[np.uint32], pattern: str) -> None:
-        self._pattern = PATTERNS.index(pattern)
         tables, edges = empty_tables(len(merges))
         merge.add_merges(merges, tables, edges)
-        self._vocabulary = class_table(), tables, np.ascontiguousarray(ids, np.uint32)
+        tokens = 256 + len(merges)
+        whole_tokens = aligned_zeros(merge.LINE * (1 + tokens // 9), np.int32), np.empty(2 * tokens, np.int64)
+        whole.add_tokens(tables, whole_tokens)
+        self._vocabulary = class_table(), *tables, np.ascontiguousarray(ids, np.uint32), *whole_tokens
+        self._places = [PATTERNS.index(pattern), *places_of(self._vocabulary)]
         self._free: list[Memory] = []  # one for each call at a time: other threads may run while a kernel does
 
     def encode(self, given: str | bytes) -> Ids:
-        """Return the ids of a text, or of bytes; those of a short text are a view of a longer array."""
-        memory = self._free.pop() if self._free else Memory()
+        """Return the ids of a text, or of bytes, in an array of its own."""
+        memory = self._free.pop() if self._free else Memory(self._places)
+        ids = self._short(given, memory)
+        ids = self._long(given, memory) if ids is None else ids.copy()
+        self._free.append(memory)
+        return ids
+
+    def encode_to_list(self, given: str | bytes) -> list[int]:
+        """Return the ids of a text, or of bytes."""
+        memory = self._free.pop() if self._free else Memory(self._places)
+        ids = self._short(given, memory)
+        found: list[int] = (self._long(given, memory) if ids is None else ids).tolist()
+        self._free.append(memory)
+        return found
+
+    def _short(self, given: str | bytes, memory: "Memory") -> Ids | None:
+        """Return a view of the memory's array with the ids of a short text; None if ``_long`` is needed.
+
+        Copying the text and the ids takes less than making arrays for them and passing these to a kernel.
+        """
+        if 4 * len(given) > len(memory.text) or isinstance(given, bytes):
+            return None
+        text = encode_utf8(given)
+        size = len(text)
+        memory.text[:size] = text
+        n = encode.encode_short(size, memory.places)
+        return memory.out[:n] if n >= 0 else None
+
+    def _long(self, given: str | bytes, memory: "Memory") -> Ids:
         if isinstance(given, str):
             text = shape = utf8_array(given)
         else:
             text, shape = np.frombuffer(given, np.uint8), np.frombuffer(with_symbols(given), np.uint8)
         size = len(text)
-        out = np.empty(size + 4 if size <= SHORT_TEXT else size // 3 + SHORT_TEXT, np.uint32)
-        pattern, vocabulary, work = self._pattern, self._vocabulary, memory.work
+        out = np.empty(min(size + encode.ROOM, size // 3 + SHORT_TEXT), np.uint32)
         at = n = 0
         try:
             while True:
-                at, n = encode.encode(text, shape, at, pattern, vocabulary, memory.arrays, work, out, n)
+                at, n = encode.encode(text, shape, at, memory.places, out, n)
                 if at == size:
                     break
                 memory.grow(out, size)
         except OverflowError:
             raise _too_long() from None
-        self._free.append(memory)
-        if size <= SHORT_TEXT:
-            return out[:n]  # resizing takes half a microsecond
         out.resize(n, refcheck=False)
         return out
 
@@ -89,18 +116,15 @@ class Encoder:
 
     def encode_each(self, strings: Sequence[str]) -> list[Ids]:
         """Return the ids of several texts, found in one call of a kernel. They are views of one array."""
-        memory = self._free.pop() if self._free else Memory()
+        memory = self._free.pop() if self._free else Memory(self._places)
         texts = [encode_utf8(string) for string in strings]
         ends = np.cumsum([len(text) for text in texts])
         text = np.frombuffer(b"".join(texts), np.uint8)
         out, stops = np.empty(len(text) // 3 + SHORT_TEXT, np.uint32), np.empty(len(texts), np.int64)
-        pattern, vocabulary, work = self._pattern, self._vocabulary, memory.work
         k = at = n = 0
         try:
             while True:
-                k, at, n = encode.encode_each(
-                    text, ends, k, at, pattern, vocabulary, memory.arrays, work, out, n, stops
-                )
+                k, at, n = encode.encode_each(text, ends, k, at, memory.places, out, n, stops)
                 if k == len(texts):
                     break
                 memory.grow(out, len(text))
@@ -163,54 +187,69 @@ def utf8_array(string: str) -> NDArray[np.uint8]:
         except UnicodeEncodeError:
             pass
         else:
-            data = np.ctypeslib.as_array((ctypes.c_uint8 * size.value).from_address(address))
+            every_byte: Any = _EVERY_BYTE.from_address(address)
+            data: NDArray[np.uint8] = np.frombuffer(every_byte, np.uint8, size.value)
             data.flags.writeable = False
             return data
     return np.frombuffer(encode_utf8(string), np.uint8)
 
 
+_EVERY_BYTE = ctypes.c_uint8 * sys.maxsize  # ctypes takes 10 us to make a type for each size
 _as_utf8 = ctypes.pythonapi.PyUnicode_AsUTF8AndSize
 _as_utf8.restype, _as_utf8.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.POINTER(ctypes.c_ssize_t)]
 
 
 class Memory:
-    """Pieces that were encoded, with their ids, in the layout of ``kernels/encode.py``. One call at a time has it."""
+    """Pieces that were encoded, with their ids, in the layout of ``kernels/cache.py``. One call at a time has it.
 
-    def __init__(self) -> None:
-        spilled = np.empty(SPILLED_WORDS[0] + encode.SLACK, np.uint32)
+    Args
+        vocabulary: the first places of ``encode.arrays_of``.
+    """
+
+    def __init__(self, vocabulary: list[int]) -> None:
+        self._vocabulary = vocabulary
+        spilled = np.empty(SPILLED_WORDS[0] + cache.SLACK, np.uint32)
         self.arrays = empty_table(TABLE_ENTRIES[0]), spilled, new_state()
-        self.work = np.empty((10, encode.BLOCK), np.int64), np.empty((2, encode.BLOCK * LANE), np.int32)
+        self.text, self.out = bytearray(4 * SHORT_TEXT), np.empty(4 * SHORT_TEXT + encode.ROOM, np.uint32)
+        self._short_text = np.frombuffer(self.text, np.uint8), self.out
+        self._work = np.empty(10 * cache.BLOCK, np.int64), np.empty(2 * cache.BLOCK * LANE, np.int32)
         self._set_limits()
 
     def _set_limits(self) -> None:
         table, spilled, state = self.arrays
-        entries, words, never = len(table) // 4, len(spilled) - encode.SLACK, np.iinfo(np.int64).max
-        state[encode.MOST_ENTRIES] = 3 * entries // 4 - encode.BLOCK if entries < TABLE_ENTRIES[1] else never
-        state[encode.MOST_SPILL] = words - encode.SPILL_ROOM if words < SPILLED_WORDS[1] else never
+        entries, words, never = len(table) // 4, len(spilled) - cache.SLACK, np.iinfo(np.int64).max
+        state[cache.MOST_ENTRIES] = entries // 2 - cache.BLOCK if entries < TABLE_ENTRIES[1] else never
+        state[cache.MOST_SPILL] = words - cache.SPILL_ROOM if words < SPILLED_WORDS[1] else never
+        self.places = np.array(self._vocabulary + places_of(self.arrays + self._work + self._short_text))
 
     def grow(self, out: Ids, size: int) -> None:
         """Enlarge what the kernel stopped for: the memory, or else ``out``, the ids of a text of ``size`` bytes."""
         table, spilled, state = self.arrays
-        more_entries = state[encode.ENTRIES] > state[encode.MOST_ENTRIES]
-        more_words = state[encode.SPILL] > state[encode.MOST_SPILL]
+        more_entries = state[cache.ENTRIES] > state[cache.MOST_ENTRIES]
+        more_words = state[cache.SPILL] > state[cache.MOST_SPILL]
         if more_entries:
             larger = empty_table(len(table) // 2)
-            encode.enlarge(table, larger, state)
+            cache.enlarge(table, larger, state)
             table = larger
         if more_words:
-            words = len(spilled) - encode.SLACK
-            longer = np.empty(2 * words + encode.SLACK, np.uint32)
+            words = len(spilled) - cache.SLACK
+            longer = np.empty(2 * words + cache.SLACK, np.uint32)
             longer[:words], spilled = spilled[:words], longer  # what lies behind is not touched yet
         self.arrays = table, spilled, state
         self._set_limits()
         if not (more_entries or more_words):
-            out.resize(min(3 * len(out) // 2, size + 4), refcheck=False)
+            out.resize(min(3 * len(out) // 2, size + encode.ROOM), refcheck=False)
+
+
+def places_of(arrays: Iterable[NDArray[Any]]) -> list[int]:
+    """Return the address and the length of each array."""
+    return [number for array in arrays for number in (array.ctypes.data, len(array))]
 
 
 def new_state() -> NDArray[np.int64]:
     """Return the state of an empty table, with two secret random numbers for the hash."""
     state = np.zeros(6, np.int64)
-    state[encode.SECRET_1 :] = np.frombuffer(os.urandom(16), np.int64)
+    state[cache.SECRET_1 :] = np.frombuffer(os.urandom(16), np.int64)
     return state
 
 
@@ -255,7 +294,7 @@ def merges_of(tokens: Sequence[bytes]) -> NDArray[np.int64]:
 def count_pieces(texts: Iterable[str], pattern: str) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]:
     """Return the distinct pieces of texts: all their bytes, the start of each (and the end of the last), the counts."""
     table, counts, starts = empty_table(1 << 14), np.empty(1 << 13, np.int64), np.zeros(1 + (1 << 13), np.int64)
-    kept, state, block = np.empty(1 << 17, np.uint8), new_state(), np.empty((4, encode.BLOCK), np.int64)
+    kept, state, block = np.empty(1 << 17, np.uint8), new_state(), np.empty(4 * cache.BLOCK, np.int64)
     for string in texts:
         text = utf8_array(string)
         at = 0
@@ -264,15 +303,15 @@ def count_pieces(texts: Iterable[str], pattern: str) -> tuple[NDArray[np.uint8],
             at = learn.count_pieces(text, at, PATTERNS.index(pattern), class_table(), counted, block)
             if at == len(text):
                 break
-            if int(state[encode.ENTRIES]) + encode.BLOCK > len(counts):
+            if int(state[cache.ENTRIES]) + cache.BLOCK > len(counts):
                 table = empty_table(len(table) // 2)
-                encode.rehash(counted[0], table, state)
+                cache.rehash(counted[0], table, state)
                 counts = np.concatenate([counts, np.empty_like(counts)])
                 starts = np.concatenate([starts, np.empty(len(starts) - 1, np.int64)])
             else:
                 more = min(max(len(kept), 1 << 20), len(kept) + len(text) - at)
                 kept = np.concatenate([kept, np.empty(more, np.uint8)])
-    n, size = int(state[encode.ENTRIES]), int(state[encode.SPILL])
+    n, size = int(state[cache.ENTRIES]), int(state[cache.SPILL])
     return kept[:size], starts[: n + 1], counts[:n]
 
 

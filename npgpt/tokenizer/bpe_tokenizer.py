@@ -18,6 +18,7 @@ from npgpt.core.values import path as check_path
 from npgpt.core.values import text as check_text
 from npgpt.core.values import texts as check_texts
 from npgpt.errors import TokenizerError, quote
+from npgpt.support.garbage import collection_paused
 from npgpt.support.json_files import field
 from npgpt.tokenizer import bpe_formats, kernels
 from npgpt.tokenizer.base import (
@@ -116,9 +117,10 @@ class BPETokenizer(Tokenizer):
 
     @functools.cached_property
     def _encoder(self) -> "Encoder":
-        from npgpt.tokenizer.bpe_compiled import Encoder  # importing Numba takes time, so only when it is needed
+        with collection_paused():
+            from npgpt.tokenizer.bpe_compiled import Encoder  # importing Numba takes time, so only when it is needed
 
-        return Encoder(self.merges, self.ids.astype(np.uint32), self.pattern)
+            return Encoder(self.merges, self.ids.astype(np.uint32), self.pattern)
 
     @functools.cached_property
     def _decoder(self) -> "Decoder":
@@ -192,12 +194,11 @@ class BPETokenizer(Tokenizer):
     def _ordinary_array(self, text: str) -> Ids:
         if type(self).encode_ordinary is not BPETokenizer.encode_ordinary:  # a subclass has its own
             return super()._ordinary_array(text)
-        ids = self._encoded(text)
-        return ids if ids.base is None else ids.copy()
+        return self._encoder.encode(text) if self._needs_kernels(text) else np.array(self._by_textbook(text), np.uint32)
 
     def encode_ordinary(self, text: str) -> list[int]:
-        ids: list[int] = self._encoded(check_text("encode", "text", text, TokenizerError)).tolist()
-        return ids
+        text = check_text("encode", "text", text, TokenizerError)
+        return self._encoder.encode_to_list(text) if self._needs_kernels(text) else self._by_textbook(text)
 
     def encode_bytes(self, data: bytes | bytearray | memoryview) -> list[int]:
         """Return the ids of bytes, valid UTF-8 or not, without special tokens; ``decode_bytes`` returns the bytes.
@@ -209,16 +210,17 @@ class BPETokenizer(Tokenizer):
         """
         if not isinstance(data, bytes | bytearray | memoryview):
             raise TokenizerError(f"encode_bytes: data must be bytes, not {shown(data)}; encode takes a text")
-        ids: list[int] = self._encoded(bytes(data)).tolist()
-        return ids
+        data = bytes(data)
+        return self._encoder.encode_to_list(data) if self._needs_kernels(data) else self._by_textbook(data)
 
-    def _encoded(self, text: str | bytes) -> Ids:
+    def _needs_kernels(self, text: str | bytes) -> bool:
         # Numba takes most of a second to start. Until it is needed anyway, the textbook encodes short texts.
-        if not kernels.started and len(text) < min(self._left_to_textbook, 256):
-            self._left_to_textbook -= len(text) + 1
-            numbers = np.array(encode(text, self.ranks, self.pattern), np.int64)
-            return self.ids[numbers].astype(np.uint32)
-        return self._encoder.encode(text)
+        return kernels.started or len(text) >= min(self._left_to_textbook, 256)
+
+    def _by_textbook(self, text: str | bytes) -> list[int]:
+        self._left_to_textbook -= len(text) + 1
+        found: list[int] = self.ids[np.array(encode(text, self.ranks, self.pattern), np.int64)].tolist()
+        return found
 
     def encode_batch(
         self,

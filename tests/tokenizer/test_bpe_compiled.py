@@ -20,7 +20,7 @@ from npgpt.support.files import read_parts, read_text
 from npgpt.tokenizer import BPETokenizer, TokenizerError, bpe
 from npgpt.tokenizer import bpe_compiled as fast
 from npgpt.tokenizer.bpe_vocabulary import bytes_by_number
-from npgpt.tokenizer.kernels import encode, merge
+from npgpt.tokenizer.kernels import cache, merge, whole
 from npgpt.tokenizer.kernels.decode import plain_decode
 from npgpt.tokenizer.patterns import SOURCES, compiled
 
@@ -101,8 +101,8 @@ def test_a_full_cache_changes_no_id(limit: str, monkeypatch: pytest.MonkeyPatch)
     if limit == "entries":
         assert len(table) == 4 << 10  # of 10,000 pieces: the others were forgotten
     else:
-        assert len(spilled) == (1 << 12) + encode.SLACK
-        assert state[encode.SPILL] > 8 << 12  # the ring was written many times
+        assert len(spilled) == (1 << 12) + cache.SLACK
+        assert state[cache.SPILL] > 8 << 12  # the ring was written many times
 
 
 @patterns
@@ -193,6 +193,26 @@ def test_every_pair_is_found_in_a_crowded_table(n_lines: int, seed: int) -> None
 @kernel
 def find(left: int, right: int, tables: Any) -> int:
     return merge.pair_made(left, right, tables)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_tokens_that_are_whole_are_those_that_the_textbook_makes(seed: int) -> None:
+    """Merges in any order, of few bytes: many tokens cannot be made, and some bytes have two tokens."""
+    draw = np.random.default_rng(seed)
+    merges: list[tuple[int, int]] = []
+    for _ in range(12):
+        known = [97, 98, 99, *range(256, 256 + len(merges))]
+        pair = int(draw.choice(known)), int(draw.choice(known))
+        if pair not in merges:
+            merges.append(pair)
+    tokenizer = BPETokenizer(merges, (), "none")
+    tokens = bytes_by_number(tokenizer.merges)
+    *_, keys = tokenizer._encoder._vocabulary
+    for number in range(256, len(tokens)):
+        made = bpe.encode(tokens[number].decode(), tokenizer.ranks, "none") == [number]
+        assert bool(keys[2 * number + 1]) == (made and len(tokens[number]) <= whole.LONGEST_KEY)
+    for text in ["".join(draw.choice([*"abc"], n)) for n in range(2, 20)]:
+        assert tokenizer.encode(text) == bpe.encode(text, tokenizer.ranks, "none")
 
 
 long_words = st.lists(st.sampled_from(["the", "theme", "thé", "東", "京", "é", "東京東"]), min_size=20, max_size=300)

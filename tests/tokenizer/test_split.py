@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npgpt.tokenizer.bpe import encode_utf8
-from npgpt.tokenizer.kernels.encode import BLOCK
+from npgpt.tokenizer.kernels.cache import BLOCK
 from npgpt.tokenizer.kernels.numbers import PATTERNS
 from npgpt.tokenizer.kernels.split import next_piece, split
 from npgpt.tokenizer.patterns import SOURCES, class_table, compiled, unicode_classes
@@ -80,6 +80,15 @@ def test_characters_at_the_limits_of_a_class(pattern: str) -> None:
         text = "".join(f"{character}a'{character} " for character in characters[k : k + 200])
         expected = [encode_utf8(piece) for piece in compiled(pattern).findall(text)]
         assert pieces(encode_utf8(text), pattern) == expected, ascii(text[:10])
+
+
+@patterns
+def test_letters_of_two_bytes(pattern: str) -> None:
+    """Windows know some of them: each in words of lower, upper and mixed case, and after an apostrophe."""
+    for first in range(0x80, 0x800, 32):
+        text = "".join(f"{c}a {c}B x{c}y X{c}Y{c}z '{c} 1{c}2, it'{c}s. " for c in map(chr, range(first, first + 32)))
+        expected = [encode_utf8(piece) for piece in compiled(pattern).findall(text)]
+        assert pieces(encode_utf8(text), pattern) == expected, hex(first)
 
 
 @patterns

@@ -1,56 +1,61 @@
 """Encode text to ids, with a cache of earlier pieces.
 
 The plain loop is ``bpe.encode``: each distinct piece of a text is merged once and looked up afterwards. The cache has
-nearly all pieces of a text, so the look-up limits the speed. A piece of up to 15 bytes is its own key: two int64 with
-the size in the last byte, loaded by two instructions and hashed by one multiplication. Its entry of 32 bytes also holds
-up to three ids, written by one 16-byte store. The first phase hashes a block of about 130 pieces and prefetches their
-entries. The second phase looks them up, so the waits for memory overlap (gigatoken's idea, MIT). On one core of a Zen 3
-and English prose, splitting runs at 1,490 MB/s, splitting and look-up together at 480 MB/s. At the first new piece of a
-block, all its new pieces are merged in turns, which ``together.py`` explains.
+nearly all pieces of a text, so the look-up limits the speed. The first phase hashes a block of about 130 pieces and
+prefetches their entries. The second phase looks them up, so the waits for memory overlap (gigatoken's idea, MIT). At
+the first new piece of a block, its new pieces that are one token get this token (``whole.py``), and all the others are
+merged in turns (``together.py``).
 """
 
 from typing import Any
 
 import numpy as np
+from numba import types
 
-from npgpt.machine.bits import fold_multiply, load32, load64, lowest_bit, prefetch, store128
-from npgpt.machine.compile import allocating_kernel, inline_kernel, kernel
-from npgpt.tokenizer.kernels.merge import FEW, merge_few, merge_many, separable
+from npgpt.machine.bits import (
+    array_at,
+    copy64,
+    load8,
+    load32,
+    load64,
+    lowest_bit,
+    prefetch,
+    rarely,
+    store32,
+    store64,
+    store128,
+)
+from npgpt.machine.compile import allocating_kernel, kernel
+from npgpt.tokenizer.kernels.cache import (
+    BLOCK,
+    ENTRIES,
+    FIRST,
+    HIGH,
+    LONG,
+    LONGEST_KEPT,
+    LOW,
+    MOST_ENTRIES,
+    MOST_SPILL,
+    SLACK,
+    SPILL,
+    SPILLED,
+    find_keys,
+    keep,
+    known_entry,
+    same_bytes,
+)
+from npgpt.tokenizer.kernels.merge import FEW, first_line, merge_few, merge_many, separable
 from npgpt.tokenizer.kernels.split import split
 from npgpt.tokenizer.kernels.together import LANE, merge_together
+from npgpt.tokenizer.kernels.whole import has_key, hashed_key, likely_token
 
-BLOCK = 192  # pieces: 129, and up to 63 from the last window; whole cache lines
-LONGEST_KEY = 15  # bytes
-LONGEST_KEPT = 256  # bytes; longer pieces are merged each time
+ROOM = 16  # ids; a copy writes so many at once
 
-# The cache: `table` has entries of four int64, which are key, key, ids and count. Two entries share a cache line. A
-# piece is in the line that its hash names, or in one of the next (LINES in all), before any free entry. A new piece
-# takes the first free entry, or else the place of an older piece: so the largest table never has to be emptied.
-# - A short piece is its own key. A longer piece has a hash and its size as key; its bytes follow its ids in `spilled`.
-# - Up to three ids of a short piece are uint32 in the entry; its highest 32 bits are their number. Otherwise SPILLED is
-#   added to the number, and the third int64 is the place of the ids in `spilled`.
-# - `spilled` is a ring: places count on for ever, and place p is item `p & (len(spilled) - SLACK - 1)`. What was
-#   written a whole round ago is gone. An item at the end of the ring continues in the SLACK behind it, in one piece.
-# - An entry whose last int64 is 0 is free.
-LINES = 4
-SPILLED = 4
-SLACK = 512  # words of four bytes, more than one item has
-# `state` holds the number of used entries and the number at which the caller enlarges the table, the next place in
-# `spilled` and the place at which the caller enlarges it, and two secret numbers. An attacker needs these two to write
-# a text whose pieces all share one line.
-ENTRIES, MOST_ENTRIES, SPILL, MOST_SPILL, SECRET_1, SECRET_2 = range(6)
-SPILL_ROOM = BLOCK * (LONGEST_KEPT + LONGEST_KEPT // 4 + 1) + 4  # the most that one block can use
-
-# Masks that keep the first 0 to 15 bytes of two int64.
-_LOW_MASKS = np.array([(1 << 8 * size) - 1 for size in range(8)] + [-1] * 8, np.int64)
-_HIGH_MASKS = np.array([0] * 9 + [(1 << 8 * size) - 1 for size in range(1, 8)], np.int64)
-_LONG = 1 << 62
+uint8_at, int32_at, uint32_at, int64_at = map(array_at, (types.uint8, types.int32, types.uint32, types.int64))
 
 
 @kernel
-def encode(
-    text: Any, shape: Any, at: int, pattern: int, vocabulary: Any, memory: Any, work: Any, out: Any, n_out: int
-) -> tuple[int, int]:
+def encode(text: Any, shape: Any, at: int, places: Any, out: Any, n_out: int) -> tuple[int, int]:
     """Write the ids of ``text[at:]`` to ``out[n_out:]``.
 
     Stop early if ``out`` may be too small for the next block of pieces, or if the cache should be larger; the caller
@@ -58,70 +63,83 @@ def encode(
 
     Args
         shape: the text, or bytes of the same size, valid UTF-8, whose pieces are those of the text.
-        vocabulary: classes as in ``split.py``; tables as in ``merge.py``; the id for each token number.
-        memory: the cache: table, spilled and state, described above.
-        work: two arrays of working memory: block (10, BLOCK), int64; and lanes (2, BLOCK * LANE), int32.
+        places: the number of the split pattern, and then the address and the length of each array below. So they are
+            one argument, for Python takes 0.05 us to pass an array.
+            vocabulary: classes as in ``split.py``; tables as in ``merge.py``; the id for each token number; whole
+                tokens as in ``whole.py``.
+            memory: table, spilled and state, as in ``cache.py``.
+            work: working memory: block, 10 rows of BLOCK; and lanes, 2 rows of BLOCK * LANE.
     Returns
         the positions reached in the text and in ``out``.
     """
-    classes = vocabulary[0]
-    table, spilled, state = memory
-    block = work[0]
-    ends, lows, highs, lines = block[0], block[1], block[2], block[3]
+    classes = uint8_at(places[1], places[2])
+    tables = int32_at(places[3], places[4]), int32_at(places[5], places[6]), int64_at(places[7], places[8])
+    whole = int32_at(places[11], places[12]), int64_at(places[13], places[14])
+    vocabulary = classes, tables, uint32_at(places[9], places[10]), whole
+    table, spilled = int64_at(places[15], places[16]), uint32_at(places[17], places[18])
+    state = int64_at(places[19], places[20])
+    memory = table, spilled, state
+    block = int64_at(places[21], places[22])
+    work = block, int32_at(places[23], places[24])
     last = len(spilled) - SLACK - 1
     while at < len(text) and state[ENTRIES] <= state[MOST_ENTRIES] and state[SPILL] <= state[MOST_SPILL]:
-        n_pieces = split(shape, at, pattern, classes, ends)
-        if n_out + (ends[n_pieces - 1] - at) + 4 > len(out):  # no more ids than bytes; a store writes 4
+        n_pieces = split(shape, at, places[0], classes, block[:BLOCK])
+        if n_out + (block[n_pieces - 1] - at) + ROOM > len(out):  # no more ids than bytes
             break
-        start = at
-        for k in range(n_pieces):  # a copy of find_keys: a call costs 3 %
-            size = ends[k] - start
-            if size <= LONGEST_KEY and start + 16 <= len(text):
-                low, high = short_key(text, start, size)
-            else:
-                low, high = other_key(text, start, size, state)
-            line = first_entry(low, high, table, state) & -8
-            prefetch(table, line)
-            lows[k], highs[k], lines[k] = low, high, line
-            start = ends[k]
+        find_keys(text, at, n_pieces, table, state, block)
         merged = False
         start = at
         for k in range(n_pieces):
-            low, high, line, size = lows[k], highs[k], lines[k], ends[k] - start
-            entry = line + 4 * ((table[line + 4] == low) & (table[line + 5] == high))
-            if table[entry] != low or table[entry + 1] != high:
+            low, high, line = load64(block, LOW + k), load64(block, HIGH + k), load64(block, FIRST + k)
+            end = load64(block, k)
+            second = (load64(table, line + 4) == low) & (load64(table, line + 5) == high)
+            entry = line + 4 * second
+            if rarely((load64(table, entry) != low) | (load64(table, entry + 1) != high)):
                 entry = known_entry(low, high, line, table)
                 if entry < 0 and not merged:
                     keep_new(text, k, start, n_pieces, vocabulary, memory, work, out, n_out)
                     merged = True
                     entry = known_entry(low, high, line, table)
                 if entry < 0:
-                    n_out = encode_piece(text, start, size, low, high, line, vocabulary, memory, block, out, n_out)
-                    start = ends[k]
+                    n_out = encode_piece(text, start, end, low, high, line, vocabulary, memory, block, out, n_out)
+                    start = end
                     continue
-            count, begin = table[entry + 3] >> 32, table[entry + 2]
-            if count < SPILLED:
-                store128(out, n_out, begin, table[entry + 3])
+            begin, last_id = load64(table, entry + 2), load64(table, entry + 3)
+            count = last_id >> 32
+            if not rarely(count >= SPILLED):
+                store128(out, n_out, begin, last_id)
                 n_out += count
             elif state[SPILL] - begin <= last and (
-                high < _LONG or same_bytes(text, start, size, spilled, (begin & last) + count - SPILLED)
+                high < LONG or same_bytes(text, start, end - start, spilled, (begin & last) + count - SPILLED)
             ):
                 begin &= last
-                for i in range(0, count - SPILLED, 4):
-                    store128(out, n_out + i, load64(spilled, begin + i), load64(spilled, begin + i + 2))
+                copy64(out, n_out, spilled, begin)
+                for i in range(16, count - SPILLED, 16):
+                    copy64(out, n_out + i, spilled, begin + i)
                 n_out += count - SPILLED
             else:
-                n_out = encode_piece(text, start, size, low, high, line, vocabulary, memory, block, out, n_out)
-            start = ends[k]
+                n_out = encode_piece(text, start, end, low, high, line, vocabulary, memory, block, out, n_out)
+            start = end
         at = start
     return at, n_out
 
 
 @kernel
+def encode_short(size: int, places: Any) -> int:
+    """Do the work of ``encode`` for a text that the memory holds; return the number of ids, or -1 if it stopped early.
+
+    Args
+        places: two more arrays follow: the text, whose size is given, and its ids.
+    """
+    text, out = uint8_at(places[25], size), uint32_at(places[27], places[28])
+    at, n = encode(text, text, 0, places, out, 0)
+    return n if at == size else -1
+
+
+@kernel
 def encode_each(
-    text: Any, ends: Any, k: int, at: int, pattern: int, vocabulary: Any, memory: Any, work: Any, out: Any, n_out: int,
-    stops: Any,
-) -> tuple[int, int, int]:  # fmt: skip
+    text: Any, ends: Any, k: int, at: int, places: Any, out: Any, n_out: int, stops: Any
+) -> tuple[int, int, int]:
     """Do the work of ``encode`` for several texts, one after another: text k ends at ``ends[k]`` of ``text``.
 
     Args
@@ -131,88 +149,12 @@ def encode_each(
     """
     while k < len(ends):
         part = text[: ends[k]]
-        at, n_out = encode(part, part, at, pattern, vocabulary, memory, work, out, n_out)
+        at, n_out = encode(part, part, at, places, out, n_out)
         if at < ends[k]:
             break
         stops[k] = n_out
         k += 1
     return k, at, n_out
-
-
-@inline_kernel
-def find_keys(text: Any, at: int, n_pieces: int, table: Any, state: Any, block: Any) -> None:
-    """Run the first phase: find each piece's two keys and its first entry, and prefetch the entry.
-
-    Args
-        block: has the ends of the pieces; the keys and the first entries are written to it.
-    """
-    ends, lows, highs, entries = block[0], block[1], block[2], block[3]
-    for k in range(n_pieces):
-        size = ends[k] - at
-        if size <= LONGEST_KEY and at + 16 <= len(text):
-            low, high = short_key(text, at, size)
-        else:
-            low, high = other_key(text, at, size, state)
-        entry = first_entry(low, high, table, state)
-        prefetch(table, entry)
-        lows[k], highs[k], entries[k] = low, high, entry
-        at = ends[k]
-
-
-@inline_kernel
-def first_entry(low: int, high: int, table: Any, state: Any) -> int:
-    """Return the first entry of a key's search; each next entry is four int64 further."""
-    return fold_multiply(low ^ state[SECRET_1], high ^ state[SECRET_2]) << 2 & (len(table) - 1)
-
-
-@kernel
-def short_key(text: Any, start: int, size: int) -> tuple[int, int]:
-    """Return two int64 that identify a piece of up to 15 bytes: its bytes and its size.
-
-    LLVM inlines this small function; a call that passes arrays would cost more than its work (25 -> 9 ns a piece).
-    """
-    return load64(text, start) & _LOW_MASKS[size], load64(text, start + 8) & _HIGH_MASKS[size] | size << 56
-
-
-@kernel
-def other_key(text: Any, start: int, size: int, state: Any) -> tuple[int, int]:
-    """Return the key of a short piece near the text's end, or the hash and size of a longer piece."""
-    if size <= LONGEST_KEY:
-        low = high = 0
-        for i in range(size):
-            if i < 8:
-                low |= np.int64(text[start + i]) << (8 * i)
-            else:
-                high |= np.int64(text[start + i]) << (8 * i - 64)
-        return low, high | size << 56
-    low = load64(text, start + size - 8)
-    for i in range(start, start + size - 8, 8):
-        low = fold_multiply(load64(text, i) ^ state[SECRET_1], low ^ state[SECRET_2]) ^ low
-    return low, _LONG | size
-
-
-@kernel
-def known_entry(low: int, high: int, line: int, table: Any) -> int:
-    """Return the entry of a key, or -1."""
-    for i in range(0, 8 * LINES, 4):
-        entry = (line + i) & (len(table) - 1)
-        if table[entry] == low and table[entry + 1] == high:
-            return entry
-        if table[entry + 3] == 0:
-            break
-    return -1
-
-
-@kernel
-def find_entry(low: int, high: int, line: int, table: Any) -> int:
-    """Return the entry of a key; else the first free one; else that of the newer piece in its line, after a move."""
-    for i in range(0, 8 * LINES, 4):
-        entry = (line + i) & (len(table) - 1)
-        if (table[entry] == low and table[entry + 1] == high) or table[entry + 3] == 0:
-            return entry
-    for i in range(4):
-        table[line + 4 + i] = table[line + i]
-    return line
 
 
 @kernel
@@ -223,76 +165,80 @@ def keep_new(
 
     Pieces of one byte, or of more than LANE, are left out. ``out`` from ``n_out`` on is working memory.
     """
-    _, tables, ids = vocabulary
+    _, tables, ids, whole = vocabulary
     block, lanes = work
-    ends, lows, highs, lines = block[0], block[1], block[2], block[3]
-    starts, begins, active, new = block[6], block[7], block[8], block[9]
+    starts, begins = block[6 * BLOCK : 7 * BLOCK], block[7 * BLOCK : 8 * BLOCK]
+    active, new = block[8 * BLOCK : 9 * BLOCK], block[9 * BLOCK :]
+    tokens, made = lanes[: BLOCK * LANE], lanes[BLOCK * LANE :]
     table = memory[0]
     n = 0
     for k in range(first, n_pieces):
-        size, low, high, line = ends[k] - start, lows[k], highs[k], lines[k]
-        entry = line + 4 * ((table[line + 4] == low) & (table[line + 5] == high))
-        known = table[entry] == low and table[entry + 1] == high
-        if not known and 1 < size <= LANE and known_entry(low, high, line, table) < 0:
-            starts[n], begins[n], new[n] = start, size, k
+        end = load64(block, k)
+        low, high, line = load64(block, LOW + k), load64(block, HIGH + k), load64(block, FIRST + k)
+        if 1 < end - start <= LANE and known_entry(low, high, line, table) < 0:
+            store64(starts, n, start)
+            store64(new, n, k)
+            store64(active, n, hashed_key(low, high))
+            prefetch(whole[0], first_line(load64(active, n), whole[0]))
             n += 1
-        start = ends[k]
-    tokens = lanes[0]
-    merge_together(text, n, tables, starts, begins, active, tokens, lanes[1])
+        start = end
     for j in range(n):
-        k, bits, n_ids = new[j], begins[j], 0
+        token = likely_token(load64(active, j), whole[0])
+        prefetch(whole[1], 2 * token)
+        store64(active, j, token)
+    n_candidates = n
+    n = 0
+    for j in range(n_candidates):
+        k, start, token = load64(new, j), load64(starts, j), load64(active, j)
+        low, high, size = load64(block, LOW + k), load64(block, HIGH + k), load64(block, k) - start
+        if has_key(token, low, high, whole[1]):
+            store32(out, n_out, load32(ids, token))
+            keep(text, start, size, low, high, load64(block, FIRST + k), memory, out, n_out, 1)
+        else:
+            store64(starts, n, start)
+            store64(begins, n, size)
+            store64(new, n, k)
+            n += 1
+    merge_together(text, n, tables, starts, begins, active, tokens, made)
+    for j in range(n):
+        k, bits, n_ids = load64(new, j), load64(begins, j), 0
         while bits != 0:
-            out[n_out + n_ids] = ids[tokens[LANE * j + lowest_bit(bits)]]
+            store32(out, n_out + n_ids, load32(ids, load32(tokens, LANE * j + lowest_bit(bits))))
             bits &= bits - 1
             n_ids += 1
-        keep(text, starts[j], ends[k] - starts[j], lows[k], highs[k], lines[k], memory, out, n_out, n_ids)
+        low, high, line = load64(block, LOW + k), load64(block, HIGH + k), load64(block, FIRST + k)
+        start = load64(starts, j)
+        keep(text, start, load64(block, k) - start, low, high, line, memory, out, n_out, n_ids)
 
 
 @kernel
 def encode_piece(
-    text: Any, start: int, size: int, low: int, high: int, line: int, vocabulary: Any, memory: Any, block: Any,
+    text: Any, start: int, end: int, low: int, high: int, line: int, vocabulary: Any, memory: Any, block: Any,
     out: Any, n_out: int,
 ) -> int:  # fmt: skip
     """Merge a piece, and put it into the cache; return the new ``n_out``."""
-    n = merge_piece(text, start, start + size, vocabulary, block, out, n_out) - n_out
-    if size <= LONGEST_KEPT:
-        keep(text, start, size, low, high, line, memory, out, n_out, n)
+    n = merge_piece(text, start, end, vocabulary, block, out, n_out) - n_out
+    if end - start <= LONGEST_KEPT:
+        keep(text, start, end - start, low, high, line, memory, out, n_out, n)
     return n_out + n
-
-
-@inline_kernel
-def keep(
-    text: Any, start: int, size: int, low: int, high: int, line: int, memory: Any, out: Any, n_out: int, n: int
-) -> None:
-    """Put a piece, whose ``n`` ids are at ``out[n_out:]``, into the cache."""
-    table, spilled, state = memory
-    entry = find_entry(low, high, line, table)
-    state[ENTRIES] += table[entry + 3] == 0
-    table[entry], table[entry + 1] = low, high
-    if size <= LONGEST_KEY and n < SPILLED:
-        table[entry + 2] = np.int64(out[n_out]) | (np.int64(out[n_out + 1]) << 32 if n > 1 else 0)
-        table[entry + 3] = (np.int64(out[n_out + 2]) if n > 2 else 0) | n << 32
-    else:
-        table[entry + 2], table[entry + 3] = state[SPILL], (SPILLED + n) << 32
-        spill(text, start, size if size > LONGEST_KEY else 0, out[n_out : n_out + n], spilled, state)
 
 
 @kernel
 def merge_piece(text: Any, start: int, end: int, vocabulary: Any, block: Any, out: Any, n_out: int) -> int:
     """Write the ids of a piece, or of each part of a long piece in turn; return the new ``n_out``."""
-    _, tables, ids = vocabulary
-    tokens, made = block[4], block[5]
+    _, tables, ids, _ = vocabulary
+    tokens, made = block[4 * BLOCK : 5 * BLOCK], block[5 * BLOCK : 6 * BLOCK]
     while start < end:
         part = end if end - start <= FEW else separable(text, start, end, tables)
         if part - start == 1:
-            out[n_out] = ids[text[start]]
+            store32(out, n_out, load32(ids, load8(text, start)))
             n_out += 1
         elif part - start > FEW:
             n_out = merge_long(text, start, part - start, vocabulary, out, n_out)
         else:
             n = merge_few(text, start, part - start, tables, tokens, made)
             for i in range(n):
-                out[n_out + i] = ids[tokens[i]]
+                store32(out, n_out + i, load32(ids, load64(tokens, i)))
             n_out += n
         start = part
     return n_out
@@ -300,59 +246,9 @@ def merge_piece(text: Any, start: int, end: int, vocabulary: Any, block: Any, ou
 
 @allocating_kernel
 def merge_long(text: Any, start: int, size: int, vocabulary: Any, out: Any, n_out: int) -> int:
-    _, tables, ids = vocabulary
+    _, tables, ids, _ = vocabulary
     tokens = np.empty(size, np.int64)
     n = merge_many(text, start, size, tables, tokens)
     for i in range(n):
         out[n_out + i] = ids[tokens[i]]
     return n_out + n
-
-
-@kernel
-def spill(text: Any, start: int, size: int, ids: Any, spilled: Any, state: Any) -> None:
-    """Append ids and, if ``size`` is not 0, the piece's bytes: words of four bytes, then its last four bytes."""
-    at = state[SPILL] & (len(spilled) - SLACK - 1)
-    for i in range(len(ids)):
-        spilled[at + i] = ids[i]
-    words = len(ids)
-    if size > 0:
-        for i in range(size >> 2):
-            spilled[at + words + i] = load32(text, start + 4 * i)
-        words += size >> 2
-        spilled[at + words] = load32(text, start + size - 4)
-        words += 1
-    state[SPILL] += words
-
-
-@kernel
-def same_bytes(text: Any, start: int, size: int, spilled: Any, at: int) -> bool:
-    """Compare a piece with the bytes that ``spill`` wrote at ``at``, after the ids."""
-    for i in range(size >> 3):
-        if load64(spilled, at + 2 * i) != load64(text, start + 8 * i):
-            return False
-    if spilled[at + (size >> 2) - 1] != load32(text, start + 4 * (size >> 2) - 4):
-        return False
-    return bool(spilled[at + (size >> 2)] == load32(text, start + size - 4))
-
-
-@kernel
-def enlarge(table: Any, larger: Any, state: Any) -> None:
-    """Move all entries of the cache into a larger, empty table."""
-    for old in range(0, len(table), 4):
-        if table[old + 3] != 0:
-            low, high = table[old], table[old + 1]
-            entry = find_entry(low, high, first_entry(low, high, larger, state) & -8, larger)
-            for i in range(4):
-                larger[entry + i] = table[old + i]
-
-
-@kernel
-def rehash(table: Any, larger: Any, state: Any) -> None:
-    """Move all entries of the table of ``learn.py`` into a larger, empty one."""
-    for old in range(0, len(table), 4):
-        if table[old + 3] != 0:
-            entry = first_entry(table[old], table[old + 1], larger, state)
-            while larger[entry + 3] != 0:
-                entry = (entry + 4) & (len(larger) - 1)
-            for i in range(4):
-                larger[entry + i] = table[old + i]

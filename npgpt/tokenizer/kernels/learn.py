@@ -2,7 +2,7 @@
 
 The plain loop is ``bpe.learn_merges``. The compiled loop is fast for these reasons:
 
-- ``count_pieces`` uses the splitter and the two-phase look-up of ``encode.py``.
+- ``count_pieces`` uses the splitter and the keys of ``cache.py``.
 - The tokens of all distinct pieces are in one linked list. Each position stores the pair that begins there, so a merge
   updates its neighbours without a look-up.
 - Each pair has an ascending list of positions, made when the pair was created. Positions that have changed since then
@@ -19,10 +19,11 @@ import numpy as np
 
 from npgpt.machine.bits import prefetch
 from npgpt.machine.compile import allocating_kernel, kernel
-from npgpt.tokenizer.kernels.encode import BLOCK, ENTRIES, LONGEST_KEY, SPILL, find_keys
+from npgpt.tokenizer.kernels.cache import BLOCK, ENTRIES, FIRST, HIGH, LOW, SPILL, find_keys
 from npgpt.tokenizer.kernels.merge import heap_pop, heap_push
 from npgpt.tokenizer.kernels.numbers import TOKEN_BITS
 from npgpt.tokenizer.kernels.split import split
+from npgpt.tokenizer.kernels.whole import LONGEST_KEY
 
 # A node of the linked list, one for each byte of a distinct piece: four int32.
 TOKEN, NEXT, BEFORE, PAIR = range(4)
@@ -37,14 +38,14 @@ def count_pieces(text: Any, at: int, pattern: int, classes: Any, counted: Any, b
 
     Args
         counted: five arrays.
-            table: entries of four int64: the two keys of ``encode.py``, 0, and 1 + the number of the piece.
+            table: entries of four int64: the two keys of ``cache.py``, 0, and 1 + the number of the piece.
             counts: the count of each piece; half as many as entries.
             starts: the start of each piece's bytes in ``kept``; one more than pieces.
-            state: as in ``encode.py``; ENTRIES is the number of pieces, SPILL the number of bytes in ``kept``.
-        block: (4, BLOCK), working memory.
+            state: as in ``cache.py``; ENTRIES is the number of pieces, SPILL the number of bytes in ``kept``.
+        block: working memory, four rows of BLOCK.
     """
     table, counts, starts, kept, state = counted
-    ends, lows, highs, entries = block[0], block[1], block[2], block[3]
+    ends = block[:BLOCK]
     while at < len(text):
         if state[ENTRIES] + BLOCK > len(counts):
             break
@@ -54,7 +55,7 @@ def count_pieces(text: Any, at: int, pattern: int, classes: Any, counted: Any, b
         find_keys(text, at, n_pieces, table, state, block)
         start = at
         for k in range(n_pieces):
-            low, high, entry = lows[k], highs[k], entries[k]
+            low, high, entry = block[LOW + k], block[HIGH + k], block[FIRST + k]
             while table[entry + 3] != 0:
                 if table[entry] == low and table[entry + 1] == high:
                     if ends[k] - start <= LONGEST_KEY:

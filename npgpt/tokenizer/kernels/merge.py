@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from npgpt.machine.bits import highest_bit, load32, load64, lowest_bit, match16, shift_right
+from npgpt.machine.bits import highest_bit, load8, load32, load64, lowest_bit, match16, shift_right, store64
 from npgpt.machine.compile import allocating_kernel, inline_kernel, kernel
 from npgpt.tokenizer.kernels.numbers import TOKEN_BITS
 
@@ -21,7 +21,7 @@ PLACE_BITS = 6  # bits of a place in a short piece
 FEW = 1 << PLACE_BITS  # bytes; for longer pieces merge_many is faster
 LONGEST_PIECE = 1 << 29  # bytes; merge_many has up to three entries for each byte, with numbers of 31 bits
 
-_TAG = 0xFFFFFFFF & -NEVER  # the bits of an entry above the number
+TAG = 0xFFFFFFFF & -NEVER  # the bits of an entry above the number
 _GOLDEN = -7046029254386353131  # 2^64 / golden ratio, odd: a product with it spreads neighbouring keys
 
 
@@ -43,7 +43,7 @@ def pair_made(left: int, right: int, tables: Any) -> int:
     pair = left << TOKEN_BITS | right
     hashed = pair * _GOLDEN
     line = first_line(hashed, lines)
-    same = match16(lines, line, hashed & _TAG, _TAG)
+    same = match16(lines, line, hashed & TAG, TAG)
     new = load32(lines, line + (lowest_bit(same) & (LINE - 1))) & (NEVER - 1)
     new = new if same != 0 else 0
     if (same & (same - 1) | load32(lines, line + LINE - 1)) != 0:  # rare
@@ -80,16 +80,16 @@ def add_pair(left: int, right: int, new: int, tables: Any, edges: Any) -> None:
     edges[new, 0], edges[new, 1] = edges[left, 0], edges[right, 1]
     together = np.int64(edges[left, 1]) << 8 | np.int64(edges[right, 0])
     byte_pairs[together] = min(byte_pairs[together], NEVER)
+    pair = left << TOKEN_BITS | right
+    pairs[new] = pair
     if left < 256 and right < 256:
         byte_pairs[together] = new
     else:
-        pair = left << TOKEN_BITS | right
         hashed = pair * _GOLDEN
-        pairs[new] = pair
         entry = first_line(hashed, lines)
         while lines[entry] != 0:
             entry = entry + 1 if entry + 1 < len(lines) else 0
-        lines[entry] = hashed & _TAG | new
+        lines[entry] = hashed & TAG | new
 
 
 @kernel
@@ -109,7 +109,7 @@ def separable(text: Any, start: int, end: int, tables: Any) -> int:
     scripts, or random, and falls into many small parts.
     """
     i = start + 1
-    while i < end and tables[1][np.int64(text[i - 1]) << 8 | np.int64(text[i])] != APART:
+    while i < end and load32(tables[1], load8(text, i - 1) << 8 | load8(text, i)) != APART:
         i += 1
     return i
 
@@ -117,8 +117,9 @@ def separable(text: Any, start: int, end: int, tables: Any) -> int:
 @inline_kernel
 def least8(made: Any, i: int) -> int:
     """Return the smallest of eight numbers. A tree has fewer steps in a row than a loop."""
-    first = min(min(made[i], made[i + 1]), min(made[i + 2], made[i + 3]))
-    return min(first, min(min(made[i + 4], made[i + 5]), min(made[i + 6], made[i + 7])))
+    first = min(min(load64(made, i), load64(made, i + 1)), min(load64(made, i + 2), load64(made, i + 3)))
+    second = min(min(load64(made, i + 4), load64(made, i + 5)), min(load64(made, i + 6), load64(made, i + 7)))
+    return min(first, second)
 
 
 @kernel
@@ -128,15 +129,15 @@ def merge_few(text: Any, start: int, size: int, tables: Any, tokens: Any, made: 
     ``made[i]`` is the number of the token that the token at i and its right neighbour merge into, and i in its lowest
     bits. So the smallest of them is the next merge, and of equal ones the left-most.
     """
-    token = np.int64(text[start])
-    tokens[0] = token
+    token = load8(text, start)
+    store64(tokens, 0, token)
     for i in range(size - 1):
-        following = np.int64(text[start + i + 1])
-        tokens[i + 1] = following
-        made[i] = np.int64(tables[1][token << 8 | following]) << PLACE_BITS | i
+        following = load8(text, start + i + 1)
+        store64(tokens, i + 1, following)
+        store64(made, i, load32(tables[1], token << 8 | following) << PLACE_BITS | i)
         token = following
     for i in range(size - 1, size + 7 & -8):
-        made[i] = NEVER << PLACE_BITS
+        store64(made, i, NEVER << PLACE_BITS)
     begins = shift_right(-1, 64 - size)
     while True:
         best = NEVER << PLACE_BITS
@@ -145,21 +146,22 @@ def merge_few(text: Any, start: int, size: int, tables: Any, tokens: Any, made: 
         if best >= NEVER << PLACE_BITS:
             break
         at, new = best & (FEW - 1), best >> PLACE_BITS
-        tokens[at] = new
+        store64(tokens, at, new)
         behind = begins & (-2 << at)
         right = lowest_bit(behind)
         begins ^= 1 << right
         behind &= behind - 1
-        made[at] = made[right] = NEVER << PLACE_BITS
+        store64(made, at, NEVER << PLACE_BITS)
+        store64(made, right, NEVER << PLACE_BITS)
         if behind != 0:
-            made[at] = pair_made(new, tokens[lowest_bit(behind)], tables) << PLACE_BITS | at
+            store64(made, at, pair_made(new, load64(tokens, lowest_bit(behind)), tables) << PLACE_BITS | at)
         before = begins & ((1 << at) - 1)
         if before != 0:
             left = highest_bit(before)
-            made[left] = pair_made(tokens[left], new, tables) << PLACE_BITS | left
+            store64(made, left, pair_made(load64(tokens, left), new, tables) << PLACE_BITS | left)
     n = 0
     while begins != 0:
-        tokens[n] = tokens[lowest_bit(begins)]
+        store64(tokens, n, load64(tokens, lowest_bit(begins)))
         begins &= begins - 1
         n += 1
     return n

@@ -8,9 +8,18 @@ several pieces at a time. On an Intel, a new word took 128 instead of 226 ns wit
 
 from typing import Any
 
-import numpy as np
-
-from npgpt.machine.bits import fill32, highest_bit, least32, load32, load64, lowest_bit, shift_right, store32, store64
+from npgpt.machine.bits import (
+    fill32,
+    highest_bit,
+    least32,
+    load8,
+    load32,
+    load64,
+    lowest_bit,
+    shift_right,
+    store32,
+    store64,
+)
 from npgpt.machine.compile import kernel
 from npgpt.tokenizer.kernels.merge import NEVER, pair_made
 
@@ -32,17 +41,17 @@ def merge_together(
         tokens: the number of each token is written to the place where it begins.
     """
     for j in range(n):
-        start, size, lane = starts[j], begins[j], LANE * j
-        token = np.int64(text[start])
+        start, size, lane = load64(starts, j), load64(begins, j), LANE * j
+        token = load8(text, start)
         store32(tokens, lane, token)
         fill32(made, lane, _NONE)
         for i in range(size - 1):
-            following = np.int64(text[start + i + 1])
+            following = load8(text, start + i + 1)
             store32(tokens, lane + i + 1, following)
             store32(made, lane + i, load32(tables[1], token << 8 | following) << PLACE_BITS | i)
             token = following
-        begins[j] = shift_right(-1, 64 - size)
-        active[j] = j
+        store64(begins, j, shift_right(-1, 64 - size))
+        store64(active, j, j)
     while n > 0:
         remaining = 0
         for k in range(n):
