@@ -17,7 +17,7 @@ from npgpt.errors import ConfigError
 from npgpt.study.check.cases import Case
 from npgpt.study.check.places import find
 from npgpt.study.check.substitutes import complex_numbers, namespaces, taped_numbers
-from npgpt.study.check.tape import Tape, Taped
+from npgpt.study.check.tape import CONSTANT, Tape, Taped
 from npgpt.study.check.tape_gradients import gradients
 
 Nudges = Mapping[str, Array]  # tensor -> the array added to it
@@ -136,11 +136,17 @@ class LayerSubject(Subject):
             for param, value in before:
                 param.value = value
 
-    def taped(self, names: Iterable[str] | None = None) -> tuple[Any, dict[str, Taped]]:
-        """Return the output of a forward pass on the tape, and the taped tensors: all of them, or some."""
+    def taped(
+        self, names: Iterable[str] | None = None, cell: tuple[int, ...] | None = None
+    ) -> tuple[Any, dict[str, Taped]]:
+        """Return the output of a forward pass on the tape, and the taped tensors: all, or some, or one cell of each."""
         tape = Tape()
         chosen = self.tensors if names is None else {name: self.tensors[name] for name in names}
         leaves = {name: tape.leaf(x if name[:5] != "kept " else np.zeros(x.shape)) for name, x in chosen.items()}
+        for leaf in leaves.values() if cell is not None else ():
+            number = leaf.ids[cell]
+            leaf.ids[...] = CONSTANT
+            leaf.ids[cell] = number
         self.cache.leaves = leaves
         self.cache.nudges = {name[5:]: x for name, x in leaves.items() if name.startswith("kept ")}
         inputs = {name: leaves.get(f"input {name}", x) for name, x in self.case.inputs.items()}

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from npgpt.core import Array
-from npgpt.study.check.tape import Tape, Taped, TapeError
+from npgpt.study.check.tape import CONSTANT, Tape, Taped, TapeError
 
 LARGEST = 3_000_000  # terms of one product: about 150 megabytes
 
@@ -32,6 +32,8 @@ def product(tape: Tape, subscripts: str, a: Any, b: Any) -> Taped:
         full = [sizes[letter] if letter in own else 1 for letter in letters]
         return np.broadcast_to(cells.transpose(order).reshape(full), shape)
 
+    if math.prod(shape) > LARGEST and (found := _of_moving_cells(tape, subscripts, (a, b), value)) is not None:
+        return found
     if math.prod(shape) > LARGEST:
         raise TapeError(f"a product of {math.prod(shape):,} terms is too large for the tape; take smaller arrays")
     children = tape.numbers(np.asarray(value, np.float64))
@@ -49,6 +51,37 @@ def product(tape: Tape, subscripts: str, a: Any, b: Any) -> Taped:
         *parents,
         spreads=(other(names[1], vb), other(names[0], va)),
     )
+    return Taped(tape, np.asarray(value, np.float64), children)
+
+
+def _of_moving_cells(tape: Tape, subscripts: str, arrays: tuple[Any, Any], value: Array) -> Taped | None:
+    """Return a product of which one array is taped and mostly constant: terms for its other cells only.
+
+    None if that removes nothing. The values are those of the whole product.
+    """
+    names, out = subscripts.split("->")[0].split(","), subscripts.split("->")[1]
+    moving = [i for i, x in enumerate(arrays) if isinstance(x, Taped)]
+    own = names[moving[0]]
+    if len(moving) == 2 or len(set(own)) < len(own):
+        return None
+    cells = np.nonzero(arrays[moving[0]].ids != CONSTANT)
+    at = {letter: np.unique(places) for letter, places in zip(own, cells, strict=True)}
+
+    def cut(x: Any, letters: str) -> Any:
+        for axis, letter in enumerate(letters):
+            x = np.take(x, at[letter], axis) if letter in at else x
+        return x
+
+    smaller = [
+        Taped(tape, cut(x.value, name), cut(x.ids, name)) if isinstance(x, Taped) else cut(np.asarray(x), name)
+        for x, name in zip(arrays, names, strict=True)
+    ]
+    if smaller[moving[0]].ids.size == arrays[moving[0]].ids.size:
+        return None
+    children = np.full(value.shape, CONSTANT)
+    places = [at.get(letter, np.arange(n)) for letter, n in zip(out, value.shape, strict=True)]
+    if cells[0].size:
+        children[np.ix_(*places)] = product(tape, subscripts, *smaller).ids
     return Taped(tape, np.asarray(value, np.float64), children)
 
 

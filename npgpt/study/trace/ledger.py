@@ -159,7 +159,7 @@ class Ledger:
         if len(index) != len(shape) or not all(-n <= i < n for i, n in zip(index, shape, strict=True)):
             raise ConfigError(f"{tensor} has the shape {shape}; there is no cell {list(index)}")
         index = tuple(i % n for i, n in zip(index, shape, strict=True))
-        terms = [Term(slope, self._grad(to), *to) for to, slope in self._feeds(tensor).get((tensor, index), [])]
+        terms = [Term(slope, self._grad(to), *to) for to, slope in self._feeds(tensor, index).get((tensor, index), [])]
         terms.sort(key=lambda term: -abs(term.share))
         return Entry(self, tensor, index, self._grad((tensor, index)), terms)
 
@@ -193,22 +193,24 @@ class Ledger:
             raise ConfigError(f"there is no tensor {tensor!r}; {did_you_mean(tensor, [*self.values, *self.aliases])}")
         return tensor
 
-    def _feeds(self, tensor: str) -> dict[Cell, list[tuple[Cell, float]]]:
-        """Return cell of a tensor -> the cells that it feeds, with the slopes."""
+    def _feeds(self, tensor: str, cell: tuple[int, ...] | None = None) -> dict[Cell, list[tuple[Cell, float]]]:
+        """Return cell of a tensor -> the cells that it feeds, with the slopes; of one cell, or of all."""
         return self._down
 
     def _grad(self, cell: Cell) -> float:
         return float(self.grads[cell[0]][cell[1]])
 
 
-def taped_pass(subject: LayerSubject, names: Sequence[str]) -> tuple[Any, dict[str, Taped]]:
-    """Run forward on the tape.
+def taped_pass(
+    subject: LayerSubject, names: Sequence[str], cell: tuple[int, ...] | None = None
+) -> tuple[Any, dict[str, Taped]]:
+    """Run forward on the tape, with all cells of some tensors, or with one cell of each.
 
     Raises
         ConfigError if forward leaves the tape: the ledger would say that a cell feeds nothing.
     """
     try:
-        return subject.taped(names)
+        return subject.taped(names, cell)
     except TapeError as error:
         raise ConfigError(f"{subject.name}: a ledger cannot follow this forward pass: {error}") from error
 

@@ -6,7 +6,7 @@ noted. So a sum checks one step of backward, whereas ``Ledger`` proves all steps
 """
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -15,7 +15,9 @@ from npgpt.errors import ConfigError
 from npgpt.study.check.cases import Case
 from npgpt.study.check.subjects import LayerSubject, NudgedCache
 from npgpt.study.check.tape import CONSTANT, Taped
-from npgpt.study.trace.ledger import LOSS, Cell, Ledger, contracted, short, taped_pass
+from npgpt.study.trace.ledger import LOSS, Cell, Ledger, contracted, label, short, taped_pass
+
+FEW = 10_000  # cells; of a larger tensor, one cell at a time is followed
 
 
 class LocalLedger(Ledger):
@@ -31,23 +33,31 @@ class LocalLedger(Ledger):
     def made_of(self, tensor: str, cell: tuple[int, ...]) -> list[tuple[Cell, float]]:
         raise ConfigError(f"the cells behind {tensor} are known in small passes only: take fewer tokens")
 
-    def _feeds(self, tensor: str) -> dict[Cell, list[tuple[Cell, float]]]:
-        if tensor not in self._of_tensor:
-            self._of_tensor[tensor] = self._look(tensor)
-        return self._of_tensor[tensor]
+    def _feeds(self, tensor: str, cell: tuple[int, ...] | None = None) -> dict[Cell, list[tuple[Cell, float]]]:
+        alone = cell is not None and self.values[tensor].size > FEW
+        known = label(tensor, cell) if alone and cell is not None else tensor
+        if known not in self._of_tensor:
+            self._of_tensor[known] = self._look(tensor, cell if alone else None)
+        return self._of_tensor[known]
 
-    def _look(self, tensor: str) -> dict[Cell, list[tuple[Cell, float]]]:
+    def _look(self, tensor: str, cell: tuple[int, ...] | None) -> dict[Cell, list[tuple[Cell, float]]]:
         full = next(name for name in self.subject.tensors if short(name) == tensor)
         self.subject.cache = cache = _LocalCache(self.case)
-        y, leaves = taped_pass(self.subject, [full])
-        cells = {int(n): (tensor, cell) for cell, n in np.ndenumerate(leaves[full].ids)}
+        y, leaves = taped_pass(self.subject, [full], cell)
+        cells = {n: (tensor, place) for place, n in _moving(leaves[full])}
         parents = leaves[full].tape.parents()
         feeds: dict[Cell, list[tuple[Cell, float]]] = defaultdict(list)
         for name, array in [*cache.met.items(), (LOSS, y)]:
-            for cell, n in np.ndenumerate(array.ids) if isinstance(array, Taped) else ():
-                for source, slope in contracted(int(n), cells, parents) if n != CONSTANT else ():
-                    feeds[source].append(((name, cell), slope))
+            for place, n in _moving(array) if isinstance(array, Taped) else ():
+                for source, slope in contracted(n, cells, parents):
+                    feeds[source].append(((name, place), slope))
         return feeds
+
+
+def _moving(array: Taped) -> Iterator[tuple[tuple[int, ...], int]]:
+    """Yield the index and the number of each cell that is no constant."""
+    for place in np.argwhere(array.ids != CONSTANT).tolist():
+        yield tuple(place), int(array.ids[tuple(place)])
 
 
 class _LocalCache(NudgedCache):

@@ -22,8 +22,9 @@ from npgpt.errors import ConfigError
 from npgpt.model import GPT
 from npgpt.study.check.cases import CASES, Case, TrainingLoss, make_case, of_order_one
 from npgpt.study.check.checker import upstream
+from npgpt.study.check.tape import TapeError
 from npgpt.study.trace.ledger import Ledger
-from npgpt.study.trace.local_ledger import LocalLedger
+from npgpt.study.trace.local_ledger import FEW, LocalLedger
 from npgpt.study.trace.page import page
 from npgpt.study.trace.tracing import Trace, trace
 from npgpt.support.terminal import escape_controls
@@ -179,6 +180,20 @@ def test_large_pass_uses_a_local_ledger() -> None:
         made.ledger("positioned", (0, 0, 0)).where()
     with pytest.raises(ConfigError, match="take fewer tokens"):
         page(made, "")
+
+
+def test_one_cell_of_a_large_weight() -> None:
+    """The whole weight would be too large for the tape."""
+    gpt = make_gpt(GPTConfig(400, 64, 1, 4, 128), layers="textbook")
+    made = trace(gpt, *np.random.default_rng(0).integers(0, 400, (2, 1, 64)))
+    for name in ("blocks.0.attention.qkv.weight", "blocks.0.mlp.down.weight", "embedding.weight"):
+        grad = made[name].grad
+        assert grad is not None and grad.size > FEW
+        cell = tuple(int(i) for i in np.argwhere(grad)[-1])
+        entry = made.ledger(name, cell)
+        assert len(entry.terms) >= 64 and abs(sum(term.share for term in entry.terms) - grad[cell]) < 1e-12, name
+        with pytest.raises(TapeError, match="too large for the tape"):
+            LocalLedger(made.case, made.dy, {name: grad}).subject.taped([f"param gpt.{name}"])
 
 
 @pytest.mark.parametrize("tensor", ["positioned", "blocks.0.attention.k", "logits", "embedding.weight", "norm.gain"])
