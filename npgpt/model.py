@@ -4,6 +4,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
+from npgpt import sampling
 from npgpt.config import GPTConfig
 from npgpt.core import Array, Cache, FlatParams, Layer
 from npgpt.core.shapes import check_array, check_ids
@@ -90,6 +91,8 @@ class GPT(Layer):
         """Return the logits (B, V) of the token that follows ids (B, T): the last row of ``forward``."""
         last = self._forward_to_head(ids, cache)[:, -1:]
         return self.lm_head.forward(last, cache.scope("lm_head"))[:, 0]
+
+    generate = sampling.generate  # model.generate(ids, max_tokens, ...) continues a text
 
     def _forward_to_head(self, ids: Array, cache: Cache) -> Array:
         weight = self.embedding.weight.value

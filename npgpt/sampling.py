@@ -3,6 +3,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -11,8 +12,20 @@ from npgpt.core import Array, Cache, KeyValues
 from npgpt.core.shapes import as_ids
 from npgpt.core.values import real, whole
 from npgpt.errors import ConfigError, DataError, TrainingError, quote
-from npgpt.model import GPT
 from npgpt.rng import make_key, random_bits
+
+
+class _Model(Protocol):
+    """What sampling needs of a ``GPT``."""
+
+    config: GPTConfig
+
+    def forward(self, ids: Array, cache: Cache) -> Array: ...
+
+    def next_logits(self, ids: Array, cache: Cache) -> Array: ...
+
+    def walk(self) -> Iterator[Any]: ...
+
 
 LONGEST = 4  # times the trained context; at larger distances models rarely predict well
 
@@ -37,7 +50,7 @@ class Drawn:
 
 
 def generate(
-    model: GPT,
+    model: _Model,
     ids: Sequence[int],
     max_tokens: int,
     temperature: float = 1.0,
@@ -67,7 +80,7 @@ def generate(
 
 
 def draw(
-    model: GPT,
+    model: _Model,
     ids: Sequence[int],
     max_tokens: int,
     temperature: float = 1.0,
@@ -97,12 +110,15 @@ def draw(
         for number, logits in zip(range(max_tokens), next_logits(model, sequence, context), strict=False):
             if not np.isfinite(logits).all():
                 raise TrainingError("the model's logits are not finite: its weights are damaged; train it again")
-            p = softmax(logits, temperature)
-            p = p if top_k is None else keep_top_k(p, top_k)
-            p = p if top_p is None else keep_top_p(p, top_p)
-            uniform = float(random_bits(key, np.array([number], np.uint32))[0]) / 2.0**32
-            cumulative = p.cumsum()
-            token = int(np.searchsorted(cumulative, uniform * cumulative[-1], side="right"))
+            if temperature == 0:  # one id has all the probability, whatever is kept
+                token = int(np.argmax(logits))
+            else:
+                p = softmax(logits, temperature)
+                p = p if top_k is None else keep_top_k(p, top_k)
+                p = p if top_p is None else keep_top_p(p, top_p)
+                uniform = float(random_bits(key, np.array([number], np.uint32))[0]) / 2.0**32
+                cumulative = p.cumsum()
+                token = int(np.searchsorted(cumulative, uniform * cumulative[-1], side="right"))
             if token == stop:
                 return
             sequence.append(token)
@@ -111,7 +127,7 @@ def draw(
     return drawn()
 
 
-def next_logits(model: GPT, sequence: list[int], context: int) -> Iterator[Array]:
+def next_logits(model: _Model, sequence: list[int], context: int) -> Iterator[Array]:
     """Yield the logits (V,) of the id after the sequence, again and again, while the caller appends ids to it.
 
     Keys and values of earlier tokens are kept, so each step runs the new tokens only. A model with a layer of a user's

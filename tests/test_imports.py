@@ -17,8 +17,8 @@ MODULES = {name.removesuffix(".__init__"): path for name, path in PATHS.items()}
 TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in MODULES.items()}
 
 # From bottom to top; each package imports only from lower ones and, without cycles, from itself.
-FLOORS = """version errors exact rng core support layers config presets memory model machine kernels optim compiled
-            build tokenizer data train sampling baselines evaluation runs embeddings study testing cli
+FLOORS = """version errors exact rng core support layers config sampling presets memory model machine kernels optim
+            compiled build tokenizer data train baselines evaluation runs embeddings study testing cli
             __main__""".split()  # noqa: SIM905
 FRONT_DOOR = "npgpt"
 FINDS_BY_NAME = (

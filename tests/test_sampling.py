@@ -128,3 +128,18 @@ def test_the_log_probability_of_a_hopeless_token_is_finite() -> None:
 def test_top_p_is_a_fraction(top_p: float) -> None:
     with pytest.raises(ConfigError, match="top_p must be"):
         generate(model_of("learned"), [1], 1, top_p=top_p)
+
+
+def test_a_model_continues_a_text_itself() -> None:
+    model = GPT(GPTConfig(vocab_size=9, context_length=8, n_layer=1, n_head=2, n_embd=8))
+    for temperature in (0, 1):
+        assert [*model.generate([1, 2], 6, temperature)] == [*generate(model, [1, 2], 6, temperature)]
+    with pytest.raises(ConfigError, match="temperature"):
+        model.generate([1], 2, temperature=-1)
+
+
+@pytest.mark.parametrize("top_k", [None, 3])
+def test_the_likeliest_id_is_drawn_at_temperature_0_whatever_is_kept(top_k: int | None) -> None:
+    model = GPT(GPTConfig(vocab_size=9, context_length=8, n_layer=1, n_head=2, n_embd=8))
+    for each in draw(model, [1], 6, temperature=0, top_k=top_k, top_p=0.5):
+        assert each.token == int(np.argmax(each.logits)) == each.likeliest(1)[0][0]

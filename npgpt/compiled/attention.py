@@ -8,9 +8,10 @@ from npgpt.compiled.base import TWINS, CompiledLayer, add, check_float32, flat, 
 from npgpt.compiled.dropout import Dropout
 from npgpt.compiled.linear import Linear
 from npgpt.core import Array, Cache
-from npgpt.kernels import attention, attention_backward, softmax
+from npgpt.kernels import attention, attention_backward, attention_few, softmax
 from npgpt.kernels.attention import NO_BIAS, forward_size
 from npgpt.kernels.attention_backward import backward_size
+from npgpt.kernels.few_rows import FEW
 from npgpt.kernels.heads import mask_scores, multiply_heads
 from npgpt.layers.attention import check_queries_and_keys
 from npgpt.machine.pool import pool, work_rows
@@ -197,16 +198,17 @@ class Attention(CompiledLayer, textbook.Attention):
         else:  # keys that were turned stay so: a position never changes
             n = cache.n_past + T
             k_rows, v_rows = (
-                cache.past.memory(f"{cache.path}.{name}", x).reshape(-1, C) for name, x in (("k", k), ("v", v))
+                cache.past.memory(f"{cache.path}.{name}", x).reshape(-1, x.shape[3]) for name, x in (("k", k), ("v", v))
             )
         mixed = output(cache, (B, T, C), "mixed")
         largest, totals = (flat(output(cache, (B, self.n_head, T), name)) for name in ("largest", "totals"))
-        on = pool()
-        works = _works(on, cache, forward_size(n, C // self.n_head))
-        attention.forward(
-            on, rows(qkv), k_rows, v_rows, self.n_head, T, n, rows(mixed), largest, totals,
-            *self._dropping(B, cache), self.score.bias(q, n, of_score), works,
-        )  # fmt: skip
+        on, bias = pool(), self.score.bias(q, n, of_score)
+        arguments = on, rows(qkv), k_rows, v_rows, self.n_head, T, n, rows(mixed), largest, totals
+        if T <= FEW and not self.dropout.drops(cache):
+            attention_few.forward(*arguments, bias, _works(on, cache, attention_few.forward_size(T, C // self.n_head)))
+        else:
+            works = _works(on, cache, forward_size(n, C // self.n_head))
+            attention.forward(*arguments, *self._dropping(B, cache), bias, works)
         return mixed
 
     def _mix(self, qkv: Array, cache: Cache) -> Array:

@@ -5,7 +5,8 @@ import npgpt.layers as textbook
 from npgpt.compiled.base import CompiledLayer, check_float32, gradient, output, rows
 from npgpt.core import Array, Cache
 from npgpt.kernels import columns
-from npgpt.kernels.matmul import BIAS, RESIDUAL, matmul
+from npgpt.kernels.finish import BIAS, RESIDUAL
+from npgpt.kernels.matmul import matmul
 from npgpt.machine.pool import pool
 
 

@@ -5,7 +5,8 @@ from npgpt.compiled.base import CompiledLayer, add, check_float32, gradient, out
 from npgpt.compiled.dropout import Dropout
 from npgpt.compiled.linear import Linear, add_column_sums, multiply_onto
 from npgpt.core import Array, Cache
-from npgpt.kernels.matmul import ACTIVATION, SLOPE, matmul
+from npgpt.kernels.finish import ACTIVATION, SLOPE
+from npgpt.kernels.matmul import matmul
 
 
 class MLP(CompiledLayer, textbook.MLP):

@@ -103,7 +103,7 @@ class Cache:
         if self._shared.past is None:
             return x
         memory = self._shared.past.memory(self._full(name), x)
-        return memory[:, : self.n_past + x.shape[2]].transpose(0, 2, 1, 3)
+        return memory[:, :, : self.n_past + x.shape[2]]
 
     def scope(self, name: str, role: str | None = None) -> Self:
         """Return the child cache of a sub-layer; the same name gives the same child.

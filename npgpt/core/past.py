@@ -28,7 +28,7 @@ class KeyValues:
 
     def __init__(self) -> None:
         self.length = 0
-        self._arrays: dict[str, Array] = {}  # path -> (B, room, H, D)
+        self._arrays: dict[str, Array] = {}  # path -> (B, H, room, D)
 
     @property
     def nbytes(self) -> int:
@@ -36,7 +36,7 @@ class KeyValues:
         return sum(array.nbytes for array in self._arrays.values())
 
     def memory(self, path: str, x: Array) -> Array:
-        """Put x (B, H, T, D) behind the earlier tokens of a layer; return the memory (B, room, H, D) of all of them.
+        """Put x (B, H, T, D) behind the earlier tokens of a layer; return the memory (B, H, room, D) of all of them.
 
         Raises
             ShapeError if the earlier tokens are of another batch, model or precision.
@@ -44,19 +44,19 @@ class KeyValues:
         B, H, T, D = x.shape
         end = self.length + T
         memory = self._arrays.get(path)
-        fits = memory is not None and (memory.shape[0], *memory.shape[2:], memory.dtype) == (B, H, D, x.dtype)
+        fits = memory is not None and (*memory.shape[:2], memory.shape[3], memory.dtype) == (B, H, D, x.dtype)
         if self.length and not fits:
             was = f"{memory.dtype} {memory.shape}" if memory is not None else "no keys"
             raise ShapeError(
-                f"KeyValues: {path} has {was} (B, room, H, D) of earlier tokens, but this pass gives {x.dtype} "
+                f"KeyValues: {path} has {was} (B, H, room, D) of earlier tokens, but this pass gives {x.dtype} "
                 f"{(B, T, H, D)}; continue with the same model and batch, or call clear()"
             )
-        if memory is None or not fits or memory.shape[1] < end:
-            larger = aligned_empty(B * room_for(end) * H * D, x.dtype).reshape(B, room_for(end), H, D)
+        if memory is None or not fits or memory.shape[2] < end:
+            larger = aligned_empty(B * H * room_for(end) * D, x.dtype).reshape(B, H, room_for(end), D)
             if memory is not None and self.length:
-                larger[:, : self.length] = memory[:, : self.length]
+                larger[:, :, : self.length] = memory[:, :, : self.length]
             memory = self._arrays[path] = larger
-        memory[:, self.length : end] = x.transpose(0, 2, 1, 3)
+        memory[:, :, self.length : end] = x
         return memory
 
     def advance(self, n_tokens: int) -> None:

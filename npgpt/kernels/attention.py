@@ -199,8 +199,10 @@ def _forward(
     D, row, work = C // H, 3 * C, works[thread]
     of_q = b * T * row + head * D
     k_row, start = k_rows.shape[1], n_all - T
-    of_example = b * (len(k_rows) * T // len(qkv)) * k_row + head * D
-    of_k, of_v = (of_example + C, of_example + 2 * C) if k_row == row else (of_example, of_example)
+    if k_row == row:
+        of_k, of_v = b * T * row + C + head * D, b * T * row + 2 * C + head * D
+    else:
+        of_k = of_v = chunk * (len(k_rows) * T // (len(qkv) * H)) * k_row
     scale = np.float32(1 / math.sqrt(D))
     k_panel, v_panel = D * TILE_ROWS + GAP, n_all * TILE_ROWS + GAP
     best, total, q, s, out, k, v, _ = _layout(n_all, D)
@@ -250,7 +252,8 @@ def forward(
     does not see add zeros behind all others.
 
     Args
-        k_rows, v_rows: the keys and values of each example, in n_all rows or more; qkv itself, or arrays of C columns.
+        k_rows, v_rows: the keys and values: qkv itself; or arrays of D columns, with n_all rows or more for each head
+            of each example.
         largest, totals: (B·H·T,), for the backward pass: each query's m = max_j q·k_j, and Σ_j e^((q·k_j − m)/√D);
             q·k with its bias.
         keys, threshold, kept: the arguments of dropout, as in ``dropout.py``; kept = 1 drops no weight.

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from npgpt.errors import ShapeError
 from npgpt.exact import fma
-from npgpt.kernels.elementwise import activation
+from npgpt.kernels import few_rows
+from npgpt.kernels.finish import NOTHING, RESIDUAL, SLOPE, finish, prefetch_beside
 from npgpt.machine.atomics import job
 from npgpt.machine.bits import prefetch
 from npgpt.machine.compile import entry, kernel
@@ -31,7 +32,6 @@ from npgpt.machine.tile import (
     multiply_product_tile,
     transpose_block,
 )
-from npgpt.machine.vector import LANES, load, load_some, store, store_some
 
 Floats = NDArray[np.float32]
 
@@ -50,9 +50,6 @@ GAP = TILE_LANES  # between panels of a: stores of whole registers write past th
 PACK = DEPTH * (WIDTH + PANELS * TILE_ROWS) + PANELS * GAP  # float32 numbers for one thread
 PART = 384  # the rows or columns of a part at least, if each thread has two
 SMALL = 500_000  # multiplications, about 10 µs: a smaller product runs on one thread
-
-# The operations on the result. The kinds for ACTIVATION + kind and SLOPE + kind are in elementwise.py.
-NOTHING, BIAS, RESIDUAL, ACTIVATION, SLOPE = 0, 1, 2, 3, 6
 
 
 def plain_matmul(a: Floats, b: Floats, c: Floats, add: bool) -> None:
@@ -134,50 +131,6 @@ def pack_panels(
 
 
 @kernel
-def _finish(
-    how: int, c: Any, at: int, row: int, first: int, n: int, width: int, bias: Any, other: Any, second: Any
-) -> None:
-    """Apply the operation ``how`` to n numbers of a row, which are still in the L1 cache."""
-    beside = row * width + first
-    for j in range(0, n, LANES):
-        left = min(LANES, n - j)
-        whole = left == LANES
-        z = load(c, at + j) if whole else load_some(c, at + j, left, 0.0)
-        beyond = z
-        if how < SLOPE:
-            z += load(bias, first + j) if whole else load_some(bias, first + j, left, 0.0)
-        if how == RESIDUAL or how >= SLOPE:
-            beyond = load(other, beside + j) if whole else load_some(other, beside + j, left, 0.0)
-        if how == RESIDUAL:
-            z += beyond
-        elif how >= SLOPE:
-            beyond, slope = activation(how - SLOPE, beyond)
-            z *= slope
-        elif how >= ACTIVATION:
-            beyond = z
-            z, _ = activation(how - ACTIVATION, z)
-        if whole:
-            store(c, at + j, z)
-            if how >= ACTIVATION:
-                store(second, beside + j, beyond)
-        else:
-            store_some(c, at + j, left, z)
-            if how >= ACTIVATION:
-                store_some(second, beside + j, left, beyond)
-
-
-@kernel
-def _prefetch_beside(how: int, at: int, height: int, N: int, other: Any, second: Any) -> None:
-    """Prefetch what ``_finish`` reads and writes for a tile, which is computed meanwhile."""
-    for here in range(at, at + height * N, N):
-        for j in range(0, TILE_COLUMNS, LANES):
-            if how == RESIDUAL or how >= SLOPE:
-                prefetch(other, here + j)
-            if how >= ACTIVATION:
-                prefetch(second, here + j)
-
-
-@kernel
 def multiply_block(
     a: Any, b: Any, c: Any, rows: Any, columns: Any, add: bool, how: int, bias: Any, other: Any, second: Any,
     packed: Any,
@@ -201,13 +154,13 @@ def multiply_block(
                     here, of_c = of_a + panel * (depth * TILE_ROWS + GAP), i * c_row + j + column
                     n = min(TILE_COLUMNS, width - column)
                     if how >= RESIDUAL and k + depth == K:
-                        _prefetch_beside(how, i * N + j + column, height, N, other, second)
+                        prefetch_beside(how, i * N + j + column, height, TILE_COLUMNS, N, other, second)
                     multiply_product_tile(
                         packed, here, column * depth, TILE_COLUMNS, depth, c, of_c, c_row, height, n, add or k > 0
                     )
                 if how != NOTHING and k + depth == K:
                     for row in range(i, i + height):
-                        _finish(how, c, row * c_row + j, row, j, width, N, bias, other, second)
+                        finish(how, c, row * c_row + j, row, j, width, N, bias, other, second)
 
 
 @kernel
@@ -264,7 +217,9 @@ def matmul(
         raise ShapeError(f"matmul: bias has shape {bias.shape}, expected {out.shape[1:]}")
     across, along = out.strides
     on = pool()
-    if (along == 4 or out.shape[1] == 1) and not across & 3:
+    if len(out) <= few_rows.FEW and (along == 4 or out.shape[1] == 1) and not across & 3:
+        few_rows.multiply(on, packable(a), packable(b), out, add, how, bias, other, second, workspace(work_rows(on)))
+    elif (along == 4 or out.shape[1] == 1) and not across & 3:
         _multiply(on, packable(a), packable(b), out, add, how, bias, other, second, workspace(work_rows(on)))
     elif (across == 4 or out.shape[0] == 1) and not along & 3 and how == NOTHING:
         _multiply(on, packable(b.T), packable(a.T), out.T, add, how, bias, other, second, workspace(work_rows(on)))

@@ -66,6 +66,12 @@ def splat(builder: Any, value: Any) -> Any:
     return _repeat(builder, value)
 
 
+@emits(types.float32, ARRAY, INT)
+def number(builder: Any, array: Any, offset: Any) -> Any:
+    """Load ``array[offset]``."""
+    return builder.load(pointer_to(builder, array, offset, FLOAT), align=4)
+
+
 @emits(lanes, ARRAY, INT)
 def load(builder: Any, array: Any, offset: Any) -> Any:
     """Load the 16 numbers from ``array[offset]`` on."""

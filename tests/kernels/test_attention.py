@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from npgpt.core import Cache
-from npgpt.kernels import attention, attention_backward
+from npgpt.kernels import attention, attention_backward, attention_few
 from npgpt.kernels.attention import BEYOND, NO_BIAS, forward_size
 from npgpt.kernels.attention_backward import backward_size
 from npgpt.kernels.dropout import plain_dropout
@@ -66,6 +66,35 @@ def test_attention_equals_its_plain_loops(run_twice: Any, T: int, D: int, p: flo
             assert not biased or np.allclose(dbias[b * H + h, T:0:-1], of_biases, atol=2e-5)
             for part, grad in enumerate(grads):
                 assert np.allclose(dqkv.reshape(B, T, 3, H, D)[b, :, part, h], grad, atol=2e-5)
+
+
+@pytest.mark.parametrize("scale", [1.0, 30.0])
+@pytest.mark.parametrize("biased", [False, True])
+@pytest.mark.parametrize("D", [1, 16, 33, 64])
+@pytest.mark.parametrize(("T", "n"), [(1, 1), (1, 97), (2, 96), (3, 97), (8, 8), (8, 95), (8, 200), (1, 300)])
+def test_a_few_queries_get_the_bits_of_the_tile(
+    run_twice: Any, T: int, n: int, D: int, biased: bool, scale: float
+) -> None:
+    B, H, C, room = 2, 2, 2 * D, n + 5
+    rng = np.random.default_rng(n)
+    qkv = (scale * rng.standard_normal((B * T, 3 * C))).astype(np.float32)
+    k, v = (scale * rng.standard_normal((2, B * H * room, D))).astype(np.float32) if n > T else (qkv, qkv)
+    bias = rng.standard_normal((H, 2 * n + BEYOND)).astype(np.float32) if biased else NO_BIAS
+
+    def run(guards: Any, few: bool) -> tuple[Any, Any, Any]:
+        there, keys, values = (guards.copy(array) for array in (qkv, k, v))
+        mixed, largest, totals = guards.empty(B * T, C), guards.empty(B * H * T), guards.empty(B * H * T)
+        arguments = pool(), there, keys, values, H, T, n, mixed, largest, totals
+        if few:
+            attention_few.forward(*arguments, guards.copy(bias), guards.empty(3, attention_few.forward_size(T, D)))
+        else:
+            works = guards.empty(3, forward_size(n, D))
+            attention.forward(*arguments, np.zeros(B, np.int64), 0, 1.0, guards.copy(bias), works)
+        return mixed, largest, totals
+
+    wanted = run_twice(lambda guards: run(guards, few=False))
+    for ours, of_tile in zip(run_twice(lambda guards: run(guards, few=True)), wanted, strict=True):
+        assert ours.tobytes() == of_tile.tobytes()
 
 
 @pytest.mark.parametrize("name", ["Attention", "Attention-dropout", "Attention-relative-bias"])

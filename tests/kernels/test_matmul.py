@@ -14,7 +14,7 @@ from llvmlite import binding
 
 from npgpt import layers
 from npgpt.core import Cache
-from npgpt.kernels import elementwise, matmul
+from npgpt.kernels import elementwise, finish, matmul
 from npgpt.machine import tile
 from npgpt.machine.numba_internals import cpu_asked_for, machine
 from npgpt.machine.pool import get_num_threads, set_num_threads
@@ -65,7 +65,9 @@ def test_the_product_equals_the_plain_loop(
     assert np.array_equal(c, wanted)
 
 
-@pytest.mark.parametrize(("M", "K", "N"), [(700, 70, 30), (30, 1100, 700), (200, 513, 97), (3, 2, 2000), (1, 1, 1)])
+@pytest.mark.parametrize(
+    ("M", "K", "N"), [(700, 70, 30), (30, 1100, 700), (200, 513, 97), (3, 2, 2000), (8, 1100, 700), (1, 1, 1)]
+)
 def test_large_products_on_several_threads(M: int, K: int, N: int) -> None:
     random = np.random.default_rng(0)
     a, b = laid_out(random, (M, K), "columns"), laid_out(random, (K, N), "columns")
@@ -93,14 +95,14 @@ def test_operations_on_the_result(M: int, N: int, K: int, seed: int) -> None:
     a, b = laid_out(random, (M, K), "rows"), laid_out(random, (K, N), "columns")
     other, bias = laid_out(random, (M, N), "rows"), random.normal(size=N).astype(np.float32)
     z, out = expected(a, b, other, False), np.empty((M, N), np.float32)
-    assert np.array_equal(matmul.matmul(a, b, out, how=matmul.BIAS, bias=bias), z + bias)
-    assert np.array_equal(matmul.matmul(a, b, out, how=matmul.RESIDUAL, bias=bias, other=other), z + bias + other)
+    assert np.array_equal(matmul.matmul(a, b, out, how=finish.BIAS, bias=bias), z + bias)
+    assert np.array_equal(matmul.matmul(a, b, out, how=finish.RESIDUAL, bias=bias, other=other), z + bias + other)
     for kind, layer in ((elementwise.TANH_GELU, layers.TanhGELU()), (elementwise.RELU, layers.ReLU())):
         second, cache = np.empty((M, N), np.float32), Cache()
-        matmul.matmul(a, b, out, how=matmul.ACTIVATION + kind, bias=bias, second=second)
+        matmul.matmul(a, b, out, how=finish.ACTIVATION + kind, bias=bias, second=second)
         assert np.array_equal(second, z + bias)
         assert np.allclose(out, layer.forward(second.astype(np.float64), cache), rtol=1e-5, atol=1e-6)
-        matmul.matmul(a, b, out, how=matmul.SLOPE + kind, other=other, second=second)
+        matmul.matmul(a, b, out, how=finish.SLOPE + kind, other=other, second=second)
         y = layer.forward(other.astype(np.float64), cache.reset())
         assert np.allclose(second, y, rtol=1e-5, atol=1e-6)
         assert np.allclose(out, layer.backward(z.astype(np.float64), cache), rtol=1e-5, atol=1e-5)

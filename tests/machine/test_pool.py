@@ -16,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npgpt.errors import ConfigError
-from npgpt.kernels.matmul import NO_NUMBERS, NO_ROWS, NOTHING, PACK, _multiply
+from npgpt.kernels.finish import NOTHING
+from npgpt.kernels.matmul import NO_NUMBERS, NO_ROWS, PACK, _multiply
 from npgpt.machine.atomics import atomic_add, atomic_load, job, pause
 from npgpt.machine.compile import kernel
 from npgpt.machine.pool import (
