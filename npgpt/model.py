@@ -110,7 +110,8 @@ class GPT(Layer):
             )
         found = ids if are_vectors else self.embedding.forward(ids, cache.scope("embedding"))
         embedded = cache.keep("embedded", found)  # (B, T, C)
-        positioned = cache.keep("positioned", self.positions.forward(embedded, cache.scope("positions")))
+        positioned = cache.scope("positions").for_each_text(self.positions.forward, embedded)
+        positioned = cache.keep("positioned", positioned)
         x = self.dropout.forward(positioned, cache.scope("dropout"))
         for i, block in enumerate(self.blocks):
             x = block.forward(x, cache.scope(f"blocks.{i}", role="blocks"))

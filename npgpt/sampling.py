@@ -1,7 +1,7 @@
 # V vocabulary
 """Sampling: a model continues a text, one token at a time."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -92,6 +92,87 @@ def draw(
 ) -> Iterator[Drawn]:
     """Do the same as ``generate``, but yield each new id with its logits."""
     max_tokens = whole("generate", "max_tokens", max_tokens, 0, 2**32)
+    sequence, context, choose = _checked(model, ids, temperature, top_k, seed, stop, context, top_p)
+
+    def drawn() -> Iterator[Drawn]:
+        for number, logits in zip(range(max_tokens), next_logits(model, sequence, context), strict=False):
+            token = choose(number, logits)
+            if token is None:
+                return
+            sequence.append(token)
+            yield Drawn(token, logits)
+
+    return drawn()
+
+
+def generate_batch(
+    model: _Model,
+    prompts: Sequence[Sequence[int]],
+    max_tokens: int,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    seeds: Sequence[int] | None = None,
+    stop: int | None = None,
+    context: int | None = None,
+    top_p: float | None = None,
+) -> list[list[int]]:
+    """Continue several texts together; return the new ids of each, which are those of ``generate``, bit for bit.
+
+    One pass writes a token of every text, so it reads the weights once for all of them. The prompts may have different
+    lengths: each text has keys and values of its own, and nothing is padded.
+
+    Args
+        seeds: one for each prompt; by default 0, 1, 2, ... The other arguments are those of ``generate``.
+    """
+    max_tokens = whole("generate_batch", "max_tokens", max_tokens, 0, 2**32)
+    seeds = range(len(prompts)) if seeds is None else seeds
+    if len(seeds) != len(prompts):
+        raise DataError(f"generate_batch: {len(seeds)} seeds for {len(prompts)} prompts; give one for each")
+    each = [
+        _checked(model, ids, temperature, top_k, seed, stop, context, top_p)
+        for ids, seed in zip(prompts, seeds, strict=True)
+    ]
+    pasts: list[KeyValues] = []  # of the texts of a pass
+    cache = Cache(record=False, past=pasts)
+    texts = [_Window(sequence, window, KeyValues() if _continues(model) else None) for sequence, window, _ in each]
+    written: list[list[int]] = [[] for _ in texts]
+    going = set(range(len(texts)))
+    for number in range(max_tokens):
+        new = {i: texts[i].new_ids() for i in sorted(going)}
+        together = [i for i, ids in new.items() if len(ids) == 1 and texts[i].past is not None]
+        for group in [[i] for i in new if i not in together] + [together] * bool(together):
+            ids, first = np.array([new[i] for i in group]), texts[group[0]]
+            if first.past is None:
+                rows = model.forward(ids, Cache(record=False))[:, -1]
+            else:
+                pasts[:] = [past for i in group if (past := texts[i].past) is not None]
+                rows = model.next_logits(ids, cache.reset())
+                for past in pasts:
+                    past.advance(ids.shape[1])
+            for i, logits in zip(group, rows, strict=True):
+                token = each[i][2](number, logits.astype(np.float64))
+                if token is None:
+                    going.remove(i)
+                else:
+                    texts[i].sequence.append(token)
+                    written[i].append(token)
+    return written
+
+
+def _checked(
+    model: _Model,
+    ids: Sequence[int],
+    temperature: float,
+    top_k: int | None,
+    seed: int,
+    stop: int | None,
+    context: int | None,
+    top_p: float | None,
+) -> tuple[list[int], int, Callable[[int, Array], int | None]]:
+    """Check the arguments of ``generate``; return the ids, the context, and what chooses an id, or None at the end.
+
+    It is called with the number of the id, from 0, and its logits.
+    """
     temperature = real("generate", "temperature", temperature, least=0)
     top_k = None if top_k is None else whole("generate", "top_k", top_k, 1)
     top_p = None if top_p is None else real("generate", "top_p", top_p, least=0)
@@ -106,25 +187,45 @@ def draw(
         raise DataError("the prompt is empty; give at least one token, such as <|endoftext|>")
     key = make_key("sample", seed)
 
-    def drawn() -> Iterator[Drawn]:
-        for number, logits in zip(range(max_tokens), next_logits(model, sequence, context), strict=False):
-            if not np.isfinite(logits).all():
-                raise TrainingError("the model's logits are not finite: its weights are damaged; train it again")
-            if temperature == 0:  # one id has all the probability, whatever is kept
-                token = int(np.argmax(logits))
-            else:
-                p = softmax(logits, temperature)
-                p = p if top_k is None else keep_top_k(p, top_k)
-                p = p if top_p is None else keep_top_p(p, top_p)
-                uniform = float(random_bits(key, np.array([number], np.uint32))[0]) / 2.0**32
-                cumulative = p.cumsum()
-                token = int(np.searchsorted(cumulative, uniform * cumulative[-1], side="right"))
-            if token == stop:
-                return
-            sequence.append(token)
-            yield Drawn(token, logits)
+    def choose(number: int, logits: Array) -> int | None:
+        if not np.isfinite(logits).all():
+            raise TrainingError("the model's logits are not finite: its weights are damaged; train it again")
+        if temperature == 0:  # one id has all the probability, whatever is kept
+            token = int(np.argmax(logits))
+        else:
+            p = softmax(logits, temperature)
+            p = p if top_k is None else keep_top_k(p, top_k)
+            p = p if top_p is None else keep_top_p(p, top_p)
+            uniform = float(random_bits(key, np.array([number], np.uint32))[0]) / 2.0**32
+            cumulative = p.cumsum()
+            token = int(np.searchsorted(cumulative, uniform * cumulative[-1], side="right"))
+        return None if token == stop else token
 
-    return drawn()
+    return sequence, context, choose
+
+
+class _Window:
+    """The ids of a text that a model sees: the last ones, and those that the caller appends.
+
+    When the window is full, it moves on by half the context, and its keys and values are forgotten.
+    """
+
+    def __init__(self, sequence: list[int], context: int, past: KeyValues | None) -> None:
+        self.sequence, self.context, self.past = sequence, context, past
+        self._first = max(0, len(sequence) - context)
+
+    def new_ids(self) -> list[int]:
+        """Return the ids that the next pass runs: those without keys and values."""
+        if len(self.sequence) - self._first > self.context:
+            self._first += max(1, self.context // 2)
+            if self.past:
+                self.past.clear()
+        return self.sequence[self._first + (self.past.length if self.past else 0) :]
+
+
+def _continues(model: _Model) -> bool:
+    """Whether all layers are npgpt's: they compute a token from itself and earlier ones, and continue from keys."""
+    return all(type(layer).__module__.startswith("npgpt.") for layer in model.walk())
 
 
 def next_logits(model: _Model, sequence: list[int], context: int) -> Iterator[Array]:
@@ -133,17 +234,10 @@ def next_logits(model: _Model, sequence: list[int], context: int) -> Iterator[Ar
     Keys and values of earlier tokens are kept, so each step runs the new tokens only. A model with a layer of a user's
     own class runs its whole window each time; the window moves at the same places.
     """
-    # Layers of npgpt compute a token from itself and earlier ones alone, and continue from keys and values.
-    ours = all(type(layer).__module__.startswith("npgpt.") for layer in model.walk())
-    past = KeyValues() if ours else None
-    cache = Cache(record=False, past=past)
-    first = max(0, len(sequence) - context)  # of the window
+    past = KeyValues() if _continues(model) else None
+    cache, window = Cache(record=False, past=past), _Window(sequence, context, past)
     while True:
-        if len(sequence) - first > context:
-            first += max(1, context // 2)
-            if past:
-                past.clear()
-        new = np.array([sequence[first + cache.n_past :]])
+        new = np.array([window.new_ids()])
         if past:
             logits = model.next_logits(new, cache.reset())[0]
             past.advance(new.shape[1])

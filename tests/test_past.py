@@ -110,3 +110,41 @@ def test_a_text_longer_than_learned_positions_is_refused() -> None:
 def test_a_pass_for_backward_has_no_past(settings: dict[str, bool]) -> None:
     with pytest.raises(DataError, match="record=False"):
         Cache(past=KeyValues(), **settings)
+
+
+@schemes
+@pytest.mark.parametrize("layers", ["compiled", "textbook"])
+@given(lengths=st.lists(st.integers(0, 120), min_size=1, max_size=9), T=st.integers(1, 3), seed=st.integers(0, 99))
+def test_texts_of_different_lengths_go_on_together(
+    scheme: str, layers: str, lengths: list[int], T: int, seed: int
+) -> None:
+    model, rng = MODELS[scheme, layers], np.random.default_rng(seed)
+    pasts, alone = [KeyValues() for _ in lengths], []
+    new = rng.integers(0, 11, (len(lengths), 2 * T))
+    for past, n, ids in zip(pasts, lengths, new, strict=True):
+        before = rng.integers(0, 11, (1, n))
+        if n:
+            model.forward(before, Cache(record=False, past=past))
+            past.advance(n)
+        alone.append(model.forward(np.concatenate([before, ids[None]], axis=1), Cache(record=False))[0, n:])
+    cache = Cache(record=False, past=pasts)
+    together = []
+    for part in (new[:, :T], new[:, T:]):
+        together.append(model.forward(part, cache.reset()).copy())
+        for past in pasts:
+            past.advance(T)
+    found = np.concatenate(together, axis=1)
+    if layers == "compiled":
+        assert (found == alone).all()
+    else:
+        assert np.abs(found - alone).max() <= 1e-12
+
+
+def test_a_batch_has_as_many_texts_as_rows() -> None:
+    cache = Cache(record=False, past=[KeyValues(), KeyValues()])
+    with pytest.raises(ShapeError, match="past has 2 texts, but the batch has 3 rows"):
+        MODELS["learned", "compiled"].forward(np.ones((3, 1), int), cache)
+    with pytest.raises(DataError, match="for_each_text"):
+        cache.with_past("k", np.ones((2, 1, 1, 1)))
+    with pytest.raises(DataError, match="a KeyValues, or a list of them"):
+        Cache(record=False, past=[1])  # type: ignore[list-item]

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from npgpt.build import make_gpt
 from npgpt.config import GPTConfig
 from npgpt.core import Array, Cache
-from npgpt.errors import ConfigError
+from npgpt.errors import ConfigError, DataError
 from npgpt.layers import MLP
 from npgpt.layers.schemes import SCHEMES
 from npgpt.model import GPT
-from npgpt.sampling import Drawn, draw, generate, keep_top_k, keep_top_p, softmax, until
+from npgpt.sampling import Drawn, draw, generate, generate_batch, keep_top_k, keep_top_p, softmax, until
 
 some_logits = st.lists(st.floats(-30, 30), min_size=1, max_size=40).map(np.array)
 
@@ -90,6 +90,27 @@ def test_the_window_moves_at_the_same_places_with_and_without_keys(positions: st
     whole = list(draw(model, prompt, 40, seed=1, context=context))
     assert [each.token for each in kept] == [each.token for each in whole]
     assert max(np.abs(a.logits - b.logits).max() for a, b in zip(kept, whole, strict=True)) < 1e-5
+
+
+@pytest.mark.parametrize("positions", SCHEMES)
+@pytest.mark.parametrize("settings", [{"temperature": 0}, {"top_k": 4, "stop": 3}, {"context": 5, "top_p": 0.9}])
+def test_a_batch_writes_what_each_prompt_writes_alone(positions: str, settings: dict[str, Any]) -> None:
+    model = model_of(positions)
+    prompts, seeds = [[1], [2, 3, 4, 5, 6, 7, 8], [0] * 30, [5, 1]], [7, 1, 1, 0]
+    alone = [[*generate(model, ids, 25, seed=seed, **settings)] for ids, seed in zip(prompts, seeds, strict=True)]
+    assert generate_batch(model, prompts, 25, seeds=seeds, **settings) == alone
+    model.__class__ = type("Mine", (GPT,), {})
+    assert generate_batch(model, prompts, 25, seeds=seeds, **settings) == alone
+
+
+def test_a_batch_has_a_seed_for_each_prompt() -> None:
+    model = model_of("learned")
+    assert generate_batch(model, [[1], [1]], 9) == [[*generate(model, [1], 9, seed=seed)] for seed in (0, 1)]
+    assert generate_batch(model, [], 9) == [] and generate_batch(model, [[1]], 0) == [[]]
+    with pytest.raises(DataError, match="1 seeds for 2 prompts"):
+        generate_batch(model, [[1], [1]], 9, seeds=[1])
+    with pytest.raises(DataError, match="prompt is empty"):
+        generate_batch(model, [[1], []], 9)
 
 
 def test_a_model_with_a_users_layer_runs_its_whole_window() -> None:

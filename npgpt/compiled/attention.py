@@ -151,7 +151,7 @@ class Attention(CompiledLayer, textbook.Attention):
         n_embd = len(self.qkv.weight.value)
         check_float32("Attention", "x", x, ("B", "T", n_embd))
         qkv = self.qkv.forward(x, cache.scope("qkv"))
-        mixed = self._mix_in_tiles(qkv, cache) if self.in_tiles else self._mix(qkv, cache)
+        mixed = cache.for_each_text(self._mix_in_tiles if self.in_tiles else self._mix, qkv)
         cache.keep("mixed", self._cut(mixed))
         if self.residual_dropout.drops(cache):
             projected = self.projection.forward(mixed, cache.scope("projection"))

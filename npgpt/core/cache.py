@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -26,7 +26,7 @@ class _Pass:
     seed: int
     step: int
     first_example: int
-    past: KeyValues | None
+    past: KeyValues | list[KeyValues] | None
     kept: list[tuple["Cache", str]] = field(default_factory=list)  # in the order of the forward pass
     scratch: dict[str, Array] = field(default_factory=dict)
     unwritten: dict[Param, None] = field(default_factory=dict)  # an ordered set
@@ -42,6 +42,7 @@ class Cache:
         seed, step, first_example: together with a layer's path they determine its dropout mask. first_example is the
             index of this batch's first row in the whole batch of the step.
         past: the keys and values of earlier tokens, which the attention layers continue; only with ``record=False``.
+            A list has those of each text of a batch: the texts may have different lengths, and need no padding.
 
     An array returned by forward is valid until ``reset()``, one returned by backward until the next backward.
     """
@@ -54,14 +55,19 @@ class Cache:
         seed: int = 0,
         step: int = 0,
         first_example: int = 0,
-        past: KeyValues | None = None,
+        past: KeyValues | list[KeyValues] | None = None,
     ) -> None:
         flags = {"training": training, "record": record, "trace": trace}
         numbers = {"seed": seed, "step": step, "first_example": first_example}
         checked: dict[str, Any] = {name: flag("Cache", name, value) for name, value in flags.items()}
         checked |= {name: whole("Cache", name, value) for name, value in numbers.items()}
-        if past is not None and (not isinstance(past, KeyValues) or checked["record"] or checked["training"]):
-            raise DataError("Cache: past must be a KeyValues; it needs record=False and training=False")
+        texts = past if isinstance(past, list) else [] if past is None else [past]
+        if not all(isinstance(text, KeyValues) for text in texts) or (
+            texts and (checked["record"] or checked["training"])
+        ):
+            raise DataError(
+                "Cache: past must be a KeyValues, or a list of them; it needs record=False and training=False"
+            )
         self._open(_Pass(**checked, past=past), "", "")
 
     def _open(self, shared: _Pass, path: str, role: str) -> Self:
@@ -71,6 +77,7 @@ class Cache:
         self._grads: dict[str, Array] = {}
         self._children: dict[str, Self] = {}
         self._buffers: dict[str, Array] = {}
+        self._texts: dict[int, Self] = {}
         return self
 
     @property
@@ -91,19 +98,40 @@ class Cache:
 
     @property
     def past(self) -> KeyValues | None:
+        if isinstance(self._shared.past, list):
+            raise DataError("this pass continues several texts; give each one its own cache: for_each_text(...)")
         return self._shared.past
 
     @property
     def n_past(self) -> int:
-        """The number of earlier tokens, which is the position of this pass's first token."""
-        return 0 if self._shared.past is None else self._shared.past.length
+        """The number of earlier tokens, which is the position of this pass's first token; of the longest text."""
+        past = self._shared.past
+        return max((text.length for text in past), default=0) if isinstance(past, list) else past.length if past else 0
 
     def with_past(self, name: str, x: Array) -> Array:
         """Return keys or values (B, H, T, D) behind those of the earlier tokens, if there are any."""
-        if self._shared.past is None:
+        if self.past is None:
             return x
-        memory = self._shared.past.memory(self._full(name), x)
+        memory = self.past.memory(self._full(name), x)
         return memory[:, :, : self.n_past + x.shape[2]]
+
+    def for_each_text(self, forward: Callable[[Array, Self], Array], x: Array) -> Array:
+        """Return ``forward(x, cache)``. If this pass continues several texts, each row of x is a pass of its own.
+
+        Layers whose result depends on a token's position, or on earlier tokens, run so; the others take all texts.
+        """
+        if not isinstance(texts := self._shared.past, list):
+            return forward(x, self)
+        if len(texts) != len(x):
+            raise ShapeError(f"Cache: past has {len(texts)} texts, but the batch has {len(x)} rows")
+        found = []
+        for b, text in enumerate(texts):
+            if b not in self._texts:
+                self._texts[b] = copy.copy(self)._open(copy.copy(self._shared), self.path, self.role)
+            self._texts[b]._shared.past = text
+            found.append(forward(x[b : b + 1], self._texts[b]))
+        together: Array = np.concatenate(found)
+        return together
 
     def scope(self, name: str, role: str | None = None) -> Self:
         """Return the child cache of a sub-layer; the same name gives the same child.
@@ -216,7 +244,7 @@ class Cache:
 
     def _scopes(self) -> Iterator[Self]:
         yield self
-        for child in self._children.values():
+        for child in (*self._children.values(), *self._texts.values()):
             yield from child._scopes()
 
     def _full(self, name: str) -> str:

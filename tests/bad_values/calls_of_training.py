@@ -87,6 +87,18 @@ def of_training() -> dict[str, Call]:
             context=a.maybe_count(4),
             top_p=a.fixed(0.9),
         ),
+        "sampling.generate_batch": call(
+            sampling.generate_batch,
+            model=a.fixed(model()),
+            prompts=a.fixed([[1, 2], [3]]),
+            max_tokens=a.steps(3),
+            temperature=a.not_negative(1.0),
+            top_k=a.maybe_count(3),
+            seeds=a.fixed([0, 1]),
+            stop=a.maybe_whole(6),
+            context=a.maybe_count(4),
+            top_p=a.fixed(0.9),
+        ),
         "sampling.check_context": call(sampling.check_context, config=a.fixed(model().config), context=a.count(3)),
         "baselines.unigram_loss": call(
             baselines.unigram_loss, train_ids=a.ids(IDS), ids=a.ids(IDS), vocab_size=a.count(7)
