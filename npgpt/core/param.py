@@ -1,5 +1,6 @@
 """A parameter with its gradient, and all parameters of a model in one vector."""
 
+from collections.abc import Callable
 from typing import Any, Self
 
 import numpy as np
@@ -28,7 +29,7 @@ class Param:
         check_plain("Param", "value", value)
         if value.dtype.kind not in "fc" or not value.dtype.isnative:
             raise ShapeError(f"Param: value is {value.dtype}, expected floats; convert it with .astype(np.float64)")
-        self.move(value, np.zeros_like(value))
+        self.move(value, np.zeros(value.shape, value.dtype))  # zeros_like would write them, and take memory
         self.std = real("Param", "std", std, least=0)
 
     def move(self, value: Array, grad: Array) -> None:
@@ -67,18 +68,19 @@ class FlatParams:
 
     def __init__(self, params: list[Param], dtype: npt.DTypeLike) -> None:
         params = sorted(params, key=lambda param: param.value.ndim < 2)  # stable: the order within both stays
-        self._take(params, np.dtype(dtype))
-        self.grads[:] = 0
+        self._take(params, np.dtype(dtype), with_grads=False)
 
-    def _take(self, params: list[Param], dtype: npt.DTypeLike) -> None:
-        """Move Params, with their values and gradients, into new vectors."""
+    def _take(self, params: list[Param], dtype: npt.DTypeLike, with_grads: bool) -> None:
+        """Move Params into new vectors. The system gives zeros their memory when they are first written to."""
         n = sum(param.value.size for param in params)
-        self.params, self.values, self.grads = params, aligned_empty(n, dtype), aligned_empty(n, dtype)
+        self.params, self.values, self.grads = params, aligned_empty(n, dtype), aligned_empty(n, dtype, np.zeros)
         self.n_matrix = sum(param.value.size for param in params if param.value.ndim >= 2)
         start = 0
         for param in params:
             shape, stop = param.value.shape, start + param.value.size
-            self.values[start:stop], self.grads[start:stop] = param.value.ravel(), param.grad.ravel()
+            self.values[start:stop] = param.value.ravel()
+            if with_grads and param.grad.any():
+                self.grads[start:stop] = param.grad.ravel()
             param.move(self.values[start:stop].reshape(shape), self.grads[start:stop].reshape(shape))
             start = stop
 
@@ -87,7 +89,7 @@ class FlatParams:
         return self.params, self.values.dtype
 
     def __setstate__(self, state: tuple[list[Param], npt.DTypeLike]) -> None:
-        self._take(*state)
+        self._take(*state, with_grads=True)
 
     def __copy__(self) -> Self:
         """Return an object with the same vectors: a shallow copy must not move the Params."""
@@ -112,13 +114,13 @@ def writeable(x: Array) -> Array:
     return np.require(x, requirements=["W", "E"])
 
 
-def aligned_empty(n: int, dtype: npt.DTypeLike) -> Array:
-    """Return an uninitialised array (n,) that starts at the beginning of a cache line.
+def aligned_empty(n: int, dtype: npt.DTypeLike, make: Callable[..., Array] = np.empty) -> Array:
+    """Return an array (n,) that starts at the beginning of a cache line: uninitialised, or zeros with ``np.zeros``.
 
     NumPy's own arrays may start in the middle of one. Then each load of 64 bytes touches two cache lines, and kernels
     limited by memory take up to a third longer.
     """
     size = np.dtype(dtype).itemsize
-    memory = np.empty(n + 64 // size, dtype)
+    memory = make(n + 64 // size, dtype)
     first = -memory.ctypes.data % 64 // size
     return memory[first : first + n]

@@ -20,7 +20,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +34,8 @@ from npgpt.errors import DataError, NpgptError, RunError, quote
 from npgpt.model import GPT
 from npgpt.optim import AdamW
 from npgpt.runs.layout import CONFIG, MODEL, TOKENIZER, damage
-from npgpt.runs.weights import load_moments, model_bytes, moments_bytes
-from npgpt.support.files import failures_named, flush_folder, write_flushed
+from npgpt.runs.weights import load_moments, model_file, moments_file
+from npgpt.support.files import Buffer, failures_named, flush_folder, write_flushed
 from npgpt.support.json_files import field, read_json
 from npgpt.tokenizer import END_OF_TEXT, Tokenizer
 from npgpt.version import __version__
@@ -100,26 +100,27 @@ def write_checkpoint(
         batch: the numbers of a batch of training, for ``npgpt trace``.
         name: of the folder, by default the number of the step.
     """
-    files: dict[str, Callable[[], bytes]] = {
-        CONFIG: lambda: config.dumps().encode(),
-        TOKENIZER: lambda: tokenizer.dumps().encode(),
-        MODEL: lambda: model_bytes(model),
-        STATE: lambda: _json(dataclasses.asdict(state)),
+    files: dict[str, Iterable[Buffer]] = {
+        CONFIG: [config.dumps().encode()],
+        TOKENIZER: [tokenizer.dumps().encode()],
+        MODEL: model_file(model),
+        STATE: [],
     }
     if optimizer is not None:
         state = dataclasses.replace(state, power1=optimizer.power1, power2=optimizer.power2)
-        files[OPTIMIZER] = lambda: moments_bytes(model, optimizer)
+        files[OPTIMIZER] = moments_file(model, optimizer)
+    files[STATE] = [_json(dataclasses.asdict(state))]
     if batch is not None:
-        files[BATCH] = lambda: _json(batch)
+        files[BATCH] = [_json(batch)]
     path, part = home / (name or str(state.step)), home / _PART
     home.mkdir(exist_ok=True)
     remove(part)
     part.mkdir()
     listed = {}
-    for file_name, made in files.items():
-        data = made()  # one file at a time: together they may be as large as the memory
-        write_flushed(part / file_name, data)
-        listed[file_name] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    for file_name, data in files.items():
+        digest = hashlib.sha256()
+        write_flushed(part / file_name, _told(data, digest.update))
+        listed[file_name] = {"bytes": (part / file_name).stat().st_size, "sha256": digest.hexdigest()}
     manifest = {"format": FORMAT, "version": VERSION, "files": listed}
     write_flushed(part / MANIFEST, _json(manifest))
     flush_folder(part)
@@ -136,6 +137,13 @@ def write_checkpoint(
     if replaced.name.endswith(_REPLACED):
         remove(replaced)
     return path
+
+
+def _told(pieces: Iterable[Buffer], tell: Callable[[Buffer], Any]) -> Iterator[Buffer]:
+    """Yield the pieces, and tell each one."""
+    for piece in pieces:
+        tell(piece)
+        yield piece
 
 
 def steps_of(home: Path) -> list[int]:

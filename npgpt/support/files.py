@@ -4,7 +4,7 @@ import codecs
 import contextlib
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import regex
@@ -14,6 +14,8 @@ from npgpt.core.values import whole
 from npgpt.errors import DataError
 from npgpt.support.compressed import MAX_UNPACKED, open_bytes, read_bytes
 
+Buffer = bytes | bytearray | memoryview
+
 UTF_16 = (b"\xff\xfe", b"\xfe\xff")  # its byte-order marks
 
 
@@ -22,8 +24,8 @@ def part_of(path: Path) -> Path:
     return path.with_name(f".{path.name}.part")
 
 
-def write_atomically(path: str | Path, data: bytes) -> None:
-    """Write ``data`` to ``path``. A crash at any instant leaves the old file or the new one, never a part.
+def write_atomically(path: str | Path, data: bytes | Iterable[Buffer]) -> None:
+    """Write bytes, or pieces of them, to ``path``. A crash at any instant leaves the old file or the new one whole.
 
     The bytes are written to a temporary file and flushed to the disk; then one rename replaces the old file, and the
     folder is flushed.
@@ -55,10 +57,11 @@ def failures_named(path: Path) -> Iterator[None]:
         raise
 
 
-def write_flushed(path: Path, data: bytes) -> None:
+def write_flushed(path: Path, data: bytes | Iterable[Buffer]) -> None:
     """Write a new file, and flush it to the disk."""
     with failures_named(path), open(path, "xb") as file:
-        file.write(data)
+        for piece in (data,) if isinstance(data, bytes) else data:
+            file.write(piece)
         file.flush()
         os.fsync(file.fileno())
 

@@ -16,7 +16,7 @@ from npgpt.build import make_gpt
 from npgpt.config import DataConfig, GPTConfig, RunConfig, TrainConfig
 from npgpt.errors import DataError, NpgptError, TrainingError
 from npgpt.runs import train_run
-from npgpt.runs.weights import moments_bytes
+from npgpt.runs.weights import moments_file
 from npgpt.train import optimizer_of
 
 TEXTS = ["The cat sat on the mat. The dog sat on the log.\n" * 4, "A frog sat on a rock.\n" * 4]
@@ -91,7 +91,7 @@ def read_moments(path: Path) -> Any:
     optimizer = optimizer_of(model, SMALL.train)
     function("runs.weights.load_moments")(path, model, optimizer)
     written = path.with_name("written")
-    written.write_bytes(moments_bytes(model, optimizer))
+    written.write_bytes(b"".join(moments_file(model, optimizer)))
     return tensors_of(written)
 
 

@@ -14,7 +14,7 @@ from npgpt.build import make_gpt
 from npgpt.config import GPTConfig, RunConfig
 from npgpt.errors import ConfigError, NpgptError, RunError, TokenizerError
 from npgpt.model import GPT
-from npgpt.runs import Run, load_run
+from npgpt.runs import Run, load_run, weights
 from npgpt.runs.folder import RunFolder
 from npgpt.runs.weights import load_model, save_model
 from npgpt.support.files import read_text, write_atomically
@@ -303,3 +303,16 @@ def test_truncated_metrics_are_read_up_to_the_damage(run: Path) -> None:
     assert load_run(run).metrics == [{"step": 0}]
     (run / "metrics.jsonl").unlink()
     assert load_run(run).metrics == []
+
+
+@pytest.mark.parametrize("piece", [1, 8, 100, 1 << 24])
+def test_a_file_of_tensors_is_what_safetensors_writes(piece: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weights, "PIECE", piece)
+    rng = np.random.default_rng(0)
+    for kind in (np.float32, np.float64, np.float16):
+        tensors = {f"a.{n}": rng.standard_normal((n, 3)).astype(kind) for n in (0, 1, 2, 10, 40)}
+        tensors |= {"b.é": rng.standard_normal((7, 5)).astype(kind).T[::2], "c": np.ones(1, kind)}
+        whole = safetensors.numpy.save({name: np.ascontiguousarray(x) for name, x in tensors.items()}, {"format": "np"})
+        found = [bytes(each) for each in weights.pieces(tensors)]
+        assert b"".join(found) == whole
+        assert max(map(len, found[1:]), default=0) <= piece  # the first one has the header

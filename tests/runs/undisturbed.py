@@ -15,7 +15,7 @@ from file_calls import Calls
 from npgpt.config import DataConfig, GPTConfig, RunConfig, TrainConfig
 from npgpt.core import Array
 from npgpt.runs import Run, train_run
-from npgpt.runs.weights import model_bytes
+from npgpt.runs.weights import model_file
 from npgpt.train import training_windows
 
 TEXTS = ("The cat sat on the mat. The dog sat on the log.\n" * 8, "A frog sat on a rock.\n" * 12)
@@ -89,7 +89,7 @@ def with_files(config: RunConfig) -> RunConfig:
 
 
 def weights_of(run: Run) -> str:
-    return sha256(model_bytes(run.model))
+    return sha256(b"".join(model_file(run.model)))
 
 
 def sha256(data: bytes) -> str:
