@@ -128,29 +128,30 @@ def generate_batch(
     seeds = range(len(prompts)) if seeds is None else seeds
     if len(seeds) != len(prompts):
         raise DataError(f"generate_batch: {len(seeds)} seeds for {len(prompts)} prompts; give one for each")
-    each = [
-        _checked(model, ids, temperature, top_k, seed, stop, context, top_p)
-        for ids, seed in zip(prompts, seeds, strict=True)
-    ]
+    continues, texts, choosers = _continues(model), [], []
+    for ids, seed in zip(prompts, seeds, strict=True):
+        sequence, window, choose = _checked(model, ids, temperature, top_k, seed, stop, context, top_p)
+        texts.append(_Window(sequence, window, KeyValues() if continues else None))
+        choosers.append(choose)
     pasts: list[KeyValues] = []  # of the texts of a pass
     cache = Cache(record=False, past=pasts)
-    texts = [_Window(sequence, window, KeyValues() if _continues(model) else None) for sequence, window, _ in each]
     written: list[list[int]] = [[] for _ in texts]
     going = set(range(len(texts)))
     for number in range(max_tokens):
         new = {i: texts[i].new_ids() for i in sorted(going)}
-        together = [i for i, ids in new.items() if len(ids) == 1 and texts[i].past is not None]
-        for group in [[i] for i in new if i not in together] + [together] * bool(together):
-            ids, first = np.array([new[i] for i in group]), texts[group[0]]
-            if first.past is None:
-                rows = model.forward(ids, Cache(record=False))[:, -1]
+        together = [i for i, ids in new.items() if len(ids) == 1 and continues]
+        groups = [[i] for i in new if i not in together]
+        for group in [*groups, together] if together else groups:
+            batch = np.array([new[i] for i in group])
+            pasts[:] = [past for i in group if (past := texts[i].past)]
+            if continues:
+                rows = model.next_logits(batch, cache.reset())
             else:
-                pasts[:] = [past for i in group if (past := texts[i].past) is not None]
-                rows = model.next_logits(ids, cache.reset())
-                for past in pasts:
-                    past.advance(ids.shape[1])
+                rows = model.forward(batch, Cache(record=False))[:, -1]
+            for past in pasts:
+                past.advance(batch.shape[1])
             for i, logits in zip(group, rows, strict=True):
-                token = each[i][2](number, logits.astype(np.float64))
+                token = choosers[i](number, logits.astype(np.float64))
                 if token is None:
                     going.remove(i)
                 else:

@@ -190,6 +190,17 @@ _layout = kernel(layout)
 
 
 @kernel
+def keys_and_values(chunk: int, qkv: Any, k_rows: Any, H: int, T: int) -> tuple[int, int]:
+    """Return the first items of a head's keys and values: in qkv itself, or in arrays of D columns for each head."""
+    row = qkv.shape[1]
+    if k_rows.shape[1] == row:
+        of_q = chunk // H * T * row + chunk % H * (row // (3 * H))
+        return of_q + row // 3, of_q + 2 * row // 3
+    first = chunk * (len(k_rows) * T // (len(qkv) * H)) * k_rows.shape[1]
+    return first, first
+
+
+@kernel
 def _forward(
     thread: int, chunk: int, qkv: Any, k_rows: Any, v_rows: Any, H: int, T: int, n_all: int, mixed: Any, largest: Any,
     totals: Any, keys: Any, threshold: int, kept: Any, bias: Any, works: Any,
@@ -199,10 +210,7 @@ def _forward(
     D, row, work = C // H, 3 * C, works[thread]
     of_q = b * T * row + head * D
     k_row, start = k_rows.shape[1], n_all - T
-    if k_row == row:
-        of_k, of_v = b * T * row + C + head * D, b * T * row + 2 * C + head * D
-    else:
-        of_k = of_v = chunk * (len(k_rows) * T // (len(qkv) * H)) * k_row
+    of_k, of_v = keys_and_values(chunk, qkv, k_rows, H, T)
     scale = np.float32(1 / math.sqrt(D))
     k_panel, v_panel = D * TILE_ROWS + GAP, n_all * TILE_ROWS + GAP
     best, total, q, s, out, k, v, _ = _layout(n_all, D)

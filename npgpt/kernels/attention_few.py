@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from npgpt.kernels.attention import BEYOND, CHAIN, INFINITY, KEYS
+from npgpt.kernels.attention import BEYOND, CHAIN, INFINITY, KEYS, keys_and_values
 from npgpt.kernels.few_rows import multiply_straight, multiply_turned
 from npgpt.kernels.softmax import LOWEST, exp_or_zero
 from npgpt.machine.atomics import job
@@ -57,10 +57,7 @@ def _few(
     b, head, C = chunk // H, chunk % H, mixed.shape[1]
     D, row, work = C // H, 3 * C, works[thread]
     k_row, start = k_rows.shape[1], n_all - T
-    if k_row == row:
-        of_k, of_v = b * T * row + C + head * D, b * T * row + 2 * C + head * D
-    else:
-        of_k = of_v = chunk * (len(k_rows) * T // (len(qkv) * H)) * k_row
+    of_k, of_v = keys_and_values(chunk, qkv, k_rows, H, T)
     scale = np.float32(1 / math.sqrt(D))
     out, turned = T * KEYS, T * (KEYS + D)
     for i in range(T):

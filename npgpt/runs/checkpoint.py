@@ -100,16 +100,16 @@ def write_checkpoint(
         batch: the numbers of a batch of training, for ``npgpt trace``.
         name: of the folder, by default the number of the step.
     """
+    if optimizer is not None:
+        state = dataclasses.replace(state, power1=optimizer.power1, power2=optimizer.power2)
     files: dict[str, Iterable[Buffer]] = {
         CONFIG: [config.dumps().encode()],
         TOKENIZER: [tokenizer.dumps().encode()],
         MODEL: model_file(model),
-        STATE: [],
+        STATE: [_json(dataclasses.asdict(state))],
     }
     if optimizer is not None:
-        state = dataclasses.replace(state, power1=optimizer.power1, power2=optimizer.power2)
         files[OPTIMIZER] = moments_file(model, optimizer)
-    files[STATE] = [_json(dataclasses.asdict(state))]
     if batch is not None:
         files[BATCH] = [_json(batch)]
     path, part = home / (name or str(state.step)), home / _PART

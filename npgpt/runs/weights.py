@@ -66,7 +66,8 @@ def load_model(path: Path, config: GPTConfig, layers: str = "compiled") -> GPT:
                 f"{path} does not fit {CONFIG}: it has {n_layer} blocks and the shapes {quote(shape, 120)}, "
                 f"expected {config.n_layer} blocks and {wanted}"
             )
-        model = make_gpt(config, layers, seed=None)
+    model = make_gpt(config, layers, seed=None)
+    with _opened(path) as file:
         _fill(path, {name: param.value for name, param in model.parameters().items()}, file)
     return model
 

@@ -55,7 +55,7 @@ class Encoder:
 
     def encode(self, given: str | bytes) -> Ids:
         """Return the ids of a text, or of bytes, in an array of its own."""
-        memory = self._free.pop() if self._free else Memory(self._places)
+        memory = self._taken()
         ids = self._short(given, memory)
         ids = self._long(given, memory) if ids is None else ids.copy()
         self._free.append(memory)
@@ -63,11 +63,18 @@ class Encoder:
 
     def encode_to_list(self, given: str | bytes) -> list[int]:
         """Return the ids of a text, or of bytes."""
-        memory = self._free.pop() if self._free else Memory(self._places)
+        memory = self._taken()
         ids = self._short(given, memory)
         found: list[int] = (self._long(given, memory) if ids is None else ids).tolist()
         self._free.append(memory)
         return found
+
+    def _taken(self) -> "Memory":
+        """Return a memory that no other call has; the caller puts it back into ``_free``."""
+        try:
+            return self._free.pop()
+        except IndexError:  # asking first whether there is one would let another thread take it meanwhile
+            return Memory(self._places)
 
     def _short(self, given: str | bytes, memory: "Memory") -> Ids | None:
         """Return a view of the memory's array with the ids of a short text; None if ``_long`` is needed.
@@ -116,7 +123,7 @@ class Encoder:
 
     def encode_each(self, strings: Sequence[str]) -> list[Ids]:
         """Return the ids of several texts, found in one call of a kernel. They are views of one array."""
-        memory = self._free.pop() if self._free else Memory(self._places)
+        memory = self._taken()
         texts = [encode_utf8(string) for string in strings]
         ends = np.cumsum([len(text) for text in texts])
         text = np.frombuffer(b"".join(texts), np.uint8)
@@ -203,7 +210,7 @@ class Memory:
     """Pieces that were encoded, with their ids, in the layout of ``kernels/cache.py``. One call at a time has it.
 
     Args
-        vocabulary: the first places of ``encode.arrays_of``.
+        vocabulary: the number of the split pattern and the places of the vocabulary's arrays, as in ``encode.encode``.
     """
 
     def __init__(self, vocabulary: list[int]) -> None:

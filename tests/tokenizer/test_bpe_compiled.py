@@ -296,6 +296,16 @@ def test_calls_at_the_same_time_share_no_memory() -> None:
     assert len(set(map(id, free))) == len(free) <= 4
 
 
+def test_another_call_may_take_the_last_memory_meanwhile() -> None:
+    class Taken(list[Any]):
+        def __len__(self) -> int:
+            return 1  # as it was when this call asked
+
+    tokenizer = copy.copy(TOKENIZERS["gpt2"])
+    tokenizer._encoder._free = Taken()
+    assert tokenizer.encode("the theme") == TOKENIZERS["gpt2"].encode("the theme")
+
+
 def test_returned_arrays_are_not_overwritten() -> None:
     first = TOKENIZERS["gpt2"].encode_array("the theme")
     kept = first.copy()

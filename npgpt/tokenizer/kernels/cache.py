@@ -23,7 +23,7 @@ LONGEST_KEPT = 256  # bytes; longer pieces are merged each time
 # - Up to three ids of a short piece are uint32 in the entry; its highest 32 bits are their number. Otherwise SPILLED is
 #   added to the number, and the third int64 is the place of the ids in `spilled`.
 # - `spilled` is a ring: places count on for ever, and place p is item `p & (len(spilled) - SLACK - 1)`. What was
-#   written a whole round ago is gone. An item at the end of the ring continues in the SLACK behind it, in one piece.
+#   written a whole round ago is gone. SLACK is room behind the ring for an entry that begins near its end.
 # - An entry whose last int64 is 0 is free.
 LINES = 4
 SPILLED = 4

@@ -11,7 +11,7 @@ Source    the mask scanner is gigatoken's idea (MIT); the algebra for these thre
 from typing import Any
 
 from npgpt.machine.bits import classify64, equal64, highest_bit, letters64, load8, lowest_bit, shift_right
-from npgpt.machine.compile import kernel
+from npgpt.machine.compile import inline_kernel, kernel
 
 APOSTROPHE, SLASH = 39, 47
 
@@ -63,15 +63,22 @@ def contractions(text: Any, at: int, candidates: int, starts: int, any_case: boo
     return starts
 
 
-@kernel
-def window_gpt2(text: Any, at: int) -> int:
-    """Return the certain starts in the 64 bytes from the start ``at`` on: bit i is for ``at + i``."""
-    lower, upper, digits, white, _, spaces, foreign = classify64(text, at)
+@inline_kernel
+def classified(text: Any, at: int) -> tuple[int, int, int, int, int, int]:
+    """Return the masks of letters, digits, white space, line ends and spaces, and of bytes that no window knows."""
+    lower, upper, digits, white, line_ends, spaces, foreign = classify64(text, at)
     letters = lower | upper
     if foreign != 0:
         known, _, _ = letters64(text, at)
         letters |= known
         foreign &= ~known
+    return letters, digits, white, line_ends, spaces, foreign
+
+
+@kernel
+def window_gpt2(text: Any, at: int) -> int:
+    """Return the certain starts in the 64 bytes from the start ``at`` on: bit i is for ``at + i``."""
+    letters, digits, white, _, spaces, foreign = classified(text, at)
     other = ~(letters | digits | white)
     # The start of a run of one kind, unless the piece begins at the space before the run.
     starts = (letters & ~(letters << 1) | digits & ~(digits << 1) | other & ~(other << 1)) & ~(spaces << 1)
@@ -86,12 +93,7 @@ def window_gpt2(text: Any, at: int) -> int:
 @kernel
 def window_cl100k(text: Any, at: int) -> int:
     """Like ``window_gpt2``, for cl100k_base."""
-    lower, upper, digits, white, line_ends, spaces, foreign = classify64(text, at)
-    letters = lower | upper
-    if foreign != 0:
-        known, _, _ = letters64(text, at)
-        letters |= known
-        foreign &= ~known
+    letters, digits, white, line_ends, spaces, foreign = classified(text, at)
     starts, single = starts_by_class(letters, digits, white, line_ends, spaces)
     candidates = equal64(text, at, APOSTROPHE) & single & shift_right(letters, 1)
     if candidates != 0:
