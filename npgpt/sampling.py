@@ -10,7 +10,7 @@ import numpy as np
 from npgpt.config import GPTConfig
 from npgpt.core import Array, Cache, KeyValues
 from npgpt.core.shapes import as_ids
-from npgpt.core.values import real, whole
+from npgpt.core.values import real, shown, whole
 from npgpt.errors import ConfigError, DataError, TrainingError, quote
 from npgpt.rng import make_key, random_bits
 
@@ -125,7 +125,15 @@ def generate_batch(
         seeds: one for each prompt; by default 0, 1, 2, ... The other arguments are those of ``generate``.
     """
     max_tokens = whole("generate_batch", "max_tokens", max_tokens, 0, 2**32)
+    for each in (prompts, *prompts) if isinstance(prompts, Sequence | np.ndarray) else (prompts,):
+        if isinstance(each, str) or not isinstance(each, Sequence | np.ndarray):
+            raise DataError(
+                f"generate_batch: prompts must be a list with a list of ids for each text, such as [[1, 2], [3]]; "
+                f"{shown(each)} is no list"
+            )
     seeds = range(len(prompts)) if seeds is None else seeds
+    if not isinstance(seeds, Sequence | np.ndarray):
+        raise DataError(f"generate_batch: seeds must be a list with a number for each prompt, not {shown(seeds)}")
     if len(seeds) != len(prompts):
         raise DataError(f"generate_batch: {len(seeds)} seeds for {len(prompts)} prompts; give one for each")
     continues, texts, choosers = _continues(model), [], []

@@ -107,6 +107,11 @@ def test_a_batch_has_a_seed_for_each_prompt() -> None:
     model = model_of("learned")
     assert generate_batch(model, [[1], [1]], 9) == [[*generate(model, [1], 9, seed=seed)] for seed in (0, 1)]
     assert generate_batch(model, [], 9) == [] and generate_batch(model, [[1]], 0) == [[]]
+    for wrong in ([1, 2], 5, "ab", ["ab"]):
+        with pytest.raises(DataError, match=r"a list of ids for each text, such as \[\[1, 2\], \[3\]\]"):
+            generate_batch(model, wrong, 9)  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="seeds must be a list with a number for each prompt, not 5"):
+        generate_batch(model, [[1]], 9, seeds=5)  # type: ignore[arg-type]
     with pytest.raises(DataError, match="1 seeds for 2 prompts"):
         generate_batch(model, [[1], [1]], 9, seeds=[1])
     with pytest.raises(DataError, match="prompt is empty"):
