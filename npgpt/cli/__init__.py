@@ -62,9 +62,9 @@ def _guarded(arguments: Sequence[str] | None) -> ExitCode:
 
 def make_parser() -> Parser:
     """Return the parser of all commands. Their modules, and with them NumPy, are imported here."""
-    from npgpt.cli import check, convert, doctor, evaluate, exercise, sample, tokenize, trace, train, vectors
+    from npgpt.cli import check, convert, doctor, evaluate, exercise, explain, sample, tokenize, train, vectors
 
-    commands = (train, sample, evaluate, convert, tokenize, trace, check, exercise, vectors, doctor)
+    commands = (train, sample, evaluate, convert, tokenize, explain, check, exercise, vectors, doctor)
     parser = Parser(
         prog="npgpt",
         usage="npgpt COMMAND ...",
@@ -95,12 +95,19 @@ def _run(arguments: Sequence[str] | None) -> ExitCode:
         return options.run(options) or ExitCode.FINE
 
 
+RENAMED = {"gradcheck": "check", "trace": "explain"}  # names of npgpt 0.1
+
+
 def _renamed(arguments: Sequence[str]) -> Sequence[str]:
-    """Return the arguments with the name of a command of npgpt 0.1 replaced; it works until 0.2, with a note."""
-    if list(arguments[:1]) != ["gradcheck"]:
+    """Return the arguments with a name of npgpt 0.1 replaced; it works until 0.2, with a note."""
+    old, *flags = arguments or [""]
+    if old not in RENAMED:
         return arguments
-    warnings.warn("npgpt gradcheck is called npgpt check now; the old name works until npgpt 0.2", stacklevel=2)
-    return ["check", *(flag for flag in arguments[1:] if flag != "--all")]
+    new = RENAMED[old]
+    warnings.warn(f"npgpt {old} is called npgpt {new} now; the old name works until npgpt 0.2", stacklevel=2)
+    if old == "gradcheck":
+        return [new, *(flag for flag in flags if flag != "--all")]
+    return [new, *(flag.replace("--page", "--output", 1) if flag.split("=")[0] == "--page" else flag for flag in flags)]
 
 
 def _overview(commands: Sequence[ModuleType]) -> str:

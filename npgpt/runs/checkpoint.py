@@ -97,7 +97,7 @@ def write_checkpoint(
     """Write a checkpoint into the folder ``home``, and return its path. A checkpoint of the same name is replaced.
 
     Args
-        batch: the numbers of a batch of training, for ``npgpt trace``.
+        batch: the numbers of a batch of training, for ``npgpt explain``.
         name: of the folder, by default the number of the step.
     """
     if optimizer is not None:

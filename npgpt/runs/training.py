@@ -340,7 +340,7 @@ class _Training:
             raise TrainingError(f"{message}{self._kept(self.state.step + 1)}. Use{advice}") from None
 
     def _kept(self, step: int) -> str:
-        """Keep the batch of a step and the weights for ``npgpt trace``; say where, and which weights remain."""
+        """Keep the batch of a step and the weights for ``npgpt explain``; say where, and which weights remain."""
         run = self.run
         says = f"; the weights of step {self._best()} are kept" if run.metrics else ""
         assert run.model.flat is not None
@@ -352,7 +352,7 @@ class _Training:
             path = self.folder.save_batch(run.config, run.tokenizer, run.model, self.state, batch)
         except OSError as error:  # it must not hide that training diverged
             return f"{says}; its batch could not be kept: {error.strerror}"
-        return f"{says}; look at the batch with `npgpt trace --run {typed(path)}`"
+        return f"{says}; look at the batch with `npgpt explain --run {typed(path)}`"
 
     def _best(self) -> int:
         """Return the step of the best weights: on the disk, if there is a folder."""

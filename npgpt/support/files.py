@@ -33,6 +33,8 @@ def write_atomically(path: str | Path, data: bytes | Iterable[Buffer]) -> None:
     path = check_path("write", "path", path)
     if not path.name:
         raise DataError(f"{path} is a folder; give the name of a file")
+    if path.exists() and not path.is_file() and not path.is_dir():  # a rename would replace the device by a file
+        raise DataError(f"{path} is a device or a pipe; give the name of a file")
     part = part_of(path)
     try:
         part.unlink(missing_ok=True)  # left by a crash, or a link to another place

@@ -271,7 +271,7 @@ READERS = [
         both({"record.jsonl": json_lines(RECORD)}) | {"old": {"ledger.jsonl": json_lines(RECORD)}},
         read_record,
         witness=record_of,
-        command=lambda path: ["trace", "--over-time", "--run", str(path)],
+        command=lambda path: ["explain", "--over-time", "--run", str(path)],
     ),
     Reader("configuration", OF_CONFIG, packed("c", RUN["config.toml"]), read_config, witness=config_of),
     Reader(

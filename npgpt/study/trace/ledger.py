@@ -12,7 +12,7 @@ alias of the first one.
 
 import re
 from collections import defaultdict
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,7 +58,9 @@ def parse_cell(said: str, names: Container[str]) -> Cell:
     Raises
         ConfigError if the label has another form.
     """
-    found = re.fullmatch(r"\s*(?:∂L/∂)?\s*([\w.]+)\s*(?:\[(\s*(?:-?\d+\s*(?:,\s*-?\d+\s*)*)?)\])?\s*", said)
+    found = re.fullmatch(
+        r"\s*(?:∂L/∂)?\s*([^\s\[\]?][^\[\]?]*?)\s*(?:\[(\s*(?:-?\d+\s*(?:,\s*-?\d+\s*)*)?)\])?\s*", said
+    )
     if not found:
         raise ConfigError(f"{said!r} is not a cell of a tensor; write it like blocks.0.attention.q[0,1,3,0]")
     tensor, numbers = found[1], (found[2] or "").replace(" ", "").split(",")
@@ -136,6 +138,8 @@ class Ledger:
         self.aliases = cache.aliases
         values = {short(name): x for name, x in subject.tensors.items()}
         self.values = {name: x for name, x in values.items() if self.aliases.get(name, name) == name}
+        if LOSS in self.values:
+            raise ConfigError(f"{subject.name} has an array called {LOSS!r}; a ledger calls the output so: rename it")
         tensors = [*((short(name), x.ids) for name, x in leaves.items()), *((name, ids) for name, ids, _ in cache.made)]
         cells = {int(n): (name, cell) for name, ids in tensors for cell, n in np.ndenumerate(ids) if n != CONSTANT}
         of_loss = [(LOSS, y.ids, y.ids)] if isinstance(y, Taped) else []
@@ -185,6 +189,11 @@ class Ledger:
     def made_of(self, tensor: str, cell: tuple[int, ...]) -> list[tuple[Cell, float]]:
         """Return the cells that a cell was computed from, and its slope in each, the steepest first."""
         return sorted(self._up.get((self.first_name(tensor), cell), []), key=lambda pair: -abs(pair[1]))
+
+    def edges(self) -> Iterator[tuple[Cell, Cell, float]]:
+        """Yield (cell, a cell that it was computed from, the slope of the first by the second)."""
+        for to, sources in self._up.items():
+            yield from ((to, of, slope) for of, slope in sources)
 
     def first_name(self, tensor: str) -> str:
         """Return the first name of a tensor that was kept under several names."""
@@ -241,6 +250,13 @@ def short(name: str) -> str:
     return name.split(" ", 1)[1].removeprefix("gpt.")
 
 
+def is_same(a: Array, b: Array) -> bool:
+    """Whether two arrays are the same memory, seen in the same way; a copy is another array."""
+    return (
+        a.shape == b.shape and a.strides == b.strides and a.__array_interface__["data"] == b.__array_interface__["data"]
+    )
+
+
 def operations(subject: LayerSubject) -> int:
     """Estimate how many numbers the tape will hold: two for each pair of a weight and a row."""
     rows = max((x.size // max(1, x.shape[-1]) for n, x in subject.tensors.items() if n.startswith("kept")), default=1)
@@ -268,7 +284,7 @@ class _LedgerCache(NudgedCache):
             return super().keep(name, array)
         known = [*((short(n), x.ids) for n, x in root.leaves.items()), *((n, ids) for n, ids, _ in root.made)]
         for first, ids in known:
-            if np.array_equal(array.ids, ids):
+            if is_same(array.ids, ids):
                 self.aliases[path] = first
                 return super().keep(name, array)
         fresh: Any = array + 0.0  # a masked score stays the constant −∞

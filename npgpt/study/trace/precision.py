@@ -1,11 +1,11 @@
 """Rounding errors by tensor: a textbook pass in float32 compared with one in float64."""
 
-from npgpt.study.trace.tracing import Trace, in_float32, relative_error
+from npgpt.study.trace.passes import TracedPass, in_float32, relative_error
 
 HEADER = ("tensor", "layer", "shape", "float32 error", "gradient error")
 
 
-def precision_rows(made: Trace) -> list[list[str]]:
+def precision_rows(made: TracedPass) -> list[list[str]]:
     """Return a table of a pass: tensor, layer, shape, and the relative errors of value and gradient in float32."""
     single = in_float32(made.case, "textbook", made.dy)
     rows = []

@@ -334,11 +334,11 @@ def test_check_command(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_public_names_of_study() -> None:
-    import npgpt.study.trace
+    import npgpt.study.trace.tracing
 
     assert npgpt.study.gradcheck(layers.Softmax(), np.array([[0.0, 1.0]])).passed
     assert npgpt.study.jacobian(layers.Softmax(), np.array([0.0, 1.0])).shape == (2, 2)
-    assert len(npgpt.study.trace.trace(layers.Softmax(), np.array([[0.0, 1.0]]))) == 2
+    assert len(npgpt.study.trace.tracing.trace(layers.Softmax(), np.array([[0.0, 1.0]]))) == 2
 
 
 def test_diagnosis_names_a_factor() -> None:

@@ -1,4 +1,4 @@
-"""``npgpt trace``: every number of one forward and backward pass, and the terms of each gradient."""
+"""``npgpt explain``: every number of one forward and backward pass, and the terms of each gradient."""
 
 import argparse
 import dataclasses
@@ -6,36 +6,41 @@ import json
 import math
 import statistics
 import sys
+import webbrowser
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from npgpt.cli.explain_screen import aligned, walk
 from npgpt.cli.parser import add_action
-from npgpt.cli.trace_screen import aligned, walk
 from npgpt.core import Array, Cache
 from npgpt.errors import ConfigError, DataError, brief
 from npgpt.model import GPT
 from npgpt.runs import load_run
 from npgpt.runs.checkpoint import BATCH, read_batch
-from npgpt.study.trace import Trace, Traced, precision, trace
+from npgpt.study.explain.page import TITLE, page
+from npgpt.study.trace import precision
 from npgpt.study.trace.ledger import parse_cell
 from npgpt.study.trace.over_time import draw_record, read_record
-from npgpt.study.trace.page import page
-from npgpt.study.trace.tracing import small_model
+from npgpt.study.trace.passes import Traced
+from npgpt.study.trace.tracing import Trace, small_model, trace
 from npgpt.support.files import write_atomically
 from npgpt.support.terminal import escape_controls, given_text
 
-VIEWS = ("over_time", "page", "ledger", "tensor", "json", "precision", "plain")
-SUMMARY, EXAMPLE = "show every value and gradient of one pass over a text", 'npgpt trace "to be or not to be"'
+VIEWS = ("over_time", "output", "open", "ledger", "tensor", "json", "precision", "plain")
+SUMMARY = "explain the backward pass of a text: every gradient and its terms"
+EXAMPLE = 'npgpt explain "the cat sat on the mat" -o explain.html'
+LONGEST = 16  # tokens that a page reads: its rows
 
 
 def add_parser(subparsers: Any) -> None:
     more = (
-        "On a terminal, a table lists the tensors; Enter opens one as a heat map. Arrows move the cursor. The lines "
-        "below the map are the terms of the gradient at the cursor. Without a terminal, the table is printed."
+        "-o or --open writes a page for a browser: one file that needs no network. Without them, a table on the "
+        "terminal lists the tensors; Enter opens one as a heat map. Arrows move the cursor. The lines below the map "
+        "are the terms of the gradient at the cursor. Without a terminal, the table is printed."
     )
-    parser = add_action(subparsers, "trace", run, SUMMARY, more, EXAMPLE)
+    parser = add_action(subparsers, "explain", run, SUMMARY, more, EXAMPLE)
     parser.add_argument(
         "text",
         nargs="?",
@@ -45,11 +50,12 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--run", metavar="DIR", dest="run_folder", help="run folder of a model (default: a small random model)"
     )
+    parser.add_argument("-o", "--output", metavar="FILE", help="write the page: an HTML file")
+    parser.add_argument("--open", action="store_true", help="open the page in a browser; without -o it is explain.html")
     parser.add_argument("--tensor", metavar="NAME", help="print one tensor and its gradient: blocks.0.attention.q")
     parser.add_argument(
         "--ledger", metavar="CELL", help="print the terms of one gradient: 'blocks.0.attention.q[0,1,3,0]'"
     )
-    parser.add_argument("--page", metavar="FILE", help="write an HTML page; a click on a gradient shows its terms")
     parser.add_argument("--precision", action="store_true", help="compare float32 with float64, tensor by tensor")
     parser.add_argument(
         "--over-time", action="store_true", help="print the record of `npgpt train --record-every`; needs --run"
@@ -60,10 +66,17 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    views = [name for name in VIEWS if getattr(options, name)]
+    views = [
+        name
+        for name in VIEWS
+        if getattr(options, name) not in (None, False) and not (name == "open" and options.output)
+    ]
     if len(views) > 1:
         flags = " and ".join(f"--{name.replace('_', '-')}" for name in views)
         raise ConfigError(f"{flags} are different views of a pass; give one of them")
+    for flag in ("run_folder", "output", "ledger", "tensor", "picture"):
+        if getattr(options, flag) == "":
+            raise ConfigError(f"--{flag.removesuffix('_folder')} is given without a name")
     if options.picture and not options.over_time:
         raise ConfigError("--picture draws the record of a run; it needs --over-time")
     if options.over_time:
@@ -79,15 +92,23 @@ def run(options: argparse.Namespace) -> None:
     else:
         text = given_text(options.text)
         model, tokenizer = (loaded.model, loaded.tokenizer) if loaded else small_model(text)
-        ids = tokenizer.encode(text)[: model.config.context_length + 1]
+        ids = tokenizer.encode(text)
+    is_page = bool(options.output or options.open)
+    longest = min(model.config.context_length, LONGEST) if is_page else model.config.context_length
+    cut = f"the first {longest} of {len(ids) - 1} positions" if len(ids) > longest + 1 else ""
+    ids = ids[: longest + 1]
     if len(ids) < 2:
-        raise DataError(f"the text has {len(ids)} tokens; a pass needs at least 2, one to read and one to predict")
-    made = trace(model, np.array([ids[:-1]]), np.array([ids[1:]]))
-    if options.page:
-        made_page = page(made, text).encode()
-        _refuse_other_files(Path(options.page), made_page)
-        write_atomically(Path(options.page), made_page)
-        print(f"wrote {escape_controls(options.page, keep='')}: open it in a browser and click on a number")
+        raise DataError(
+            f"the text has {len(ids)} {'token' if len(ids) == 1 else 'tokens'}; a pass needs at least 2, "
+            "one to read and one to predict"
+        )
+    made = trace(model, np.array([ids[:-1]]), np.array([ids[1:]]), tokenizer=tokenizer)
+    if cut:
+        print(f"npgpt explain: a pass over {cut} of the text", file=sys.stderr)
+    if is_page:
+        where = f"the model of {options.run_folder}" if loaded else "an untrained model of one block"
+        note = f"{where}{', ' if cut else ''}{cut}"
+        _write_page(Path(options.output or "explain.html"), page(made, note), options.open)
     elif options.ledger:
         print(made.ledger(*parse_cell(options.ledger, {tensor.name for tensor in made})).why())
     elif options.tensor:
@@ -114,15 +135,18 @@ def _worst_example(model: GPT, path: Path) -> list[int]:
     return [*x[worst].tolist(), int(y[worst, -1])]
 
 
-def _refuse_other_files(path: Path, made: bytes) -> None:
-    """Refuse to overwrite a file that is no page of a trace."""
-    title = made[: made.index(b"</title>")]
-    if not path.is_file():
-        return
-    with path.open("rb") as file:
-        begins = file.read(len(title))
-    if begins != title:
-        raise ConfigError(f"{path} exists and is no page of npgpt trace; give another name, or delete it first")
+def _write_page(path: Path, made: str, is_opened: bool) -> None:
+    """Write a page. A file that is no page of npgpt explain is not overwritten."""
+    if path.is_file():
+        with path.open("rb") as file:
+            begins = file.read(2000)
+        if TITLE.encode() not in begins:
+            raise ConfigError(f"{path} exists and is no page of npgpt explain; give another name, or delete it first")
+    write_atomically(path, made.encode())
+    shown = escape_controls(str(path), keep="")
+    print(f"wrote {shown}, {len(made.encode()) / 1e6:.1f} MB: open it in a browser and click on a number")
+    if is_opened and not webbrowser.open(path.resolve().as_uri()):
+        print(f"no browser was found; open {shown} yourself", file=sys.stderr)
 
 
 def _show_over_time(folder: Path, picture: str | None) -> None:

@@ -1,4 +1,4 @@
-"""The screen of ``npgpt trace``: a heat map of one tensor, a cursor, and the terms of the gradient at the cursor."""
+"""The screen of ``npgpt explain``: a heat map of one tensor, a cursor, and the terms of the gradient at the cursor."""
 
 import contextlib
 import os
@@ -192,7 +192,7 @@ def _raw_terminal() -> Iterator[None]:
         import termios
         import tty
     except ImportError:  # Windows
-        raise ConfigError("the screen of a trace needs a Unix terminal; use --plain, --page or --json") from None
+        raise ConfigError("the screen of a trace needs a Unix terminal; use --plain, --json or -o FILE") from None
     descriptor = sys.stdin.fileno()
     before = termios.tcgetattr(descriptor)
     try:
