@@ -68,7 +68,7 @@ def make_parser() -> Parser:
     parser = Parser(
         prog="npgpt",
         usage="npgpt COMMAND ...",
-        description=_overview(commands),
+        description=_map(commands),
         epilog=exit_code_table(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -110,13 +110,29 @@ def _renamed(arguments: Sequence[str]) -> Sequence[str]:
     return [new, *(flag.replace("--page", "--output", 1) if flag.split("=")[0] == "--page" else flag for flag in flags)]
 
 
-def _overview(commands: Sequence[ModuleType]) -> str:
-    """Each command with one line and an example; at most 24 lines of 80 columns."""
-    lines = ["npgpt: a GPT in NumPy with every gradient written by hand", ""]
-    for command in commands:
-        name = command.__name__.rpartition(".")[2]
-        lines += [f"  {name:<10} {command.SUMMARY}", f"  {'':<10} {command.EXAMPLE}"]
-    return "\n".join([*lines, "", "npgpt COMMAND --help lists the options; npgpt --help also lists the exit codes"])
+# The road from a text to a text: a stop, and the command that goes there. They run in this order.
+ROAD = (
+    ("a model", "train"),
+    ("tokens", "tokenize"),
+    ("word vectors", "vectors"),
+    ("backward pass", "explain"),
+    ("  its proof", "check"),
+    ("  by yourself", "exercise"),
+    ("sampling", "sample"),
+    ("measuring", "evaluate"),
+    ("GPT-2 and back", "convert"),
+)
+
+
+def _map(commands: Sequence[ModuleType]) -> str:
+    """The road with a command for each stop; at most 24 lines of 80 columns."""
+    examples = {command.__name__.rpartition(".")[2]: command.EXAMPLE for command in commands}
+    stops = [f"   │ {stop:<16} {examples.pop(name)}" for stop, name in ROAD]
+    others = [f"  {'this machine':<18} {example}" for example in examples.values()]
+    head = ["npgpt: a GPT in NumPy with every gradient written by hand", "", "  a text"]
+    foot = ["examples/README.md has a program for each stop of this road."]
+    foot += ["npgpt COMMAND --help lists the options; npgpt --help also lists the exit codes."]
+    return "\n".join([*head, *stops, "   ↓", "  a text by the model", "", *others, "", *foot])
 
 
 def _open_closed_streams() -> None:

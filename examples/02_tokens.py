@@ -18,6 +18,7 @@ for step in byte_pairs.merge_steps(" tokenization"):
 
 pieces = [byte_pairs.decode([token]) for token in byte_pairs.encode(" tokenization")]
 print(f"\nThe result is {len(pieces)} tokens, {pieces}. No merge joins two of them.")
+assert "".join(pieces) == " tokenization" and len(pieces) > 1
 
 for word in (" tokenization", " antidisestablishmentarianism", " 東京"):
     ids = byte_pairs.encode(word)
@@ -25,4 +26,6 @@ for word in (" tokenization", " antidisestablishmentarianism", " 東京"):
     print(f"\n{word.strip()!r} occurs {text.count(word)} times in the text.")
     print(f"  byte pairs: {shown}, decoded: {byte_pairs.decode(ids).strip()!r}")
     print(f"  words:      {words.encode(word)}, decoded: {words.decode(words.encode(word)).strip()!r}")
+    assert byte_pairs.decode(ids) == word, "byte pairs lose nothing"
+    assert words.decode(words.encode(word)).strip() == "<|unk|>", "the word is not among those of the text"
 print("\nByte-pair encoding splits a new word into smaller tokens, at worst single bytes, and loses nothing.")
