@@ -106,7 +106,7 @@ def run(options: argparse.Namespace) -> None:
     if cut:
         print(f"npgpt explain: a pass over {cut} of the text", file=sys.stderr)
     if is_page:
-        where = f"the model of {options.run_folder}" if loaded else "an untrained model of one block"
+        where = f"by the model in {options.run_folder}" if loaded else "by an untrained model of one block"
         note = f"{where}{', ' if cut else ''}{cut}"
         _write_page(Path(options.output or "explain.html"), page(made, note), options.open)
     elif options.ledger:

@@ -52,6 +52,11 @@ def wait_for(shown: Any, condition: str, seconds: float = 60) -> None:
         time.sleep(0.02)
 
 
+def visit(shown: Any, address: str) -> None:
+    """Go to another address of an open page."""
+    shown.evaluate("(address) => page.go(address)", address or "#overview")
+
+
 def rebuilt(made: Trace, rules: Operations) -> tuple[dict[str, Array], dict[str, Array], dict[str, Array]]:
     """Return the values, the gradients by one step of backward each, and which cells an operation computes."""
     stored = {t.name: np.ascontiguousarray(t.value, float) for t in made} | rules.constants | {"loss": made.output}

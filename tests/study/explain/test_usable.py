@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from study_explain_cases import visit
 
 from npgpt.study.trace.tracing import Trace
 
@@ -49,8 +50,9 @@ CONTRAST = """() => {
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_contrast(open_page: Open, small_file: Path, scheme: str) -> None:
+    shown = open_page(small_file, scheme=scheme)
     for address in ADDRESSES:
-        shown = open_page(small_file, address, scheme=scheme)
+        visit(shown, address)
         shown.wait_for_timeout(300)
         assert shown.evaluate(CONTRAST) == [], address
 
@@ -59,8 +61,9 @@ def test_contrast(open_page: Open, small_file: Path, scheme: str) -> None:
 def test_page_fits_the_screen(open_page: Open, small_file: Path, trained_file: Path, width: int) -> None:
     """The page itself never scrolls sideways; the diagram stays in view."""
     for path in (small_file, trained_file):
+        shown = open_page(path, width=width)
         for address in ADDRESSES:
-            shown = open_page(path, address, width=width)
+            visit(shown, address)
             assert shown.evaluate("document.documentElement.scrollWidth") <= width, address
             shown.evaluate("window.scrollTo(0, 600)")
             top = shown.evaluate("document.getElementById('road').getBoundingClientRect().top")
@@ -80,8 +83,9 @@ def test_everything_has_a_name_and_a_role(open_page: Open, small_file: Path) -> 
         const all = document.querySelectorAll('a, button, input, select, [role=grid], nav, aside, svg[role]');
         const nameOf = (e) => e.getAttribute('aria-label') || e.textContent.trim() || e.closest('label')?.textContent;
         return [...all].filter((e) => !nameOf(e)).map((e) => e.outerHTML.slice(0, 80)); }"""
+    shown = open_page(small_file)
     for address in ADDRESSES:
-        shown = open_page(small_file, address)
+        visit(shown, address)
         assert shown.evaluate(nameless) == [], address
         for role in ("main", "navigation", "banner"):
             assert shown.get_by_role(role).count() >= 1

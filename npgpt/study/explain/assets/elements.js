@@ -12,20 +12,32 @@ function show(x) {
   return (x < 0 ? MINUS : "") + text.replace("e+", "e").replace("-", MINUS);
 }
 
-const exact = (x) => (x < 0 ? MINUS : "") + String(Math.abs(x) >= 1e-3 || x === 0 ? Number(Math.abs(x).toPrecision(7)) : Math.abs(x).toExponential(5)).replace("-", MINUS);
+const exact = (x) => {
+  const size = Math.abs(x);
+  const number = size >= 1e-3 || x === 0 ? Number(size.toPrecision(7)) : size.toExponential(5);
+  return (x < 0 ? MINUS : "") + String(number).replace("-", MINUS);
+};
 const percent = (share) => (!Number.isFinite(share) ? "NaN" : Math.abs(share) < 0.0005 ? "0.0 %" : shortPercent(share));
-const shortPercent = (share) => `${share < 0 ? MINUS : ""}${(100 * Math.abs(share)).toFixed(Math.abs(share) < 0.0995 ? 1 : 0)} %`;
+const shortPercent = (share) => {
+  const digits = Math.abs(share) < 0.0995 ? 1 : 0;
+  return `${share < 0 ? MINUS : ""}${(100 * Math.abs(share)).toFixed(digits)} %`;
+};
 const plural = (n, word) => `${n.toLocaleString("en")} ${word}${n === 1 ? "" : "s"}`;
 
 // make("a", { class: "x", href: "#y" }, "text", child, ...)
 function make(tag, attributes = {}, ...children) {
-  const isDrawing = ["svg", "path", "rect", "line", "circle", "text", "g", "title", "polyline"].includes(tag) || attributes.drawn;
+  const drawings = ["svg", "path", "rect", "line", "circle", "text", "g", "title", "polyline"];
+  const isDrawing = drawings.includes(tag) || attributes.drawn;
   const element = isDrawing ? document.createElementNS("http://www.w3.org/2000/svg", tag) : document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
     if (name === "drawn" || value === null || value === undefined || value === false) continue;
-    if (name === "on") for (const [event, act] of Object.entries(value)) element.addEventListener(event, act);
-    else if (name === "set") for (const [property, to] of Object.entries(value)) element.style.setProperty(property, to);
-    else element.setAttribute(name, value === true ? "" : value);
+    if (name === "on") {
+      for (const [event, act] of Object.entries(value)) element.addEventListener(event, act);
+    } else if (name === "set") {
+      for (const [property, to] of Object.entries(value)) element.style.setProperty(property, to);
+    } else {
+      element.setAttribute(name, value === true ? "" : value);
+    }
   }
   element.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== ""));
   return element;
@@ -57,8 +69,12 @@ function typeset(marked) {
 
 // A group of buttons of which one is pressed
 function choice(label, options, chosen, pick) {
-  return make("div", { class: "choice", role: "group", "aria-label": label }, options.map(([name, text]) =>
-    make("button", { type: "button", "aria-pressed": String(name === chosen), on: { click: () => pick(name) } }, text)));
+  const button = ([name, text]) => make("button", {
+    type: "button",
+    "aria-pressed": String(name === chosen),
+    on: { click: () => pick(name) },
+  }, text);
+  return make("div", { class: "choice", role: "group", "aria-label": label }, options.map(button));
 }
 
 function section(title, ...children) {

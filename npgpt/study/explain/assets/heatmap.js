@@ -36,31 +36,44 @@ class HeatMap {
     const height = Math.min(this.rows, this.most.rows), width = Math.min(columns, this.most.columns);
     const largest = this.largest();
     const text = textOf(tensor, tensor.cell(this.first));
-    const start = this.first + top * columns + left; // the first cell of the window: Tab leads to it, if the selected one is hidden
+    // the first cell of the window: Tab leads to it, if the selected one is hidden
+    const start = this.first + top * columns + left;
     this.entry = this.selected !== null && this.shows(this.selected) ? this.selected : start;
     const labelOf = (axis, index) => (axis < 0 ? "" : [make("bdi", {}, indexLabel(tensor, axis, index, text)),
       hasTokens(tensor, axis) ? make("span", { class: "index" }, index) : ""]);
     const head = make("tr", {}, make("td", { class: "corner" }), Array.from({ length: width }, (_, j) =>
-      make("th", { scope: "col", class: isWord(tensor, this.axes - 1) ? "word" : "" }, this.axes ? labelOf(this.axes - 1, left + j) : "")));
+      make("th", { scope: "col", class: isWord(tensor, this.axes - 1) ? "word" : "" },
+        this.axes ? labelOf(this.axes - 1, left + j) : "")));
     const body = Array.from({ length: height }, (_, i) => make("tr", {},
       make("th", { scope: "row", class: isWord(tensor, this.axes - 2) ? "word" : "" }, labelOf(this.axes - 2, top + i)),
       Array.from({ length: width }, (_, j) => this.cell(this.first + (top + i) * columns + left + j, largest))));
-    const table = make("table", { role: this.pick ? "grid" : null, "aria-label": this.caption }, make("thead", {}, head), make("tbody", {}, body));
+    const table = make("table", { role: this.pick ? "grid" : null, "aria-label": this.caption },
+      make("thead", {}, head),
+      make("tbody", {}, body));
     if (this.pick) {
-      table.addEventListener("click", (event) => { const cell = event.target.closest("td[data-flat]"); if (cell) this.pick(Number(cell.dataset.flat), true); });
+      table.addEventListener("click", (event) => {
+        const cell = event.target.closest("td[data-flat]");
+        if (cell) this.pick(Number(cell.dataset.flat), true);
+      });
       table.addEventListener("keydown", (event) => this.key(event));
     }
-    const hidden = [[this.rows, height, top, "row"], [columns, width, left, "column"]].filter(([size, shown]) => size > shown);
+    const hidden = [[this.rows, height, top, "row"], [columns, width, left, "column"]]
+      .filter(([size, shown]) => size > shown);
+    const windowOf = ([size, shown, start, word]) => `${word}s ${start} to ${start + shown - 1} of ${size}`;
     this.element.replaceChildren(make("div", { class: "scroll" }, table), hidden.length
-      ? make("p", { class: "small" }, hidden.map(([size, shown, start, word]) => `${word}s ${start} to ${start + shown - 1} of ${size}`).join(", "),
-        this.pick ? make("span", { class: "pages" }, hidden.flatMap(([size, shown, start, word]) => this.pages(size, shown, start, word))) : "") : "");
+      ? make("p", { class: "small" },
+        hidden.map(windowOf).join(", "),
+        this.pick ? make("span", { class: "pages" }, hidden.flatMap((part) => this.pages(...part))) : "")
+      : "");
     if (hadFocus) this.element.querySelector("[tabindex='0']")?.focus();
   }
 
   pages(size, shown, start, word) {
     const isRow = word === "row";
     return [-1, 1].map((way) => make("button", {
-      type: "button", "aria-label": `${way < 0 ? "previous" : "next"} ${word}s`, disabled: way < 0 ? start === 0 : start + shown >= size,
+      type: "button",
+      "aria-label": `${way < 0 ? "previous" : "next"} ${word}s`,
+      disabled: way < 0 ? start === 0 : start + shown >= size,
       on: { click: () => {
         const to = Math.max(0, Math.min(start + way * shown, size - shown));
         if (isRow) this.top = to; else this.left = to;
@@ -71,7 +84,9 @@ class HeatMap {
 
   largest() {
     let found = 0;
-    for (let i = 0; i < (this.numbers?.length ?? 0); i++) if (Number.isFinite(this.numbers[i])) found = Math.max(found, Math.abs(this.numbers[i]));
+    for (let i = 0; i < (this.numbers?.length ?? 0); i++) {
+      if (Number.isFinite(this.numbers[i])) found = Math.max(found, Math.abs(this.numbers[i]));
+    }
     return found;
   }
 
@@ -79,10 +94,15 @@ class HeatMap {
     const x = this.numbers ? this.numbers[flat] : null, isHere = flat === this.selected;
     const isMasked = this.tensor.value?.[flat] === -Infinity; // nothing depends on it
     const strength = Number.isFinite(x) && largest > 0 ? Math.min(1, Math.abs(x) / largest) : 0;
+    const isNone = x === null || isMasked || !Number.isFinite(x);
     return make("td", {
-      class: `${x < 0 ? "negative" : "positive"}${isHere ? " here" : ""}${this.lit.has(flat) ? " lit" : ""}${x === null || isMasked || !Number.isFinite(x) ? " none" : ""}`,
-      role: this.pick ? "gridcell" : null, "data-flat": flat, title: label(this.tensor, flat),
-      tabindex: this.pick ? (flat === this.entry ? "0" : "-1") : null, "aria-selected": this.pick ? String(isHere) : null,
+      class: `${x < 0 ? "negative" : "positive"}${isHere ? " here" : ""}`
+        + `${this.lit.has(flat) ? " lit" : ""}${isNone ? " none" : ""}`,
+      role: this.pick ? "gridcell" : null,
+      "data-flat": flat,
+      title: label(this.tensor, flat),
+      tabindex: this.pick ? (flat === this.entry ? "0" : "-1") : null,
+      "aria-selected": this.pick ? String(isHere) : null,
       set: { "--strength": `${Math.round(100 * strength)}%` },
     }, isMasked && this.mode === "gradient" ? "masked" : show(x));
   }
@@ -93,12 +113,16 @@ class HeatMap {
     const within = Number(cell.dataset.flat) - this.first;
     let [row, column] = [Math.floor(within / this.columns), within % this.columns];
     const steps = {
-      ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1], PageUp: [-this.most.rows, 0], PageDown: [this.most.rows, 0],
+      ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1],
+      PageUp: [-this.most.rows, 0], PageDown: [this.most.rows, 0],
       Home: [0, -this.columns], End: [0, this.columns],
     };
     const step = steps[event.key];
     if (!step) {
-      if (event.key === "Enter" || event.key === " ") { event.preventDefault(); this.pick(Number(cell.dataset.flat), true); }
+      if (event.key === "Enter" || event.key === " ") {
+        event.preventDefault();
+        this.pick(Number(cell.dataset.flat), true);
+      }
       return;
     }
     event.preventDefault();
@@ -110,15 +134,23 @@ class HeatMap {
   light(cells) {
     this.lit = new Set(cells);
     if (cells.length && !cells.some((flat) => this.shows(flat))) this.moveTo(cells[0]);
-    for (const cell of this.element.querySelectorAll("td[data-flat]")) cell.classList.toggle("lit", this.lit.has(Number(cell.dataset.flat)));
+    for (const cell of this.element.querySelectorAll("td[data-flat]")) {
+      cell.classList.toggle("lit", this.lit.has(Number(cell.dataset.flat)));
+    }
   }
 
   shows(flat) {
     const within = flat - this.first, row = Math.floor(within / this.columns), column = within % this.columns;
-    return within >= 0 && within < this.rows * this.columns && row >= this.top && row < this.top + this.most.rows && column >= this.left && column < this.left + this.most.columns;
+    const isInSlice = within >= 0 && within < this.rows * this.columns;
+    const isInRows = row >= this.top && row < this.top + this.most.rows;
+    const isInColumns = column >= this.left && column < this.left + this.most.columns;
+    return isInSlice && isInRows && isInColumns;
   }
 }
 
 function legend(largest) {
-  return make("p", { class: "legend", "aria-hidden": "true" }, make("span", {}, show(-largest)), make("span", { class: "scale" }), make("span", {}, show(largest)));
+  return make("p", { class: "legend", "aria-hidden": "true" },
+    make("span", {}, show(-largest)),
+    make("span", { class: "scale" }),
+    make("span", {}, show(largest)));
 }

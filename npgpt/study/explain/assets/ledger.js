@@ -25,7 +25,9 @@ function gradientLedger(page, tensor, flat) {
   };
   if (byRule) {
     for (const operation of tensor.users) {
-      for (const fed of feeds(operation, tensor, flat)) add(operation.out.tensor, fed.to, fed.slope, operation, fed.with, fed.scale);
+      for (const fed of feeds(operation, tensor, flat)) {
+        add(operation.out.tensor, fed.to, fed.slope, operation, fed.with, fed.scale);
+      }
     }
   }
   let apart = 0; // between the tape's slopes and those of the rules, over the numbers that each slope is made from
@@ -43,7 +45,11 @@ function gradientLedger(page, tensor, flat) {
   for (const term of list) term.share = term.slope * term.grad;
   const own = gradientOf(tensor), size = list.reduce((total, term) => total + term.scale * Math.abs(term.grad), 0);
   return closed(list, own === null ? null : own[flat], (sum) => sum, {
-    size, tolerance: edges ? TAPE_TOLERANCE : TOLERANCE, proof: edges ? (byRule ? "tape and rules" : "tape") : "rules", apart, isFormed: tensor.grad === null,
+    size,
+    tolerance: edges ? TAPE_TOLERANCE : TOLERANCE,
+    proof: edges ? (byRule ? "tape and rules" : "tape") : "rules",
+    apart,
+    isFormed: tensor.grad === null,
   });
 }
 
@@ -52,7 +58,12 @@ function valueLedger(tensor, flat) {
   const made = madeOf(tensor, flat);
   if (!made) return null;
   const terms = made.terms.map((term) => ({ ...term, operation: made.operation }));
-  return closed(terms, tensor.value[flat], made.closing, { formula: made.formula, size: made.size, proof: "rules", apart: 0 });
+  return closed(terms, tensor.value[flat], made.closing, {
+    formula: made.formula,
+    size: made.size,
+    proof: "rules",
+    apart: 0,
+  });
 }
 
 function closed(terms, right, closing, more) {

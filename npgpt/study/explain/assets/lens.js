@@ -49,7 +49,8 @@ function writers(tensor, row = null) {
   const gradient = gradientOf(tensor), wide = tensor.size / tensor.shape[0];
   const [start, stop] = row === null ? [0, tensor.size] : [row * wide, (row + 1) * wide];
   const largest = greatest(gradient) || 1; // squares of tiny numbers would be 0
-  const whole = gradient.subarray(start, stop).map((x) => x / largest), total = whole.reduce((sum, x) => sum + x * x, 0);
+  const whole = gradient.subarray(start, stop).map((x) => x / largest);
+  const total = whole.reduce((sum, x) => sum + x * x, 0);
   return partsByPosition(tensor).map((part) => {
     const sent = contribution(tensor, part).subarray(start, stop);
     const along = sent.reduce((sum, x, i) => sum + (x / largest) * whole[i], 0);
@@ -60,17 +61,28 @@ function writers(tensor, row = null) {
 // Probabilities after the step w − η·direction of each tensor, and the loss; or a sentence, if there is no step.
 function afterStep(page, directions) {
   if (!page.operations.every(isReady)) return "This needs tensors that are not on this page.";
-  if (page.tensors.get("loss").grad[0] !== 1) return "This pass starts with another gradient than 1, so no step is taken.";
-  if ([...directions.values()].every((direction) => greatest(direction) === 0)) return "The gradient is 0: a step changes nothing.";
+  if (page.tensors.get("loss").grad[0] !== 1) {
+    return "This pass starts with another gradient than 1, so no step is taken.";
+  }
+  if ([...directions.values()].every((direction) => greatest(direction) === 0)) {
+    return "The gradient is 0: a step changes nothing.";
+  }
   const size = [...directions].reduce((sum, [tensor, direction]) => {
     const gradient = gradientOf(tensor);
     return sum + direction.reduce((part, x, i) => part + x * gradient[i], 0);
   }, 0);
-  if (!(Math.abs(size) > 0) || !Number.isFinite(size)) return "The gradient is too small, or not finite: no step is taken.";
+  if (!(Math.abs(size) > 0) || !Number.isFinite(size)) {
+    return "The gradient is too small, or not finite: no step is taken.";
+  }
   const loss = page.tensors.get("loss").value[0], rate = (STEP * loss) / Math.abs(size);
-  const changed = new Map([...directions].map(([tensor, direction]) => [tensor, Float64Array.from(tensor.value, (w, i) => w - rate * direction[i])]));
+  const stepped = (tensor, direction) => Float64Array.from(tensor.value, (w, i) => w - rate * direction[i]);
+  const changed = new Map([...directions].map(([tensor, direction]) => [tensor, stepped(tensor, direction)]));
   const now = forward(page.operations, changed);
-  return { rate, loss: now.get(page.tensors.get("loss"))[0], logs: now.get(page.tensors.get("cross_entropy.log_probabilities")) };
+  return {
+    rate,
+    loss: now.get(page.tensors.get("loss"))[0],
+    logs: now.get(page.tensors.get("cross_entropy.log_probabilities")),
+  };
 }
 
 // The tokens that become likelier and less likely at each position
@@ -85,14 +97,22 @@ function stepTable(page, after) {
     const right = moves[target];
     moves.sort((a, c) => c.by - a.by);
     const said = ({ from, to }) => [from, to].map((p) => (100 * p).toPrecision(3));
-    const chip = (one) => make("span", { class: `chip${one.v === target ? " target" : ""}` }, make("bdi", {}, page.text.vocabulary[one.v]), ` ${said(one).join(" → ")} %`);
-    const chips = (label, list) => make("td", { "data-label": label }, list.filter((one) => said(one)[0] !== said(one)[1]).slice(0, 3).map(chip));
-    return make("tr", {}, make("th", { scope: "row", class: "word" }, make("bdi", {}, placed(page.text.tokens?.[b]?.[t] ?? "position ", t))),
+    const chip = (one) => make("span", { class: `chip${one.v === target ? " target" : ""}` },
+      make("bdi", {}, page.text.vocabulary[one.v]),
+      ` ${said(one).join(" → ")} %`);
+    const isSeen = (one) => said(one)[0] !== said(one)[1];
+    const chips = (label, list) => make("td", { "data-label": label }, list.filter(isSeen).slice(0, 3).map(chip));
+    const token = placed(page.text.tokens?.[b]?.[t] ?? "position ", t);
+    return make("tr", {},
+      make("th", { scope: "row", class: "word" }, make("bdi", {}, token)),
       make("td", { "data-label": "right" }, right ? chip(right) : "ignored"),
-      chips("likelier", moves.filter((one) => one.by > 0)), chips("less likely", moves.filter((one) => one.by < 0).reverse()));
+      chips("likelier", moves.filter((one) => one.by > 0)),
+      chips("less likely", moves.filter((one) => one.by < 0).reverse()));
   }));
+  const titles = ["after", "right token", "likelier", "less likely"];
   return make("div", { class: "scroll" }, make("table", { class: "plain steps-table" },
-    make("thead", {}, make("tr", {}, ["after", "right token", "likelier", "less likely"].map((text) => make("th", { scope: "col" }, text)))), make("tbody", {}, body)));
+    make("thead", {}, make("tr", {}, titles.map((text) => make("th", { scope: "col" }, text)))),
+    make("tbody", {}, body)));
 }
 
 function stepCard(page, title, directions, what) {
@@ -101,9 +121,11 @@ function stepCard(page, title, directions, what) {
     const after = afterStep(page, directions());
     if (typeof after === "string") return place.replaceChildren(make("p", { class: "small" }, after));
     const before = page.tensors.get("loss").value[0];
-    return place.replaceChildren(
-      make("p", {}, `The page takes one step against the gradient of ${what}, so long that the tangent lowers the loss by ${100 * STEP} %, and runs the model forward again. The loss goes from ${exact(before)} to ${exact(after.loss)}. The tokens that gain or lose most come first; right ones are marked.`),
-      stepTable(page, after));
+    const said = `The page takes one step against the gradient of ${what}, so long that the tangent lowers the loss by `
+      + `${100 * STEP} %, and runs the model forward again. `
+      + `The loss goes from ${exact(before)} to ${exact(after.loss)}. `
+      + "The tokens that gain or lose most come first; right ones are marked.";
+    return place.replaceChildren(make("p", {}, said), stepTable(page, after));
   };
   setTimeout(work, 30);
   return section(title, place);
@@ -112,7 +134,11 @@ function stepCard(page, title, directions, what) {
 function writerLabel(page, part) {
   const token = page.text?.tokens?.[part.text]?.[part.position] ?? "position ";
   const how = part.path === "embedding" ? [": its vector is looked up"] : [];
-  return [part.path === "lm_head" ? "predicting after " : "", make("bdi", { class: "token" }, placed(token, part.position)), how];
+  return [
+    part.path === "lm_head" ? "predicting after " : "",
+    make("bdi", { class: "token" }, placed(token, part.position)),
+    how,
+  ];
 }
 
 // The card of a weight: its writers, and the effect of a step
@@ -121,14 +147,33 @@ function lensCard(page, state) {
   if (!page.text || tensor.kind !== "param" || gradientOf(tensor) === null) return [];
   const isTable = isWord(tensor, 0), row = isTable ? tensor.cell(flat)[0] : null;
   const list = writers(tensor, row), largest = Math.max(0, ...list.map((one) => Math.abs(one.share)));
-  const scope = isTable ? make("span", {}, "the row of ", make("bdi", { class: "token" }, indexLabel(tensor, 0, row))) : nameOf(tensor);
-  const table = list.length ? make("table", { class: "plain writers" },
-    make("thead", {}, make("tr", {}, ["token", "share of the gradient", "norm of its part"].map((text) => make("th", { scope: "col" }, text)))),
-    make("tbody", {}, list.slice(0, SHOWN_TERMS).map((one) => make("tr", {}, make("th", { scope: "row" }, writerLabel(page, one)),
-      make("td", {}, bar(one.share, largest), ` ${percent(one.share)}`), make("td", { class: "number" }, show(one.norm)))))) : make("p", {}, "No token writes into it: its gradient is 0.");
+  const scope = isTable
+    ? make("span", {}, "the row of ", make("bdi", { class: "token" }, indexLabel(tensor, 0, row)))
+    : nameOf(tensor);
+  const titles = ["token", "share of the gradient", "norm of its part"];
+  const writer = (one) => make("tr", {},
+    make("th", { scope: "row" }, writerLabel(page, one)),
+    make("td", {}, bar(one.share, largest), ` ${percent(one.share)}`),
+    make("td", { class: "number" }, show(one.norm)));
+  const rest = list.length - SHOWN_TERMS;
+  const table = list.length
+    ? make("table", { class: "plain writers" },
+      make("thead", {}, make("tr", {}, titles.map((text) => make("th", { scope: "col" }, text)))),
+      make("tbody", {}, list.slice(0, SHOWN_TERMS).map(writer)),
+      rest > 0
+        ? make("tfoot", {}, make("tr", {}, make("td", { colspan: 3 }, `and ${plural(rest, "smaller part")}`)))
+        : "")
+    : make("p", {}, "No token writes into it: its gradient is 0.");
+  const about = " is a sum with one part for each position; the largest share comes first. "
+    + "A share is what the part adds along the whole gradient: the shares sum to 100 %, "
+    + "and a negative one points against the sum.";
+  const isUsedBy = (path) => tensor.users.some((one) => one.path === path);
+  const aboutTied = " The vocabulary head shares this matrix (tied weights), "
+    + "so a row is used to look up a token, and to predict it.";
+  const tied = isUsedBy("embedding") && isUsedBy("lm_head") ? aboutTied : "";
+  const direction = () => new Map([[tensor, gradientOf(tensor)]]);
   return [
-    section("Which tokens write into it", make("p", {}, "The gradient of ", scope, " is a sum with one part for each position; the largest share comes first. A share is what the part adds along the whole gradient: the shares sum to 100 %, and a negative one points against the sum.",
-      tensor.users.some((one) => one.path === "embedding") && tensor.users.some((one) => one.path === "lm_head") ? " The vocabulary head shares this matrix (tied weights), so a row is used to look up a token, and to predict it." : ""), table),
-    stepCard(page, "What a step of this tensor would make likelier", () => new Map([[tensor, gradientOf(tensor)]]), nameOf(tensor)),
+    section("Which tokens write into it", make("p", {}, "The gradient of ", scope, about, tied), table),
+    stepCard(page, "What a step of this tensor would make likelier", direction, nameOf(tensor)),
   ];
 }

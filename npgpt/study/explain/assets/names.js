@@ -5,11 +5,13 @@ const NAMES = [
   [/^stream$/, "output of the last block"], [/^logits$/, "logits"], [/log_probabilities$/, "log-probabilities"],
   [/^loss$/, "loss"], [/^embedding\.weight$/, "token embedding"], [/^lm_head\.weight$/, "vocabulary head"],
   [/^positions\.weight$/, "position embedding"],
-  [/attention\.q$/, "queries"], [/attention\.k$/, "keys"], [/attention\.v$/, "values"], [/attention\.scores$/, "scores"],
+  [/attention\.q$/, "queries"], [/attention\.k$/, "keys"], [/attention\.v$/, "values"],
+  [/attention\.scores$/, "scores"],
   [/softmax\.weights$/, "attention weights"], [/attention\.dropped$/, "attention weights after dropout"],
   [/attention\.mixed$/, "mixed values"], [/projection\.x$/, "mixed values, heads side by side"],
   [/attention\.projected$/, "what attention adds"], [/attended$/, "what attention adds"],
-  [/attention_input$/, "attention's input"], [/mlp_input$/, "MLP's input"], [/middle$/, "residual stream after attention"],
+  [/attention_input$/, "attention's input"], [/mlp_input$/, "MLP's input"],
+  [/middle$/, "residual stream after attention"],
   [/blocks\.\d+\.x$/, "residual stream, input of the block"], [/mlp\.hidden$/, "hidden layer"],
   [/activation\.(tanh|cdf)$/, "activation function, inner part"],
   [/mlp\.active$/, "hidden layer after the activation function"], [/mlp\.projected$/, "what the MLP adds"],
@@ -73,7 +75,9 @@ function shapeInWords(tensor) {
   const parts = tensor.shape.map((n, axis) => {
     const kind = tensor.axes?.[axis];
     if (!kind) return String(n);
-    return kind === "text" && n === 1 ? "" : plural(n, kind === "vocabulary" ? "token of the vocabulary" : kind).replace("token of the vocabularys", "tokens of the vocabulary");
+    if (kind === "text" && n === 1) return "";
+    const counted = plural(n, kind === "vocabulary" ? "token of the vocabulary" : kind);
+    return counted.replace("token of the vocabularys", "tokens of the vocabulary");
   });
   return parts.filter(Boolean).join(" × ") || "one number";
 }
@@ -90,17 +94,31 @@ function readAddress(page, hash) {
   try { text = decodeURIComponent(text); } catch { /* a stray % */ }
   const found = /^(?:∂L\/∂ ?)?(.+?)(?:\[(\d+(?:, ?\d+)*)\])?(:value)?$/s.exec(text);
   const tensor = found && page.tensors.get(found[1]);
-  if (!tensor) return { view: text === "proof" ? "proof" : "overview", unknown: text && !["proof", "overview"].includes(text) ? text : "" };
+  if (!tensor) {
+    const isUnknown = text && !["proof", "overview"].includes(text);
+    return { view: text === "proof" ? "proof" : "overview", unknown: isUnknown ? text : "" };
+  }
   const cell = (found[2] ?? "").split(",").filter((part) => part.trim()).map(Number);
   const fits = cell.length === tensor.shape.length && cell.every((index, axis) => index < tensor.shape[axis]);
   const mode = found[3] || !tensor.hasGradient ? "value" : "gradient";
-  return { view: "tensor", tensor, flat: fits ? tensor.flat(cell) : strongest(tensor, mode), mode, unknown: (found[2] !== undefined || tensor.shape.length === 0) && !fits ? text : "" };
+  const isUnknown = (found[2] !== undefined || tensor.shape.length === 0) && !fits;
+  return {
+    view: "tensor",
+    tensor,
+    flat: fits ? tensor.flat(cell) : strongest(tensor, mode),
+    mode,
+    unknown: isUnknown ? text : "",
+  };
 }
 
 // The cell with the largest number, of the gradient or of the value
 function strongest(tensor, mode) {
   const numbers = mode === "gradient" ? gradientOf(tensor) : tensor.value;
   let best = 0;
-  if (numbers) numbers.forEach((x, i) => { if (Number.isFinite(x) && Math.abs(x) > Math.abs(numbers[best] || 0)) best = i; });
+  if (numbers) {
+    numbers.forEach((x, i) => {
+      if (Number.isFinite(x) && Math.abs(x) > Math.abs(numbers[best] || 0)) best = i;
+    });
+  }
   return best;
 }

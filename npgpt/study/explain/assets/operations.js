@@ -34,7 +34,8 @@ function readOperations(list, tensors) {
       ins: data.ins.map(view),
       products: data.products.map(([scale, factors]) => ({ scale, factors: factors.map(view) })),
     };
-    operation.operands = [...new Set([...operation.ins, ...operation.products.flatMap((p) => p.factors)].map((v) => v.tensor))];
+    const factors = operation.products.flatMap((p) => p.factors);
+    operation.operands = [...new Set([...operation.ins, ...factors].map((v) => v.tensor))];
     operation.out.tensor.makers.push(operation);
     for (const tensor of operation.operands) tensor.users.push(operation);
     return operation;
@@ -125,7 +126,12 @@ function feeds(operation, tensor, flat) {
   if (kind === "xhat" && tensor === ins[1].tensor) { // through the reciprocal standard deviation
     for (const at of solve(ins[1], sizes, flat)) {
       const places = rowOf(operation, at), x = places.map((p) => ins[0].tensor.value[p]), middle = mean(x);
-      x.forEach((number, n) => found.push({ to: place(out, { ...at, [along]: n }), slope: number - middle, scale: Math.abs(number) + Math.abs(middle), with: [{ tensor: ins[0].tensor, flat: places[n] }] }));
+      x.forEach((number, n) => found.push({
+        to: place(out, { ...at, [along]: n }),
+        slope: number - middle,
+        scale: Math.abs(number) + Math.abs(middle),
+        with: [{ tensor: ins[0].tensor, flat: places[n] }],
+      }));
     }
     return found;
   }
@@ -133,19 +139,35 @@ function feeds(operation, tensor, flat) {
     const k = at[along], places = rowOf(operation, at);
     if (kind === "rstd") {
       const to = place(out, at), middle = mean(places.map((p) => tensor.value[p]));
-      found.push({ to, slope: (-(y[to] ** 3) * (tensor.value[flat] - middle)) / places.length, scale: (y[to] ** 3 * (Math.abs(tensor.value[flat]) + Math.abs(middle))) / places.length, with: [{ tensor, flat }] });
+      const x = tensor.value[flat], n = places.length;
+      found.push({
+        to,
+        slope: (-(y[to] ** 3) * (x - middle)) / n,
+        scale: (y[to] ** 3 * (Math.abs(x) + Math.abs(middle))) / n,
+        with: [{ tensor, flat }],
+      });
       continue;
     }
     const own = y[place(out, at)];
     for (let n = 0; n < places.length; n++) {
       const to = place(out, { ...at, [along]: n }), same = n === k ? 1 : 0;
       if (kind === "xhat") {
-        const r = place(ins[1], at);
-        found.push({ to, slope: ins[1].tensor.value[r] * (same - 1 / places.length), scale: ins[1].tensor.value[r], with: [{ tensor: ins[1].tensor, flat: r }] });
+        const r = place(ins[1], at), rstd = ins[1].tensor.value[r];
+        found.push({
+          to,
+          slope: rstd * (same - 1 / places.length),
+          scale: rstd,
+          with: [{ tensor: ins[1].tensor, flat: r }],
+        });
       } else {
         const slope = kind === "softmax" ? y[to] * (same - own) : same - Math.exp(own);
         const far = same + Math.abs(own) * Math.exp(kind === "softmax" ? 0 : own); // e^ℓ is off by |ℓ| roundings
-        found.push({ to, slope, scale: kind === "softmax" ? y[to] : far, with: [{ tensor: out.tensor, flat: place(out, at) }] });
+        found.push({
+          to,
+          slope,
+          scale: kind === "softmax" ? y[to] : far,
+          with: [{ tensor: out.tensor, flat: place(out, at) }],
+        });
       }
     }
   }
@@ -172,13 +194,30 @@ function madeOf(tensor, flat) {
     const x = ins[0].tensor.value, cellOf = (p) => [{ tensor: ins[0].tensor, flat: p }];
     if (kind in FUNCTIONS) {
       const from = place(ins[0], at), f = FUNCTIONS[kind];
-      return { operation, terms: [{ share: x[from], scale: 1, cells: cellOf(from) }], closing: f.of, formula: f.text, size: 1 + Math.abs(x[from]) };
+      return {
+        operation,
+        terms: [{ share: x[from], scale: 1, cells: cellOf(from) }],
+        closing: f.of,
+        formula: f.text,
+        size: 1 + Math.abs(x[from]),
+      };
     }
     const places = rowOf(operation, at), row = places.map((p) => x[p]), far = 1 + Math.max(...row.map(Math.abs));
     if (kind === "rstd") {
       const middle = mean(row), share = (number) => (number - middle) ** 2 / row.length;
-      const terms = row.map((number, n) => ({ share: share(number), scale: 1, cells: cellOf(places[n]), text: `(x − ${show(middle)})²/${row.length}` }));
-      return { operation, terms, closing: (sum) => 1 / Math.sqrt(sum + eps), formula: `1/√(sum + ${eps})`, size: tensor.value[flat] * (1 + tensor.value[flat] * far) };
+      const terms = row.map((number, n) => ({
+        share: share(number),
+        scale: 1,
+        cells: cellOf(places[n]),
+        text: `(x − ${show(middle)})²/${row.length}`,
+      }));
+      return {
+        operation,
+        terms,
+        closing: (sum) => 1 / Math.sqrt(sum + eps),
+        formula: `1/√(sum + ${eps})`,
+        size: tensor.value[flat] * (1 + tensor.value[flat] * far),
+      };
     }
     if (kind === "xhat") {
       const r = ins[1].tensor.value[place(ins[1], at)];
@@ -187,7 +226,12 @@ function madeOf(tensor, flat) {
       return { ...identity, terms, from: [{ tensor: ins[1].tensor, flat: place(ins[1], at) }] };
     }
     const largest = Math.max(...row), mine = row[at[along]] - largest;
-    const terms = row.map((number, n) => ({ share: Math.exp(number - largest), scale: 1, cells: cellOf(places[n]), text: `e^(x − ${show(largest)})` }));
+    const terms = row.map((number, n) => ({
+      share: Math.exp(number - largest),
+      scale: 1,
+      cells: cellOf(places[n]),
+      text: `e^(x − ${show(largest)})`,
+    }));
     return kind === "softmax"
       ? { operation, terms, closing: (sum) => Math.exp(mine) / sum, formula: `e^(${show(mine)})/sum`, size: 1 }
       : { operation, terms, closing: (sum) => mine - Math.log(sum), formula: `${show(mine)} − log(sum)`, size: far };

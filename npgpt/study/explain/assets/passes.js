@@ -67,7 +67,10 @@ function evaluate(operation, out, get = stored, magnitude = null) {
     if (magnitude !== null) magnitude[to] = Math.abs(size);
   };
   if (kind in FUNCTIONS) {
-    eachPlace(sizes, [view], (at) => set(at, FUNCTIONS[kind].of(x[place(ins[0], at)]), 1 + Math.abs(x[place(ins[0], at)])));
+    eachPlace(sizes, [view], (at) => {
+      const number = x[place(ins[0], at)];
+      set(at, FUNCTIONS[kind].of(number), 1 + Math.abs(number));
+    });
     return;
   }
   for (const at of rows(operation)) {
@@ -84,7 +87,8 @@ function evaluate(operation, out, get = stored, magnitude = null) {
       }
       continue;
     }
-    const largest = Math.max(...numbers), sum = numbers.reduce((total, number) => total + Math.exp(number - largest), 0);
+    const largest = Math.max(...numbers);
+    const sum = numbers.reduce((total, number) => total + Math.exp(number - largest), 0);
     numbers.forEach((number, n) => {
       const shifted = number - largest, far = 1 + Math.abs(number) + Math.abs(largest);
       if (kind === "softmax") set(whole(n), Math.exp(shifted) / sum, far);
@@ -132,7 +136,8 @@ function sendBack(operation, tensor, dy, target, magnitude = null) {
       });
       continue;
     }
-    const row = places.map((p) => x[p]), middle = mean(row), far = row.map((number) => Math.abs(number) + Math.abs(middle));
+    const row = places.map((p) => x[p]), middle = mean(row);
+    const far = row.map((number) => Math.abs(number) + Math.abs(middle));
     if (kind === "rstd") {
       const factor = (y[outs[0]] ** 3 * given[0]) / n;
       places.forEach((p, k) => add(p, -factor * (row[k] - middle), Math.abs(factor) * far[k]));

@@ -17,7 +17,8 @@ function compare(found, right, size, covered = null, tolerance = TOLERANCE) {
 
 function proveValue(tensor) {
   if (!tensor.isCarried || !tensor.makers.length || !tensor.makers.every(isReady)) return null;
-  const found = new Float64Array(tensor.size), size = new Float64Array(tensor.size), covered = new Uint8Array(tensor.size);
+  const found = new Float64Array(tensor.size), size = new Float64Array(tensor.size);
+  const covered = new Uint8Array(tensor.size);
   for (const operation of tensor.makers) {
     fill(operation.sizes, covered, operation.out, 1);
     evaluate(operation, found, stored, size);
@@ -28,7 +29,9 @@ function proveValue(tensor) {
 function proveGradient(page, tensor) {
   if (!tensor.hasGradient || tensor.kind === "loss" || tensor.kind === "output") return null;
   const size = new Float64Array(tensor.size);
-  if (!tensor.users.length || !tensor.users.every(canSendBack)) return page.edges ? proveByTape(page, tensor, size) : null;
+  if (!tensor.users.length || !tensor.users.every(canSendBack)) {
+    return page.edges ? proveByTape(page, tensor, size) : null;
+  }
   const found = new Float64Array(tensor.size);
   for (const operation of tensor.users) sendBack(operation, tensor, gradientOf(operation.out.tensor), found, size);
   if (tensor.grad === null) {
@@ -62,7 +65,12 @@ function compareSums(tensor, found, size) {
     sizes[0][row] += size[flat], sizes[1][column] += size[flat];
   });
   const results = tensor.sums.map((packed, axis) => compare(sums[axis], unpack(packed), sizes[axis]));
-  return { cells: rows + columns, worst: Math.max(...results.map((r) => r.worst)), isRight: results.every((r) => r.isRight), areSums: true };
+  return {
+    cells: rows + columns,
+    worst: Math.max(...results.map((r) => r.worst)),
+    isRight: results.every((r) => r.isRight),
+    areSums: true,
+  };
 }
 
 // Prove all tensors, a few milliseconds at a time; ``told`` is called after each.
@@ -73,7 +81,10 @@ class Proof {
     this.told = told;
   }
   get isDone() { return this.results.size === this.page.tensors.all.length; }
-  get wrong() { return [...this.results].filter(([, r]) => [r.value, r.gradient].some((one) => one && !one.isRight)).map(([tensor]) => tensor); }
+  get wrong() {
+    const isWrong = ([, r]) => [r.value, r.gradient].some((one) => one && !one.isRight);
+    return [...this.results].filter(isWrong).map(([tensor]) => tensor);
+  }
   count(what) { return [...this.results.values()].filter((result) => result[what]).length; }
   prove(tensor) {
     if (!this.results.has(tensor)) {
