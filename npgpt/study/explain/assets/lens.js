@@ -141,22 +141,16 @@ function writerLabel(page, part) {
   ];
 }
 
-// The card of a weight: its writers, and the effect of a step
-function lensCard(page, state) {
-  const { tensor, flat } = state;
-  if (!page.text || tensor.kind !== "param" || gradientOf(tensor) === null) return [];
-  const isTable = isWord(tensor, 0), row = isTable ? tensor.cell(flat)[0] : null;
+// The parts of a gradient by position, the largest share first
+function writersTable(page, tensor, row) {
   const list = writers(tensor, row), largest = Math.max(0, ...list.map((one) => Math.abs(one.share)));
-  const scope = isTable
-    ? make("span", {}, "the row of ", make("bdi", { class: "token" }, indexLabel(tensor, 0, row)))
-    : nameOf(tensor);
   const titles = ["token", "share of the gradient", "norm of its part"];
   const writer = (one) => make("tr", {},
     make("th", { scope: "row" }, writerLabel(page, one)),
     make("td", {}, bar(one.share, largest), ` ${percent(one.share)}`),
     make("td", { class: "number" }, show(one.norm)));
   const rest = list.length - SHOWN_TERMS;
-  const table = list.length
+  return list.length
     ? make("table", { class: "plain writers" },
       make("thead", {}, make("tr", {}, titles.map((text) => make("th", { scope: "col" }, text)))),
       make("tbody", {}, list.slice(0, SHOWN_TERMS).map(writer)),
@@ -164,6 +158,16 @@ function lensCard(page, state) {
         ? make("tfoot", {}, make("tr", {}, make("td", { colspan: 3 }, `and ${plural(rest, "smaller part")}`)))
         : "")
     : make("p", {}, "No token writes into it: its gradient is 0.");
+}
+
+// The card of a weight: its writers, and the effect of a step
+function lensCard(page, state) {
+  const { tensor, flat } = state;
+  if (!page.text || tensor.kind !== "param" || gradientOf(tensor) === null) return [];
+  const isTable = isWord(tensor, 0), row = isTable ? tensor.cell(flat)[0] : null;
+  const scope = isTable
+    ? make("span", {}, "the row of ", make("bdi", { class: "token" }, indexLabel(tensor, 0, row)))
+    : nameOf(tensor);
   const about = " is a sum with one part for each position; the largest share comes first. "
     + "A share is what the part adds along the whole gradient: the shares sum to 100 %, "
     + "and a negative one points against the sum.";
@@ -172,6 +176,8 @@ function lensCard(page, state) {
     + "so a row is used to look up a token, and to predict it.";
   const tied = isUsedBy("embedding") && isUsedBy("lm_head") ? aboutTied : "";
   const direction = () => new Map([[tensor, gradientOf(tensor)]]);
+  const table = make("div"); // filled after the click has been answered
+  setTimeout(() => table.replaceChildren(writersTable(page, tensor, row)), 20);
   return [
     section("Which tokens write into it", make("p", {}, "The gradient of ", scope, about, tied), table),
     stepCard(page, "What a step of this tensor would make likelier", direction, nameOf(tensor)),
