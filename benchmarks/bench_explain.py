@@ -95,7 +95,7 @@ def main() -> None:
             shown.locator("tr.term").first.hover()
             shown.screenshot(path=options.picture)
             print(f"drew {options.picture}")
-        pages = {"small model": small, "trained model": large_page(Path(name), options.run)}
+        pages = {"small model": small, "model of npgpt train's size": large_page(Path(name), options.run)}
         rows = {label: measure(browser, path, 1 if options.quick else 5) for label, path in pages.items()}
         browser.close()
     for label, row in rows.items():

@@ -17,7 +17,7 @@ from npgpt.study.check.subjects import LayerSubject
 from npgpt.study.explain.rules import Operation, gpt_of, operations_of, tied_names
 from npgpt.study.explain.score_rules import View
 from npgpt.study.explain.sources import about, line_of_gradient, line_of_value
-from npgpt.study.trace.ledger import LARGEST, LOSS, Ledger, operations
+from npgpt.study.trace.ledger import LOSS, Ledger, operations
 from npgpt.study.trace.passes import Traced, TracedPass, owners
 
 LARGEST_PAGE = 12_000_000  # bytes
@@ -50,7 +50,7 @@ class Carried:
 
     def _books(self) -> Ledger | None:
         """Return the ledger of the whole pass, or None if it is too large, or if the tape cannot follow the layer."""
-        if operations(LayerSubject(self.trace.case)) > LARGEST:
+        if operations(LayerSubject(self.trace.case)) > 2 * SMALL_PAGE // BYTES_OF_EDGE:  # about the number of edges
             return None
         try:
             return self.trace.books

@@ -11,15 +11,9 @@ from typing import Any
 from npgpt.core import Layer
 
 SECTIONS = ("Forward", "Backward", "Shapes", "Keeps", "Raises", "Source", "Args", "Attributes")
+# NumPy's functions that write into their first argument
+FILLING = ("put_along_axis", "at", "copyto", "putmask", "place", "put")
 # Steps whose result has no name in the code that follows: class -> a part of the line in forward and in backward
-FILLING = (
-    "put_along_axis",
-    "at",
-    "copyto",
-    "putmask",
-    "place",
-    "put",
-)  # functions that write into their first argument
 UNNAMED = {"Attention": ("_put_together(mixed)", "dmixed = ")}
 
 
@@ -89,10 +83,10 @@ def line_of_gradient(layer: type[Layer], operand: str) -> int:
 def _line(function: Callable[..., Any], verb: str, name: str, unnamed: str) -> int:
     """Return the index of the line where ``cache.keep`` or ``cache.note`` of a name, or the result, is computed."""
     _, _, lines = source(function)
-    for part in (f"self.{name}.grad" if name else unnamed,):
-        for i, line in enumerate(lines):
-            if part and part in line:
-                return i
+    part = f"self.{name}.grad" if name else unnamed
+    for i, line in enumerate(lines):
+        if part and part in line:
+            return i
     try:
         (tree,) = ast.parse(textwrap.dedent("\n".join(lines))).body
     except (SyntaxError, ValueError):

@@ -15,7 +15,7 @@ from npgpt.errors import ConfigError
 from npgpt.study.check.cases import Case
 from npgpt.study.check.subjects import LayerSubject, NudgedCache
 from npgpt.study.check.tape import CONSTANT, Taped
-from npgpt.study.trace.ledger import LOSS, Cell, Ledger, contracted, is_same, label, short, taped_pass
+from npgpt.study.trace.ledger import LOSS, Cell, Ledger, cells_of, contracted, label, short, taped_pass
 
 FEW = 10_000  # cells; of a larger tensor, one cell at a time is followed
 
@@ -81,7 +81,7 @@ class _LocalCache(NudgedCache):
             return root.start
         if not isinstance(array, Taped):
             return super().keep(name, array)
-        if isinstance(root.start, Taped) and is_same(array.ids, root.start.ids):
+        if isinstance(root.start, Taped) and cells_of(array.ids) == cells_of(root.start.ids):
             return super().keep(name, array)  # the same array under another name
         root.met[path] = array
         return super().keep(name, array.value)

@@ -13,7 +13,7 @@ from npgpt.core import Array, Cache, Layer
 from npgpt.errors import ConfigError, did_you_mean
 from npgpt.study.check.cases import Case, TrainingLoss
 from npgpt.study.check.subjects import LayerSubject
-from npgpt.study.trace.ledger import LARGEST, Entry, Ledger, operations
+from npgpt.study.trace.ledger import LARGEST, Entry, Ledger, cells_of, operations
 from npgpt.study.trace.local_ledger import LocalLedger
 from npgpt.tokenizer import Tokenizer
 
@@ -146,8 +146,7 @@ def _aliases(cache: Cache) -> dict[str, str]:
     first: dict[object, str] = {}
     found = {}
     for path, value, _ in cache.walk():
-        memory = (value.__array_interface__["data"][0], value.shape, value.strides)
-        if (name := first.setdefault(memory, path)) != path:
+        if (name := first.setdefault(cells_of(value), path)) != path:
             found[path] = name
     return found
 

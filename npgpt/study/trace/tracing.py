@@ -21,7 +21,7 @@ from npgpt.config import GPTConfig
 from npgpt.core import Array
 from npgpt.core.shapes import check_plain
 from npgpt.core.values import flag
-from npgpt.errors import ConfigError, DataError, ShapeError
+from npgpt.errors import ConfigError, DataError, ShapeError, quote
 from npgpt.model import GPT
 from npgpt.study.check.cases import Case, TrainingLoss, of_order_one
 from npgpt.study.check.checker import upstream
@@ -90,6 +90,8 @@ def trace(
         tokenizer: of the ids; a notebook then shows tokens in their place.
     """
     training = flag("trace", "training", training)
+    if tokenizer is not None and not isinstance(tokenizer, Tokenizer):
+        raise ConfigError(f"trace: tokenizer is {quote(tokenizer)}, expected a tokenizer of npgpt.tokenizer, or None")
     for name, array in (*((f"input {n}", x) for n, x in enumerate(inputs)), *([("dy", dy)] if dy is not None else ())):
         check_plain("trace", name, array)
         if array.dtype.kind not in "fiu":

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from npgpt.core import Array
+from npgpt.core import Array, Cache, Layer, Param
 from npgpt.study.explain.rules import Operation, Operations
 from npgpt.study.explain.score_rules import View
 from npgpt.study.trace.tracing import Trace
@@ -37,11 +37,28 @@ LEDGERS = """([name, cells]) => {
         const value = tensor.makers.length ? valueLedger(tensor, flat) : null;
         found.push({
             gradient: gradient && { isRight: gradient.isRight, sum: gradient.sum, proof: gradient.proof,
+                apart: gradient.apart,
                 terms: gradient.terms.map((t) => [t.to.name, t.flat, t.slope]) },
             value: value && { isRight: value.isRight, result: value.result } });
     }
     return found;
 }"""
+
+
+class Square(Layer):
+    """A reader's layer: y = (a·x)²."""
+
+    def __init__(self) -> None:
+        self.a = Param(np.array([3.0]))
+
+    def forward(self, x: Array, cache: Cache) -> Array:
+        z = cache.keep("z", self.a.value * x)
+        return z * z
+
+    def backward(self, dy: Array, cache: Cache) -> Array:
+        dz = cache.note("z", 2 * dy * cache["z"])
+        self.a.grad += (dz * cache["z"] / self.a.value).sum()
+        return dz * self.a.value
 
 
 def wait_for(shown: Any, condition: str, seconds: float = 60) -> None:

@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from study_explain_cases import SCHEMES, rebuilt
+from study_explain_cases import SCHEMES, Square, rebuilt
 
 from npgpt.cli import main
 from npgpt.config import GPTConfig
-from npgpt.core import Array, Cache, Layer, Param
+from npgpt.core import Array
+from npgpt.errors import ConfigError
 from npgpt.layers import Linear
 from npgpt.model import GPT
 from npgpt.study.check.cases import of_order_one
@@ -102,22 +103,6 @@ def test_size_of_a_page() -> None:
     assert all("value" not in t for t in data_of(larger)["tensors"] if t["name"] in left_out)
 
 
-class Square(Layer):
-    """A reader's layer: y = (a·x)²."""
-
-    def __init__(self) -> None:
-        self.a = Param(np.array([3.0]))
-
-    def forward(self, x: Array, cache: Cache) -> Array:
-        z = cache.keep("z", self.a.value * x)
-        return z * z
-
-    def backward(self, dy: Array, cache: Cache) -> Array:
-        dz = cache.note("z", 2 * dy * cache["z"])
-        self.a.grad += (dz * cache["z"] / self.a.value).sum()
-        return dz * self.a.value
-
-
 def test_page_of_another_layer_carries_the_tape() -> None:
     for made in (trace(Square(), np.array([2.0, 5.0])), trace(Linear(2, 3), np.ones((2, 2)))):
         data = data_of(page(made))
@@ -170,6 +155,24 @@ def test_tokens_are_visible() -> None:
     ids = np.array([tokenizer.encode("ab ab")])
     made = page(trace(GPT(GPTConfig(3, 8, 1, 2, 8)), ids[:, :-1], ids[:, 1:], tokenizer=tokenizer))
     assert data_of(made)["text"]["tokens"] == [["a", "b", "␣", "a"]]
+
+
+@pytest.mark.parametrize("is_found", [True, False])
+def test_open_writes_a_page_and_opens_it(
+    is_found: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr("webbrowser.open", lambda address: opened.append(address) or is_found)
+    monkeypatch.chdir(tmp_path)
+    for flags, name in (([], "explain.html"), (["-o", "other page.html"], "other page.html")):
+        assert main(["explain", "the cat sat", "--open", *flags]) == 0
+        assert opened.pop() == (tmp_path / name).as_uri() and data_of((tmp_path / name).read_text(encoding="utf-8"))
+        assert ("no browser was found; open" in capsys.readouterr().err) != is_found
+
+
+def test_a_tokenizer_is_checked() -> None:
+    with pytest.raises(ConfigError, match="expected a tokenizer"):
+        trace(Linear(2, 3), np.ones((2, 2)), tokenizer="gpt2")  # type: ignore[arg-type]
 
 
 def test_command_writes_a_page_and_keeps_other_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

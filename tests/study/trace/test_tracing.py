@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from study_explain_cases import Square
 
 from npgpt.build import make_gpt
 from npgpt.cli import main
 from npgpt.cli.explain_screen import NUMBER, View, _short, press, screen
 from npgpt.config import GPTConfig
-from npgpt.core import Array, Cache, Layer, Param
+from npgpt.core import Array, Cache
 from npgpt.errors import ConfigError
 from npgpt.model import GPT
 from npgpt.study.check.cases import CASES, Case, TrainingLoss, make_case, of_order_one
@@ -132,22 +133,6 @@ def test_trace_does_not_change_the_model() -> None:
     before = gpt.flat.values.copy()
     trace(gpt, *np.random.default_rng(0).integers(0, 11, (2, 1, 8)))
     assert np.array_equal(before, gpt.flat.values) and not gpt.flat.grads.any()
-
-
-class Square(Layer):
-    """A reader's layer: y = (a·x)²."""
-
-    def __init__(self) -> None:
-        self.a = Param(np.array([3.0]))
-
-    def forward(self, x: Array, cache: Cache) -> Array:
-        z = cache.keep("z", self.a.value * x)
-        return z * z
-
-    def backward(self, dy: Array, cache: Cache) -> Array:
-        dz = cache.note("z", 2 * dy * cache["z"])
-        self.a.grad += (dz * cache["z"] / self.a.value).sum()
-        return dz * self.a.value
 
 
 def test_ledger_of_a_users_layer() -> None:

@@ -2,9 +2,8 @@
 
 const SHOWN_TERMS = 12;
 
-function cellPanel(page, state, light) {
+function cellPanel(page, state, ledger, light) {
   const { tensor, flat, mode } = state, gradient = gradientOf(tensor);
-  const ledger = mode === "gradient" ? gradientLedger(page, tensor, flat) : valueLedger(tensor, flat);
   const title = mode === "gradient" ? `∂L/∂ ${cellName(tensor, flat)}` : cellName(tensor, flat);
   const numbers = make("dl", { class: "numbers" },
     make("div", { class: mode === "value" ? "here" : "" },
@@ -26,7 +25,8 @@ function cellPanel(page, state, light) {
 // A sentence or two on why the number is what it is
 function inWords(page, { tensor, flat, mode }, ledger) {
   if (mode === "value") {
-    if (tensor.kind === "param") return "A trained weight: nothing computes it in this pass.";
+    if (tensor.kind === "param") return "A weight: nothing in this pass computes it.";
+    if (tensor.kind === "input") return "An input: this number was given.";
     if (tensor.kind === "constant") return "A fixed number: it is not trained, and has no gradient.";
     if (tensor.value && tensor.value[flat] === -Infinity) {
       return "Masked: a token does not attend to later ones. This score is the constant −∞.";

@@ -3,11 +3,11 @@
 const NUMBER_WIDTH = 70; // pixels
 
 // Args
-//   numbers: the flat array to show, or null; row, column, outer: of the cell that must be visible.
+//   numbers: the flat array to show, or null; flat: the cell that must be visible.
 //   most: {rows, columns} of the window; pick(flat): what a click does; null for a map without links.
 class HeatMap {
-  constructor(tensor, numbers, flat, { mode, most, pick = null, selected = null, caption = "", address = null }) {
-    Object.assign(this, { tensor, numbers, mode, most, pick, selected, caption, address });
+  constructor(tensor, numbers, flat, { mode, most, pick = null, selected = null, caption = "" }) {
+    Object.assign(this, { tensor, numbers, mode, most, pick, selected, caption });
     this.axes = tensor.shape.length;
     this.columns = this.axes ? tensor.shape[this.axes - 1] : 1;
     this.rows = this.axes > 1 ? tensor.shape[this.axes - 2] : 1;

@@ -16,7 +16,7 @@ function partsByPosition(tensor) {
     const letters = ["b", "t", "i"].filter((letter) => letter in operation.out.strides);
     const strides = Object.fromEntries(letters.map((letter) => [letter, 1])), axes = operation.out.tensor.axes ?? [];
     for (const at of assignments([{ strides }], operation.sizes, {})) {
-      const part = at_(operation, { ...at }), cell = part.out.tensor.cell(part.out.offset);
+      const part = withLetters(operation, { ...at }), cell = part.out.tensor.cell(part.out.offset);
       add(operation.path, cell[axes.indexOf("text")] ?? 0, cell[axes.indexOf("token")] ?? 0, part);
     }
   }
@@ -24,7 +24,7 @@ function partsByPosition(tensor) {
 }
 
 // An operation with some letters fixed
-function at_(operation, at) {
+function withLetters(operation, at) {
   const cut = (view) => {
     const strides = { ...view.strides };
     let offset = view.offset;

@@ -190,10 +190,11 @@ class Page {
       this.slices(state),
       numbers ? map.element : make("p", {}, missing),
       numbers ? legend(map.largest()) : ""));
-    const maps = this.neighbours(state), light = (cells) => {
+    const ledger = mode === "gradient" ? gradientLedger(this, tensor, flat) : valueLedger(tensor, flat);
+    const maps = this.neighbours(state, ledger), light = (cells) => {
       for (const [other, its] of maps) its.light(cells.filter((one) => one.tensor === other).map((one) => one.flat));
     };
-    this.panel.append(cellPanel(this, state, light));
+    this.panel.append(cellPanel(this, state, ledger, light));
     // On a narrow screen the panel stands between the numbers and the rest, for readers of the screen too
     (this.stacked.matches ? this.view : document.getElementById("all")).append(this.panel);
     const nudge = nudgeCard(this, state);
@@ -231,9 +232,8 @@ class Page {
   }
 
   // Small maps of the tensors that the terms of a cell come from: tensor -> HeatMap
-  neighbours(state) {
-    const { tensor, flat, mode } = state, found = new Map();
-    const ledger = mode === "gradient" ? gradientLedger(this, tensor, flat) : valueLedger(tensor, flat);
+  neighbours({ tensor, mode }, ledger) {
+    const found = new Map();
     const add = (other, at, what) => {
       if (found.has(other) || !other.isCarried || other.size < 2 || (other === tensor && what === mode)) return;
       const numbers = what === "gradient" ? gradientOf(other) : other.value;

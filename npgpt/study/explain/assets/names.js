@@ -76,8 +76,7 @@ function shapeInWords(tensor) {
     const kind = tensor.axes?.[axis];
     if (!kind) return String(n);
     if (kind === "text" && n === 1) return "";
-    const counted = plural(n, kind === "vocabulary" ? "token of the vocabulary" : kind);
-    return counted.replace("token of the vocabularys", "tokens of the vocabulary");
+    return kind === "vocabulary" ? `${plural(n, "token")} of the vocabulary` : plural(n, kind);
   });
   return parts.filter(Boolean).join(" × ") || "one number";
 }

@@ -92,6 +92,8 @@ function rowOf(operation, at) {
   return places;
 }
 
+// A loop: an array of a large vocabulary is too long for the arguments of Math.max
+const maximum = (numbers) => numbers.reduce((most, x) => Math.max(most, x), -Infinity);
 const mean = (numbers) => numbers.reduce((sum, x) => sum + x, 0) / numbers.length;
 
 // The cells that a cell feeds through one operation: [{to, slope, with, scale}]: ``with`` the factors that make the
@@ -202,7 +204,7 @@ function madeOf(tensor, flat) {
         size: 1 + Math.abs(x[from]),
       };
     }
-    const places = rowOf(operation, at), row = places.map((p) => x[p]), far = 1 + Math.max(...row.map(Math.abs));
+    const places = rowOf(operation, at), row = places.map((p) => x[p]), far = 1 + greatest(row);
     if (kind === "rstd") {
       const middle = mean(row), share = (number) => (number - middle) ** 2 / row.length;
       const terms = row.map((number, n) => ({
@@ -223,9 +225,9 @@ function madeOf(tensor, flat) {
       const r = ins[1].tensor.value[place(ins[1], at)];
       const slope = (n) => r * ((n === at[along] ? 1 : 0) - 1 / row.length);
       const terms = row.map((number, n) => ({ share: slope(n) * number, scale: slope(n), cells: cellOf(places[n]) }));
-      return { ...identity, terms, from: [{ tensor: ins[1].tensor, flat: place(ins[1], at) }] };
+      return { ...identity, terms };
     }
-    const largest = Math.max(...row), mine = row[at[along]] - largest;
+    const largest = maximum(row), mine = row[at[along]] - largest;
     const terms = row.map((number, n) => ({
       share: Math.exp(number - largest),
       scale: 1,

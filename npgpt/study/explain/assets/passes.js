@@ -77,7 +77,7 @@ function evaluate(operation, out, get = stored, magnitude = null) {
     const numbers = rowOf(operation, at).map((p) => x[p]);
     const whole = (n) => ({ ...at, [along]: n });
     if (kind === "rstd" || kind === "xhat") {
-      const middle = mean(numbers), far = 1 + Math.max(...numbers.map(Math.abs));
+      const middle = mean(numbers), far = 1 + greatest(numbers);
       if (kind === "rstd") {
         const r = 1 / Math.sqrt(mean(numbers.map((number) => (number - middle) ** 2)) + eps);
         set(at, r, r * (1 + r * far));
@@ -87,7 +87,7 @@ function evaluate(operation, out, get = stored, magnitude = null) {
       }
       continue;
     }
-    const largest = Math.max(...numbers);
+    const largest = maximum(numbers);
     const sum = numbers.reduce((total, number) => total + Math.exp(number - largest), 0);
     numbers.forEach((number, n) => {
       const shifted = number - largest, far = 1 + Math.abs(number) + Math.abs(largest);

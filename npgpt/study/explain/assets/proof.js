@@ -85,7 +85,6 @@ class Proof {
     const isWrong = ([, r]) => [r.value, r.gradient].some((one) => one && !one.isRight);
     return [...this.results].filter(isWrong).map(([tensor]) => tensor);
   }
-  count(what) { return [...this.results.values()].filter((result) => result[what]).length; }
   prove(tensor) {
     if (!this.results.has(tensor)) {
       this.results.set(tensor, { value: proveValue(tensor), gradient: proveGradient(this.page, tensor) });

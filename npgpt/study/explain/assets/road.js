@@ -33,9 +33,8 @@ function norm(numbers) {
   return largest * Math.sqrt(sum);
 }
 
-const LEVELS = ["model", "block", "head"];
-
-// The nodes and edges of a level. A node: {tensor, label, row, column}; an edge: [from, to, share].
+// The nodes and edges of a level: "model", "block" or "head". A node: {tensor, label, row, column}; an edge:
+// {from, to, share, isBy}, which goes around the nodes between if isBy.
 function roadOf(page, level, block, head) {
   const get = (name) => page.tensors.get(name), inside = (name) => get(`blocks.${block}.${name}`);
   const nodes = [], edges = [];
@@ -58,7 +57,7 @@ function roadOf(page, level, block, head) {
     );
     const found = chain
       .filter(([tensor]) => tensor)
-      .map(([tensor, text, more], row) => add(tensor, text, row, 0, more ?? {}));
+      .map(([tensor, text], row) => add(tensor, text, row));
     const sizes = found.map((i) => (gradientOf(nodes[i].tensor) ? norm(gradientOf(nodes[i].tensor)) : 0));
     const largest = Math.max(...sizes.slice(0, -1));
     found.slice(1).forEach((i, k) => {
