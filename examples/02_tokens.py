@@ -4,12 +4,13 @@ import pydoc_data.topics
 
 from npgpt.tokenizer import BPETokenizer, WordTokenizer
 
-# Python's own help texts: every machine has them.
+# %% Python's own help texts: every machine has them.
 text = "\n".join(pydoc_data.topics.topics.values())
 byte_pairs = BPETokenizer.train(text, vocab_size=5000)
 words = WordTokenizer.train(text)
 
 print(f"Byte-pair encoding learned {byte_pairs.vocab_size:,} tokens from {len(text):,} characters about Python.")
+# %% How one word is made
 print("\nThe merges of ' tokenization'. More frequent pairs are merged first:\n")
 for step in byte_pairs.merge_steps(" tokenization"):
     parts = "|".join(part.decode() for part in step.tokens)
@@ -20,6 +21,7 @@ pieces = [byte_pairs.decode([token]) for token in byte_pairs.encode(" tokenizati
 print(f"\nThe result is {len(pieces)} tokens, {pieces}. No merge joins two of them.")
 assert "".join(pieces) == " tokenization" and len(pieces) > 1
 
+# %% New words
 for word in (" tokenization", " antidisestablishmentarianism", " 東京"):
     ids = byte_pairs.encode(word)
     shown = [byte_pairs.token_bytes[token].decode("utf-8", "backslashreplace") for token in ids]

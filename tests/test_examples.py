@@ -1,4 +1,4 @@
-"""Every example runs, and asserts its claims."""
+"""Every example runs, asserts its claims, and draws its picture."""
 
 import os
 import subprocess
@@ -8,24 +8,49 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = sorted(Path(__file__).parents[1].joinpath("examples").glob("[0-9]*.py"))
-SLOW = {"00", "03", "05", "06", "07", "11", "13", "18", "19", "20"}  # these take seconds
+SOURCES = {path.stem: path.read_text(encoding="utf-8") for path in EXAMPLES}
+SLOW = {"00", "03", "05", "06", "07", "08", "14", "16", "17", "22", "23", "24"}  # these take seconds
+LONG = {"10_attention_step_by_step"}  # one question with ten answers; the others have fewer than 200 lines
 
 
-def test_there_are_examples() -> None:
-    assert (
-        [path.stem[:2] for path in EXAMPLES] == [f"{n:02}" for n in range(len(EXAMPLES))]
-        and len(EXAMPLES) > 20
-        and {path.stem[:2] for path in EXAMPLES} >= SLOW
-    )
+def test_the_examples_are_numbered_without_gaps_and_are_short() -> None:
+    assert [stem[:2] for stem in SOURCES] == [f"{n:02}" for n in range(len(SOURCES))]
+    assert len(SOURCES) > 24 and {stem[:2] for stem in SOURCES} >= SLOW
+    assert {stem for stem, source in SOURCES.items() if source.count("\n") > 200} == LONG
+
+
+@pytest.mark.parametrize("stem", SOURCES)
+def test_an_example_asks_a_question_in_cells_and_asserts_its_answer(stem: str) -> None:
+    source = SOURCES[stem]
+    assert "?" in source.splitlines()[0]
+    assert source.count("\n# %% ") >= 2
+    assert "\nassert " in source or "\n    assert " in source
+    if '"--plot"' in source:
+        assert f'"{stem}.png"' in source and "`--plot` draws" in source.replace("\n", " ")
 
 
 @pytest.mark.parametrize(
-    "path", [pytest.param(path, marks=[pytest.mark.slow] * (path.stem[:2] in SLOW), id=path.stem) for path in EXAMPLES]
+    "stem", [pytest.param(stem, marks=[pytest.mark.slow] * (stem[:2] in SLOW)) for stem in SOURCES]
 )
-def test_example(path: Path, tmp_path: Path) -> None:
+def test_example(stem: str, tmp_path: Path) -> None:
+    run(stem, tmp_path)
+    assert not list(tmp_path.glob("*.png"))
+
+
+@pytest.mark.slow
+@pytest.mark.viz
+@pytest.mark.parametrize("stem", [stem for stem, source in SOURCES.items() if '"--plot"' in source])
+def test_example_with_picture(stem: str, tmp_path: Path) -> None:
+    run(stem, tmp_path, "--plot")
+    picture = (tmp_path / f"{stem}.png").read_bytes()
+    assert picture.startswith(b"\x89PNG") and len(picture) > 10_000
+
+
+def run(stem: str, folder: Path, *arguments: str) -> None:
+    path = next(path for path in EXAMPLES if path.stem == stem)
     ran = subprocess.run(
-        [sys.executable, path],
-        cwd=tmp_path,
+        [sys.executable, path, *arguments],
+        cwd=folder,
         env=os.environ | {"PYTHONUTF8": "1"},
         capture_output=True,
         encoding="utf-8",
@@ -33,4 +58,3 @@ def test_example(path: Path, tmp_path: Path) -> None:
     assert ran.returncode == 0, ran.stdout + ran.stderr
     said = [line for line in ran.stderr.splitlines() if not line.startswith("npgpt: compiling kernels")]
     assert said == []  # only the note on compilation is allowed
-    assert path.read_text(encoding="utf-8").splitlines()[0].count("?"), "the first line asks the question"

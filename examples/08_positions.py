@@ -2,8 +2,8 @@
 
 First the algebra: concatenation followed by a matrix *is* a sum, in which each part has its own matrix. Then small
 models train on Python's documentation, in a minute. They compare the costs and losses of both ways, and of all position
-schemes, at the trained length and at twice that length. With a file name as argument and matplotlib, the example draws
-the sinusoids and the similarities of the learned vectors.
+schemes, at the trained length and at twice that length. `--plot` draws the sinusoids and the similarities of
+the learned vectors as 08_positions.png.
 """
 
 import math
@@ -28,7 +28,7 @@ from npgpt.train import training_steps
 
 T, C, SHORT, LONG = 32, 48, 400, 1000  # SHORT, LONG: steps of training
 
-# 1. The algebra. The first rows of W belong to the channels of x (W_x), the others to the channels of P (W_p).
+# %% 1. The algebra. The first rows of W belong to the channels of x (W_x), the others to the channels of P (W_p).
 rng = np.random.default_rng(0)
 layer = of_order_one(ConcatenatedPositions(LearnedPositions(6, 3), n_embd=5, n_position=3), rng)
 weight = {name: param.value for name, param in layer.parameters().items()}
@@ -39,7 +39,7 @@ assert np.abs(concatenated - added).max() < 1e-14
 print("(x, P)·W + b = x·W_x + (P·W_p + b): a concatenation is a sum. The embedding can learn x·W_x itself, so W_x is")
 print(f"not needed. Here the largest difference of the two is {np.abs(concatenated - added).max():.0e}.\n")
 
-# 2. The training text and the validation set.
+# %% 2. The training text and the validation set.
 parts = [split_text(text, validation_fraction=0.1) for text in builtin_texts()]
 tokenizer = BPETokenizer.train([train for train, _ in parts], vocab_size=300)
 ids = encode_texts(tokenizer, [train for train, _ in parts])
@@ -78,7 +78,7 @@ class Trained:
         self.milliseconds = 1e3 * float(np.median(np.diff(times)))
 
 
-# 3. Added or concatenated.
+# %% 3. Added or concatenated.
 Trained(steps=2)  # kernels are compiled, or loaded, before the measurements
 print(f"positions, how combined          parameters  ms a step   MB  validation loss at {SHORT}, at {LONG} steps")
 found = {}
@@ -97,7 +97,7 @@ print("Both ways can represent the same functions, but they do not learn them eq
 print(f"{early:.2f} nats behind after {SHORT} steps, {late:.2f} after {LONG}.\n")
 assert abs(late) < 0.3
 
-# 4. Every scheme, at the trained length and at twice that length.
+# %% 4. Every scheme, at the trained length and at twice that length.
 with warnings.catch_warnings(record=True) as said:
     warnings.simplefilter("always")
     print(f"{SHORT} steps     loss at {T} tokens (trained)      at {2 * T} tokens")
@@ -132,7 +132,8 @@ print(f"Learned vectors have a cosine similarity of {near:.2f} for neighbours an
 print("learned the order of the positions.")
 assert near > far
 
-if sys.argv[1:]:
+# %% The picture
+if "--plot" in sys.argv:  # in a notebook: if True
     from npgpt.support.pictures import pyplot
 
     plt = pyplot()
@@ -145,4 +146,5 @@ if sys.argv[1:]:
     ):
         figure.colorbar(ax.imshow(matrix, aspect="auto", cmap="RdBu", vmin=-1, vmax=1), ax=ax)
         ax.set_title(title, fontsize=10)
-    figure.savefig(sys.argv[1], dpi=110)
+    figure.savefig("08_positions.png", dpi=110)
+    print("\nThe picture is in 08_positions.png.")

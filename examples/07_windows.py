@@ -2,15 +2,14 @@
 
 One window contains all prefixes of a sentence. Windows can slide by 1, by half the context, or by the whole context.
 The example counts the windows, and trains a small GPT on each kind: with equal passes over the text, and with equal
-steps. At the end it measures speed and memory for several batch sizes. With a file name as argument (`curves.png`) and
-matplotlib, it draws the curves too. It takes half a minute.
+steps. At the end it measures speed and memory for several batch sizes. It takes half a minute. `--plot` draws the
+curves as 07_windows.png.
 """
 
 # B batch, T time
 import sys
 import time
 import tracemalloc
-from importlib.util import find_spec
 from typing import NamedTuple
 
 import numpy as np
@@ -26,7 +25,7 @@ from npgpt.train import accumulate, evaluate, training_steps
 
 set_num_threads(1)  # for a model this small, as fast as two threads, and less disturbed by other programs
 
-# 1. Prefixes: each prefix of a sentence is an example, and its target is the next word.
+# %% 1. Prefixes: each prefix of a sentence is an example, and its target is the next word.
 sentence = ["the", "cat", "sat", "on", "the", "mat"]
 words = sorted(set(sentence))
 ids = np.array([words.index(word) for word in sentence])
@@ -52,7 +51,7 @@ for stride in (1, 2, 3):
     found = [" ".join(words[i] for i in x[0]) for x, _ in SlidingWindows(ids, context_length=3, stride=stride)]
     print(f"  {stride}: {' | '.join(found)}")
 
-# 2. A small text: the beginnings of some topics for training, their ends for validation.
+# %% 2. A small text: the beginnings of some topics for training, their ends for validation.
 T, B = 32, 16
 topics: list[str] = []
 for text in builtin_texts():
@@ -76,7 +75,7 @@ for stride in STRIDES:
     print(f"{stride:>6}{n:>10,}{overlap:>10.0%}{n * T:>24,}{times:>22}{len(windows):>18}")
 
 
-# 3. The same model with the same initial weights, trained with each stride. The learning rate is constant after the
+# %% 3. The same model with the same initial weights, trained with each stride. The learning rate is constant after the
 # warm-up, so the start of a long run equals a short run.
 class Point(NamedTuple):
     """Losses at a step, in nats per token.
@@ -135,7 +134,7 @@ print(
     "token occurs once at every position of a window, so the start of a window does not matter."
 )
 
-# 4. Batch size. The arrays of a pass grow with it; the weights, their gradients and AdamW's moments do not.
+# %% 4. Batch size. The arrays of a pass grow with it; the weights, their gradients and AdamW's moments do not.
 SETTINGS = ((1, 1), (4, 1), (16, 1), (64, 1), (64, 4))  # (examples in a step, micro-batches)
 model = make_gpt(GPTConfig(tokenizer.vocab_size, T, n_layer=2, n_head=2, n_embd=32))
 optimizer = make_optimizer(model)
@@ -172,7 +171,8 @@ print(
     "one micro-batch."
 )
 
-if sys.argv[1:] and find_spec("matplotlib"):
+# %% The picture
+if "--plot" in sys.argv:  # in a notebook: if True
     from npgpt.support.pictures import pyplot
 
     plt = pyplot()
@@ -187,5 +187,5 @@ if sys.argv[1:] and find_spec("matplotlib"):
         axis.set(xlabel=name, xscale="log")
     axes[0].set(ylabel="nats per token")
     axes[0].legend()
-    figure.savefig(sys.argv[1])
-    print(f"\nThe curves are drawn in {sys.argv[1]}.")
+    figure.savefig("07_windows.png")
+    print("\nThe picture is in 07_windows.png.")

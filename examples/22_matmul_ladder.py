@@ -19,6 +19,7 @@ from npgpt import set_num_threads
 from npgpt.kernels import matmul
 from npgpt.machine.vector import fma, load, splat, store
 
+# %% The matrices
 set_num_threads(1)
 M, N = 512, 2048
 DEEP, WIDE = 128, 512  # a block of b: 256 KiB, which fits in the L2 cache
@@ -27,6 +28,7 @@ a, b = rng.standard_normal((M, N), np.float32), rng.standard_normal((N, N), np.f
 right = a.astype(np.float64) @ b.astype(np.float64)
 
 
+# %% Seven ways
 def naive(a: Any, b: Any, c: Any) -> None:
     for i in range(len(a)):
         for j in range(N):
@@ -108,6 +110,7 @@ LADDER: list[tuple[str, Callable[..., Any], int, str]] = [
     ("NumPy", numpys, M, "OpenBLAS: the same ideas, in assembly for each kind of CPU"),
 ]
 
+# %% The measurement
 print(f"{'':<11}{'GF/s':>8} {'times':>6}   improvement over the line above")
 speeds: dict[str, float] = {}
 results: dict[str, Any] = {}

@@ -13,6 +13,7 @@ from npgpt.core import Cache, FlatParams
 from npgpt.layers import CrossEntropy, Embedding, VocabularyHead
 from npgpt.optim import AdamW
 
+# %% The numbers
 words = ["the", "cat", "sat"]
 ids, targets = [0, 1, 0], [1, 2, 2]  # the -> cat, cat -> sat, the -> sat
 E = [[1.0, 0.0], [0.0, 2.0], [1.0, 1.0]]  # the embedding of each word
@@ -24,6 +25,7 @@ def show(name: str, sum_of: str, value: float) -> None:
     print(f"  {name:<9} = {sum_of:<44} = {value:8.4f}")
 
 
+# %% Forward
 print("1. Look-up: x[t] is row ids[t] of E.")
 x = [E[i] for i in ids]
 for t in range(T):
@@ -46,6 +48,7 @@ surprise = [-math.log(p[t][targets[t]]) for t in range(T)]
 loss = sum(surprise) / T
 show("loss", f"({' + '.join(f'{number:.4f}' for number in surprise)})/3", loss)
 
+# %% Backward
 print("4. Backward: the gradient of a logit is p, minus 1 for the target; each token is a third of the loss.")
 dz = [[(p[t][v] - (v == targets[t])) / T for v in range(V)] for t in range(T)]
 for t in range(T):
@@ -69,6 +72,7 @@ for c in range(C):
     show(f"de[0,{c}]", f"{dx[0][c]:.4f} + {dx[2][c]:.4f}", de[0][c])
 print("  de[2] = 0: 'sat' was not looked up.")
 
+# %% The step
 rate = 0.1
 print("7. The first step of Adam: m = 0.1·g and v = 0.05·g². After bias correction m̂ = g and v̂ = g². So each weight")
 print("   moves by −0.1·g/(|g| + 1e-8): about 0.1 against the sign of its gradient, for any size of the gradient.")
@@ -77,6 +81,7 @@ for v in range(V):
         moved = W[v][c] - rate * dw[v][c] / (abs(dw[v][c]) + 1e-8)
         show(f"W[{v},{c}]", f"{W[v][c]:g} − 0.1·{dw[v][c]:.4f}/{abs(dw[v][c]):.4f}", moved)
 
+# %% The same from npgpt's layers
 embedding, head, cross_entropy, cache = Embedding(V, C), VocabularyHead(V, C), CrossEntropy(), Cache()
 embedding.weight.value, head.weight.value = np.array(E), np.array(W)
 flat = FlatParams([embedding.weight, head.weight], np.float64)

@@ -15,6 +15,7 @@ from npgpt import Cache, GPTConfig, make_gpt
 from npgpt.core import KeyValues
 from npgpt.layers import Attention
 
+# %% Keys and values of earlier tokens do not change
 rng = np.random.default_rng(0)
 T, C, H = 6, 8, 2
 attention = Attention(C, H)
@@ -28,6 +29,7 @@ for name in ("k", "v"):  # (1, H, T, D)
     assert np.allclose(shorter[name], longer[name][:, :, : T - 1], atol=1e-14)
 print(f"rung 1: with token {T} the keys and values of tokens 1 to {T - 1} are what they were")
 
+# %% One query is enough
 k, v = longer["k"], longer["v"]  # of all tokens: T - 1 were kept, one is new
 q = longer["q"][:, :, -1:]  # of the new token alone
 scores = q @ k.swapaxes(-1, -2) / math.sqrt(C // H)
@@ -37,6 +39,7 @@ by_hand = mixed @ attention.projection.weight.value + attention.projection.bias.
 assert np.allclose(by_hand, y[:, -1:], atol=1e-12)
 print(f"rung 2: one query and {T} keys give the new token's output; {T - 1} queries were not needed")
 
+# %% A whole model
 N = 128
 model = make_gpt(GPTConfig(vocab_size=65, context_length=N, n_layer=4, n_head=4, n_embd=128))
 ids = rng.integers(0, 65, (1, N))

@@ -12,17 +12,17 @@ from npgpt.sampling import generate
 from npgpt.tokenizer import BPETokenizer
 from npgpt.train import evaluate, training_steps
 
-# 1. Text. The end of each document is the validation set.
+# %% 1. Text. The end of each document is the validation set.
 parts = [split_text(text, validation_fraction=0.1) for text in builtin_texts()]
 train_texts = [train for train, _ in parts]
 
-# 2. A tokenizer, trained on the training text only; then all text as ids.
+# %% 2. A tokenizer, trained on the training text only; then all text as ids.
 tokenizer = BPETokenizer.train(train_texts, vocab_size=300)
 ids = encode_texts(tokenizer, train_texts)
 validation_ids = encode_texts(tokenizer, [end for _, end in parts])[:5000]
 print(f"{len(ids):,} tokens; the last merges made {tokenizer.token_bytes[-15:-1]}")
 
-# 3. An untrained model. Its loss is about that of a uniform guess.
+# %% 3. An untrained model. Its loss is about that of a uniform guess.
 model = make_gpt(GPTConfig(tokenizer.vocab_size, context_length=32, n_layer=2, n_head=2, n_embd=48))
 before = evaluate(model, validation_ids)
 print(f"before training   {before:.3f} nats per token")
@@ -30,14 +30,14 @@ unigram, bigram = (of(ids, validation_ids, tokenizer.vocab_size) for of in (unig
 print(f"unigram           {unigram:.3f}   (predicts by frequency)")
 print(f"bigram            {bigram:.3f}   (predicts by the last token)")
 
-# 4. Training. Each step: forward, loss, backward, clipping, AdamW.
+# %% 4. Training. Each step: forward, loss, backward, clipping, AdamW.
 config = TrainConfig(steps=400, batch_size=16, learning_rate=5e-3)
 for step in training_steps(model, ids, config):
     if step.number % 100 == 0:
         loss = evaluate(model, validation_ids)
         print(f"step {step.number:>4}         {loss:.3f}   (learning rate {step.learning_rate:.4f})")
 
-# 5. A sample.
+# %% 5. A sample.
 prompt = tokenizer.encode("The ")
 print("a sample:", repr("The " + tokenizer.decode(generate(model, prompt, 60, temperature=0.7))))
 where = "above" if loss > bigram else "below"

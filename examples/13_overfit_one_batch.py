@@ -14,6 +14,7 @@ from npgpt.core import Cache
 from npgpt.optim import clip_scale
 from npgpt.train import accumulate
 
+# %% A batch of random tokens
 config = GPTConfig(vocab_size=50, context_length=16, n_layer=2, n_head=2, n_embd=32)
 model = make_gpt(config)
 optimizer = make_optimizer(model, weight_decay=0.0)
@@ -22,6 +23,7 @@ ids = np.random.default_rng(0).integers(0, 50, (8, 17))
 ids[:, 0] = range(8)  # examples with equal first tokens could not be told apart there
 x, y = ids[:, :-1], ids[:, 1:]
 
+# %% Training on it again and again
 print(f"the loss of a uniform guess is log {config.vocab_size} = {math.log(config.vocab_size):.3f}")
 for step in range(201):
     loss = accumulate(model, x, y, cache)

@@ -15,6 +15,7 @@ from safetensors.numpy import load_file, save_file
 from npgpt.core import Cache
 from npgpt.layers import Attention
 
+# %% A file of tensors
 T, C, H = 3, 4, 2
 random = np.random.default_rng(0)
 with tempfile.TemporaryDirectory() as folder:
@@ -23,6 +24,7 @@ with tempfile.TemporaryDirectory() as folder:
     save_file({f"h.0.attn.{name}": random.normal(size=shape) for name, shape in shapes.items()}, path)
     theirs = load_file(path)
 
+# %% From the file into the layer
 layer = Attention(C, H)
 places = {
     "h.0.attn.c_attn.weight": layer.qkv.weight,
@@ -39,6 +41,7 @@ for name, param in places.items():
 assert len(places) == len(names), "no weight is left at its initial value"
 
 
+# %% GPT-2's formula
 def gpt2_attention(x: np.ndarray) -> np.ndarray:
     """GPT-2's formula, one head after the other, from the tensors of the file."""
     qkv = x @ theirs["h.0.attn.c_attn.weight"] + theirs["h.0.attn.c_attn.bias"]
@@ -57,6 +60,7 @@ difference = np.abs(layer.forward(x[None], Cache())[0] - expected).max()
 print(f"\nnpgpt's layer and GPT-2's formula differ by {difference:.0e}.")
 assert difference < 1e-14
 
+# %% A transposed weight
 print("\nPyTorch's Linear stores (out, in) where GPT-2 stores (in, out). What if a weight is transposed?")
 weight = theirs["h.0.attn.c_attn.weight"].T
 print(f"  c_attn.weight is {weight.shape} then, not {layer.qkv.weight.value.shape}: its shape shows it.")

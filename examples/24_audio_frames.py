@@ -20,6 +20,7 @@ from npgpt.study.check.checker import gradcheck
 F, T, RATE = 64, 16, 8000
 
 
+# %% The model
 class FrameGPT(Layer):
     """A GPT with frames in place of ids, and the next frame in place of logits.
 
@@ -79,6 +80,7 @@ class SquaredError(Layer):
         return cache.note("y", dy), cache.note("t", -dy)  # 2.
 
 
+# %% Sounds, and other predictions
 def tones(n: int, rng: np.random.Generator) -> Array:
     """Return n sounds of T + 1 frames, (n, T + 1, F) in float32, of mean square 1."""
     seconds = np.arange((T + 1) * F) / RATE
@@ -121,14 +123,14 @@ def least_squares(x: Array, y: Array) -> Array:
     return matrix
 
 
-# 1. The gradients, by six methods that share no code with the backward pass.
+# %% 1. The gradients, by six methods that share no code with the backward pass.
 rng = np.random.default_rng(0)
 small = of_order_one(FrameGPT(F=3, T=2, C=4, n_layer=1, n_head=2), rng)
 reports = gradcheck(small, rng.normal(size=(2, 2, 3))), gradcheck(SquaredError(), *rng.normal(size=(2, 2, 2, 3)))
 print(f"{sum(map(len, reports))} checks of the gradients: {'all right' if all(r.passed for r in reports) else 'WRONG'}")
 assert all(report.passed for report in reports)
 
-# 2. Training, on new random sounds in each step.
+# %% 2. Training, on new random sounds in each step.
 model, squared_error, cache = FrameGPT(F, T, 64, 2, 4).astype(np.float32).initialise(0), SquaredError(), Cache()
 assert model.flat is not None  # astype packs
 if can_compile():
@@ -146,7 +148,7 @@ for step in range(steps):
     if step % 200 == 0:
         print(f"step {step:>4}   squared error {loss:.3f}")
 
-# 3. The next frame of test sounds.
+# %% 3. The next frame of test sounds.
 test = tones(200, np.random.default_rng(1))
 predicted = model.forward(test[:, :-1], Cache(record=False))
 levels = {

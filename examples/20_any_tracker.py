@@ -15,6 +15,7 @@ import npgpt
 from npgpt.train import Step
 
 
+# %% The tracker
 class Tracker:
     """Writes (name, step, value) into a CSV file."""
 
@@ -36,6 +37,7 @@ class Tracker:
         self.file.flush()  # what was evaluated is on the disk
 
 
+# %% A run with callbacks
 text = "One step after the other, and the loss goes down. Sometimes it goes up a little.\n" * 60
 config = npgpt.RunConfig(
     npgpt.DataConfig(tokenizer="char"),
@@ -49,6 +51,7 @@ with tempfile.TemporaryDirectory() as folder:
     tracker.file.close()
     rows = list(csv.DictReader(path.open(newline="")))
 
+# %% What was tracked
 of = {
     name: [(int(row["step"]), float(row["value"])) for row in rows if row["name"] == name]
     for name in ("loss", "validation")

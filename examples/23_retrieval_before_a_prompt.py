@@ -14,6 +14,7 @@ from npgpt.embeddings import DocumentIndex, tf_idf
 from npgpt.tokenizer import END_OF_TEXT, WordTokenizer
 from npgpt.train import training_steps
 
+# %% An invented world
 rng = np.random.default_rng(0)
 names = [f"{a}{b}{c}{d}" for a in "bdfghjklmnprstvz" for b in "aou" for c in "lmnrst" for d in "ei"]
 rng.shuffle(names)
@@ -41,7 +42,7 @@ def ask(prompt: str) -> str:
     return tokenizer.decode([int(logits[0, -1].argmax())])
 
 
-# 1. A model that reads notes.
+# %% 1. A model that reads notes.
 steps, batch = 700, 32
 examples = []
 for _ in range(steps * batch):
@@ -57,14 +58,14 @@ for step in training_steps(model, ids, TrainConfig(steps=steps, batch_size=batch
     if step.number % 100 == 0:
         print(f"step {step.number}   loss {step.loss:.3f}")
 
-# 2. The notes of this world, and an index of them.
+# %% 2. The notes of this world, and an index of them.
 cache = Cache(record=False)
 facts = [(kind, place, str(rng.choice(ANSWERS))) for kind in KINDS for place in PLACES]
 notes = [note_of(*fact) for fact in facts]
 encoder = tf_idf(notes)
 index = DocumentIndex([f"note {i}" for i in range(len(notes))], notes, encoder.encode(notes))
 
-# 3. Questions alone, after a random note, after the note that the search finds, and after the right note.
+# %% 3. Questions alone, after a random note, after the note that the search finds, and after the right note.
 asked = rng.choice(len(facts), 300, replace=False)
 questions = [question_of(*facts[i][:2]) for i in asked]
 right = np.array([facts[i][2] for i in asked])

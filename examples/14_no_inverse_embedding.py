@@ -14,6 +14,7 @@ from npgpt.data import builtin_texts, encode_texts, split_text
 from npgpt.tokenizer import BPETokenizer
 from npgpt.train import training_steps
 
+# %% The text
 parts = [split_text(text, validation_fraction=0.1) for text in builtin_texts()]
 tokenizer = BPETokenizer.train([train for train, _ in parts], vocab_size=400)
 ids = encode_texts(tokenizer, [train for train, _ in parts])
@@ -22,6 +23,7 @@ held = encode_texts(tokenizer, [end for _, end in parts])[: 250 * T + 1]
 x, y = held[:-1].reshape(-1, T), held[1:].reshape(-1, T)
 
 
+# %% Two models, three ways to a token
 def surprise(scores: Array) -> float:
     """Return the mean −log softmax of the right token, in nats."""
     shifted = scores - scores.max(-1, keepdims=True)

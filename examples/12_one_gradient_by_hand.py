@@ -11,6 +11,7 @@ import numpy as np
 from npgpt.core import Cache
 from npgpt.layers import Mixing, Scores, Softmax
 
+# %% The numbers
 q = [[1.0, 2.0], [0.5, -1.0]]
 k = [[1.0, 0.0], [2.0, 1.0]]
 v = [[3.0, 1.0], [-1.0, 2.0]]
@@ -22,6 +23,7 @@ def show(name: str, sum_of: str, value: float) -> None:
     print(f"  {name:<8} = {sum_of:<42} = {value:8.4f}")
 
 
+# %% Forward
 print("Forward, token 0: it attends to itself only, so its weight is 1 and its result is v[0].")
 print("Forward, token 1: it attends to both tokens.")
 s = [sum(a * b for a, b in zip(q[1], k[j], strict=True)) / root for j in (0, 1)]
@@ -35,6 +37,7 @@ m = [w[0] * v[0][d] + w[1] * v[1][d] for d in (0, 1)]
 for d in (0, 1):
     show(f"m[1,{d}]", f"{w[0]:.4f}·{v[0][d]} + {w[1]:.4f}·{v[1][d]}", m[d])
 
+# %% Backward
 print("\nBackward through mixing: w[1,j] enters m[1,d] with the factor v[j,d].")
 dw = [dm[1][0] * v[j][0] + dm[1][1] * v[j][1] for j in (0, 1)]
 for j in (0, 1):
@@ -54,6 +57,7 @@ for d in (0, 1):
     show(f"dq[1,{d}]", f"({ds[0]:.4f}·{k[0][d]} + {ds[1]:.4f}·{k[1][d]})/√2", dq[d])
 print("  dq[0,0] = dq[0,1] = 0: the only weight of token 0 is 1 for every q[0].")
 
+# %% The same from npgpt's layers
 cache = Cache()
 arrays = {name: np.array(x)[None, None] for name, x in (("q", q), ("k", k), ("v", v), ("dm", dm))}  # (B, H, T, D)
 scores, softmax, mixing = Scores(), Softmax(), Mixing()

@@ -1,14 +1,12 @@
 """How does an average become attention, one small step at a time?
 
 Ten layers: each adds one idea to the layer before, and each has a backward pass. All gradients are checked, and each
-layer is compared with the one before where the two must agree. The last parts show the effect of 1/√D and of the causal
-mask on the gradients, and the cost of each layer. With a file name as argument, the numbers are drawn into that file.
+layer is compared with the one before where the two must agree. The last part shows the cost of each layer.
 """
 
 # B batch, T time, C channels, H heads, D head size (C = H·D), p probability of dropping
 import math
 import os
-import sys
 import timeit
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -20,9 +18,9 @@ from npgpt.core import Array, Cache, Layer
 from npgpt.layers import Attention, Dropout, Linear, visible
 from npgpt.study.check.cases import Case, of_order_one
 from npgpt.study.check.checker import check_case, gradcheck, upstream
-from npgpt.support.pictures import pyplot
 
 
+# %% 1. Averaging with loops
 class LoopAverage(Layer):
     """Each output is the mean of all tokens.
 
@@ -44,6 +42,7 @@ class LoopAverage(Layer):
         return dx
 
 
+# %% 2. Averaging as a matrix
 class MatrixAverage(Layer):
     """The same mean as a product with a matrix of weights, all of them 1/T.
 
@@ -63,6 +62,7 @@ class MatrixAverage(Layer):
         return cache.note("x", cache["weights"].T @ dy)  # 2.
 
 
+# %% 3. Dot-product scores
 class DotScores(Layer):
     """The weight of token j for token i is the dot product of the query q_i and the key k_j, over T.
 
@@ -83,6 +83,7 @@ class DotScores(Layer):
         return cache.note("q", ds @ k), cache.note("k", ds.swapaxes(-1, -2) @ q), cache.note("v", dv)  # 2.
 
 
+# %% 4. Scaled softmax
 class ScaledSoftmax(Layer):
     """Softmax turns the scores into positive weights that sum to 1.
 
@@ -116,6 +117,7 @@ class ScaledSoftmax(Layer):
         return w  # layer 7 overrides this
 
 
+# %% 5. Trainable q, k, v
 class Head(Layer):
     """Self-attention: trained weights compute queries, keys and values from x.
 
@@ -137,6 +139,7 @@ class Head(Layer):
         return sum(getattr(self, name).backward(d, cache.scope(name)) for name, d in parts)  # 2.
 
 
+# %% 6. Causal
 class Causal(ScaledSoftmax):
     """A query attends to its own and earlier keys only.
 
@@ -150,6 +153,7 @@ class Causal(ScaledSoftmax):
         return np.where(self.sees(q.shape[-2]), super().scores(q, k), -np.inf)
 
 
+# %% 7. Dropout
 class Dropping(Causal):
     """In training, some weights are set to 0 and the others are scaled up.
 
@@ -166,6 +170,7 @@ class Dropping(Causal):
         return w * self.dropout.mask(w.shape, own) / (1 - p) if self.dropout.drops(own) else w
 
 
+# %% 8. Several heads
 class SideBySide(Layer):
     """Several heads of C/H channels, each with its own weights, and a projection that mixes their outputs.
 
@@ -185,6 +190,7 @@ class SideBySide(Layer):
         return sum(head.backward(parts[h], cache.scope(f"heads.{h}")) for h, head in enumerate(self.heads))  # 1.
 
 
+# %% 9. One fused projection
 class Fused(Layer):
     """The same heads with one product for the queries, keys and values of all heads; the heads become an axis.
 
@@ -208,6 +214,7 @@ class Fused(Layer):
         return self.qkv.backward(dqkv.transpose(1, 3, 0, 2, 4).reshape(*dy.shape[:2], -1), cache.scope("qkv"))  # 2.
 
 
+# %% 10. Tiles
 class Tiled(Layer):
     """Causal attention by tiles of keys: it never holds (T, T) numbers, and rescales its sums after each tile.
 
@@ -252,6 +259,7 @@ class Tiled(Layer):
             yield tile, np.where(np.tri(s.shape[-2], s.shape[-1], -first, dtype=bool), s, -np.inf)
 
 
+# %% The steps, checked and compared
 rng, names = np.random.default_rng(0), list[str]()
 B, T, C, H = 2, 5, 4, 2
 x, q, k, v = rng.normal(size=(4, B, T, C))
@@ -343,44 +351,9 @@ tiled = like(fused, Fused(C, H, Tiled(2)))
 rung("tiles, online softmax", "memory that grows with T, not T² (without dropout)", tiled, x)
 same("layer 9 and Attention in y, dx, dW, db", run(tiled, x) * 2, run(fused, x) + run(attention, x))
 
-T, v = 64, rng.normal(size=(64, 64, 16))  # from here on 64 examples of 64 tokens
-print(f"""
-The effect of 1/√D, with random q and k of D channels: mean entropy of a query's weights (equal weights:
-{math.log(T):.2f} nats); median and mean of the norm of its scores' gradient, and the share of norms below 0.05.
-           with 1/√D                             without
-    D   entropy  median    mean  < 0.05    entropy  median    mean  < 0.05""")
-sizes, found = (4, 16, 64, 256), np.zeros((4, 2, 4))
-for row, D in enumerate(sizes):
-    q, k = rng.normal(size=(2, 64, T, D))
-    for column, factor in enumerate((1, math.sqrt(D))):  # the second cancels the division
-        run(scaled, q * factor, k, v, cache=(cache := Cache(trace=True)))
-        grads = {name: np.asarray(grad) for name, _, grad in cache.walk()}
-        w, ds = cache["weights"], np.linalg.norm(grads["scores"], axis=-1)
-        found[row, column] = -(w * np.log(w)).sum(-1).mean(), np.median(ds), ds.mean(), (ds < 0.05).mean()
-    print(f"{D:5}" + "  ".join("{:10.2f}{:8.3f}{:8.3f}{:8.0%}".format(*numbers) for numbers in found[row]))
-assert np.ptp(found[:, 0, 0]) < 0.05 and found[3, 1, 0] < 0.3 and found[3, 1, 1] < 0.1 and found[3, 1, 3] > 0.45
-print("""Without 1/√D, half of the queries at D = 256 attend to nearly one token only, and have tiny gradients.
-
-The effect of the mask: output t (row) sends a gradient to position j (column); a dot is 0.
-   dq                 dk                 dv""")
-few, may = [a[:1, :6] for a in (q, k, v)], np.tri(6, dtype=bool)
-grids = np.array([[grad[0].any(-1) for grad in run(Causal(), *few, at=t)[1:]] for t in range(6)])  # (t, which, j)
-assert np.array_equal(grids.swapaxes(0, 1), [np.diag(np.arange(6)) > 0, may * np.arange(6)[:, None] > 0, may])
-for line in grids:
-    print("   " + "        ".join(" ".join("·█"[int(cell)] for cell in cells) for cells in line))
-print("""Output 0 gives no gradient to q and k, because its only weight is always 1. Later tokens get no gradient.
-
-The norm of dv at position j, over the norm of dy at one position: all later tokens use an early value.""")
-falls, at = {}, (0, 1, 3, 7, 15, 31, 63)
-print(f"{'j':>22}" + "".join(f"{j:8}" for j in at))
-for name, core, factor in (("no mask", scaled, 1), ("causal", Causal(), 1), ("causal, equal weights", Causal(), 0)):
-    falls[name] = np.sqrt((run(core, factor * q, k, v)[3] ** 2).mean((0, 2)))
-    print(f"{name:>22}" + "".join(f"{falls[name][j]:8.3f}" for j in at))
-exact = np.sqrt(np.cumsum(1 / np.arange(T, 0, -1) ** 2)[::-1])
-print(f"{'√Σ_(i>=j) 1/(i + 1)²':>22}" + "".join(f"{exact[j]:8.3f}" for j in at) + "   (theory)")
-assert np.allclose(falls["causal, equal weights"], exact, rtol=0.1) and np.ptp(falls["no mask"]) < 0.1
-
-C, H, x, drop = 32, 4, rng.normal(size=(1, T, 32)), Dropping(0.1)
+# %% What each step costs
+T, C, H, drop = 64, 32, 4, Dropping(0.1)
+x = rng.normal(size=(1, T, C))
 ladder: list[Layer] = [loops, matrix, dots, scaled, *(Head(C, C, core) for core in (scaled, Causal(), drop))]
 ladder += [SideBySide(C, H, 0.1), Fused(C, H, drop), Fused(C, H, Tiled(16))]
 print(f"\nforward and backward, T = {T}, C = {C}, H = {H}        ms   numbers kept for backward")
@@ -389,12 +362,3 @@ for name, layer in zip(names, ladder, strict=True):
     both = "layer.backward(layer.forward(*inputs, cache.reset()), cache)"
     ms = 1e3 * np.median(timeit.repeat(both, globals=globals(), number=1, repeat=7))
     print(f"{name:43}{ms:10.2f}{sum({id(a): a.size for _, a, _ in cache.walk()}.values()):11,}")
-
-if sys.argv[1:]:
-    figure, (left, right) = pyplot().subplots(1, 2, figsize=(10, 4), layout="constrained")
-    left.plot([str(D) for D in sizes], found[:, :, 1], "o-", label=["with 1/√D", "without"])
-    right.semilogy(np.transpose(list(falls.values())), label=list(falls))
-    left.set(title="median norm of the gradient of a query's scores", xlabel="D", ylim=0)
-    right.set(title="norm of the gradient of a value", xlabel="position of the value")
-    left.legend(), right.legend()
-    figure.savefig(sys.argv[1], dpi=120)
