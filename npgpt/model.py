@@ -81,20 +81,21 @@ class GPT(Layer):
 
     def forward(self, ids: Array, cache: Cache) -> Array:
         """Return the logits (B, T, V) of ids (B, T), or of vectors (B, T, C) in place of their embeddings."""
-        return self.lm_head.forward(self._forward_to_head(ids, cache), cache.scope("lm_head"))
+        return self.lm_head.forward(self.forward_to_head(ids, cache), cache.scope("lm_head"))
 
     def backward(self, dlogits: Array, cache: Cache) -> Array | None:
         """Add to every parameter's gradient. Return the gradient of the vectors, if vectors were given."""
-        return self._backward_from_head(self.lm_head.backward(dlogits, cache.scope("lm_head")), cache)  # 1.
+        return self.backward_from_head(self.lm_head.backward(dlogits, cache.scope("lm_head")), cache)  # 1.
 
     def next_logits(self, ids: Array, cache: Cache) -> Array:
         """Return the logits (B, V) of the token that follows ids (B, T): the last row of ``forward``."""
-        last = self._forward_to_head(ids, cache)[:, -1:]
+        last = self.forward_to_head(ids, cache)[:, -1:]
         return self.lm_head.forward(last, cache.scope("lm_head"))[:, 0]
 
     generate = sampling.generate  # model.generate(ids, max_tokens, ...) continues a text
 
-    def _forward_to_head(self, ids: Array, cache: Cache) -> Array:
+    def forward_to_head(self, ids: Array, cache: Cache) -> Array:
+        """Return the vectors (B, T, C) that the vocabulary head reads; another head may read them, too."""
         weight = self.embedding.weight.value
         are_vectors = isinstance(ids, np.ndarray) and ids.dtype.kind not in "iu" and ids.ndim == 3
         if are_vectors:
@@ -118,7 +119,8 @@ class GPT(Layer):
         x = cache.keep("stream", x)
         return cache.keep("normed", self.norm.forward(x, cache.scope("norm")))
 
-    def _backward_from_head(self, dnormed: Array, cache: Cache) -> Array | None:
+    def backward_from_head(self, dnormed: Array, cache: Cache) -> Array | None:
+        """Given the gradient of these vectors, add to that of every parameter before the head; as ``backward``."""
         cache.note("normed", dnormed)
         dx = cache.note("stream", self.norm.backward(dnormed, cache.scope("norm")))
         for i, block in reversed(list(enumerate(self.blocks))):
@@ -138,11 +140,11 @@ class GPT(Layer):
             count: the divisor of the sum; by default the number of targets that count. If a batch is split into parts,
                 pass the count of the whole batch for each.
         """
-        return self.head_loss.forward(self._forward_to_head(ids, cache), targets, count, cache)
+        return self.head_loss.forward(self.forward_to_head(ids, cache), targets, count, cache)
 
     def loss_backward(self, dloss: Array | float, cache: Cache) -> Array | None:
         """Like ``backward``, but given the gradient of the loss (1 if the loss itself is minimised)."""
-        return self._backward_from_head(self.head_loss.backward(dloss, cache), cache)
+        return self.backward_from_head(self.head_loss.backward(dloss, cache), cache)
 
 
 def _positions(config: GPTConfig) -> Layer:

@@ -96,11 +96,12 @@ class Layer:
     def pack(self, dtype: npt.DTypeLike) -> FlatParams:
         """Move all parameters into one new flat vector. Gradients start at zero."""
         dtype = float_type(type(self).__name__, dtype)
-        self._forget_flat()
+        self.forget_flat()
         self.flat = FlatParams(list(self.parameters().values()), dtype)
         return self.flat
 
-    def _forget_flat(self) -> None:
+    def forget_flat(self) -> None:
+        """Forget the vector that holds all parameters, because the parameters change."""
         for layer in self.walk():
             layer.flat = None  # if a sub-layer was packed before, its Params now move to the new vector
 

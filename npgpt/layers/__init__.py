@@ -9,14 +9,16 @@ from npgpt.layers.head import VocabularyHead
 from npgpt.layers.head_loss import HeadLoss
 from npgpt.layers.layernorm import LayerNorm
 from npgpt.layers.linear import Linear
+from npgpt.layers.lora import LoRA, add_lora, merge_lora, remove_lora
 from npgpt.layers.loss import IGNORE_INDEX, CrossEntropy
 from npgpt.layers.mlp import MLP
 from npgpt.layers.positions import ConcatenatedPositions, LearnedPositions, NoPositions, SinusoidalPositions
 from npgpt.layers.scores import AlibiScores, RelativeBiasScores, RelativeKeyScores, RotaryScores
+from npgpt.layers.squared_error import MeanSquaredError
 
 __all__ = [
     "GELU", "IGNORE_INDEX", "MLP", "AlibiScores", "Attention", "Block", "ConcatenatedPositions", "CrossEntropy",
-    "Dropout", "Embedding", "HeadLoss", "LayerNorm", "LearnedPositions", "Linear", "Mixing", "NoPositions", "ReLU",
-    "RelativeBiasScores", "RelativeKeyScores", "RotaryScores", "Scores", "SinusoidalPositions", "Softmax", "TanhGELU",
-    "VocabularyHead", "visible"
+    "Dropout", "Embedding", "HeadLoss", "LayerNorm", "LearnedPositions", "Linear", "LoRA", "MeanSquaredError", "Mixing",
+    "NoPositions", "ReLU", "RelativeBiasScores", "RelativeKeyScores", "RotaryScores", "Scores", "SinusoidalPositions",
+    "Softmax", "TanhGELU", "VocabularyHead", "add_lora", "merge_lora", "remove_lora", "visible"
 ]  # fmt: skip

@@ -180,6 +180,18 @@ def _head_loss(name: str, sizes: Sizes, random: Random) -> Case:
     return Case(name, layer, inputs, inputs | {"x": x[..., :-1]})
 
 
+def _squared_error(name: str, sizes: Sizes, random: Random) -> Case:
+    y, t = random.normal(size=(2, *_axes(sizes), sizes.C))
+    return Case(name, layers.MeanSquaredError(), {"y": y, "t": t}, {"y": y, "t": t[..., :-1]})
+
+
+def _lora(name: str, sizes: Sizes, random: Random) -> Case:
+    frozen = of_order_one(layers.Linear(sizes.C, sizes.C + 1), random)
+    layer = of_order_one(layers.LoRA(frozen, rank=3, alpha=5.0), random)
+    x = random.normal(size=(*_axes(sizes), sizes.C))
+    return Case(name, layer, {"x": x}, {"x": x[..., :-1]}, time_axis=x.ndim - 2)
+
+
 def _gpt(n_layer: int = 1, loss: bool = True, ignored: bool = False, **options: Any) -> Make:
     """Return a function that makes cases of a whole model: its logits, or its loss for a full context."""
 
@@ -255,6 +267,8 @@ CASES: dict[str, Make] = {
     "CrossEntropy": _cross_entropy(ignored=False),
     "CrossEntropy-ignore": _cross_entropy(ignored=True),
     "HeadLoss": _head_loss,
+    "MeanSquaredError": _squared_error,
+    "LoRA": _lora,
     "GPT": _gpt(loss=False),
     "GPT-tied": _gpt(n_layer=3),
     "GPT-untied": _gpt(tie_weights=False),

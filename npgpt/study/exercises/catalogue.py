@@ -118,6 +118,22 @@ two ways: along the stream unchanged, and back through a branch. Where a branch
 began, both are added.""",
     ),
     LayerExercise(
+        "squared-error",
+        "The loss of predicted numbers. What are dy and dt?",
+        layers.MeanSquaredError,
+        ("MeanSquaredError",),
+        """Each number is in one term of the sum. What is the slope of (y − t)² in y, and in t?
+The mean divides by all numbers, not by the examples.""",
+    ),
+    LayerExercise(
+        "lora",
+        "A frozen map and a small update. What are dA, dB and dx?",
+        layers.LoRA,
+        ("LoRA",),
+        """W is a constant, so it has no gradient; x still goes through it. Walk back through
+h = x·A and σ·h·B as through two Linear layers. Where does σ belong?""",
+    ),
+    LayerExercise(
         "tied-head",
         "One table embeds and predicts. What are dW and dx?",
         layers.VocabularyHead,

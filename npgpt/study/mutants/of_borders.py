@@ -14,7 +14,7 @@ EMBEDDING = "npgpt.layers.embedding:Embedding.backward"
 HEAD = "npgpt.layers.head:VocabularyHead.backward"
 POSITIONS = "npgpt.layers.positions:LearnedPositions"
 BIAS = "npgpt.layers.scores:RelativeBiasScores.backward"
-BACK, FORTH = "npgpt.model:GPT._backward_from_head", "npgpt.model:GPT._forward_to_head"
+BACK, FORTH = "npgpt.model:GPT.backward_from_head", "npgpt.model:GPT.forward_to_head"
 LOSS = "npgpt.layers.loss:CrossEntropy"
 SCATTER = "np.add.at(self.weight.grad, ids, dy)"
 

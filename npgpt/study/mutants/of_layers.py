@@ -15,6 +15,8 @@ GELU = "npgpt.layers.activations:GELU.backward"
 RELU = "npgpt.layers.activations:ReLU.backward"
 HEAD = "npgpt.layers.head:VocabularyHead.backward"
 LOSS = "npgpt.layers.loss:CrossEntropy.backward"
+SQUARED_ERROR = "npgpt.layers.squared_error:MeanSquaredError.backward"
+LORA = "npgpt.layers.lora:LoRA.backward"
 
 # fmt: off
 MUTANTS = [
@@ -179,5 +181,23 @@ MUTANTS = [
            "omitted the target's term", "lost term", "CrossEntropy"),
     Mutant("loss-forgets-exp", LOSS, "np.exp(log_probabilities)", "log_probabilities",
            "used log-probabilities as probabilities", "wrong operand", "CrossEntropy"),
+    Mutant("squared-error-forgets-the-two", SQUARED_ERROR, " * 2 / y.size", " / y.size",
+           "omitted the 2 of the square's slope", "factor", "MeanSquaredError"),
+    Mutant("squared-error-mean-over-batch", SQUARED_ERROR, "2 / y.size", "2 / len(y)",
+           "divided by the batch size in place of the number of all numbers", "factor", "MeanSquaredError"),
+    Mutant("squared-error-same-sign", SQUARED_ERROR, 'cache.note("t", -dy)', 'cache.note("t", dy)',
+           "gave both inputs the same sign", "sign", "MeanSquaredError"),
+    Mutant("squared-error-forgets-dloss", SQUARED_ERROR, 'real("MeanSquaredError", "dloss", dloss) *', "1.0 *",
+           "treated dloss as 1", "lost factor", "MeanSquaredError"),
+    Mutant("lora-forgets-the-scale", LORA, "self.B.grad += self.scale *", "self.B.grad +=",
+           "omitted σ in B's gradient", "factor", "LoRA"),
+    Mutant("lora-scales-twice", LORA, "rows(x).T @ rows(dh)", "self.scale * (rows(x).T @ rows(dh))",
+           "multiplied A's gradient by σ twice", "factor", "LoRA"),
+    Mutant("lora-forgets-the-update", LORA, " + rows(dh) @ self.A.value.T", "",
+           "omitted dx through the update", "lost term", "LoRA"),
+    Mutant("lora-forgets-the-frozen-way", LORA, "rows(dy) @ W.T + ", "",
+           "took a frozen weight for one without a gradient to x", "lost term", "LoRA"),
+    Mutant("lora-first-example", LORA, "rows(h).T @ rows(dy)", "rows(h[:1]).T @ rows(dy[:1])",
+           "used only the first example for B's gradient", "one example", "LoRA"),
 ]
 # fmt: on

@@ -6,7 +6,7 @@ ATTENTION = "npgpt.layers.attention:Attention.backward"
 BACK_TO_X = "npgpt.layers.attention:Attention._back_to_x"
 MLP = "npgpt.layers.mlp:MLP.backward"
 BLOCK = "npgpt.layers.block:Block.backward"
-GPT = "npgpt.model:GPT._backward_from_head"
+GPT = "npgpt.model:GPT.backward_from_head"
 HEAD_LOSS = "npgpt.layers.head_loss:HeadLoss.backward"
 
 # fmt: off
