@@ -82,7 +82,7 @@ if HOLD:
     print("or capitals, so king − man + woman cannot be asked here. Vectors know their text, not the world.")
 
 # %% The map: the two directions in which these words differ most
-chosen = [word for text in GROUPS.values() for word in text.split()[:6] if word in vectors]
+chosen = [word for text in GROUPS.values() for word in text.split()[:4] if word in vectors]
 flat = project(np.array([vectors.unit(word) for word in chosen]))
 print("\n" + text_map(chosen, flat.coordinates))
 if "--plot" in sys.argv:  # in a notebook: if True

@@ -1,8 +1,8 @@
 """What does a model cost here: how many numbers, products and bytes, and how many hours for GPT-2?
 
-The costs of the default model are counted part by part, then one training step is measured on this machine. For GPT-2
-one block and the vocabulary head are measured as they are, not estimated from a smaller model. `--plot` draws the
-shares as 17_what_it_costs.png.
+The costs of the model of `npgpt train` are counted part by part, then one training step is measured on this machine.
+For GPT-2 one block and the vocabulary head are measured as they are, not estimated from a smaller model. `--plot` draws
+the shares as 17_what_it_costs.png.
 """
 
 # %% The parts: L layers, C channels, H heads, V vocabulary, T context length, B examples in a step
@@ -17,12 +17,14 @@ from typing import Any
 import numpy as np
 
 from npgpt.build import can_compile, make_gpt, make_optimizer, twin
-from npgpt.config import GPTConfig
+from npgpt.config import GPTConfig, RunConfig
 from npgpt.core import Cache
 from npgpt.layers import Block
+from npgpt.presets import DEFAULT, PRESETS
 from npgpt.train import accumulate
 
-config, B = GPTConfig(), 16
+default = RunConfig.from_tables(PRESETS[DEFAULT].tables)
+config, B = default.model, default.train.batch_size
 GPT2 = GPTConfig(vocab_size=50257, context_length=1024, n_layer=12, n_head=12, n_embd=768)
 PARTS = ("embedding", "positions", "attention", "MLP", "norms", "head")
 
@@ -70,7 +72,7 @@ for path, value, _ in kept_by.walk():
         seen.add(at)
         kept[part_of(path)] += value.nbytes
 
-print(f"The default model: {total:,} parameters. A step: {B} examples of {config.context_length} tokens.\n")
+print(f"The model of npgpt train: {total:,} parameters. A step: {B} examples of {config.context_length} tokens.\n")
 print("part             parameters   forward   backward, MFLOP   kept for backward, MB")
 for part in (*PARTS, "residual stream"):
     multiplies = forward.get(part, 0.0) / 1e6

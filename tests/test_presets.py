@@ -46,7 +46,7 @@ def test_errors_name_the_preset_and_the_file(tmp_path: Path) -> None:
     path = tmp_path / "c.toml"
     for arguments, message in (
         (["--preset=smal"], "preset 'smal' is unknown; did you mean small"),
-        (["--preset="], "preset '' is unknown; known: gpt2, shakespeare-char, small"),
+        (["--preset="], "preset '' is unknown; known: gpt2, shakespeare-char, small, two-minutes"),
         (["--preset=small", "--n-head=3"], "preset small, with the flags: n_embd 256 cannot be divided"),
         (["--preset=small", f"--config={path}"], rf"preset small and {path}, with the flags: unknown field 'n_heads'"),
     ):

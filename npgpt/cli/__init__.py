@@ -110,7 +110,7 @@ def _renamed(arguments: Sequence[str]) -> Sequence[str]:
     return [new, *(flag.replace("--page", "--output", 1) if flag.split("=")[0] == "--page" else flag for flag in flags)]
 
 
-# The road from a text to a text: a stop, and the command that goes there. They run in this order.
+# The road from a text to a text: a stop, and the command that goes there, or a line. They run in this order.
 ROAD = (
     ("a model", "train"),
     ("tokens", "tokenize"),
@@ -120,14 +120,15 @@ ROAD = (
     ("  by yourself", "exercise"),
     ("sampling", "sample"),
     ("measuring", "evaluate"),
-    ("GPT-2 and back", "convert"),
+    ("a GPT-2", "npgpt train --positions learned --out runs/gpt2"),
+    ("  exported", "convert"),
 )
 
 
 def _map(commands: Sequence[ModuleType]) -> str:
     """The road with a command for each stop; at most 24 lines of 80 columns."""
     examples = {command.__name__.rpartition(".")[2]: command.EXAMPLE for command in commands}
-    stops = [f"   │ {stop:<16} {examples.pop(name)}" for stop, name in ROAD]
+    stops = [f"   │ {stop:<16} {examples.pop(name, name)}" for stop, name in ROAD]
     others = [f"  {'this machine':<18} {example}" for example in examples.values()]
     head = ["npgpt: a GPT in NumPy with every gradient written by hand", "", "  a text"]
     foot = ["examples/README.md has a program for each stop of this road."]

@@ -11,7 +11,7 @@ from npgpt.runs.checkpoint import STATE
 from npgpt.runs.layout import is_run
 from npgpt.support.terminal import escape_controls
 
-SUMMARY, EXAMPLE = "turn a GPT-2 of Hugging Face into a run, or a run into one", "npgpt convert runs/1 gpt2"
+SUMMARY, EXAMPLE = "turn a GPT-2 of Hugging Face into a run, or a run into one", "npgpt convert runs/gpt2 gpt2"
 
 
 def add_parser(subparsers: Any) -> None:

@@ -17,14 +17,14 @@ from npgpt.cli.parser import add_action
 from npgpt.core import Array, Cache
 from npgpt.errors import ConfigError, DataError, brief
 from npgpt.model import GPT
-from npgpt.runs import load_run
+from npgpt.runs import load_run, newest_or_pretrained_run
 from npgpt.runs.checkpoint import BATCH, read_batch
 from npgpt.study.explain.page import TITLE, page
 from npgpt.study.trace import precision
 from npgpt.study.trace.ledger import parse_cell
 from npgpt.study.trace.over_time import draw_record, read_record
 from npgpt.study.trace.passes import Traced
-from npgpt.study.trace.tracing import Trace, small_model, trace
+from npgpt.study.trace.tracing import Trace, trace
 from npgpt.support.files import write_atomically
 from npgpt.support.terminal import escape_controls, given_text
 
@@ -48,7 +48,10 @@ def add_parser(subparsers: Any) -> None:
         help="text of the pass (default: standard input, or the batch that training kept in the DIR of --run)",
     )
     parser.add_argument(
-        "--run", metavar="DIR", dest="run_folder", help="run folder of a model (default: a small random model)"
+        "--run",
+        metavar="DIR",
+        dest="run_folder",
+        help="run folder of a model (default: the newest run in runs, or the model of the package)",
     )
     parser.add_argument("-o", "--output", metavar="FILE", help="write the page: an HTML file")
     parser.add_argument("--open", action="store_true", help="open the page in a browser; without -o it is explain.html")
@@ -84,14 +87,13 @@ def run(options: argparse.Namespace) -> None:
             raise ConfigError("--over-time needs --run DIR, a run of `npgpt train --record-every N`")
         _show_over_time(Path(options.run_folder), options.picture)
         return
-    loaded = load_run(options.run_folder) if options.run_folder else None
-    if loaded and options.text is None and (Path(options.run_folder) / BATCH).is_file():
-        model, tokenizer = loaded.model, loaded.tokenizer
+    loaded = load_run(options.run_folder) if options.run_folder else newest_or_pretrained_run()
+    model, tokenizer = loaded.model, loaded.tokenizer
+    if options.run_folder and options.text is None and (Path(options.run_folder) / BATCH).is_file():
         ids = _worst_example(model, Path(options.run_folder) / BATCH)
         text = tokenizer.decode(ids)
     else:
         text = given_text(options.text)
-        model, tokenizer = (loaded.model, loaded.tokenizer) if loaded else small_model(text)
         ids = tokenizer.encode(text)
     is_page = bool(options.output or options.open)
     longest = min(model.config.context_length, LONGEST) if is_page else model.config.context_length
@@ -106,7 +108,7 @@ def run(options: argparse.Namespace) -> None:
     if cut:
         print(f"npgpt explain: a pass over {cut} of the text", file=sys.stderr)
     if is_page:
-        where = f"by the model in {options.run_folder}" if loaded else "by an untrained model of one block"
+        where = f"by {loaded.which()}"
         note = f"{where}{', ' if cut else ''}{cut}"
         _write_page(Path(options.output or "explain.html"), page(made, note), options.open)
     elif options.ledger:

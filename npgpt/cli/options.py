@@ -11,7 +11,7 @@ from typing import Any
 from npgpt.config import LAYERS, TABLES, Options, RunConfig, read_toml
 from npgpt.core.values import one_of
 from npgpt.errors import ConfigError, RunError, quote
-from npgpt.presets import PRESETS
+from npgpt.presets import DEFAULT, PRESETS
 
 LONGEST_CHOICES = 30  # characters; longer lists of choices go into the help text
 
@@ -28,13 +28,13 @@ class Renamed(argparse.Action):
         setattr(namespace, self.dest, values)
 
 
-def add_run_folder(parser: argparse.ArgumentParser) -> None:
-    """Add the argument DIR, for ``load_run``."""
+def add_run_folder(parser: argparse.ArgumentParser, instead: str = "") -> None:
+    """Add the argument DIR, for ``load_run``; ``instead`` says what is taken if there is no run."""
     parser.add_argument(
         "run_folder",
         nargs="?",
         metavar="DIR",
-        help="run folder, or one of its checkpoints (default: the newest run in runs)",
+        help=f"run folder, or one of its checkpoints (default: the newest run in runs{instead})",
     )
 
 
@@ -43,23 +43,24 @@ def add_config_flags(parser: argparse.ArgumentParser) -> None:
         "--preset",
         metavar="NAME",
         help=f"named settings: {'; '.join(f'{name} ({preset.help})' for name, preset in PRESETS.items())}; the file of "
-        "--config and flags take precedence",
+        f"--config and flags take precedence (default: {DEFAULT}, unless --config is given)",
     )
     parser.add_argument(
         "--config", metavar="FILE.toml", help="TOML file with the fields below; a flag takes precedence"
     )
     for name, table in TABLES.items():
-        add_flags(parser.add_argument_group(name, (table.__doc__ or "").splitlines()[0]), table)
+        defaults = table(**PRESETS[DEFAULT].tables.get(name, {}))
+        add_flags(parser.add_argument_group(name, (table.__doc__ or "").splitlines()[0]), defaults)
     parser.add_argument("--kernels", dest="layers", choices=LAYERS, action=Renamed, now="--layers")
 
 
-def add_flags(group: Any, table: type[Options]) -> None:
-    """A flag for each field of a table."""
-    for item in fields(table):  # type: ignore[arg-type]
+def add_flags(group: Any, defaults: Options) -> None:
+    """A flag for each field of a table; its help states the default."""
+    for item in fields(defaults):  # type: ignore[arg-type]
         if not item.metadata["flag"]:
             continue
         flag = f"--{item.name.replace('_', '-')}"
-        default = getattr(table(), item.name)
+        default = getattr(defaults, item.name)
         shown = {"True": "on", "False": "off", "[]": "none"}.get(str(default), default)
         choices = item.metadata["limits"].get("one_of")
         named = choices and len("".join(choices)) > LONGEST_CHOICES
@@ -107,14 +108,19 @@ def given_tables(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
 def config_from(options: argparse.Namespace) -> RunConfig:
     """The configuration of the flags, the file, the preset and the defaults, in this order of precedence.
 
+    Without a file and a preset, the preset is the default one.
+
     Raises
         ConfigError if the file or the configuration is not valid.
     """
+    if options.preset is None and options.config is None:
+        options.preset = DEFAULT
     tables = given_tables(options)
     try:
         return RunConfig.from_tables(tables)
     except ConfigError as error:
-        sources = [f"preset {options.preset}"] * bool(options.preset) + [options.config] * bool(options.config)
+        named = options.preset not in (None, DEFAULT)
+        sources = [f"preset {options.preset}"] * named + [options.config] * bool(options.config)
         raise ConfigError(f"{' and '.join(sources)}, with the flags: {error}" if sources else str(error)) from None
 
 

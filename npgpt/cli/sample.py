@@ -11,7 +11,7 @@ from typing import Any
 from npgpt.cli.options import add_run_folder
 from npgpt.cli.parser import add_action
 from npgpt.errors import DataError, RunError, TrainingError
-from npgpt.runs import Run, load_run
+from npgpt.runs import Run, load_run, newest_or_pretrained_run
 from npgpt.sampling import Drawn, check_context, draw, until
 from npgpt.support.files import read_text
 from npgpt.support.terminal import escape_controls, given_text, shows_colours, write_text
@@ -27,7 +27,7 @@ def add_parser(subparsers: Any) -> None:
         "On a terminal it reads lines instead, and answers each; Ctrl-C stops an answer, Ctrl-D ends."
     )
     parser = add_action(subparsers, "sample", run, SUMMARY, more, EXAMPLE)
-    add_run_folder(parser)
+    add_run_folder(parser, instead=", or the model of the package")
     parser.add_argument(
         "--last", action="store_true", help="take the newest weights, not those with the lowest validation loss"
     )
@@ -74,7 +74,8 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    loaded = load_run(options.run_folder, options.last)
+    given = options.run_folder is not None
+    loaded = load_run(options.run_folder, options.last) if given else newest_or_pretrained_run(options.last)
     if options.context is not None:
         check_context(loaded.config.model, options.context)  # before anything is written
     if options.num_samples < 1:

@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import importlib.util
+import math
 import os
 import signal
 import sys
@@ -34,6 +35,8 @@ from npgpt.train import Step
 
 SUMMARY, EXAMPLE = "train a tokenizer and a GPT on a text", "npgpt train"
 SAMPLE_TOKENS = 60
+MOST_SAMPLES = 10  # evaluations of a run that all show a sample; of more, the first, the middle one and the last do
+WIDTH, WHOLE = 68, 10_000  # characters of the samples before the last, and of the last
 
 
 def add_parser(subparsers: Any) -> None:
@@ -148,7 +151,10 @@ def _print_end(made: Run) -> None:
         print(f"best weights: step {best.step}, validation loss {best.val_loss:.3f}; npgpt sample takes them")
     if importlib.util.find_spec("matplotlib") is None:
         print("for a picture of the losses: pip install 'npgpt[viz]'")
+    bits = "" if "val_bits_per_byte" not in last else f"; a byte costs {last['val_bits_per_byte']:.2f} bits, of 8"
+    print(f"  so the right token gets a probability of {math.exp(-loss):.1%} in the geometric mean{bits}")
     print(f"next: npgpt sample {typed(made.path)} --prompt The")
+    print('      npgpt explain "The value of" --open   (the gradients of this model, in a browser)')
 
 
 class Stop:
@@ -219,6 +225,8 @@ class Screen:
             f"baselines, nats per token: unigram {run.baselines['unigram_loss']:.3f} (frequencies), "
             f"bigram {run.baselines['bigram_loss']:.3f} (pairs)"
         )
+        uniform = math.log(run.tokenizer.vocab_size)
+        self._print(f"a loss is −log(probability of the right token); a blind guess has {uniform:.3f}")
         if self.every > 0:
             self.recorder = Recorder(run.model, run.validation_ids)
 
@@ -245,8 +253,20 @@ class Screen:
         )
         if (since := overfitting_since(run.metrics)) is not None:
             self._print(f"  overfitting since step {since}: validation rises, training falls; its weights are kept")
-        if self.saved in (0, steps) or self.saved - run.config.train.eval_every < steps / 2 <= self.saved:
-            self._print(f"  sample: {sample_line(run)}")
+        every = run.config.train.eval_every
+        if steps <= MOST_SAMPLES * every or self.saved in (0, steps) or self.saved - every < steps / 2 <= self.saved:
+            self._write_sample(run, WHOLE if self.saved == steps else WIDTH)
+
+    def _write_sample(self, run: Run, room: int) -> None:
+        """Write a sample on one line, as fast as the model writes it, and end it after so many characters."""
+        with self.bar.external_write_mode(file=sys.stdout):
+            sys.stdout.write("  sample: ")
+            for piece in sample_pieces(run):
+                sys.stdout.write(piece[:room])
+                sys.stdout.flush()
+                if (room := room - len(piece)) <= 0:
+                    break
+            sys.stdout.write("\n")
 
     def _print(self, line: str) -> None:
         self.bar.write(line, file=sys.stdout)
@@ -266,11 +286,12 @@ def compilation_shown(bar: Any) -> Iterator[None]:
             PROGRESS.remove(show)
 
 
-def sample_line(run: Run) -> str:
-    """Return a short sample on one line, safe to show."""
+def sample_pieces(run: Run) -> Iterator[str]:
+    """Yield a short sample piece by piece, on one line, safe to show."""
     end = run.tokenizer.special_tokens[END_OF_TEXT]
     ids = generate(run.model, [end], SAMPLE_TOKENS, temperature=0.8, seed=run.config.train.seed, stop=end)
-    return escape_controls(run.tokenizer.decode(ids), keep="").replace("\\n", "⏎ ")
+    for piece in run.tokenizer.stream(ids):
+        yield escape_controls(piece, keep="").replace("\\n", "⏎ ")
 
 
 def _shown(path: str | Path) -> str:

@@ -52,7 +52,7 @@ def add_parser(subparsers: Any) -> None:
     train = add_action(actions, "train", run_train, "train word vectors by word2vec", example=example)
     train.add_argument("files", nargs="+", metavar="TEXTFILE", help="UTF-8 text files")
     train.add_argument("--keep-case", action="store_true", help="keep upper case: The and the are two words")
-    add_flags(train, Word2VecConfig)
+    add_flags(train, Word2VecConfig())
 
     example = "npgpt vectors similar king --vectors book.npz"
     similar = add_action(actions, "similar", run_similar, "print the words nearest to a word", example=example)

@@ -155,6 +155,7 @@ def draw_maps(
             for pair in lines:
                 axes.plot(*coordinates[list(pair)].T, color="0.6", linewidth=1, zorder=1)
             axes.scatter(*coordinates.T, s=12, zorder=2)
+            axes.margins(0.12)  # room for the words at the edge
             for word, point in zip(words, coordinates, strict=True):
                 name = escape_controls(word, keep="")
                 axes.annotate(name, point, (3, 3), textcoords="offset points", fontsize=9, parse_math=False)

@@ -128,7 +128,7 @@ def written_config(config: GPTConfig, end_of_text: int | None) -> dict[str, Any]
     if config.positions in NOT_IN_GPT2:
         raise ConfigError(
             f"positions {config.positions!r} cannot become a GPT-2: {NOT_IN_GPT2[config.positions]}; train with "
-            "positions 'learned'"
+            "positions 'learned' (--positions learned)"
         )
     if config.combine != "add":
         raise ConfigError(f"combine {config.combine!r} cannot become a GPT-2, which adds position vectors; use 'add'")

@@ -20,6 +20,8 @@ from npgpt.runs.weights import load_model
 from npgpt.support.json_files import numbers_line
 from npgpt.tokenizer import Tokenizer
 
+PRETRAINED = Path(__file__).parents[1] / "pretrained"  # a checkpoint in float16, by benchmarks/pretrained.py
+
 
 @dataclasses.dataclass
 class Run:
@@ -60,6 +62,8 @@ class Run:
 
     def which(self) -> str:
         """Say which weights these are, for people."""
+        if self.path == PRETRAINED:
+            return "the model of the package, which learned from speeches of presidents of the United States"
         loss = "not evaluated" if self.state.val_loss is None else f"validation loss {self.state.val_loss:.3f}"
         return f"{self.folder}: the weights of step {self.state.step}, {loss}"
 
@@ -119,6 +123,19 @@ def load_run(path: str | Path | None = None, last: bool = False) -> Run:
     raise AssertionError("the last attempt returns or raises")
 
 
+def newest_or_pretrained_run(last: bool = False) -> Run:
+    """Read the newest run in ``runs``; if there is none, the model of the package.
+
+    The model of the package has textbook layers: kernels may not be compiled yet, and they need Numba, whose import
+    takes longer than the first words.
+    """
+    try:
+        path = newest_run()
+    except RunError:
+        return _load(PRETRAINED, "textbook")
+    return load_run(path, last)
+
+
 def _identities(home: Path) -> dict[str, int]:
     """Return the number of the file system for each checkpoint in a folder, by name."""
     try:
@@ -127,13 +144,13 @@ def _identities(home: Path) -> dict[str, int]:
         return {}
 
 
-def _load(path: Path) -> Run:
+def _load(path: Path, layers: str = "compiled") -> Run:
     """Read a checkpoint."""
     verify(path)
     (config, tokenizer), state = read_parts(path), read_state(path)
     above = path.absolute().parent.parent
     rows = up_to(read_metrics(above / METRICS) if is_run(above) else [], state.step, state.row)
-    model = load_model(path / MODEL, config.model)
+    model = load_model(path / MODEL, config.model, layers)
     return Run(config, tokenizer, model, rows, state.baselines, state=state, path=path)
 
 

@@ -125,7 +125,7 @@ def _opened(path: Path) -> Iterator[Any]:
 
 
 def _fill(path: Path, arrays: dict[str, Array], file: Any) -> None:
-    """Copy the tensors of a file into arrays of the same names, shapes and precision."""
+    """Copy the tensors of a file into arrays of the same names and shapes. A float16 is widened, which is exact."""
     names = set(file.keys())
     if missing := sorted(arrays.keys() - names):
         raise RunError(f"{path}: the tensor {missing[0]} is missing; does {CONFIG} belong to another model?")
@@ -133,7 +133,7 @@ def _fill(path: Path, arrays: dict[str, Array], file: Any) -> None:
         raise RunError(f"{path}: the tensor {quote(unknown[0])} is unknown; does {CONFIG} belong to another model?")
     for name, array in arrays.items():
         tensor = file.get_tensor(name)
-        if tensor.shape != array.shape or tensor.dtype != array.dtype:
+        if tensor.shape != array.shape or tensor.dtype not in (array.dtype, np.float16):
             raise RunError(
                 f"{path}: the tensor {name} is {tensor.dtype} {str(tensor.shape)[:60]}, expected {array.dtype} "
                 f"{array.shape} by {CONFIG}"

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from npgpt.tokenizer.bpe_compiled import Decoder, Encoder
 
 Ids = NDArray[np.uint32]
+SHORT = 256  # bytes, characters or ids that do not start Numba, whose import takes most of a second
 
 
 class BPETokenizer(Tokenizer):
@@ -215,7 +216,7 @@ class BPETokenizer(Tokenizer):
 
     def _needs_kernels(self, text: str | bytes) -> bool:
         # Numba takes most of a second to start. Until it is needed anyway, the textbook encodes short texts.
-        return kernels.started or len(text) >= min(self._left_to_textbook, 256)
+        return kernels.started or len(text) >= min(self._left_to_textbook, SHORT)
 
     def _by_textbook(self, text: str | bytes) -> list[int]:
         self._left_to_textbook -= len(text) + 1
@@ -265,8 +266,10 @@ class BPETokenizer(Tokenizer):
         """
         array = as_ids("decode", "ids", list(ids) if isinstance(ids, bytes) else ids, error=TokenizerError)
         fits = array.dtype == np.uint32 or bool(((array >= 0) & (array < self.vocab_size)).all())
-        if fits and (data := self._decoder.decode(np.ascontiguousarray(array, np.uint32))) is not None:
-            return data
+        if fits and (kernels.started or len(array) >= SHORT):
+            data = self._decoder.decode(np.ascontiguousarray(array, np.uint32))
+            if data is not None:
+                return data
         return b"".join(self.token_bytes[token] for token in self._checked(array.tolist()))  # raises at the first
 
     def decode(self, ids: Iterable[int]) -> str:

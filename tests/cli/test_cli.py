@@ -142,7 +142,7 @@ def test_sampling_ends_at_the_end_of_a_text(text: str, capsys: pytest.CaptureFix
         assert main(["sample", "run", *prompt, "--temperature", "0"]) == 0
         shown = capsys.readouterr()
         assert (
-            shown.out == expected + "\n" and shown.err == "note: run: the weights of step 200, validation loss 0.001\n"
+            shown.out == expected + "\n" and shown.err == "note: run: the weights of step 200, validation loss 0.000\n"
         )
 
 
@@ -295,7 +295,7 @@ def python(*arguments: str, stdin: bytes = b"", **variables: str) -> subprocess.
         return subprocess.Popen(command, env=environment, encoding="utf-8", stdin=file, stdout=pipe, stderr=pipe)
 
 
-NOTE = "note: run: the weights of step 4, validation loss 5.645\n"
+NOTE = "note: run: the weights of step 4, validation loss 5.644\n"
 
 
 def without_compilation(error: str) -> str:

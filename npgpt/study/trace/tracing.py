@@ -17,17 +17,16 @@ from typing import Any
 
 import numpy as np
 
-from npgpt.config import GPTConfig
 from npgpt.core import Array
 from npgpt.core.shapes import check_plain
 from npgpt.core.values import flag
-from npgpt.errors import ConfigError, DataError, ShapeError, quote
+from npgpt.errors import ConfigError, ShapeError, quote
 from npgpt.model import GPT
-from npgpt.study.check.cases import Case, TrainingLoss, of_order_one
+from npgpt.study.check.cases import Case, TrainingLoss
 from npgpt.study.check.checker import upstream
 from npgpt.study.explain.page import page
 from npgpt.study.trace.passes import TracedPass
-from npgpt.tokenizer import CharTokenizer, Tokenizer, WordTokenizer
+from npgpt.tokenizer import Tokenizer
 
 
 class Trace(TracedPass):
@@ -106,23 +105,6 @@ def trace(
     if dy is None:
         dy = np.ones(()) if isinstance(layer, GPT) else upstream(np.asarray(case.forward(case.cache())))
     return Trace(case, np.asarray(dy, float), tokenizer)
-
-
-def small_model(text: str) -> tuple[GPT, Tokenizer]:
-    """Return an untrained model of one block with random weights, and a tokenizer of the text's words.
-
-    A text of one or two words has too few positions; its tokens are characters.
-
-    Raises
-        DataError if the text is empty.
-    """
-    if not text:
-        raise DataError('the text is empty; give one, for example: npgpt explain "the cat sat on the mat"')
-    tokenizer: Tokenizer = WordTokenizer.train(text)
-    if len(tokenizer.encode(text)) < 3:
-        tokenizer = CharTokenizer.train(text)
-    config = GPTConfig(tokenizer.vocab_size, 16, n_layer=1, n_head=2, n_embd=8)
-    return of_order_one(GPT(config, dtype=np.float64), np.random.default_rng(0)), tokenizer
 
 
 def _apart(a: Array, b: Array) -> float:

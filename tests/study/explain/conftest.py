@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from study_explain_cases import wait_for
+from study_explain_cases import small_model, wait_for
 
 from npgpt.cli import main
 from npgpt.study.explain.page import page
-from npgpt.study.trace.tracing import Trace, small_model, trace
+from npgpt.study.trace.tracing import Trace, trace
 
 TEXT = "the cat sat on the mat and the dog sat on the rug"
 
@@ -40,6 +40,7 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of four steps."""
     folder = tmp_path_factory.mktemp("run") / "run"
     sizes = ["--n-layer", "2", "--n-head", "4", "--n-embd", "64", "--vocab-size", "300", "--context-length", "32"]
+    sizes += ["--positions", "learned"]
     assert main(["train", "--out", str(folder), "--steps", "4", "--eval-every", "4", *sizes]) == 0
     return folder
 

@@ -5,10 +5,14 @@ from typing import Any
 
 import numpy as np
 
+from npgpt.config import GPTConfig
 from npgpt.core import Array, Cache, Layer, Param
+from npgpt.model import GPT
+from npgpt.study.check.cases import of_order_one
 from npgpt.study.explain.rules import Operation, Operations
 from npgpt.study.explain.score_rules import View
 from npgpt.study.trace.tracing import Trace
+from npgpt.tokenizer import Tokenizer, WordTokenizer
 
 # name -> settings of the model, length of the text, whether dropout is active
 SCHEMES: dict[str, tuple[dict[str, Any], int, bool]] = {
@@ -158,3 +162,10 @@ def forward_and_back(
 
 def place(view: View, index: dict[str, int]) -> int:
     return view.offset + sum(stride * index[letter] for letter, stride in view.strides.items())
+
+
+def small_model(text: str) -> tuple[GPT, Tokenizer]:
+    """Return an untrained model of one block with random weights, and a tokenizer of the text's words."""
+    tokenizer = WordTokenizer.train(text)
+    config = GPTConfig(tokenizer.vocab_size, 16, n_layer=1, n_head=2, n_embd=8)
+    return of_order_one(GPT(config, dtype=np.float64), np.random.default_rng(0)), tokenizer

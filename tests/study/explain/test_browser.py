@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from study_explain_cases import LEDGERS, SCHEMES, wait_for
+from study_explain_cases import LEDGERS, SCHEMES, small_model, wait_for
 
 from npgpt.config import GPTConfig
 from npgpt.core import Cache
@@ -17,7 +17,7 @@ from npgpt.runs import load_run
 from npgpt.study.check.cases import of_order_one
 from npgpt.study.explain.page import page
 from npgpt.study.trace.ledger import LOSS
-from npgpt.study.trace.tracing import Trace, small_model, trace
+from npgpt.study.trace.tracing import Trace, trace
 
 pytestmark = pytest.mark.browser
 Open = Callable[..., Any]

@@ -184,6 +184,6 @@ def test_command_writes_a_page_and_keeps_other_files(tmp_path: Path, capsys: pyt
     assert main(["explain", "the cat sat", "-o", str(other)]) == 2
     assert "is no page of npgpt explain" in capsys.readouterr().err and other.stat().st_size == 19
     assert main(["explain", "one two three " * 20, "-o", str(path)]) == 0
-    assert "a pass over the first 16 of 59 positions of the text" in capsys.readouterr().err
+    assert "a pass over the first 16 of 80 positions of the text" in capsys.readouterr().err
     made = path.read_text(encoding="utf-8")
-    assert "the first 16 of 59 positions" in made and len(data_of(made)["text"]["tokens"][0]) == 16
+    assert "the first 16 of 80 positions" in made and len(data_of(made)["text"]["tokens"][0]) == 16

@@ -213,7 +213,7 @@ def test_explain_command(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> 
     assert main(["explain", "to be or not to be that", "--json"]) == 0
     rows: list[dict[str, Any]] = json.loads(capsys.readouterr().out)
     scores = next(row for row in rows if row["name"] == "blocks.0.attention.scores")
-    assert scores["value"][0][0][0][1] is None and scores["shape"] == [1, 2, 6, 6]
+    assert scores["value"][0][0][0][1] is None and scores["shape"] == [1, 4, 7, 7]
     for start in ("", "d", "∂L/∂ "):
         assert main(["explain", "to be or not to be that", "--ledger", f"{start}blocks.0.attention.q[0, 1, 3, 0]"]) == 0
         assert capsys.readouterr().out.startswith("∂L/∂ blocks.0.attention.q[0,1,3,0] = ")
