@@ -133,8 +133,11 @@ parameters = alone.flat.values.size + (GPT2.n_layer - 1) * size
 per_example = of_one + (GPT2.n_layer - 1) * of_block  # the head, the embedding and one block, then the other blocks
 whole_update = of_update * parameters / alone.flat.values.size  # AdamW goes over all numbers once
 gpt2_flops = 3 * sum(flops(GPT2).values())
-print(f"\nGPT-2 has {parameters:,} parameters: {parameters * 16 / 2**30:.1f} GiB for training. One example of {T:,}")
-print(f"tokens takes {per_example:.2f} s: {of_one - of_block:.2f} s for embedding and head, 12 times {of_block:.3f} s")
+print(
+    f"\nGPT-2 has {parameters:,} parameters; with gradients and moments {parameters * 16 / 2**30:.1f} GiB. One example"
+)
+print(f"of {T:,} tokens takes {per_example:.2f} s: {of_one - of_block:.2f} s for embedding and head, 12 times", end=" ")
+print(f"{of_block:.3f} s")
 print(f"for the blocks. That is {gpt2_flops / per_example / 1e9:.0f} billion operations a second.", end=" ")
 print(f"AdamW takes {whole_update:.2f} s a step.")
 print("\nHours on this machine, in steps of 32 examples:")

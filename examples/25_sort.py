@@ -18,17 +18,17 @@ from npgpt.layers import IGNORE_INDEX
 from npgpt.optim import WarmupCosine, clip_scale
 from npgpt.train import accumulate
 
-KINDS, N = "ABC", 6
+KINDS, N, SEED = "ABC", 6, 0  # benchmarks/purposes.py tries other seeds
 inputs = np.array(list(itertools.product(range(len(KINDS)), repeat=N)))  # (729, 6)
 texts = np.concatenate([inputs, np.sort(inputs, axis=1)], axis=1)  # (729, 12)
 x, y = texts[:, :-1], texts[:, 1:].copy()
 y[:, : N - 1] = IGNORE_INDEX  # the input is given, so nobody predicts it
-rng = np.random.default_rng(0)
+rng = np.random.default_rng(SEED)
 seen = np.sort(rng.permutation(len(texts))[:500])
 unseen = np.setdiff1d(np.arange(len(texts)), seen)
 
 # %% Training
-model = make_gpt(GPTConfig(len(KINDS), 2 * N - 1, n_layer=2, n_head=2, n_embd=32, dropout=0.1))
+model = make_gpt(GPTConfig(len(KINDS), 2 * N - 1, n_layer=2, n_head=2, n_embd=32, dropout=0.1), seed=SEED)
 optimizer, cache, STEPS = make_optimizer(model, weight_decay=0.1), Cache(training=True), 1500
 rate = WarmupCosine(5e-3, 5e-4, 50, STEPS)
 
@@ -60,7 +60,7 @@ example = 421
 said = "".join(KINDS[i] for i in answers(model, inputs[example : example + 1])[0])
 print(f"\n{' '.join(KINDS[i] for i in inputs[example])} -> {' '.join(said)}")
 everything = np.arange(len(texts))
-assert share_right(model, everything) == 1.0
+assert share_right(model, everything) > 0.98
 
 # %% What each head looks at, when it writes the answer
 textbook = twin(model, "textbook")  # it keeps the weights of attention, which the compiled layer never holds
@@ -90,7 +90,7 @@ for block, head in shares:
     projection.value[...] = kept
     print(f"without block {block}, head {head}: {without[block, head]:6.1%} of the {len(texts)} inputs are right")
 needed = min(without, key=lambda key: without[key])
-assert share_right(model, everything) == 1.0 and without[needed] < 0.9
+assert share_right(model, everything) > 0.98 and without[needed] < 0.9
 looks, next_symbol = shares[needed]
 print(
     f"Head {needed[1]} of block {needed[0]} is needed most. When the answer is written, {looks:.0%} of its attention is"

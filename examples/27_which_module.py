@@ -39,6 +39,7 @@ def paragraphs(name: str) -> list[str]:
     module, found = importlib.import_module(name), dict[str, None]()
     owners = [o for o in vars(module).values() if getattr(o, "__module__", None) == name]
     owners += [part for owner in owners if inspect.isclass(owner) for part in vars(owner).values()]
+    owners = [part for part in owners if inspect.isroutine(part) or inspect.isclass(part) or isinstance(part, property)]
     for owner in [module, *owners]:
         doc = getattr(owner, "__doc__", None)
         for paragraph in re.split(r"\n\s*\n", inspect.cleandoc(doc)) if isinstance(doc, str) else ():
@@ -55,6 +56,7 @@ print(f"{len(texts)} paragraphs of {len(MODULES)} modules; a guess of the most f
 print(f"{np.bincount(truth).max() / len(truth):.0%}.")
 base = load_run(PRETRAINED)
 encoded = [base.tokenizer.encode(text)[:LENGTH] for text in texts]
+texts = [base.tokenizer.decode(ids) for ids in encoded]  # what TF-IDF reads, too
 lengths = np.array([len(ids) for ids in encoded])
 padded = np.array([ids + [0] * (LENGTH - len(ids)) for ids in encoded])  # causal: no token sees the padding after it
 
@@ -151,7 +153,7 @@ for seed in SEEDS:
         x_train = theirs.fit_transform([texts[i] for i in train])
         fitted = LogisticRegression(C=10, max_iter=1000).fit(x_train, truth[train])
         guess = fitted.predict(theirs.transform([texts[i] for i in test]))
-        found.setdefault("the same by scikit-learn", []).append(scores(guess, truth[test]))
+        found.setdefault("TF-IDF by scikit-learn", []).append(scores(guess, truth[test]))
     untrained = GPT(base.config.model, seed)
     for name, gpt, frozen in (
         ("GPT untrained, free", untrained, False),
@@ -170,8 +172,8 @@ for name, rows in found.items():
     print(f"{name:<30}{cells[0]}   {cells[1]}")
 best = max(mean, key=lambda name: mean[name])
 gain = mean["GPT pretrained, free"] - mean["GPT untrained, free"]
-print(f"\nBest: {best}. With so few paragraphs, single words say most. Pretraining adds {gain:+.1%} to an")
-print("untrained GPT. Its last vector was trained to predict a token, and must first learn to name a module.")
+print(f"\nBest: {best}. The pretrained GPT differs from the untrained one by {100 * gain:+.1f} points. Its last")
+print("vector was trained to predict a token, and must first learn to name a module.")
 assert mean["GPT pretrained, free"] > mean["GPT pretrained, frozen"] > 1.5 * np.bincount(truth).max() / len(truth)
 assert mean["GPT untrained, free"] > 3 * np.bincount(truth).max() / len(truth)
 

@@ -1,8 +1,9 @@
 """How does a model learn to follow instructions, and does it follow kinds of them that it never saw?
 
 A record is a list of words. Five kinds of instructions ask for something in it: reverse, sort, count, extract a field,
-summarise. The base model has read records only. Then it is tuned on instructions with their answers, and the loss
-counts the answer and its end alone. Two kinds are held out: a field that was never asked for, and "last".
+summarise. The base model has read records and instructions, but no answers. Then it is tuned on instructions with
+their answers, and the loss counts the answer and its end alone. Two kinds are held out: a field that was never asked
+for, and "last".
 """
 
 # %% The tasks. B examples, T tokens
@@ -24,6 +25,7 @@ FIELDS = {
     "age": ["1", "2", "3", "4", "5", "6"],
 }
 TRAINED, HELD_OUT = ("reverse", "sort", "count", "extract", "summarise"), ("extract city", "last")
+SEED = 0  # benchmarks/purposes.py tries other seeds
 PROMPT = "### instruction : {task} ### input : {record} ### answer :"
 
 
@@ -51,7 +53,7 @@ def task_of(kind: str, rng: np.random.Generator) -> tuple[str, str, str]:
     return f"extract {field}", record, of[field]
 
 
-rng = np.random.default_rng(0)
+rng = np.random.default_rng(SEED)
 texts = [
     PROMPT.format(task=t, record=r) + f" {a} ." for t, r, a in (task_of(k, rng) for k in (*TRAINED, *HELD_OUT) * 99)
 ]
@@ -71,22 +73,39 @@ def as_rows(tasks: list[tuple[str, str, str]]) -> tuple[Array, Array]:
     return x, np.array([targets + [IGNORE_INDEX] * (T - len(targets)) for _, targets in rows])
 
 
-def exact_match(model: GPT, kind: str, n: int = 100) -> float:
-    """Return the share of new tasks of a kind whose whole answer, with its end, is right."""
-    new, right = np.random.default_rng(999), 0
-    for _ in range(n):
-        task, record, answer = task_of(kind, new)
+# The tests: 100 different tasks of each kind, which training leaves out.
+new = np.random.default_rng(999)
+tests: dict[str, list[tuple[str, str, str]]] = {kind: [] for kind in (*TRAINED, *HELD_OUT)}
+for kind, chosen in tests.items():
+    while len(chosen) < 100:
+        if (one := task_of(kind, new)) not in chosen:
+            chosen.append(one)
+reserved = {one for chosen in tests.values() for one in chosen}
+
+
+def training_task() -> tuple[str, str, str]:
+    while (one := task_of(str(rng.choice(TRAINED)), rng)) in reserved:
+        pass
+    return one
+
+
+def exact_match(model: GPT, kind: str) -> float:
+    """Return the share of the tests of a kind whose whole answer, with its end, is right."""
+    right = 0
+    for task, record, answer in tests[kind]:
         prompt = tokenizer.encode(PROMPT.format(task=task, record=record))
         said = list(model.generate(prompt, 12, temperature=0.0, stop=END))
         right += said == tokenizer.encode(f" {answer}")
-    return right / n
+    return right / len(tests[kind])
 
 
 # %% The base model has read records and instructions as plain text, but no answers
-tasks = [task_of(str(rng.choice(TRAINED)), rng) for _ in range(4000)]
+tasks = [training_task() for _ in range(4000)]
 plain = [id for task, record, _ in tasks for id in [*tokenizer.encode(f"{record} . {task}"), END]]
-model = make_gpt(GPTConfig(tokenizer.vocab_size, 40, n_layer=3, n_head=4, n_embd=64))
-for step in training_steps(model, np.array(plain), TrainConfig(steps=200, batch_size=16, learning_rate=3e-3)):
+model = make_gpt(GPTConfig(tokenizer.vocab_size, 40, n_layer=3, n_head=4, n_embd=64), seed=SEED)
+for step in training_steps(
+    model, np.array(plain), TrainConfig(steps=200, batch_size=16, learning_rate=3e-3, seed=SEED)
+):
     if step.number == 200:
         print(f"base model: loss {step.loss:.2f} nats on records")
 before = {kind: exact_match(model, kind) for kind in (*TRAINED, *HELD_OUT)}
@@ -95,7 +114,7 @@ before = {kind: exact_match(model, kind) for kind in (*TRAINED, *HELD_OUT)}
 optimizer, cache, STEPS = make_optimizer(model), Cache(training=True), 1500
 rate = WarmupCosine(2e-3, 2e-4, 50, STEPS)
 for number in range(STEPS):
-    x, y = as_rows([task_of(str(rng.choice(TRAINED)), rng) for _ in range(32)])
+    x, y = as_rows([training_task() for _ in range(32)])
     loss = accumulate(model, x, y, cache)
     optimizer.step(rate(number), clip_scale(optimizer.grad_norm(), 1.0))
     if (number + 1) % 300 == 0:

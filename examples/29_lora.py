@@ -6,6 +6,7 @@ memory of gradients and moments, and time. Both ways use the textbook layers.
 """
 
 # %% The model and the text. T tokens
+import copy
 import time
 
 import numpy as np
@@ -19,7 +20,7 @@ from npgpt.runs import load_run
 from npgpt.runs.run import PRETRAINED
 from npgpt.train import evaluate
 
-T, STEPS, RANK = 64, 120, 4
+T, STEPS, RANK, SEED = 64, 120, 4, 0  # benchmarks/purposes.py tries other seeds
 base = load_run(PRETRAINED)
 parts = [split_text(text, validation_fraction=0.1) for text in builtin_texts()]
 ids = encode_texts(base.tokenizer, [train for train, _ in parts])
@@ -36,7 +37,7 @@ def tuned(model: GPT, flat: FlatParams, highest: float) -> float:
     """Train the given parameters, and return the seconds of a step."""
     optimizer, cache = AdamW(flat, weight_decay=0.0), Cache(training=True)
     rate, times = WarmupCosine(highest, highest / 10, 10, STEPS), []
-    windows = SlidingWindows(ids, T, 1, 8, shuffle=True)
+    windows = SlidingWindows(ids, T, 1, 8, shuffle=True, seed=SEED)
     for step in range(STEPS):
         x, y = windows.batch(step)
         start = time.perf_counter()
@@ -60,7 +61,7 @@ assert full.flat is not None
 rows["all weights"] = [full.flat.values.size, tuned(full, full.flat, 1e-3), *of(full)]
 adapted = fresh()
 frozen = {name: param.value.copy() for name, param in adapted.parameters().items()}
-loras = add_lora(adapted, RANK)
+loras = add_lora(adapted, RANK, seed=100 * SEED)
 flat = FlatParams([param for lora in loras for param in lora.parameters().values()], np.float32)
 assert np.array_equal(adapted.forward(ids[None, :T], Cache()), untouched.forward(ids[None, :T], Cache()))  # B is 0
 rows[f"LoRA, rank {RANK}"] = [flat.values.size, tuned(adapted, flat, 5e-3), *of(adapted)]
@@ -68,17 +69,19 @@ rows[f"LoRA, rank {RANK}"] = [flat.values.size, tuned(adapted, flat, 5e-3), *of(
 print(f"{'':<16}trained numbers   their memory   ms a step   loss: documentation   its own text")
 for name, (n, seconds, loss, own) in rows.items():
     print(f"{name:<16}{n:>15,.0f}{n * 12 / 1e6:>12.2f} MB{seconds * 1e3:>12.0f}{loss:>22.3f}{own:>15.3f}")
-print("Memory: a gradient and two moments of 4 bytes for each trained number; the weights are the same for all.")
+print(
+    "Memory: a gradient and two moments of 4 bytes for each trained number. LoRA adds its own weights to those of the"
+)
+print("model; the gradients of embedding, positions and norms are computed in both, and not counted here.")
 
 # %% The update can be merged into the weights, and taken out again
 before = adapted.forward(ids[None, :T], Cache())
+removed = copy.deepcopy(adapted)
 merge_lora(adapted)
 off = float(np.abs(adapted.forward(ids[None, :T], Cache()) - before).max())
 print(f"\nMerged, the model has no extra products, and the logits differ by {off:.0e} (float32).")
-again = fresh()
-add_lora(again, RANK)
-remove_lora(again)
-assert all(np.array_equal(param.value, frozen[name]) for name, param in again.parameters().items())
+remove_lora(removed)
+assert all(np.array_equal(param.value, frozen[name]) for name, param in removed.parameters().items())
 print("Removed, the model has the very bits that it had: the frozen matrices were never changed.")
 full_loss, lora_loss, start_loss = rows["all weights"][2], rows[f"LoRA, rank {RANK}"][2], rows["as it is"][2]
 part = (start_loss - lora_loss) / (start_loss - full_loss)

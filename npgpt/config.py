@@ -138,7 +138,7 @@ class GPTConfig(Options):
         if self.positions not in IN_THE_STREAM:
             raise ConfigError(
                 f"combine {self.combine!r} needs positions that are vectors, {' or '.join(IN_THE_STREAM)}; "
-                f"{self.positions!r} has no vectors; use combine 'add'"
+                f"{self.positions!r} has no vectors; use combine 'add', or positions 'learned'"
             )
         if self.combine == "concatenate-unprojected" and self.tie_weights:
             raise ConfigError(

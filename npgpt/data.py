@@ -28,7 +28,7 @@ def builtin_texts() -> list[str]:
     """Return the topics of Python's own documentation, which every CPython includes: English, with some code.
 
     A fifth of this text repeats paragraphs of earlier topics. Only the first copy of a paragraph is kept, so that the
-    validation text does not repeat training text. Markup is removed by ``without_markup``. Each
+    validation text does not repeat training text. Markup is removed. Each
     release of Python has another text (3.11.2 and 3.11.7 differ), so losses can be compared only within one:
     ``builtin_name`` says which it is.
     """
@@ -41,27 +41,33 @@ def builtin_texts() -> list[str]:
             words = " ".join(paragraph.split())  # paragraphs that differ only in white space are the same
             if words and words not in seen:
                 seen.add(words)
-                paragraphs.append(without_markup(paragraph.strip("\n")))
+                paragraphs.append(_without_markup(paragraph.strip("\n")))
         if any(paragraphs):
             texts.append("\n\n".join(filter(None, paragraphs)) + "\n")
     return texts
 
 
 _RULE = re.compile(r"\s*(([*=~^-])\2{2,}|[+|].*[+|])\s*")  # the line below a title, and the rows of a table
-_MARKED = re.compile(r"(?<![\w*])(\*\*?)(\w[^*\n]*?)\1(?![\w*])|\"(\w[\w.]*(?:\(\))?)\"")  # *a*, **a**, "a", "a()"
+# *a*, **a**, "a", "a()" in prose; not the parts of code such as "**a", {"a": 1} and x["a"]
+_MARKED = re.compile(r'(?<![\w*"])(\*\*?)(\w[^*"\n]*?)\1(?![\w*"])|(?<![\w"\[{:=])"(\w[\w.]*(?:\(\))?)"(?![\w"\]}:=])')
 PROSE = 55  # characters: each line of prose but the last is as long at least
 
 
-def without_markup(paragraph: str) -> str:
+def _without_markup(paragraph: str) -> str:
     """Return a paragraph without rules and tables; prose as one line, without stars and quotation marks around names.
 
-    >>> without_markup('The "for" loop\\n**************')
+    >>> _without_markup('The "for" loop\\n**************')
     'The for loop'
     """
     lines = [line for line in paragraph.split("\n") if not _RULE.fullmatch(line)]
     words = " ".join(lines).split()
     margins = {len(line) - len(line.lstrip()) for line in lines}
-    if len(margins) != 1 or any(len(line) < PROSE for line in lines[:-1]) or (len(lines) == 1 and margins != {0}):
+    if (
+        ">>>" in words
+        or len(margins) != 1
+        or any(len(line) < PROSE for line in lines[:-1])
+        or (len(lines) == 1 and margins != {0})
+    ):
         return "\n".join(lines)  # code, a list, or nothing
     return " " * margins.pop() + _MARKED.sub(lambda found: found[2] or found[3], " ".join(words))
 

@@ -21,6 +21,7 @@ from npgpt.cli.parser import add_action
 from npgpt.config import RunConfig
 from npgpt.data import builtin_name
 from npgpt.errors import ConfigError
+from npgpt.presets import DEFAULT, PRESETS
 from npgpt.runs import Run, train_run
 from npgpt.runs.checkpoint import best_step, of_step, read_state, steps_of
 from npgpt.runs.judgement import overfitting_since
@@ -124,7 +125,12 @@ def _config(options: argparse.Namespace) -> RunConfig:
         raise ConfigError(f"--resume goes on in the folder of its run; leave {other} out")
     if options.resume:
         return asked_config(Path(options.resume), given_tables(options))
-    return asked_config(Path(options.init), given_tables(options), init=True) if options.init else config_from(options)
+    if not options.init:
+        return config_from(options)
+    given = given_tables(options)
+    if options.preset is None and options.config is None:
+        given["train"] = PRESETS[DEFAULT].tables["train"] | given["train"]
+    return asked_config(Path(options.init), given, init=True)
 
 
 def _place(options: argparse.Namespace) -> dict[str, str]:
@@ -154,7 +160,7 @@ def _print_end(made: Run) -> None:
     if importlib.util.find_spec("matplotlib") is None:
         print("for a picture of the losses: pip install 'npgpt[viz]'")
     print(f"next: npgpt sample {typed(made.path)} --prompt The")
-    print('      npgpt explain "The value of" --open   (the gradients of this model, in a browser)')
+    print(f'      npgpt explain "The value of" --run {typed(made.path)} --open   (its gradients, in a browser)')
 
 
 class Stop:

@@ -10,6 +10,7 @@ from npgpt.core import Array, Cache, Layer, Param
 from npgpt.core.layer import with_layers
 from npgpt.core.shapes import check_array, check_gradient
 from npgpt.core.values import real, whole
+from npgpt.errors import ConfigError
 from npgpt.layers.linear import Linear, rows
 
 
@@ -59,7 +60,7 @@ class LoRA(Layer):
     def forward(self, x: Array, cache: Cache) -> Array:
         check_array("LoRA", "x", x, (..., self.W.shape[0]), like=self.A.value)
         x = cache.keep("x", x)
-        h = cache.keep("h", (rows(x) @ self.A.value).reshape(*x.shape[:-1], -1))
+        h = cache.keep("h", (rows(x) @ self.A.value).reshape(*x.shape[:-1], self.A.value.shape[1]))
         W, b = self.frozen()
         y = rows(x) @ W + b + self.scale * (rows(h) @ self.B.value)
         return y.reshape(*x.shape[:-1], self.W.shape[1])
@@ -98,7 +99,7 @@ class LoRA(Layer):
     def unmerged(self) -> Linear:
         """Return the frozen map without the update, with the very bits that it had."""
         made = Linear(*self.W.shape)
-        for param, value in ((made.weight, self.W), (made.bias, self.b)):
+        for param, value in zip((made.weight, made.bias), self.frozen(), strict=True):
             param.move(value.copy(), np.zeros_like(value))
         return made
 
@@ -108,14 +109,22 @@ def add_lora(layer: Layer, rank: int, alpha: float = 16.0, seed: int = 0) -> lis
 
     Their parameters are what an optimizer should get: ``AdamW(FlatParams([param for lora in loras for param in
     lora.parameters().values()]))``. All other parameters of the layer stay as they are if they are not in it.
+
+    Raises
+        ConfigError if there is no textbook Linear in it.
     """
-    made: list[LoRA] = []
+    made, seed = list[LoRA](), whole("add_lora", "seed", seed)
 
     def adapted(linear: Linear) -> LoRA:
         made.append(LoRA(linear, rank, alpha).initialise(seed + len(made)))
         return made[-1]
 
     _replace(layer, Linear, adapted)
+    if not made:
+        raise ConfigError(
+            f"add_lora: {type(layer).__name__} has no npgpt.layers.Linear inside; for compiled layers, give "
+            'twin(model, "textbook")'
+        )
     return made
 
 
@@ -130,7 +139,16 @@ def remove_lora(layer: Layer) -> None:
 
 
 def _replace(layer: Layer, kind: type[Layer], change: Callable[[Any], Layer]) -> None:
+    made: dict[int, Layer] = {}  # a layer that is used twice is replaced by one
+
+    def changed(child: Layer) -> Layer:
+        if type(child) is not kind:
+            return child
+        if id(child) not in made:
+            made[id(child)] = change(child)
+        return made[id(child)]
+
     for part in list(layer.walk()):
         for name, value in list(vars(part).items()):
-            vars(part)[name] = with_layers(value, lambda child: change(child) if type(child) is kind else child)
+            vars(part)[name] = with_layers(value, changed)
     layer.forget_flat()

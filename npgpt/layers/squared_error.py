@@ -1,8 +1,10 @@
 # N numbers in all
+import numpy as np  # noqa: F401  # for the example below
+
 from npgpt.core import Array, Cache, Layer
 from npgpt.core.shapes import check_array, check_plain
 from npgpt.core.values import real
-from npgpt.errors import DataError
+from npgpt.errors import DataError, ShapeError
 
 
 class MeanSquaredError(Layer):
@@ -25,6 +27,8 @@ class MeanSquaredError(Layer):
 
     def forward(self, y: Array, t: Array, cache: Cache) -> Array:
         check_plain("MeanSquaredError", "y", y)
+        if y.dtype.kind not in "fc":
+            raise ShapeError(f"MeanSquaredError: y is {y.dtype}, expected floats; convert it with .astype(np.float64)")
         check_array("MeanSquaredError", "t", t, y.shape, like=y)
         if not y.size:
             raise DataError("MeanSquaredError: y is empty, so there is no mean")

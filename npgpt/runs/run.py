@@ -129,6 +129,7 @@ def newest_or_pretrained_run(last: bool = False) -> Run:
     The model of the package has textbook layers: kernels may not be compiled yet, and they need Numba, whose import
     takes longer than the first words.
     """
+    last = flag("newest_or_pretrained_run", "last", last)
     try:
         path = newest_run()
     except RunError:

@@ -54,6 +54,7 @@ def of_files(folder: Path) -> dict[str, Call]:
     out = folder / "out"
     found = {
         "runs.load_run": call(runs.load_run, path=a.maybe_source(folder / "run"), last=a.flag(False)),
+        "runs.newest_or_pretrained_run": call(runs.newest_or_pretrained_run, last=a.flag(False)),
         "runs.newest_run": call(runs.newest_run, parent=a.source(folder / "runs")),
         "runs.train_run": call(
             lambda **given: runs.train_run(trained.config, **given).model.flat.values,

@@ -57,6 +57,15 @@ def of_layers() -> dict[str, Call]:
         "layers.RelativeKeyScores.__init__": call(
             layers.RelativeKeyScores, n_distances=a.count(3), head_size=a.count(2), **std
         ),
+        "layers.LoRA.__init__": call(
+            layers.LoRA, linear=a.fixed(layers.Linear(3, 2)), rank=a.count(2), alpha=a.real(16.0)
+        ),
+        "layers.add_lora": call(
+            lambda **given: len(layers.add_lora(layers.MLP(2), **given)),
+            rank=a.count(2),
+            alpha=a.real(16.0),
+            seed=a.natural(0),
+        ),
         "layers.visible": call(layers.visible, T=a.natural(3), n_keys=a.maybe_whole(3)),
         "embeddings.DocumentWords.__init__": call(
             embeddings.DocumentWords, n_documents=a.count(2), vocab_size=a.count(3), n_embd=a.count(2)

@@ -41,6 +41,8 @@ EXEMPT = {
     "core.Param.move": "is the memory of FlatParams",
     "core.aligned_empty": "is the memory of caches",
     "layers.HeadLoss.__init__": "takes two layers",
+    "layers.merge_lora": "takes a layer",
+    "layers.remove_lora": "takes a layer",
     "sampling.Drawn": "is a result",
     "sampling.draw": "is what generate does; tried as sampling.generate",
     "sampling.next_logits": "is a step of generate",

@@ -109,6 +109,12 @@ FIRST_ANSWERS = [  # a text of the solution, what a beginner writes instead, and
     ("residual-block", "attention.backward(dattended", "attention.backward(dy", "self.attention.backward got a wrong"),
     ("residual-block", NORM_BACK, "dmlp_input", "self.mlp_norm.backward(d..."),
     ("residual-block", '("mlp_norm"))) ', '("norm"))) ', "attention_norm, attention, mlp_norm, mlp."),
+    ("squared-error", " * 2 / y.size", " / y.size", "MeanSquaredError: dt is wrong. dt["),
+    ("squared-error", "-dy)", "dy)", "MeanSquaredError: dt is wrong. dt["),
+    ("squared-error", ", cache.note(\"t\", -dy)", "", "expected dy, dt"),
+    ("lora", "self.B.grad += self.scale *", "self.B.grad +=", "LoRA: dB is wrong. dB["),
+    ("lora", " + rows(dh) @ self.A.value.T", "", "LoRA: dx is wrong. dx["),
+    ("lora", "rows(x).T @ rows(dh)", "rows(x).T @ rows(dy)", "In this line self.A.grad.shape = ("),
     ("tied-head", "(rows(x) @ weight.T)", "(rows(x) @ weight)", "weight.shape = ("),  # in forward
     ("tied-head", "rows(dy).T @ rows(x)", "rows(x).T @ rows(dy)", "In this line self.weight.grad.shape = ("),
     ("tied-head", "rows(dy) @ weight)", "rows(dy) @ weight.T)", "weight.T.shape = ("),

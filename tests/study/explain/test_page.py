@@ -175,7 +175,10 @@ def test_a_tokenizer_is_checked() -> None:
         trace(Linear(2, 3), np.ones((2, 2)), tokenizer="gpt2")  # type: ignore[arg-type]
 
 
-def test_command_writes_a_page_and_keeps_other_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_writes_a_page_and_keeps_other_files(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # there is no run, so the model of the package is explained
     path, other = tmp_path / "explain.html", tmp_path / "mine.html"
     for _ in range(2):  # its own page may be overwritten
         assert main(["explain", "the cat sat", "-o", str(path)]) == 0

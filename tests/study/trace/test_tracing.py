@@ -207,7 +207,8 @@ def test_screen_fits_the_terminal_and_responds_to_keys(traced: Trace) -> None:
     assert "   ∂L/∂ …" in lines[-4] and "weights[0,1,3," in lines[-4] and len(lines[-4]) == 64
 
 
-def test_explain_command(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_explain_command(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # there is no run, so the model of the package is explained
     assert main(["explain", "to be or not to be that"]) == 0  # no terminal: the table
     assert "blocks.0.attention.scores" in capsys.readouterr().out
     assert main(["explain", "to be or not to be that", "--json"]) == 0
