@@ -113,7 +113,7 @@ def add_lora(layer: Layer, rank: int, alpha: float = 16.0, seed: int = 0) -> lis
     Raises
         ConfigError if there is no textbook Linear in it.
     """
-    made, seed = list[LoRA](), whole("add_lora", "seed", seed)
+    made, seed = list[LoRA](), whole("add_lora", "seed", seed, 0)
 
     def adapted(linear: Linear) -> LoRA:
         made.append(LoRA(linear, rank, alpha).initialise(seed + len(made)))
