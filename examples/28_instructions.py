@@ -102,7 +102,7 @@ def exact_match(model: GPT, kind: str) -> float:
 # %% The base model has read records and instructions as plain text, but no answers
 tasks = [training_task() for _ in range(4000)]
 plain = [id for task, record, _ in tasks for id in [*tokenizer.encode(f"{record} . {task}"), END]]
-model = make_gpt(GPTConfig(tokenizer.vocab_size, 40, n_layer=3, n_head=4, n_embd=64), seed=SEED)
+model = make_gpt(GPTConfig(tokenizer.vocab_size, 40, n_layer=3, n_head=4, n_embd=96), seed=SEED)
 for step in training_steps(
     model, np.array(plain), TrainConfig(steps=200, batch_size=16, learning_rate=3e-3, seed=SEED)
 ):
@@ -111,13 +111,13 @@ for step in training_steps(
 before = {kind: exact_match(model, kind) for kind in (*TRAINED, *HELD_OUT)}
 
 # %% Tuning on instructions
-optimizer, cache, STEPS = make_optimizer(model), Cache(training=True), 1500
+optimizer, cache, STEPS = make_optimizer(model), Cache(training=True), 2000
 rate = WarmupCosine(2e-3, 2e-4, 50, STEPS)
 for number in range(STEPS):
     x, y = as_rows([training_task() for _ in range(32)])
     loss = accumulate(model, x, y, cache)
     optimizer.step(rate(number), clip_scale(optimizer.grad_norm(), 1.0))
-    if (number + 1) % 300 == 0:
+    if (number + 1) % 500 == 0:
         print(f"step {number + 1:>4}   loss of the answers {loss:.3f}")
 
 # %% Before and after
