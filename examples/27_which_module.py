@@ -31,7 +31,7 @@ MODULES = [
     "decimal", "statistics", "logging", "inspect", "doctest", "http.cookiejar", "difflib", "unittest.case", "threading",
     "email.message",
 ]  # fmt: skip
-LENGTH, SEEDS = 64, (0, 1, 2)  # tokens of a paragraph that are read
+LENGTH, SEEDS = 48, (0, 1, 2)  # tokens of a paragraph that are read
 
 
 def paragraphs(name: str) -> list[str]:
@@ -98,7 +98,7 @@ def trained(gpt: GPT, seed: int, train: Array, frozen: bool) -> Classifier:
     model.head.initialise(seed)
     model = twin(model) if can_compile() else model
     rng, cache, of_loss, cross_entropy = np.random.default_rng(seed), Cache(), Cache(), CrossEntropy()
-    steps, highest = (300, 2e-2) if frozen else (200, 1e-3)
+    steps, highest = (300, 2e-2) if frozen else (150, 1e-3)
     if frozen:  # the vectors never change, so they are computed once
         h = model.gpt.forward_to_head(padded[train], Cache(record=False))
         h = h[np.arange(len(train)), lengths[train] - 1]
