@@ -2,9 +2,9 @@
 
     python benchmarks/bench_runs.py [--quick] [--json FILE]
 
-The first table: the default model (0.9 million parameters), with its evaluations, and with a checkpoint at every step:
-the seconds that writing checkpoints took, over all seconds of training, and the bytes of a checkpoint. The second: the
-memory in use of a process that trains a tiny model for 10,000 steps, with 100 evaluations and checkpoints.
+The first table: the model of `GPTConfig()` (0.9 million parameters), with its evaluations, and with a checkpoint at
+every step: the seconds that writing checkpoints took, over all seconds of training, and the bytes of a checkpoint. The
+second: the memory in use of a process that trains a tiny model for 10,000 steps, with 100 evaluations and checkpoints.
 """
 
 import dataclasses
@@ -42,7 +42,7 @@ class Timed:
 
 
 def bench_cost(train: TrainConfig, report: Report) -> None:
-    """Train the default model, and print the share of its checkpoints."""
+    """Train the model of `GPTConfig()`, and print the share of its checkpoints."""
     train_run(RunConfig(train=dataclasses.replace(train, steps=2)))  # compiles, reads and encodes for the first time
     begun: list[float] = []
     with tempfile.TemporaryDirectory() as folder, Timed() as timed:

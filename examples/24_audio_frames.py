@@ -11,7 +11,7 @@ import numpy as np
 
 from npgpt.build import can_compile, twin
 from npgpt.core import Array, Cache, Layer
-from npgpt.layers import Block, LayerNorm, LearnedPositions, Linear
+from npgpt.layers import Block, LayerNorm, LearnedPositions, Linear, MeanSquaredError
 from npgpt.optim import AdamW, WarmupCosine, clip_scale
 from npgpt.study.check.cases import of_order_one
 from npgpt.study.check.checker import gradcheck
@@ -56,28 +56,6 @@ class FrameGPT(Layer):
         dpositioned = cache.note("positioned", dx)
         dembedded = cache.note("embedded", self.positions.backward(dpositioned, cache.scope("positions")))
         return self.embedding.backward(dembedded, cache.scope("embedding"))
-
-
-class SquaredError(Layer):
-    """The mean squared difference.
-
-    Forward   L = (1/N) Σ_i (y_i − t_i)²,  N numbers in all
-    Backward  given dloss, the derivative of the final loss by L:
-      1. the slope of (y_i − t_i)² in y_i is 2(y_i − t_i)    ⇒ dy = dloss·2(y − t)/N
-      2. its slope in t_i is the negative                    ⇒ dt = −dy
-    Shapes    y, t, dy, dt any, all the same; L a scalar
-    Keeps     y, t
-    """
-
-    def forward(self, y: Array, t: Array, cache: Cache) -> Array:
-        y, t = cache.keep("y", y), cache.keep("t", t)
-        loss: Array = ((y - t) ** 2).sum() / y.size
-        return loss
-
-    def backward(self, dloss: Array | float, cache: Cache) -> tuple[Array, Array]:
-        y, t = cache["y"], cache["t"]
-        dy = dloss * 2 * (y - t) / y.size  # 1.
-        return cache.note("y", dy), cache.note("t", -dy)  # 2.
 
 
 # %% Sounds, and other predictions
@@ -126,12 +104,12 @@ def least_squares(x: Array, y: Array) -> Array:
 # %% 1. The gradients, by six methods that share no code with the backward pass.
 rng = np.random.default_rng(0)
 small = of_order_one(FrameGPT(F=3, T=2, C=4, n_layer=1, n_head=2), rng)
-reports = gradcheck(small, rng.normal(size=(2, 2, 3))), gradcheck(SquaredError(), *rng.normal(size=(2, 2, 2, 3)))
+reports = gradcheck(small, rng.normal(size=(2, 2, 3))), gradcheck(MeanSquaredError(), *rng.normal(size=(2, 2, 2, 3)))
 print(f"{sum(map(len, reports))} checks of the gradients: {'all right' if all(r.passed for r in reports) else 'WRONG'}")
 assert all(report.passed for report in reports)
 
 # %% 2. Training, on new random sounds in each step.
-model, squared_error, cache = FrameGPT(F, T, 64, 2, 4).astype(np.float32).initialise(0), SquaredError(), Cache()
+model, squared_error, cache = FrameGPT(F, T, 64, 2, 4).astype(np.float32).initialise(0), MeanSquaredError(), Cache()
 assert model.flat is not None  # astype packs
 if can_compile():
     model = twin(model)  # the same parameters, compiled layers

@@ -155,7 +155,8 @@ print(
 )
 print("fan shows how the future becomes uncertain, and its mean is better than the one likeliest future.")
 assert max(numbers[0], mean[0], line[0]) < persistence[0] / 3 and max(numbers[7], mean[7]) < line[7]
-assert mean[15] < likeliest[15] and inside[31] > inside[0] + 0.2
+covered = [inside[h - 1] for h in HORIZONS]
+assert mean[15] < likeliest[15] and covered == sorted(covered) and covered[-1] > 0.9
 
 # %% The picture
 if "--plot" in sys.argv:  # in a notebook: if True

@@ -153,7 +153,9 @@ def _print_end(made: Run) -> None:
         f"validation loss {loss:.3f}, {abs(bigram - loss):.3f} nats {'below' if loss < bigram else 'above'} "
         f"the bigram's; saved in {folder}"
     )
-    bits = "" if "val_bits_per_byte" not in last else f"; a byte costs {last['val_bits_per_byte']:.2f} bits, of 8"
+    bits = ""
+    if "val_bits_per_byte" in last:  # that of val_loss, which a long text has of a sample
+        bits = f"; a byte costs {last['val_bits_per_byte'] * loss / last['val_loss']:.2f} bits, of 8"
     print(f"  so the right token gets a probability of {math.exp(-loss):.1%} in the geometric mean{bits}")
     if best.step != last["step"]:
         print(f"best weights: step {best.step}, validation loss {best.val_loss:.3f}; npgpt sample takes them")

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from npgpt.build import twin
 from npgpt.config import GPTConfig
-from npgpt.core import Cache, FlatParams
+from npgpt.core import Cache, FlatParams, Layer
 from npgpt.errors import ConfigError, ShapeError
 from npgpt.layers import IGNORE_INDEX, Linear, LoRA, add_lora, merge_lora, remove_lora
 from npgpt.model import GPT
@@ -71,7 +72,30 @@ def test_copies_and_other_precisions_keep_the_constants() -> None:
         lora.W[0, 0] = 1.0
 
 
+def test_a_model_in_another_precision_is_merged_and_freed_in_it() -> None:
+    gpt = model().astype(np.float32)
+    add_lora(gpt, rank=2)
+    for change in (merge_lora, remove_lora):
+        wide = gpt.astype(np.float64)
+        change(wide)
+        assert wide.forward(IDS[:, :-1], Cache()).dtype == np.float64
+        assert np.abs(wide.forward(IDS[:, :-1], Cache()) - gpt.forward(IDS[:, :-1], Cache())).max() < 1e-4
+
+
+def test_a_linear_that_is_used_twice_gets_one_update() -> None:
+    class Twice(Layer):
+        def __init__(self) -> None:
+            self.first = self.second = of_order_one(Linear(3, 3), np.random.default_rng(0))
+
+    layer = Twice()
+    assert len(add_lora(layer, 1)) == 1 and layer.first is layer.second
+    merge_lora(layer)
+    assert isinstance(layer.first, Linear) and layer.first is layer.second
+
+
 def test_what_is_refused() -> None:
+    with pytest.raises(ConfigError, match="add_lora: GPT has no npgpt.layers.Linear inside.*twin"):
+        add_lora(twin(model().astype(np.float32)), 1)
     with pytest.raises(ConfigError, match="LoRA: rank must be at least 1, not 0"):
         LoRA(Linear(3, 4), 0)
     with pytest.raises(ShapeError, match="LoRA: x has shape"):
