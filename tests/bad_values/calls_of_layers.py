@@ -149,7 +149,10 @@ def of_cases() -> dict[str, Call]:
     found: dict[str, Call] = {}
     for name in (name for name in CASES if not name.startswith("GPT-") or name == "GPT-tied"):
         textbook = make_case(name, SMALL)
-        for twin, case in (("layers", textbook), ("compiled", compile_case(textbook))):
+        cases = {"layers": textbook, "compiled": compile_case(textbook)}
+        if not any(type(part).__module__.startswith("npgpt.compiled") for part in cases["compiled"].layer.walk()):
+            del cases["compiled"]  # a textbook layer in float32; NumPy sums in an order that depends on the layout
+        for twin, case in cases.items():
             arguments = {
                 key: (a.floats if x.dtype.kind == "f" else a.targets if key == "targets" else a.ids)(x)
                 if isinstance(x, np.ndarray)
