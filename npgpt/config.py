@@ -23,6 +23,7 @@ from npgpt.support.compressed import open_bytes
 
 TOKENIZERS = ("bpe", "word", "char")
 LAYERS = ("compiled", "textbook")
+REDUCES = ("exact", "fast")  # how ranks add their gradients, ``runs.ranks``
 IN_THE_STREAM = tuple(name for name, scheme in SCHEMES.items() if scheme.vectors)  # the others act in the scores
 COMBINE = ("add", "concatenate", "concatenate-unprojected")
 DROPOUTS = ("dropout", "embedding_dropout", "attention_dropout")  # another training of the same weights may change them
@@ -180,6 +181,9 @@ class TrainConfig(Options):
     eval_every: int = option(100, "number of steps from one evaluation and checkpoint to the next", at_least=1)
     keep: int = option(0, "number of checkpoints to keep besides the newest and the best", at_least=0)
     save_at: list[int] = option([], "steps whose checkpoints are saved and kept, too: 0,1,10,100")
+    reduce: str = option(
+        "exact", "on several machines: exact has the bits of one; fast has one sum of all gradients", one_of=REDUCES
+    )
     seed: int = option(0, "seed of initial weights, order of examples, dropout and samples", at_least=0)
 
     def __post_init__(self) -> None:

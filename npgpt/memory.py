@@ -20,7 +20,7 @@ class Memory:
     """What training needs: the number of parameters, and bytes.
 
     Attributes
-        parameters: bytes of weights, gradients and moments.
+        parameters: bytes of weights, gradients and moments; of several micro-batches also their sum.
         activations: a lower bound of the bytes of one micro-batch.
     """
 
@@ -65,7 +65,8 @@ def memory_needed(config: GPTConfig, train: TrainConfig) -> Memory:
         per_token = L * (13 * C + 2 * F + scores) + 4 * V
     else:  # 8: both norms, q, k, v, mixed, attended and the block's output; F: hidden; gradients are shared
         per_token = L * (8 * C + F + (0 if config.positions in IN_TILES else scores)) + 8 * C + V
-    return Memory(count, count * PER_PARAMETER, n * per_token * BYTES)
+    sums = count * BYTES if train.micro_batches > 1 else 0  # of the gradients of the micro-batches before
+    return Memory(count, count * PER_PARAMETER + sums, n * per_token * BYTES)
 
 
 def check_memory(config: GPTConfig, train: TrainConfig) -> None:
@@ -84,9 +85,11 @@ def check_memory(config: GPTConfig, train: TrainConfig) -> None:
         advice = f"more micro_batches (up to the batch_size {train.batch_size}), or a smaller context_length or n_layer"
     else:
         advice = "a smaller context_length, n_layer or n_embd"
+    per_parameter = need.parameters // need.n_parameters
+    sums = " and their sum" if per_parameter > PER_PARAMETER else ""
     raise ConfigError(
-        f"the model has {need.n_parameters:,} parameters: weights, gradients and two moments, {PER_PARAMETER} bytes a "
-        f"parameter, need {gibibytes(need.parameters)}, and the activations of one micro-batch at least "
+        f"the model has {need.n_parameters:,} parameters: weights, gradients{sums} and two moments, {per_parameter} "
+        f"bytes a parameter, need {gibibytes(need.parameters)}, and the activations of one micro-batch at least "
         f"{gibibytes(need.activations)}; this process can get {gibibytes(there)}; use {advice}"
     )
 

@@ -4,13 +4,15 @@ Rates and powers of β are computed with + − × ÷ and square roots only. Thes
 powers, logarithms and cosines of the C library do not. (NumPy's sums, here and in all textbook layers, do not either.)
 """
 
+import functools
 import math
+import operator
 from typing import Any
 
 import numpy as np
 
-from npgpt.core import FlatParams
-from npgpt.core.param import writeable
+from npgpt.core import Array, FlatParams
+from npgpt.core.param import CHUNK, writeable
 from npgpt.core.values import real, whole
 from npgpt.exact import cos_pi
 
@@ -46,8 +48,7 @@ class AdamW:
         self.beta1, self.beta2 = (real("AdamW", *b, least=0, below=1) for b in (("beta1", beta1), ("beta2", beta2)))
         self.eps = real("AdamW", "eps", eps, above=0)
         self.weight_decay = real("AdamW", "weight_decay", weight_decay, least=0)
-        self.mean = np.zeros_like(flat.values)
-        self.square = np.zeros_like(flat.values)
+        self.mean, self.square = (np.zeros(flat.values.shape, flat.values.dtype) for _ in range(2))
         self.power1 = self.power2 = 1.0  # β₁ᵗ and β₂ᵗ, by repeated multiplication
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -56,7 +57,13 @@ class AdamW:
 
     def grad_norm(self) -> float:
         """Return the Euclidean norm of all gradients together."""
-        return math.sqrt(np.square(self.flat.grads, dtype=np.float64).sum())  # in float32, 1e20 squared is infinite
+        return norm(self.squares())
+
+    def squares(self) -> Array:
+        """Return the sum of the squares of each ``CHUNK`` gradients, in float64: in float32, 1e20² is infinite."""
+        grads = self.flat.grads
+        chunks = (grads[start : start + CHUNK] for start in range(0, len(grads), CHUNK))
+        return np.array([np.square(chunk, dtype=np.float64).sum() for chunk in chunks])
 
     def checked(self, learning_rate: float, grad_scale: float) -> tuple[float, float]:
         """Return the arguments of ``step``; ConfigError unless they are numbers from 0 on."""
@@ -82,6 +89,11 @@ class AdamW:
         square = self.square / (1 - self.power2)
         values[: self.flat.n_matrix] *= 1 - learning_rate * self.weight_decay  # 4.
         values -= learning_rate * mean / (np.sqrt(square) + self.eps)  # 5.
+
+
+def norm(squares: Array) -> float:
+    """Return the square root of the sum of the sums, which are added in their order."""
+    return math.sqrt(functools.reduce(operator.add, squares.tolist(), 0.0))
 
 
 def clip_scale(norm: float, max_norm: float) -> float:

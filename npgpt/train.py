@@ -20,6 +20,7 @@ from npgpt.model import GPT
 from npgpt.optim import AdamW, WarmupCosine, clip_scale, largest_norm
 
 VALIDATION_SAMPLE = 32_768  # of a long validation text, for ``evaluate`` during training
+AddUp = Callable[[GPT, Callable[[int], float], int], float]  # ``add_in_order``, or that of several machines
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,35 @@ class Step:
     n_tokens: int
 
 
+def add_in_order(model: GPT, gradient: Callable[[int], float], n: int) -> float:
+    """Set the gradients to the sum of those of n micro-batches, g₀ + g₁ + ..., and return the sum of their losses.
+
+    Each is computed from zero. So the sum has the same bits on several machines, which compute them at the same time.
+
+    Args
+        gradient: sets the gradients to those of one micro-batch, by its number, and returns its part of the loss.
+    """
+    loss = gradient(0)
+    if n > 1:
+        grads = [model.flat.grads] if model.flat else [param.grad for param in model.parameters().values()]
+        totals = [grad.copy() for grad in grads]
+        for number in range(1, n):
+            loss += gradient(number)
+            for total, grad in zip(totals, grads, strict=True):
+                total += grad
+        for total, grad in zip(totals, grads, strict=True):
+            grad[...] = total
+    return loss
+
+
 def training_steps(
-    model: GPT, ids: Array, config: TrainConfig, optimizer: AdamW | None = None, after: int = 0, schedule_from: int = 0
+    model: GPT,
+    ids: Array,
+    config: TrainConfig,
+    optimizer: AdamW | None = None,
+    after: int = 0,
+    schedule_from: int = 0,
+    add_up: AddUp = add_in_order,
 ) -> Iterator[Step]:
     """Train a model; each iteration does one step.
 
@@ -50,6 +78,7 @@ def training_steps(
         optimizer: by default ``optimizer_of(model, config)``.
         after: the number of steps that were done before; model and optimizer are as they were after them.
         schedule_from: the step at which the schedule of the learning rate begins; it ends with ``config.steps``.
+        add_up: as in ``accumulate``.
     Raises
         DataError, at the call, if the text has fewer examples than a batch; TrainingError, at a step, if the loss or
         the gradient is not finite; ConfigError, at the call, if the optimizer is that of another model.
@@ -63,7 +92,7 @@ def training_steps(
     after = whole("training_steps", "after", after, 0, config.steps)
     schedule_from = whole("training_steps", "schedule_from", schedule_from, 0, after)
     windows = training_windows(ids, model.config.context_length, config)
-    return _steps(model, windows, config, optimizer or optimizer_of(model, config), after, schedule_from)
+    return _steps(model, windows, config, optimizer or optimizer_of(model, config), after, schedule_from, add_up)
 
 
 def training_windows(ids: Array, context_length: int, config: TrainConfig) -> SlidingWindows:
@@ -85,7 +114,13 @@ def optimizer_of(model: GPT, config: TrainConfig) -> AdamW:
 
 
 def _steps(
-    model: GPT, windows: SlidingWindows, config: TrainConfig, optimizer: AdamW, after: int, schedule_from: int
+    model: GPT,
+    windows: SlidingWindows,
+    config: TrainConfig,
+    optimizer: AdamW,
+    after: int,
+    schedule_from: int,
+    add_up: AddUp,
 ) -> Iterator[Step]:
     lowest = config.learning_rate * config.min_learning_rate_ratio
     rates = WarmupCosine(config.learning_rate, lowest, config.warmup_steps, max(1, config.steps - schedule_from))
@@ -94,7 +129,7 @@ def _steps(
     def passes() -> Iterator[tuple[float, int]]:
         for number in range(after + 1, config.steps + 1):
             x, y = windows.batch(number - 1)
-            loss = accumulate(model, x, y, cache, config.micro_batches, step=number)
+            loss = accumulate(model, x, y, cache, config.micro_batches, number, add_up)
             yield loss, int((y != IGNORE_INDEX).sum())
 
     return optimizer_steps(optimizer, lambda step: rates(step - schedule_from), passes(), config.grad_clip, after)
@@ -131,7 +166,9 @@ def optimizer_steps(
         yield Step(number, loss, norm, learning_rate, n_tokens)
 
 
-def accumulate(model: GPT, x: Array, y: Array, cache: Cache, micro_batches: int = 1, step: int = 0) -> float:
+def accumulate(
+    model: GPT, x: Array, y: Array, cache: Cache, micro_batches: int = 1, step: int = 0, add_up: AddUp = add_in_order
+) -> float:
     """Set the gradients to those of the mean loss of a batch, computed in parts, and return the loss.
 
     The loss of every part is divided by the number of targets that count in the *whole* batch. So the gradients add up
@@ -141,6 +178,7 @@ def accumulate(model: GPT, x: Array, y: Array, cache: Cache, micro_batches: int 
         x, y: (B, T) ids and targets.
         micro_batches: the number of parts, of nearly equal size; at most B.
         step: the number of the step; dropout depends on it.
+        add_up: computes and adds the gradients of the parts.
     Raises
         DataError if every target is ignored.
     """
@@ -152,18 +190,21 @@ def accumulate(model: GPT, x: Array, y: Array, cache: Cache, micro_batches: int 
     count = int((y != IGNORE_INDEX).sum())
     if count == 0:
         raise DataError("every target of the batch is ignored, so there is no loss; at least one target must count")
-    model.zero_grad(cache)
-    loss, first = 0.0, 0
+    borders = np.cumsum([0, *map(len, np.array_split(x, micro_batches))]).tolist()
+
+    def gradient(number: int) -> float:
+        first, end = borders[number : number + 2]
+        model.zero_grad(cache)
+        cache.reset(step=step, first_example=first)
+        loss = float(model.loss(x[first:end], y[first:end], cache, count))
+        model.loss_backward(1.0, cache)
+        cache.clear_unwritten()
+        return loss
+
     try:
-        for part_x, part_y in zip(np.array_split(x, micro_batches), np.array_split(y, micro_batches), strict=True):
-            if len(part_x):
-                cache.reset(step=step, first_example=first)
-                loss += float(model.loss(part_x, part_y, cache, count))
-                model.loss_backward(1.0, cache)
-                first += len(part_x)
+        return add_up(model, gradient, micro_batches)
     finally:  # also after an interrupted pass: the next one must add to valid gradients
         cache.clear_unwritten()
-    return loss
 
 
 def evaluate(

@@ -20,6 +20,7 @@ from npgpt.cli.exit_codes import ExitCode, Terminated, exit_code_table
 from npgpt.cli.parser import Parser
 from npgpt.errors import ConfigError, NpgptError, TrainingError, did_you_mean, quote
 from npgpt.support.terminal import escape_controls
+from npgpt.support.variables import MPI_SIZES
 from npgpt.version import __version__
 
 
@@ -32,13 +33,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # A second BLAS thread makes a textbook step a fifth faster on two idle cores, but two to ten times slower if other
     # programs run: the threads wait for each other. NumPy reads the variable at its first import, which is below.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    return int(_flushed(_guarded(arguments)))
+    code = ExitCode.WRONG
+    try:
+        code = _flushed(_guarded(arguments))
+    finally:
+        if _is_a_rank(arguments):
+            from npgpt.runs.ranks import end_ranks
+
+            end_ranks(code)
+    return int(code)
+
+
+def _is_a_rank(arguments: Sequence[str] | None) -> bool:
+    """Whether this is one of several processes that train together."""
+    given = sys.argv[1:] if arguments is None else arguments
+    return list(given[:1]) == ["train"] and any(os.environ.get(name, "1") != "1" for name in MPI_SIZES)
+
+
+@contextlib.contextmanager
+def _as_a_rank(arguments: Sequence[str] | None) -> Iterator[None]:
+    """Let an error end all processes that train together, with one message."""
+    if _is_a_rank(arguments):
+        from npgpt.runs.ranks import ranks_of_mpiexec
+
+        with ranks_of_mpiexec().ending_together():
+            yield
+    else:
+        yield
 
 
 def _guarded(arguments: Sequence[str] | None) -> ExitCode:
     """Run a command; turn each expected exception into a message and an exit code."""
     try:
-        with _interrupts(), warnings.catch_warnings():
+        with _interrupts(), warnings.catch_warnings(), _as_a_rank(arguments):
             warnings.simplefilter("always", UserWarning)
             warnings.showwarning = _show_warning  # type: ignore[assignment]
             code = _run(arguments)

@@ -26,6 +26,7 @@ from npgpt.runs import Run, train_run
 from npgpt.runs.checkpoint import best_step, of_step, read_state, steps_of
 from npgpt.runs.judgement import overfitting_since
 from npgpt.runs.layout import CHECKPOINTS
+from npgpt.runs.ranks import Alone, ranks_of_mpiexec
 from npgpt.runs.resume import asked_config
 from npgpt.sampling import generate
 from npgpt.study.trace.over_time import Recorder, add_record
@@ -74,38 +75,45 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    check_at_least(0, record_every=options.record_every)
-    config = _config(options)
+    ranks = ranks_of_mpiexec()
+    config = _same_config(options, ranks)
     if config.train.layers == "textbook":
         keep_freed_memory()
     names = list(map(_shown, config.data.text)) or [builtin_name()]
     print(f"text: {', '.join(names) if len(names) < 4 else f'{len(names)} files, {names[0]} to {names[-1]}'}")
     steps = config.train.steps
-    stop = Stop()
+    stop = Stop(ranks.rank)
     with tqdm(total=steps, unit="step", disable=not sys.stderr.isatty(), leave=False) as bar, compilation_shown(bar):
         screen = Screen(bar, options.record_every)
 
         def start(run: Run) -> None:
-            screen.start(run)
+            screen.start(run, ranks.size)
             stop.waits = True
+
+        shown: dict[str, Any] = {"on_start": start, "on_step": screen.step, "on_evaluation": screen.evaluation}
+        place: dict[str, Any] = _place(options)
 
         try:
             with stop.listening():
                 made = train_run(
                     config,
-                    **_place(options),
+                    **place | ({} if ranks.rank else shown),
                     overwrite=options.overwrite,
                     init=options.init,
-                    on_start=start,
-                    on_step=screen.step,
-                    on_evaluation=screen.evaluation,
                     on_progress=screen.progress,
                     stop=stop.came,
+                    ranks=ranks,
                 )
+                stop.number = ranks.largest(stop.number or 0) or None
+                ranks.over = True
         except KeyboardInterrupt:
             if saved := steps_of(screen.folder / CHECKPOINTS) if screen.saved is not None else []:
                 bar.write(_go_on(screen.folder, saved[-1], steps, options), file=sys.stdout)
             raise
+    if ranks.rank:
+        if not made.complete:
+            raise stop.error()
+        return
     assert made.path is not None
     if made.complete and not screen.n_steps:
         print(f"all {steps} steps were done before; a larger --steps goes on")
@@ -113,6 +121,20 @@ def run(options: argparse.Namespace) -> None:
         print(_go_on(made.path, made.state.step, steps, options))
         raise stop.error()
     _print_end(made)
+
+
+def _same_config(options: argparse.Namespace, ranks: Alone) -> RunConfig:
+    """Return the configuration of all ranks. Only rank 0 reads the folder of a run."""
+    reads = bool(options.resume or options.init)
+
+    def make() -> RunConfig | None:
+        check_at_least(0, record_every=options.record_every)
+        return None if reads and ranks.rank else _config(options)
+
+    config = ranks.together(make)
+    ranks.same("argument", {name: value for name, value in vars(options).items() if name not in ("run", "parser")})
+    found: RunConfig = ranks.first(lambda: config)
+    return found if reads else config
 
 
 def _config(options: argparse.Namespace) -> RunConfig:
@@ -168,9 +190,9 @@ def _print_end(made: Run) -> None:
 class Stop:
     """A request to stop: the first Ctrl-C or SIGTERM lets the step end and saves, the second ends at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, rank: int = 0) -> None:
         self.number: int | None = None
-        self.waits = False  # before training there is nothing to save
+        self.speaks, self.waits = rank == 0, rank > 0  # before training there is nothing to save
 
     def came(self) -> bool:
         return self.number is not None
@@ -188,8 +210,9 @@ class Stop:
                 before[number](number, frame)  # raises
                 return
             self.number = int(number)
-            with contextlib.suppress(OSError):  # not print: it may be what was interrupted
-                os.write(2, b"\nstopping: the step ends, and is saved; a second Ctrl-C ends at once\n")
+            if self.speaks:
+                with contextlib.suppress(OSError):  # not print: it may be what was interrupted
+                    os.write(2, b"\nstopping: the step ends, and is saved; a second Ctrl-C ends at once\n")
 
         if threading.current_thread() is threading.main_thread():  # others may not set a handler
             for name in (signal.SIGINT, signal.SIGTERM):
@@ -216,7 +239,7 @@ class Screen:
         self.n_steps = 0
         self.recorder: Recorder | None = None
 
-    def start(self, run: Run) -> None:
+    def start(self, run: Run, n_ranks: int) -> None:
         assert run.model.flat is not None and run.train_ids is not None and run.validation_ids is not None
         if step := run.state.step:
             self._print(f"going on from step {step}")
@@ -229,6 +252,12 @@ class Screen:
             f"{run.model.flat.values.size:,} parameters; {len(run.train_ids):,} training tokens, "
             f"{len(run.validation_ids):,} validation; vocabulary {run.tokenizer.vocab_size:,}"
         )
+        if n_ranks > 1:
+            megabytes = run.model.flat.values.nbytes / 2**20  # weights, gradients, received ones; block: sum, moments
+            self._print(
+                f"{n_ranks} ranks: weights, gradients and moments need {(3 + 3 / n_ranks) * megabytes:,.1f} MiB each; "
+                f"one process needs {5 * megabytes:,.1f} MiB"
+            )
         self._print(
             f"baselines, nats per token: unigram {run.baselines['unigram_loss']:.3f} (frequencies), "
             f"bigram {run.baselines['bigram_loss']:.3f} (pairs)"

@@ -1,8 +1,7 @@
-import math
-
 import numpy as np
 
 import npgpt.optim as textbook
+from npgpt.core import Array
 from npgpt.kernels import optimizer
 from npgpt.machine.pool import pool
 
@@ -10,9 +9,10 @@ from npgpt.machine.pool import pool
 class AdamW(textbook.AdamW):
     """The compiled twin of ``npgpt.optim.AdamW``: clipping and update in one pass over memory."""
 
-    def grad_norm(self) -> float:
-        partial = np.empty(optimizer.chunks(self.flat.grads.size))
-        return math.sqrt(optimizer.squared_norm(pool(), self.flat.grads, partial))
+    def squares(self) -> Array:
+        found = np.empty(optimizer.chunks(self.flat.grads.size))
+        optimizer.squares(pool(), self.flat.grads, found)
+        return found
 
     def step(self, learning_rate: float, grad_scale: float = 1.0) -> None:
         self.flat.check()

@@ -11,6 +11,7 @@ from npgpt.core.values import real
 from npgpt.errors import ConfigError, ShapeError
 
 Array = npt.NDArray[Any]
+CHUNK = 8192  # numbers of a flat vector whose squares are summed first; one thread, and one machine, has all of them
 
 
 class Param:

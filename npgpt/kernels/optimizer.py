@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from npgpt.core.param import CHUNK
 from npgpt.machine.atomics import job
 from npgpt.machine.compile import entry, inline_kernel, kernel
 from npgpt.machine.kinds import DOUBLES_OUT, FLOAT, FLOATS, FLOATS_OUT, INT, POOL
@@ -29,7 +30,6 @@ from npgpt.machine.vector import (
     sum_squares,
 )
 
-CHUNK = 8192  # numbers in a chunk
 _SMALLEST = np.float32(2.0**-126)  # the smallest normal number
 
 
@@ -51,7 +51,7 @@ def chunks(n: int) -> int:
 
 
 @kernel
-def _squared_norm(thread: int, chunk: int, g: Any, partial: Any) -> None:
+def _squares(thread: int, chunk: int, g: Any, found: Any) -> None:
     first, last = chunk * CHUNK, min(len(g), (chunk + 1) * CHUNK)
     whole = last - (last - first) % (2 * LANES)
     even = odd = no_squares()  # two sums, since each addition waits for the one before it
@@ -60,21 +60,13 @@ def _squared_norm(thread: int, chunk: int, g: Any, partial: Any) -> None:
         odd = add_squares(odd, load(g, i + LANES))
     for i in range(whole, last, LANES):
         even = add_squares(even, load_some(g, i, min(LANES, last - i), 0.0))
-    partial[chunk] = sum_squares(even) + sum_squares(odd)
+    found[chunk] = sum_squares(even) + sum_squares(odd)
 
 
 @entry(POOL, FLOATS, DOUBLES_OUT)
-def squared_norm(pool: Any, g: Any, partial: Any) -> float:
-    """Return the sum of the squares of all numbers, in float64.
-
-    Args
-        partial: (chunks(n),), working memory.
-    """
-    launch(pool, len(partial), *job(_squared_norm, (g, partial)))
-    total = 0.0
-    for chunk in range(len(partial)):
-        total += partial[chunk]
-    return total
+def squares(pool: Any, g: Any, found: Any) -> None:
+    """Write the sum of the squares of the numbers of each chunk, in float64, to ``found`` (chunks(n),)."""
+    launch(pool, len(found), *job(_squares, (g, found)))
 
 
 @inline_kernel

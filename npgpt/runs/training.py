@@ -19,11 +19,13 @@ from npgpt.data import encode_texts, split_texts
 from npgpt.errors import ConfigError, RunError, TrainingError, quote
 from npgpt.evaluation import bits_per_byte, count_bytes
 from npgpt.memory import check_memory
+from npgpt.optim import AdamW
 from npgpt.runs.checkpoint import State, best_step, read_parts, read_state, restore, steps_of
 from npgpt.runs.folder import RunFolder
 from npgpt.runs.judgement import best_of, diverging
 from npgpt.runs.layout import CHECKPOINTS, METRICS, MODEL, OF_ALL_VERSIONS, PICTURE, RECORD
 from npgpt.runs.metrics import cut_record, read_metrics, up_to, write_metrics
+from npgpt.runs.ranks import Alone
 from npgpt.runs.resume import TrainingTexts, check_same_model, check_same_settings, warn_of_other_versions
 from npgpt.runs.run import Run, load_run
 from npgpt.runs.weights import load_model
@@ -54,6 +56,7 @@ def train_run(
     on_evaluation: Callable[[Run, dict[str, Any]], Any] | None = None,
     on_progress: Progress | None = None,
     stop: Callable[[], bool] | None = None,
+    ranks: Alone | None = None,
 ) -> Run:
     """Train a tokenizer and a GPT.
 
@@ -72,6 +75,7 @@ def train_run(
         on_progress: called during long work with its name, and how much is done of how much.
         stop: asked after each step, and during evaluations; if it is true, a checkpoint is written, and the run is
             returned as it is.
+        ranks: ``ranks_of_mpiexec()``: the processes that train together. Only rank 0 uses the folders.
     Raises
         ConfigError, DataError or TokenizerError if the texts cannot be used; RunError if the folder must not be written
         to; TrainingError if a loss is not finite or the run diverges: the best weights are kept.
@@ -81,27 +85,41 @@ def train_run(
     places = {name: check_path("train_run", name, path, RunError) for name, path in paths.items() if path is not None}
     if len(places.keys() - {"init"}) > 1 or len(places.keys() & {"resume", "init"}) > 1:
         raise ConfigError(f"train_run: {' and '.join(places)} contradict each other; give one of them")
-    progress = on_progress or (lambda *_: None)
+    progress, ranks = on_progress or (lambda *_: None), ranks or Alone()
+    folder: RunFolder | None = None
+    resumes, saves = "resume" in places, bool(places.keys() - {"init"})
+    ranks.check(config if resumes else config or RunConfig())
     with contextlib.ExitStack() as stack:
-        if "resume" in places:
-            reopened = RunFolder.reopen(places["resume"])
-            stack.callback(reopened.close)
-            folder: RunFolder | None = reopened
-            run, replanned = _resumed(reopened, config, texts, progress)
-        else:
+
+        def make() -> tuple[Run, bool]:
+            nonlocal folder
+            if resumes:
+                folder = RunFolder.reopen(places["resume"])
+                stack.callback(folder.close)
+                return _resumed(folder, config, texts, progress, ranks)
             if "out" in places:
                 _check_out(places["out"], overwrite, config or RunConfig())  # before any work is done
-            run = _new(config or RunConfig(), texts, places.get("init"), progress)
-            folder, replanned = None, False
-        if on_start:
-            on_start(run)
-        if folder is None and ("out" in places or "runs" in places):
-            folder = (
-                RunFolder.create(places["out"], overwrite) if "out" in places else RunFolder.create_next(places["runs"])
-            )
-            stack.callback(folder.close)
-        run.path = folder.path if folder else None
-        _Training(run, folder, on_step, on_evaluation, progress, stop or (lambda: False), replanned).go()
+            return _new(config or RunConfig(), texts, places.get("init"), progress), False
+
+        def start() -> None:
+            nonlocal folder
+            if on_start:
+                on_start(run)
+            if not folder and saves:
+                out = places.get("out")
+                folder = RunFolder.create(out, overwrite) if out else RunFolder.create_next(places["runs"])
+                stack.callback(folder.close)
+            run.path = folder.path if folder else None
+
+        def texts_here(config: RunConfig, state: State) -> TrainingTexts:
+            return TrainingTexts.find(config, texts, state) if resumes else TrainingTexts.read(config, texts)
+
+        run, replanned = ranks.share(make, texts_here)
+        ranks.first(start)
+        told = on_step, on_evaluation, progress, stop or (lambda: False)
+        _Training(run, folder, *told, replanned, ranks, saves).go()
+        if not saves:
+            run.optimizer = ranks.whole(run.optimizer)  # for ``Run.save``
     return run
 
 
@@ -143,13 +161,14 @@ def _new(config: RunConfig, given: Sequence[str] | None, init: Path | None, prog
 
 
 def _resumed(
-    folder: RunFolder, config: RunConfig | None, given: Sequence[str] | None, progress: Progress
+    folder: RunFolder, config: RunConfig | None, given: Sequence[str] | None, progress: Progress, ranks: Alone
 ) -> tuple[Run, bool]:
     """Return the run of a folder at its newest checkpoint, and whether its total is a new one."""
     path = folder.newest()
     (then, tokenizer), state = read_parts(path), read_state(path)
     config = config or then
     check_same_settings(config, then, state)
+    ranks.check_parts(config.train, resumes=True)
     config = dataclasses.replace(config, model=then.model)  # its vocabulary may be smaller than the one asked for
     warn_of_other_versions(state)
     texts = TrainingTexts.find(config, given, state)
@@ -211,7 +230,9 @@ class _Training:
         on_evaluation: Callable[[Run, dict[str, Any]], Any] | None,
         progress: Progress,
         stop: Callable[[], bool],
-        replanned: bool = False,
+        replanned: bool,
+        ranks: Alone,
+        saves: bool,
     ) -> None:
         assert run.train_ids is not None and run.validation_ids is not None and run.optimizer is not None
         assert run.validation_bytes is not None
@@ -219,7 +240,7 @@ class _Training:
         self.on_step, self.on_evaluation, self.progress, self.stop = on_step, on_evaluation, progress, stop
         self.ids, self.validation_ids, self.optimizer = run.train_ids, run.validation_ids, run.optimizer
         self.validation_bytes = run.validation_bytes
-        self.replanned = replanned
+        self.replanned, self.ranks, self.saves = replanned, ranks, saves
         self.tokens, self.started = 0, time.perf_counter()
 
     def go(self) -> None:
@@ -232,17 +253,18 @@ class _Training:
                 self._save()
         if self._is_due() and state.row is None and not state.losses[1]:  # at step 0
             T = run.config.model.context_length
-            state.losses = evaluate(run.model, self.ids[: 1 + 16 * T]), 1
+            state.losses = self.ranks.first(lambda: evaluate(run.model, self.ids[: 1 + 16 * T])), 1
         if self._is_due() and state.row is None and not self._evaluated():
             return
-        steps = training_steps(run.model, self.ids, config, self.optimizer, state.step, state.schedule_from)
+        place = state.step, state.schedule_from
+        steps = training_steps(run.model, self.ids, config, self.optimizer, *place, self.ranks.add_up)
         for step in self._with_kept_batch(steps):
             state.step, state.row = step.number, None
             state.losses = state.losses[0] + step.loss, state.losses[1] + 1
             self.tokens += step.n_tokens
             if self.on_step:
                 self.on_step(run, step)
-            if self.stop():
+            if self.ranks.largest(self.stop()):
                 self._save()
                 return
             if self._is_due():
@@ -262,7 +284,7 @@ class _Training:
         run, state = self.run, self.state
         speed = self.tokens / (time.perf_counter() - self.started) if self.tokens else 0.0
         try:
-            row = self._row(speed)
+            row = self.ranks.first(lambda: self._row(speed))
         except _Stopped:
             self._save()
             return False
@@ -314,11 +336,15 @@ class _Training:
 
     def _save(self) -> None:
         """Write a checkpoint."""
+        if self.saves:
+            optimizer = self.ranks.whole(self.optimizer)
+            self.ranks.first(lambda: self._write(optimizer))
+
+    def _write(self, optimizer: AdamW) -> None:
         run = self.run
-        if self.folder is None:
-            return
+        assert self.folder is not None
         try:
-            self.folder.save(run.config, run.tokenizer, run.model, run.optimizer, self.state)
+            self.folder.save(run.config, run.tokenizer, run.model, optimizer, self.state)
         except OSError as error:
             where = error.filename or self.folder.path
             raise RunError(f"{where}: {error.strerror or error}; {self._last_checkpoint()}") from None

@@ -7,6 +7,8 @@ VARIABLES = {
     "NPGPT_PROFILE": "for tests: quick, ci or deep decides which tests run (default: quick)",
     "NPGPT_REQUIRE": "for tests: extras whose absence is a failure, not a skipped test (default: none)",
 }
+# What mpiexec tells each process: the number of processes that it has started. MPICH and Intel MPI; Open MPI.
+MPI_SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE")
 
 
 def set_variables() -> dict[str, str | None]:

@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from npgpt.core.param import CHUNK
 from npgpt.kernels import optimizer
 from npgpt.machine.pool import pool
+from npgpt.optim import norm
 
 Floats = npt.NDArray[np.float32]
 SEEDS = st.integers(0, 2**32 - 1)
@@ -21,23 +23,28 @@ SETTINGS = st.tuples(
 
 
 @given(SIZES, SEEDS, st.integers(-30, 20))
-def test_squared_norm(run_twice: Any, n: int, seed: int, exponent: int) -> None:
+def test_squares(run_twice: Any, n: int, seed: int, exponent: int) -> None:
     g = (10.0**exponent * np.random.default_rng(seed).standard_normal(n)).astype(np.float32)
 
     def run(guards: Any) -> Any:
-        partial = guards.empty(optimizer.chunks(n), dtype=np.float64)
-        return optimizer.squared_norm(pool(), guards.copy(g), partial)
+        found = guards.empty(optimizer.chunks(n), dtype=np.float64)
+        optimizer.squares(pool(), guards.copy(g), found)
+        return found
 
-    assert run_twice(run) == pytest.approx(math.fsum(number**2 for number in g.tolist()), rel=1e-13, abs=0)
+    chunks = (g[start : start + CHUNK].tolist() for start in range(0, n, CHUNK))
+    right = [math.fsum(number**2 for number in chunk) for chunk in chunks]
+    assert run_twice(run) == pytest.approx(right, rel=1e-13, abs=0)
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 @pytest.mark.parametrize("at", [0, 9000, 9999])
-def test_squared_norm_of_special_numbers(bad: float, at: int) -> None:
-    g, partial = np.ones(10000, np.float32), np.empty(optimizer.chunks(10000))
-    assert optimizer.squared_norm(pool(), g, partial) == 10000
+def test_squares_of_special_numbers(bad: float, at: int) -> None:
+    g, found = np.ones(10000, np.float32), np.empty(optimizer.chunks(10000))
+    optimizer.squares(pool(), g, found)
+    assert norm(found) == 100
     g[at] = bad
-    assert str(optimizer.squared_norm(pool(), g, partial)) == str(bad)
+    optimizer.squares(pool(), g, found)
+    assert str(norm(found)) == str(bad)
 
 
 def step(

@@ -4,6 +4,7 @@ from npgpt.study.mutants.plant import Mutant
 
 ADAMW = "npgpt.optim:AdamW.step"
 ACCUMULATE = "npgpt.train:accumulate"
+ADD = "npgpt.train:add_in_order"
 CACHE = "npgpt.core.cache:Cache"
 LOOP = "npgpt.train:optimizer_steps"
 STEPS = "npgpt.train:_steps"
@@ -48,13 +49,13 @@ MUTANTS = [
            "inverted the clipping factor", "reference", "clip_scale"),
     Mutant("clip-always", "npgpt.optim:clip_scale", "max_norm / norm if norm > max_norm else 1.0", "max_norm / norm",
            "scaled short gradients up to the maximum norm", "reference", "clip_scale"),
-    Mutant("accumulate-own-count", ACCUMULATE, "part_y, cache, count)", "part_y, cache)",
+    Mutant("accumulate-own-count", ACCUMULATE, "y[first:end], cache, count)", "y[first:end], cache)",
            "divided each part by its own count", "reference", "accumulate"),
     Mutant("accumulate-forgets-to-clear", ACCUMULATE, "model.zero_grad(cache)", "pass",
            "did not clear the gradients of the last step", "reference", "accumulate"),
-    Mutant("accumulate-clears-between", ACCUMULATE, "cache.reset(step=step, first_example=first)", "cache.reset(step=step, first_example=first); model.zero_grad()",
-           "cleared the gradients between the parts", "reference", "accumulate"),
-    Mutant("accumulate-numbers-examples-anew", ACCUMULATE, "first += len(part_x)", "first += 0",
+    Mutant("accumulate-keeps-the-last-part", ADD, "total += grad", "total[...] = grad",
+           "took the last part's gradient for the sum", "reference", "accumulate"),
+    Mutant("accumulate-numbers-examples-anew", ACCUMULATE, "first_example=first", "first_example=0",
            "used the same dropout masks in each part", "reference", "accumulate"),
     Mutant("accumulate-averages", ACCUMULATE, "model.loss_backward(1.0, cache)", "model.loss_backward(1.0 / micro_batches, cache)",
            "divided by the number of parts as well as by the count", "reference", "accumulate"),
@@ -70,7 +71,7 @@ MUTANTS = [
     _loop("loop-never-clips", LOOP, "optimizer.step(learning_rate, clip_scale(norm, grad_clip))", "optimizer.step(learning_rate)", "never clipped the gradient"),
     _loop("loop-forgets-the-largest-norm", STEPS, "passes(), config.grad_clip, after)", "passes(), after=after)", "did not pass grad_clip on"),
     _loop("loop-clips-by-the-last-norm", LOOP, "clip_scale(norm, grad_clip))", 'clip_scale(vars(optimizer).get("last", norm), grad_clip)); optimizer.last = norm', "clipped by the norm of the step before"),
-    _loop("norm-of-matrices", "npgpt.optim:AdamW.grad_norm", "self.flat.grads", "self.flat.grads[: self.flat.n_matrix]", "omitted gains and biases in the norm"),
+    _loop("norm-of-matrices", "npgpt.optim:AdamW.squares", "self.flat.grads", "self.flat.grads[: self.flat.n_matrix]", "omitted gains and biases in the norm"),
     # the schedule
     _loop("schedule-one-step-ahead", LOOP, "schedule(number - 1)", "schedule(number)", "used the learning rate of the next step"),
     _loop("schedule-falls-to-zero", STEPS, "config.learning_rate * config.min_learning_rate_ratio", "0.0", "ignored the lowest learning rate"),
@@ -83,12 +84,14 @@ MUTANTS = [
     _loop("stride-ignored", WINDOWS, "context_length, stride, B", "context_length, 1, B", "started an example at every token"),
     _loop("last-batch-dropped", WINDOWS, "seed=config.seed", "seed=config.seed, drop_last=True", "dropped the last batch of an epoch, which is smaller"),
     # micro-batches
-    _loop("last-micro-batch-dropped", ACCUMULATE, "if len(part_x):", "if len(part_x) and (micro_batches == 1 or first + len(part_x) < len(x)):", "dropped the last part"),
-    _loop("mean-of-means", ACCUMULATE, "cache, count))\n                model.loss_backward(1.0, cache)", "cache)) / micro_batches\n                model.loss_backward(1 / micro_batches, cache)", "averaged the means of unequal parts"),
-    _loop("micro-batches-ignored", STEPS, "config.micro_batches, step", "1, step", "computed the batch in one part"),
+    _loop("last-micro-batch-dropped", ADD, "range(1, n)", "range(1, n - 1)", "dropped the last part"),
+    _loop("added-backwards", ADD, "range(1, n)", "range(n - 1, 0, -1)", "added the parts in another order"),
+    _loop("first-part-twice", ADD, "range(1, n)", "range(n)", "added the first part twice"),
+    _loop("mean-of-means", ACCUMULATE, "cache, count))\n        model.loss_backward(1.0, cache)", "cache)) / micro_batches\n        model.loss_backward(1 / micro_batches, cache)", "averaged the means of unequal parts"),
+    _loop("micro-batches-ignored", STEPS, "config.micro_batches, number", "1, number", "computed the batch in one part"),
     # dropout
-    _loop("mask-of-the-first-step", STEPS, "step=number)", "step=0)", "used the same dropout masks in every step"),
-    _loop("mask-of-the-step-before", STEPS, "step=number)", "step=number - 1)", "used the dropout masks of the step before"),
+    _loop("mask-of-the-first-step", STEPS, "micro_batches, number,", "micro_batches, 0,", "used the same dropout masks in every step"),
+    _loop("mask-of-the-step-before", STEPS, "micro_batches, number,", "micro_batches, number - 1,", "used the dropout masks of the step before"),
     _loop("mask-of-one-seed", STEPS, "Cache(training=True, seed=config.seed)", "Cache(training=True)", "used the dropout masks of seed 0 for every seed"),
     _loop("never-drops", STEPS, "Cache(training=True, seed=config.seed)", "Cache(seed=config.seed)", "trained without dropout"),
     _loop("mask-of-every-block", "npgpt.layers.dropout:Dropout.keys", "cache.path", 'cache.path.split(".")[-1]', "used the same dropout mask in every block"),

@@ -81,10 +81,13 @@ def rate(number: int, train: TrainConfig) -> float:
     return lowest + (train.learning_rate - lowest) * (1 + cos_pi(way)) / 2
 
 
-def squares_in_lanes(g: Array) -> float:
-    """Sum the squares as the kernel does: in two sets of 16 lanes for each 8,192 numbers; then the lanes, by halves."""
+def squares(g: Array, compiled: bool) -> float:
+    """Sum the squares of each 8,192 numbers: as the kernel does, in two sets of 16 lanes, then the lanes by halves."""
     total = 0.0
     for chunk in np.split(g.astype(np.float64), range(8192, len(g), 8192)):
+        if not compiled:
+            total += (chunk**2).sum()
+            continue
         lanes, pairs = np.zeros((2, 16)), len(chunk) // 32
         for i, row in enumerate(np.pad(chunk, (0, -len(chunk) % 16)).reshape(-1, 16)):
             lanes[i % 2 if i < 2 * pairs else 0] += row * row
@@ -129,21 +132,24 @@ def train_again(config: GPTConfig, train: TrainConfig, dtype: Any) -> tuple[list
     order = batches(IDS, config.context_length, train.stride, train.batch_size, train.seed)
     steps: list[tuple[float, ...]] = []
     for number, (x, y) in zip(range(1, train.steps + 1), order, strict=False):
-        loss, first = 0.0, 0
-        for param in params.values():
-            param.grad[...] = 0
+        loss, first, g = 0.0, 0, np.zeros(0, dtype)
         for n in [len(x) // K + (i < len(x) % K) for i in range(K)]:
             if n:
+                for param in params.values():
+                    param.grad[...] = 0
                 cache = Cache(training=True, seed=train.seed, step=number, first_example=first)
                 loss += float(model.loss(x[first : first + n], y[first : first + n], cache, y.size))
                 model.loss_backward(1.0, cache)
+                part = np.concatenate([param.grad.ravel() for param in params.values()])
+                g = g + part if first else part
                 first += n
-        g = np.concatenate([param.grad.ravel() for param in params.values()])
-        norm = math.sqrt(squares_in_lanes(g) if compiled else (g.astype(np.float64) ** 2).sum())
+        norm = math.sqrt(squares(g, compiled))
         scale = np.array(train.grad_clip / norm if norm > train.grad_clip else 1.0, dtype)
         powers = [powers[0] * train.beta1, powers[1] * train.beta2]
         eta = rate(number, train)
+        start = 0
         for path, param in params.items():
-            adamw(param.value, param.grad * scale, *moments[path], train, eta, powers)
+            grad = g[start : (start := start + param.value.size)].reshape(param.value.shape)
+            adamw(param.value, grad * scale, *moments[path], train, eta, powers)
         steps.append((loss, norm, eta))
     return steps, {path: param.value for path, param in params.items()}

@@ -1,0 +1,391 @@
+# M micro-batches, P ranks, n parameters
+"""Training by several processes, on one machine or on several, that exchange numbers by MPI (``mpiexec -n 4 ...``).
+
+Each process is a *rank*: 0, 1, ... P − 1. All have the whole model. They share the work of a step, and the optimizer:
+
+    1. the M micro-batches of the batch are dealt in turn: round r gives number rP + k to rank k
+    2. each rank computes the gradient of its micro-batch, g_m, from zero, in a vector (n,)
+    3. the vector is cut into P blocks; rank k owns block k, and gets this block of every g_m of the round
+    4. the owner adds them in the order of m. After the last round it has its block of g_0 + g_1 + ... + g_(M−1)
+    5. the squares are summed by ``CHUNK``; every rank gets all sums, and adds them in their order: the norm
+    6. the owner takes AdamW's step for its block, whose moments it alone has; every rank gets the new values
+
+Rounded sums depend on their order, and no order here depends on P. So 1, 2, 3 and 4 ranks have the same bits as
+``add_in_order`` on one. A rank sends, in each step, (M/P)·(1 − 1/P)·n numbers in 3. and (1 − 1/P)·n in 6. With
+``reduce = "fast"`` each rank adds its own gradients first, and one sum over the ranks (a reduce-scatter) takes the
+place of 3. and 4.: (1 − 1/P)·n numbers, but sums in an order that depends on P and on MPI.
+
+Rank 0 reads and writes the run folder, evaluates and speaks. What it finds there, or the error, is sent to all
+(``first``). So all ranks end with the same error, and rank 0 prints it. An error of one rank alone ends all of them.
+
+Source    Rajbhandari et al. 2019, arXiv:1910.02054 (moments by their owners)
+"""
+
+import contextlib
+import copy
+import dataclasses
+import functools
+import operator
+import os
+import pickle
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+
+from npgpt.build import make_gpt, why_not_compiled
+from npgpt.config import RunConfig, TrainConfig
+from npgpt.core.param import CHUNK, aligned_empty
+from npgpt.errors import ConfigError, DataError, NpgptError, TrainingError, quote
+from npgpt.model import GPT
+from npgpt.optim import AdamW, norm
+from npgpt.runs.checkpoint import State, versions
+from npgpt.runs.resume import TrainingTexts
+from npgpt.runs.run import Run
+from npgpt.support.variables import MPI_SIZES
+from npgpt.train import add_in_order, optimizer_of
+
+EXPECTED = (NpgptError, OSError, MemoryError, KeyboardInterrupt)  # the command line prints their messages alone
+Texts = Callable[[RunConfig, State], TrainingTexts]
+
+
+class Alone:
+    """One process, which does everything itself. ``Ranks`` has the same methods."""
+
+    rank, size, over = 0, 1, False
+
+    def first(self, work: Callable[[], Any]) -> Any:
+        return work()
+
+    def together(self, work: Callable[[], Any]) -> Any:
+        return work()
+
+    def same(self, kind: str, mine: Mapping[str, Any]) -> None:
+        pass
+
+    def add_up(self, model: GPT, gradient: Callable[[int], float], n: int) -> float:
+        return add_in_order(model, gradient, n)
+
+    def largest(self, number: int) -> int:
+        return number
+
+    def check(self, config: RunConfig | None) -> None:
+        pass
+
+    def check_parts(self, config: TrainConfig, resumes: bool = False) -> None:
+        pass
+
+    def share(self, make: Callable[[], tuple[Run, bool]], texts: Texts) -> tuple[Run, bool]:
+        return make()
+
+    def whole(self, optimizer: Any) -> Any:
+        return optimizer
+
+    @contextlib.contextmanager
+    def ending_together(self) -> Iterator[None]:
+        yield
+
+
+class Ranks(Alone):
+    """The processes of one run.
+
+    Attributes
+        met: whether all ranks have met in ``together``, so that none has failed before.
+        agreed: the error that all ranks have raised.
+        over: whether training has ended on all ranks.
+    """
+
+    def __init__(self, comm: Any) -> None:
+        self.comm, self.rank, self.size = comm, comm.Get_rank(), comm.Get_size()
+        self.met = False
+        self.agreed: BaseException | None = None
+
+    def first(self, work: Callable[[], Any]) -> Any:
+        """Do work on rank 0. Every rank gets the result, or the error. The others sleep meanwhile."""
+        made, error = _tried(work) if self.rank == 0 else (None, None)
+        arrived = self.comm.Ibarrier()
+        while not arrived.Test():  # MPI's own waiting takes a whole core
+            time.sleep(0.001)
+        made, error = self.comm.bcast((made, error))
+        if error is not None:
+            self._fail(error)
+        return made
+
+    def together(self, work: Callable[[], Any]) -> Any:
+        """Do work on every rank. If it fails on some, every rank gets the error of the first of them."""
+        made, error = _tried(work)
+        errors, self.met = self.comm.allgather(error), True
+        failed = [rank for rank in range(self.size) if errors[rank] is not None]
+        if failed:
+            first = errors[failed[0]]
+            same = len(failed) == self.size and len({str(each) for each in errors}) == 1
+            self._fail(first if same else _named(first, failed[0]))
+        return made
+
+    def _fail(self, error: BaseException) -> NoReturn:
+        self.agreed = error
+        raise error
+
+    def same(self, kind: str, mine: Mapping[str, Any]) -> None:
+        """Raise ConfigError on every rank if a rank has another value than rank 0 under a name."""
+        found = self.comm.allgather(dict(mine))
+        for rank, theirs in enumerate(found):
+            for name in sorted(found[0].keys() | theirs.keys()):
+                if theirs.get(name) != found[0].get(name):
+                    self._fail(
+                        ConfigError(
+                            f"rank {rank} has another {kind} than rank 0: {name} is {quote(theirs.get(name))}, not "
+                            f"{quote(found[0].get(name))}; it must be the same on all ranks"
+                        )
+                    )
+
+    def largest(self, number: int) -> int:
+        """Return the largest number of all ranks."""
+        return int(max(self.comm.allgather(int(number))))
+
+    def check(self, config: RunConfig | None) -> None:
+        """Raise ConfigError unless all ranks have the same versions and configuration, and enough micro-batches."""
+        self.same("version", versions())
+        self.same("kind of layers", {"compiled": not why_not_compiled()})
+        tables = dataclasses.asdict(config) if config else {}
+        self.same("configuration", {name: value for table in tables.values() for name, value in table.items()})
+        if config:
+            self.check_parts(config.train)
+
+    def check_parts(self, config: TrainConfig, resumes: bool = False) -> None:
+        """Raise ConfigError if there are fewer micro-batches than ranks."""
+        M, P = config.micro_batches, self.size
+        if M >= P:
+            return
+        if resumes:  # micro_batches decides the bits
+            start = f"at most {M} ranks" if M > 1 else "it without mpiexec"
+            advice = f"the run that goes on keeps them, so start {start}"
+        elif config.batch_size < P:
+            advice = f"give --micro-batches {P} and --batch-size {P} or more, or start fewer ranks"
+        else:
+            advice = f"give --micro-batches {P}, or a multiple of {P}, which keeps all ranks busy"
+        self._fail(ConfigError(f"{P} ranks need at least {P} micro-batches, but micro_batches is {M}; {advice}"))
+
+    def share(self, make: Callable[[], tuple[Run, bool]], texts: Texts) -> tuple[Run, bool]:
+        """Make a run on rank 0, and give it to all ranks. The optimizer has the moments of the rank's own block.
+
+        Args
+            texts: reads the texts of this rank, which must be those of rank 0.
+        """
+        made: list[tuple[Run, bool]] = []
+        self.first(lambda: made.append(make()))
+        parts: Any = None
+        if made:
+            run, replanned = made[0]
+            parts = {item.name: getattr(run, item.name) for item in dataclasses.fields(run)}
+            parts |= {"model": None, "optimizer": None}
+        parts, replanned = self.comm.bcast((parts, made[0][1] if made else False))
+
+        def check() -> None:
+            if self.rank:
+                _check_texts(texts(parts["config"], parts["state"]), parts["state"])
+
+        self.together(check)
+        if self.rank:
+            config = parts["config"]
+            model = make_gpt(config.model, config.train.layers, seed=None)
+            run = Run(**parts | {"model": model, "optimizer": optimizer_of(model, config.train)})
+        assert run.model.flat is not None and run.optimizer is not None
+        self.comm.Bcast(run.model.flat.values)
+        run.optimizer = OwnersAdamW(self, run.optimizer)
+        self.reduce = run.config.train.reduce
+        return run, replanned
+
+    def blocks(self, n: int) -> tuple[list[int], list[int]]:
+        """Return the size and the start of each rank's block of n numbers: whole chunks."""
+        chunks = -(-n // CHUNK)
+        starts = [min(n, chunks * rank // self.size * CHUNK) for rank in range(self.size + 1)]
+        return np.diff(starts).tolist(), starts[:-1]
+
+    def add_up(self, model: GPT, gradient: Callable[[int], float], n: int) -> float:
+        """Do what ``add_in_order`` does, for this rank's block of the gradients."""
+        assert model.flat is not None
+        grads = model.flat.grads
+        sizes, starts = self.blocks(len(grads))
+        size, start = sizes[self.rank], starts[self.rank]
+        total, losses = np.empty(size, grads.dtype), list[float]()
+        if self.reduce == "fast":
+            numbers = range(self.rank, n, self.size)
+            mine = add_in_order(model, lambda i: gradient(numbers[i]), len(numbers)) if numbers else 0.0
+            if not numbers:
+                grads[...] = 0
+            self.comm.Reduce_scatter(grads, total, sizes)
+            losses = self.comm.allgather(mine)
+        else:
+            received = np.empty((self.size, size), grads.dtype)
+            for first in range(0, n, self.size):  # 1.
+                there, number = min(self.size, n - first), first + self.rank
+                loss = gradient(number) if number < n else 0.0  # 2.
+                sent = sizes if number < n else [0] * self.size
+                got = [size] * there + [0] * (self.size - there)
+                places = [size * rank for rank in range(self.size)]
+                self.comm.Alltoallv([grads, (sent, starts)], [received, (got, places)])  # 3.
+                for rank in range(there):  # 4.
+                    np.add(total, received[rank], out=total) if first + rank else np.copyto(total, received[rank])
+                losses += self.comm.allgather(loss)[:there]
+        grads[start : start + size] = total
+        return functools.reduce(operator.add, losses)
+
+    def whole(self, optimizer: Any) -> Any:
+        """Return, on rank 0, an AdamW with all moments. All ranks call this; the others get None."""
+        made = copy.copy(optimizer.own)
+        made.flat = flat = optimizer.flat
+        for moment in ("mean", "square"):
+            all_of_them = np.empty_like(flat.values) if self.rank == 0 else None
+            self.comm.Gatherv(getattr(optimizer.own, moment), [all_of_them, self.blocks(len(flat.values))])
+            setattr(made, moment, all_of_them)
+        return made if self.rank == 0 else None
+
+    @contextlib.contextmanager
+    def ending_together(self) -> Iterator[None]:
+        """Let only rank 0 print, unless another rank fails alone."""
+        streams = sys.stdout, sys.stderr
+        if self.rank:
+            sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+        try:
+            yield
+        except BaseException as error:
+            if not self.met:  # the others wait there, or will
+                with contextlib.suppress(BaseException):
+                    self.together(functools.partial(_raise, error))
+                error = self.agreed or error
+            if error is self.agreed or self.over or isinstance(error, TrainingError):  # so has every other rank
+                self.over = True
+                raise error from None
+            sys.stdout, sys.stderr = streams
+            if not isinstance(error, EXPECTED):
+                traceback.print_exception(error)
+            raise _named(error, self.rank) from None
+        self.over = True
+
+
+class OwnersAdamW(AdamW):
+    """AdamW for the flat vector of all ranks: each takes the steps of its own block, and has its moments.
+
+    Attributes
+        own: the optimizer of the block.
+    """
+
+    def __init__(self, ranks: Ranks, whole: AdamW) -> None:
+        self.ranks, self.flat = ranks, whole.flat
+        self.blocks = sizes, starts = ranks.blocks(len(self.flat.values))
+        start, end = starts[ranks.rank], starts[ranks.rank] + sizes[ranks.rank]
+        block = copy.copy(self.flat)
+        block.values, block.grads = self.flat.values[start:end], self.flat.grads[start:end]
+        block.n_matrix = min(max(self.flat.n_matrix - start, 0), end - start)
+        self.own = copy.copy(whole)
+        self.own.flat = block
+        for moment in ("mean", "square"):
+            mine = aligned_empty(end - start, block.values.dtype)
+            ranks.comm.Scatterv([getattr(whole, moment), self.blocks], mine)
+            setattr(self.own, moment, mine)
+        self.own.power1, self.own.power2 = ranks.comm.bcast((whole.power1, whole.power2))
+
+    def grad_norm(self) -> float:
+        found = self.ranks.comm.allgather(self.own.squares())  # 5.
+        return norm(np.concatenate(found))
+
+    def step(self, learning_rate: float, grad_scale: float = 1.0) -> None:
+        self.own.step(learning_rate, grad_scale)  # 6.
+        self.ranks.comm.Allgatherv(self._in_place, [self.flat.values, self.blocks])
+
+    @functools.cached_property
+    def _in_place(self) -> Any:
+        from mpi4py import MPI
+
+        return MPI.IN_PLACE
+
+
+@functools.cache
+def ranks_of_mpiexec() -> Alone:
+    """Return the ranks of this process: those that mpiexec has started together.
+
+    Raises
+        ConfigError if they cannot find each other.
+    """
+    told = next((os.environ[name] for name in MPI_SIZES if os.environ.get(name, "1") != "1"), "1")
+    if told == "1":
+        return Alone()
+    try:
+        from mpi4py import MPI
+    except (ImportError, RuntimeError) as error:
+        raise ConfigError(
+            f"mpiexec has started {told} processes, and they find each other by mpi4py, which cannot be imported "
+            f"({error}); pip install 'npgpt[mpi]', or start npgpt without mpiexec"
+        ) from None
+    if str(found := MPI.COMM_WORLD.Get_size()) != told:
+        name, *version = MPI.get_vendor()
+        beside = Path(sys.executable).with_name("mpiexec")
+        raise ConfigError(
+            f"mpiexec has started {told} processes, but each sees {found}: mpi4py here is made for {name} "
+            f"{'.'.join(map(str, version[0]))}, and mpiexec is that of another MPI; start with "
+            f"{beside if beside.exists() else 'the mpiexec of ' + name}"
+        )
+    ranks = Ranks(MPI.COMM_WORLD)
+    _share_cores(ranks.comm.Split_type(MPI.COMM_TYPE_SHARED))
+    return ranks
+
+
+def _share_cores(machine: Any) -> None:
+    """Use as many threads as this rank's share of the machine's cores, unless NPGPT_NUM_THREADS says how many."""
+    mine = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
+    of_all = machine.allgather(mine)
+    if not os.environ.get("NPGPT_NUM_THREADS") and not why_not_compiled():
+        from npgpt.machine.pool import MAX_THREADS, set_num_threads
+
+        share = sum(1 / sum(core in cores for cores in of_all) for core in mine)
+        set_num_threads(min(MAX_THREADS, max(1, int(share + 1e-9))))
+
+
+def _check_texts(texts: TrainingTexts, state: State) -> None:
+    mine, right = texts.known_as, state.texts
+    if len(mine) != len(right):
+        raise DataError(f"this rank has {len(mine)} texts, and rank 0 has {len(right)}")
+    for text, known in zip(mine, right, strict=True):
+        if text["sha256"] != known["sha256"]:
+            raise DataError(
+                f"the text {text['name']} is not that of rank 0: its SHA-256 is {text['sha256'][:12]}..., not "
+                f"{known['sha256'][:12]}...; copy the text of rank 0 there"
+            )
+
+
+def _tried(work: Callable[[], Any]) -> tuple[Any, BaseException | None]:
+    """Return what work returns, or its error in a form that other processes can read."""
+    try:
+        return work(), None
+    except (Exception, KeyboardInterrupt) as error:
+        try:
+            pickle.loads(pickle.dumps(error))
+        except Exception:
+            return None, NpgptError(f"{type(error).__name__}: {error}")
+        return None, error
+
+
+def _named(error: BaseException, rank: int) -> BaseException:
+    """Return an error whose message names its rank."""
+    if isinstance(error, OSError) and error.filename:
+        return NpgptError(f"rank {rank}: {error.filename}: {error.strerror or error}")
+    return type(error)(f"rank {rank}: {error}") if isinstance(error, NpgptError | MemoryError) else error
+
+
+def _raise(error: BaseException) -> NoReturn:
+    raise error
+
+
+def end_ranks(code: int) -> None:
+    """End the processes of all ranks if this one has failed alone."""
+    with contextlib.suppress(ConfigError):  # the ranks could not find each other
+        ranks = ranks_of_mpiexec()
+        if isinstance(ranks, Ranks) and not ranks.over:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            ranks.comm.Abort(code)
