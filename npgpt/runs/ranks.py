@@ -21,7 +21,6 @@ Rank 0 reads and writes the run folder, evaluates and speaks. What it finds ther
 Source    Rajbhandari et al. 2019, arXiv:1910.02054 (moments by their owners)
 """
 
-import contextlib
 import copy
 import dataclasses
 import functools
@@ -30,8 +29,7 @@ import os
 import pickle
 import sys
 import time
-import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -40,7 +38,7 @@ import numpy as np
 from npgpt.build import make_gpt, why_not_compiled
 from npgpt.config import RunConfig, TrainConfig
 from npgpt.core.param import CHUNK, aligned_empty
-from npgpt.errors import ConfigError, DataError, NpgptError, TrainingError, quote
+from npgpt.errors import ConfigError, DataError, NpgptError, quote
 from npgpt.model import GPT
 from npgpt.optim import AdamW, norm
 from npgpt.runs.checkpoint import State, versions
@@ -49,49 +47,11 @@ from npgpt.runs.run import Run
 from npgpt.support.variables import MPI_SIZES
 from npgpt.train import add_in_order, optimizer_of
 
-EXPECTED = (NpgptError, OSError, MemoryError, KeyboardInterrupt)  # the command line prints their messages alone
 Texts = Callable[[RunConfig, State], TrainingTexts]
 
 
-class Alone:
-    """One process, which does everything itself. ``Ranks`` has the same methods."""
-
-    rank, size, over = 0, 1, False
-
-    def first(self, work: Callable[[], Any]) -> Any:
-        return work()
-
-    def together(self, work: Callable[[], Any]) -> Any:
-        return work()
-
-    def same(self, kind: str, mine: Mapping[str, Any]) -> None:
-        pass
-
-    def add_up(self, model: GPT, gradient: Callable[[int], float], n: int) -> float:
-        return add_in_order(model, gradient, n)
-
-    def largest(self, number: int) -> int:
-        return number
-
-    def check(self, config: RunConfig | None) -> None:
-        pass
-
-    def check_parts(self, config: TrainConfig, resumes: bool = False) -> None:
-        pass
-
-    def share(self, make: Callable[[], tuple[Run, bool]], texts: Texts) -> tuple[Run, bool]:
-        return make()
-
-    def whole(self, optimizer: Any) -> Any:
-        return optimizer
-
-    @contextlib.contextmanager
-    def ending_together(self) -> Iterator[None]:
-        yield
-
-
-class Ranks(Alone):
-    """The processes of one run.
+class Ranks:
+    """The processes of one run; without ``comm`` there is one, which does everything itself.
 
     Attributes
         met: whether all ranks have met in ``together``, so that none has failed before.
@@ -99,13 +59,15 @@ class Ranks(Alone):
         over: whether training has ended on all ranks.
     """
 
-    def __init__(self, comm: Any) -> None:
-        self.comm, self.rank, self.size = comm, comm.Get_rank(), comm.Get_size()
-        self.met = False
+    def __init__(self, comm: Any = None) -> None:
+        self.comm, self.rank, self.size = comm, comm.Get_rank() if comm else 0, comm.Get_size() if comm else 1
+        self.met = self.over = False
         self.agreed: BaseException | None = None
 
     def first(self, work: Callable[[], Any]) -> Any:
         """Do work on rank 0. Every rank gets the result, or the error. The others sleep meanwhile."""
+        if not self.comm:
+            return work()
         made, error = _tried(work) if self.rank == 0 else (None, None)
         arrived = self.comm.Ibarrier()
         while not arrived.Test():  # MPI's own waiting takes a whole core
@@ -117,13 +79,14 @@ class Ranks(Alone):
 
     def together(self, work: Callable[[], Any]) -> Any:
         """Do work on every rank. If it fails on some, every rank gets the error of the first of them."""
+        if not self.comm:
+            return work()
         made, error = _tried(work)
         errors, self.met = self.comm.allgather(error), True
         failed = [rank for rank in range(self.size) if errors[rank] is not None]
         if failed:
             first = errors[failed[0]]
-            same = len(failed) == self.size and len({str(each) for each in errors}) == 1
-            self._fail(first if same else _named(first, failed[0]))
+            self._fail(of_rank(first, failed[0]) if failed[0] else first)
         return made
 
     def _fail(self, error: BaseException) -> NoReturn:
@@ -132,7 +95,7 @@ class Ranks(Alone):
 
     def same(self, kind: str, mine: Mapping[str, Any]) -> None:
         """Raise ConfigError on every rank if a rank has another value than rank 0 under a name."""
-        found = self.comm.allgather(dict(mine))
+        found = self.comm.allgather(dict(mine)) if self.comm else [mine]
         for rank, theirs in enumerate(found):
             for name in sorted(found[0].keys() | theirs.keys()):
                 if theirs.get(name) != found[0].get(name):
@@ -145,18 +108,20 @@ class Ranks(Alone):
 
     def largest(self, number: int) -> int:
         """Return the largest number of all ranks."""
-        return int(max(self.comm.allgather(int(number))))
+        return int(max(self.comm.allgather(int(number)))) if self.comm else number
 
-    def check(self, config: RunConfig | None) -> None:
+    def check(self, config: RunConfig | None, resumes: bool) -> None:
         """Raise ConfigError unless all ranks have the same versions and configuration, and enough micro-batches."""
+        if not self.comm:
+            return
         self.same("version", versions())
         self.same("kind of layers", {"compiled": not why_not_compiled()})
         tables = dataclasses.asdict(config) if config else {}
         self.same("configuration", {name: value for table in tables.values() for name, value in table.items()})
         if config:
-            self.check_parts(config.train)
+            self.check_parts(config.train, resumes)
 
-    def check_parts(self, config: TrainConfig, resumes: bool = False) -> None:
+    def check_parts(self, config: TrainConfig, resumes: bool) -> None:
         """Raise ConfigError if there are fewer micro-batches than ranks."""
         M, P = config.micro_batches, self.size
         if M >= P:
@@ -176,6 +141,8 @@ class Ranks(Alone):
         Args
             texts: reads the texts of this rank, which must be those of rank 0.
         """
+        if not self.comm:
+            return make()
         made: list[tuple[Run, bool]] = []
         self.first(lambda: made.append(make()))
         parts: Any = None
@@ -208,6 +175,8 @@ class Ranks(Alone):
 
     def add_up(self, model: GPT, gradient: Callable[[int], float], n: int) -> float:
         """Do what ``add_in_order`` does, for this rank's block of the gradients."""
+        if not self.comm:
+            return add_in_order(model, gradient, n)
         assert model.flat is not None
         grads = model.flat.grads
         sizes, starts = self.blocks(len(grads))
@@ -237,6 +206,8 @@ class Ranks(Alone):
 
     def whole(self, optimizer: Any) -> Any:
         """Return, on rank 0, an AdamW with all moments. All ranks call this; the others get None."""
+        if not self.comm:
+            return optimizer
         made = copy.copy(optimizer.own)
         made.flat = flat = optimizer.flat
         for moment in ("mean", "square"):
@@ -244,28 +215,6 @@ class Ranks(Alone):
             self.comm.Gatherv(getattr(optimizer.own, moment), [all_of_them, self.blocks(len(flat.values))])
             setattr(made, moment, all_of_them)
         return made if self.rank == 0 else None
-
-    @contextlib.contextmanager
-    def ending_together(self) -> Iterator[None]:
-        """Let only rank 0 print, unless another rank fails alone."""
-        streams = sys.stdout, sys.stderr
-        if self.rank:
-            sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
-        try:
-            yield
-        except BaseException as error:
-            if not self.met:  # the others wait there, or will
-                with contextlib.suppress(BaseException):
-                    self.together(functools.partial(_raise, error))
-                error = self.agreed or error
-            if error is self.agreed or self.over or isinstance(error, TrainingError):  # so has every other rank
-                self.over = True
-                raise error from None
-            sys.stdout, sys.stderr = streams
-            if not isinstance(error, EXPECTED):
-                traceback.print_exception(error)
-            raise _named(error, self.rank) from None
-        self.over = True
 
 
 class OwnersAdamW(AdamW):
@@ -306,15 +255,15 @@ class OwnersAdamW(AdamW):
 
 
 @functools.cache
-def ranks_of_mpiexec() -> Alone:
-    """Return the ranks of this process: those that mpiexec has started together.
+def ranks_of_mpiexec() -> Ranks:
+    """Return the processes that mpiexec has started together.
 
     Raises
         ConfigError if they cannot find each other.
     """
     told = next((os.environ[name] for name in MPI_SIZES if os.environ.get(name, "1") != "1"), "1")
     if told == "1":
-        return Alone()
+        return Ranks()
     try:
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:
@@ -323,11 +272,11 @@ def ranks_of_mpiexec() -> Alone:
             f"({error}); pip install 'npgpt[mpi]', or start npgpt without mpiexec"
         ) from None
     if str(found := MPI.COMM_WORLD.Get_size()) != told:
-        name, *version = MPI.get_vendor()
+        name, version = MPI.get_vendor()
         beside = Path(sys.executable).with_name("mpiexec")
         raise ConfigError(
             f"mpiexec has started {told} processes, but each sees {found}: mpi4py here is made for {name} "
-            f"{'.'.join(map(str, version[0]))}, and mpiexec is that of another MPI; start with "
+            f"{'.'.join(map(str, version))}, and mpiexec is that of another MPI; start with "
             f"{beside if beside.exists() else 'the mpiexec of ' + name}"
         )
     ranks = Ranks(MPI.COMM_WORLD)
@@ -362,7 +311,7 @@ def _tried(work: Callable[[], Any]) -> tuple[Any, BaseException | None]:
     """Return what work returns, or its error in a form that other processes can read."""
     try:
         return work(), None
-    except (Exception, KeyboardInterrupt) as error:
+    except BaseException as error:
         try:
             pickle.loads(pickle.dumps(error))
         except Exception:
@@ -370,22 +319,8 @@ def _tried(work: Callable[[], Any]) -> tuple[Any, BaseException | None]:
         return None, error
 
 
-def _named(error: BaseException, rank: int) -> BaseException:
+def of_rank(error: BaseException, rank: int) -> BaseException:
     """Return an error whose message names its rank."""
     if isinstance(error, OSError) and error.filename:
         return NpgptError(f"rank {rank}: {error.filename}: {error.strerror or error}")
     return type(error)(f"rank {rank}: {error}") if isinstance(error, NpgptError | MemoryError) else error
-
-
-def _raise(error: BaseException) -> NoReturn:
-    raise error
-
-
-def end_ranks(code: int) -> None:
-    """End the processes of all ranks if this one has failed alone."""
-    with contextlib.suppress(ConfigError):  # the ranks could not find each other
-        ranks = ranks_of_mpiexec()
-        if isinstance(ranks, Ranks) and not ranks.over:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            ranks.comm.Abort(code)

@@ -25,7 +25,7 @@ from npgpt.runs.folder import RunFolder
 from npgpt.runs.judgement import best_of, diverging
 from npgpt.runs.layout import CHECKPOINTS, METRICS, MODEL, OF_ALL_VERSIONS, PICTURE, RECORD
 from npgpt.runs.metrics import cut_record, read_metrics, up_to, write_metrics
-from npgpt.runs.ranks import Alone
+from npgpt.runs.ranks import Ranks
 from npgpt.runs.resume import TrainingTexts, check_same_model, check_same_settings, warn_of_other_versions
 from npgpt.runs.run import Run, load_run
 from npgpt.runs.weights import load_model
@@ -56,7 +56,7 @@ def train_run(
     on_evaluation: Callable[[Run, dict[str, Any]], Any] | None = None,
     on_progress: Progress | None = None,
     stop: Callable[[], bool] | None = None,
-    ranks: Alone | None = None,
+    ranks: Ranks | None = None,
 ) -> Run:
     """Train a tokenizer and a GPT.
 
@@ -85,10 +85,10 @@ def train_run(
     places = {name: check_path("train_run", name, path, RunError) for name, path in paths.items() if path is not None}
     if len(places.keys() - {"init"}) > 1 or len(places.keys() & {"resume", "init"}) > 1:
         raise ConfigError(f"train_run: {' and '.join(places)} contradict each other; give one of them")
-    progress, ranks = on_progress or (lambda *_: None), ranks or Alone()
+    progress, ranks = on_progress or (lambda *_: None), ranks or Ranks()
     folder: RunFolder | None = None
     resumes, saves = "resume" in places, bool(places.keys() - {"init"})
-    ranks.check(config if resumes else config or RunConfig())
+    ranks.check(config if resumes else config or RunConfig(), resumes)
     with contextlib.ExitStack() as stack:
 
         def make() -> tuple[Run, bool]:
@@ -161,7 +161,7 @@ def _new(config: RunConfig, given: Sequence[str] | None, init: Path | None, prog
 
 
 def _resumed(
-    folder: RunFolder, config: RunConfig | None, given: Sequence[str] | None, progress: Progress, ranks: Alone
+    folder: RunFolder, config: RunConfig | None, given: Sequence[str] | None, progress: Progress, ranks: Ranks
 ) -> tuple[Run, bool]:
     """Return the run of a folder at its newest checkpoint, and whether its total is a new one."""
     path = folder.newest()
@@ -231,7 +231,7 @@ class _Training:
         progress: Progress,
         stop: Callable[[], bool],
         replanned: bool,
-        ranks: Alone,
+        ranks: Ranks,
         saves: bool,
     ) -> None:
         assert run.train_ids is not None and run.validation_ids is not None and run.optimizer is not None

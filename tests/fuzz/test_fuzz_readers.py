@@ -77,6 +77,7 @@ def test_compressed_files_and_files_of_windows_are_read_alike(reader: Reader, tm
         assert reader.sound(first) and all(same(other, first) for other in others)
 
 
+@pytest.mark.slow
 def test_damaged_files_are_refused_or_read_as_what_they_hold() -> None:
     command = [sys.executable, str(Path(__file__).with_name("fuzz_readers.py")), "--n", str(N), "--seed", "1"]
     done = subprocess.run(command, capture_output=True, text=True, errors="replace")

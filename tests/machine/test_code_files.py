@@ -88,6 +88,7 @@ def test_what_is_read_is_what_was_written_or_nothing(
     assert read_code(folder, "kernel", "another key") is None  # the file of another kernel
 
 
+@pytest.mark.slow
 def test_a_damaged_file_is_compiled_again_after_one_line(home: Path) -> None:
     draw = random.Random(1)
     for number in range(N_DAMAGED):
@@ -101,6 +102,7 @@ def test_a_damaged_file_is_compiled_again_after_one_line(home: Path) -> None:
         assert run(home) == ""
 
 
+@pytest.mark.slow
 def test_a_folder_a_pipe_or_a_huge_file_in_place_of_a_file_is_replaced(home: Path) -> None:
     path = next(path for path in code_of(home) if ".decoded_size-" in path.name)
     for kind in ("folder", "pipe", "huge"):
@@ -160,6 +162,7 @@ elementwise.scale(npgpt.machine.pool.pool(), x, 0.5, x)
 """
 
 
+@pytest.mark.slow
 def test_code_of_an_edited_or_patched_kernel_is_not_found_by_the_next_process(tmp_path: Path) -> None:
     shutil.copytree(PACKAGE, tmp_path / "npgpt", ignore=shutil.ignore_patterns("__pycache__"))
     kept = []
@@ -171,6 +174,7 @@ def test_code_of_an_edited_or_patched_kernel_is_not_found_by_the_next_process(tm
     assert kept == [(0, True), (1, True), (2, True), (2, False)]
 
 
+@pytest.mark.slow
 def test_processes_may_compile_at_the_same_time(tmp_path: Path) -> None:
     environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path)}
     command = [sys.executable, "-c", PROGRAM]

@@ -29,6 +29,7 @@ def train(config: GPTConfig) -> bytes:
     return model.flat.values.tobytes()
 
 
+@pytest.mark.slow
 def test_the_number_of_threads_may_change_beside_trainings() -> None:
     expected, before = [train(config) for config in CONFIGS], get_num_threads()
     changing, results = threading.Event(), [[train(config)] for config in CONFIGS]

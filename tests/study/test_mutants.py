@@ -73,6 +73,7 @@ def test_a_mistake_reaches_modules_that_imported_the_function() -> None:
     assert train.clip_scale(1.0, 2.0) == 1
 
 
+@pytest.mark.slow
 def test_random_mutants_are_killed() -> None:
     verdicts = list(generated(20, seed=5, until_killed=True))
     assert len(verdicts) == 20 and all(verdict.killed_by for verdict in verdicts)

@@ -14,7 +14,7 @@ from npgpt import gradcheck
 from npgpt.study.check.verdict import RIGHT, UNDECIDED, WRONG
 
 PARTS = 10  # tests, so that several workers share the programs
-N = {"quick": 100, "ci": 1000, "deep": 5000}[os.environ.get("NPGPT_PROFILE", "quick")] // PARTS
+N = {"quick": 50, "ci": 1000, "deep": 5000}[os.environ.get("NPGPT_PROFILE", "quick")] // PARTS
 MOST_UNDECIDED = 0.03
 
 pytestmark = pytest.mark.filterwarnings("ignore")

@@ -157,6 +157,7 @@ def test_tokens_are_visible() -> None:
     assert data_of(made)["text"]["tokens"] == [["a", "b", "␣", "a"]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_found", [True, False])
 def test_open_writes_a_page_and_opens_it(
     is_found: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -175,6 +176,7 @@ def test_a_tokenizer_is_checked() -> None:
         trace(Linear(2, 3), np.ones((2, 2)), tokenizer="gpt2")  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_command_writes_a_page_and_keeps_other_files(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

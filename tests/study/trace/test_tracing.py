@@ -207,6 +207,7 @@ def test_screen_fits_the_terminal_and_responds_to_keys(traced: Trace) -> None:
     assert "   ∂L/∂ …" in lines[-4] and "weights[0,1,3," in lines[-4] and len(lines[-4]) == 64
 
 
+@pytest.mark.slow
 def test_explain_command(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)  # there is no run, so the model of the package is explained
     assert main(["explain", "to be or not to be that"]) == 0  # no terminal: the table
@@ -255,6 +256,7 @@ def test_trace_over_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
         assert capsys.readouterr().out == shown
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="a Unix terminal")
 def test_keys_on_a_real_terminal(tmp_path: Path) -> None:
     import pty
