@@ -57,12 +57,14 @@ class Ranks:
         met: whether all ranks have met in ``together``, so that none has failed before.
         agreed: the error that all ranks have raised.
         over: whether training has ended on all ranks.
+        reduce: "exact" or "fast".
     """
 
     def __init__(self, comm: Any = None) -> None:
         self.comm, self.rank, self.size = comm, comm.Get_rank() if comm else 0, comm.Get_size() if comm else 1
         self.met = self.over = False
         self.agreed: BaseException | None = None
+        self.reduce = "exact"
 
     def first(self, work: Callable[[], Any]) -> Any:
         """Do work on rank 0. Every rank gets the result, or the error. The others sleep meanwhile."""
