@@ -77,7 +77,7 @@ class Side:
 
 class NpgptSide(Side, Npgpt):
     def prepare(self, T: int, offset: int = 0) -> None:
-        from npgpt.kernels.attention import NO_BIAS, forward_size
+        from npgpt.kernels.attention import NO_BIAS, NO_STARTS, forward_size
         from npgpt.kernels.attention_backward import backward_size
         from npgpt.machine.pool import get_num_threads
 
@@ -89,6 +89,7 @@ class NpgptSide(Side, Npgpt):
         self.qkv[...], self.dmixed[...] = qkv.reshape(rows, -1), dmixed.reshape(rows, -1)
         self.largest, self.totals = np.empty((2, B * HEADS * T), np.float32)
         self.options = np.zeros(B, np.int64), 0, 1.0, NO_BIAS  # nothing is dropped
+        self.starts = NO_STARTS
         sizes = forward_size(T, SIZE), backward_size(T, SIZE)
         self.works = [placed((get_num_threads(), size), 0) for size in sizes]
 
@@ -106,6 +107,7 @@ class NpgptSide(Side, Npgpt):
             self.largest,
             self.totals,
             *self.options,
+            self.starts,
             self.works[0],
         )
 
@@ -124,6 +126,7 @@ class NpgptSide(Side, Npgpt):
             self.dqkv,
             *self.options,
             self.options[-1],
+            self.starts,
             self.works[1],
         )
 

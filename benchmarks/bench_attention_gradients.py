@@ -19,7 +19,7 @@ from peers import HAS_TORCH, JSON, Numpy, Report
 
 from npgpt.core import Array, Cache
 from npgpt.kernels import attention, attention_backward
-from npgpt.kernels.attention import NO_BIAS, forward_size
+from npgpt.kernels.attention import NO_BIAS, NO_STARTS, forward_size
 from npgpt.kernels.attention_backward import backward_size
 from npgpt.layers import Mixing, Scores, Softmax
 from npgpt.machine.pool import get_num_threads, pool
@@ -58,10 +58,11 @@ def by_kernel(q: Array, k: Array, v: Array, dm: Array, p: float = 0.0) -> Array:
     qkv = np.stack([q, k, v]).transpose(1, 3, 0, 2, 4).astype(np.float32, "C").reshape(B * T, 3 * H * D)
     dmixed = dm.transpose(0, 2, 1, 3).astype(np.float32, "C").reshape(B * T, H * D)
     mixed, dqkv, (largest, totals) = np.empty_like(dmixed), np.empty_like(qkv), np.empty((2, B * H * T), np.float32)
-    options = np.arange(5, 5 + B), round(p * 2**32), 1 / (1 - p), NO_BIAS
+    options: tuple[Any, ...] = np.arange(5, 5 + B), round(p * 2**32), 1 / (1 - p), NO_BIAS
     works = [np.empty((get_num_threads(), size(T, D)), np.float32) for size in (forward_size, backward_size)]
-    attention.forward(pool(), qkv, qkv, qkv, H, T, T, mixed, largest, totals, *options, works[0])
-    attention_backward.backward(pool(), dmixed, qkv, largest, totals, H, T, dqkv, *options, NO_BIAS, works[1])
+    attention.forward(pool(), qkv, qkv, qkv, H, T, T, mixed, largest, totals, *options, NO_STARTS, works[0])
+    options = *options, NO_BIAS, NO_STARTS
+    attention_backward.backward(pool(), dmixed, qkv, largest, totals, H, T, dqkv, *options, works[1])
     return dqkv.reshape(B, T, 3, H, D).transpose(2, 0, 3, 1, 4)
 
 

@@ -167,7 +167,14 @@ def optimizer_steps(
 
 
 def accumulate(
-    model: GPT, x: Array, y: Array, cache: Cache, micro_batches: int = 1, step: int = 0, add_up: AddUp = add_in_order
+    model: GPT,
+    x: Array,
+    y: Array,
+    cache: Cache,
+    micro_batches: int = 1,
+    step: int = 0,
+    add_up: AddUp = add_in_order,
+    documents: Array | None = None,
 ) -> float:
     """Set the gradients to those of the mean loss of a batch, computed in parts, and return the loss.
 
@@ -179,8 +186,10 @@ def accumulate(
         micro_batches: the number of parts, of nearly equal size; at most B.
         step: the number of the step; dropout depends on it.
         add_up: computes and adds the gradients of the parts.
+        documents: (B, T), the number of each token's document, if rows hold several (``Cache``). The target of a
+            document's last token is IGNORE_INDEX, unless it is known: the first token of the next does not follow.
     Raises
-        DataError if every target is ignored.
+        DataError if every target is ignored, or if the cache has documents and none are given for this batch.
     """
     micro_batches, step = whole("accumulate", "micro_batches", micro_batches, 1), whole("accumulate", "step", step, 0)
     check_plain("accumulate", "x", x)
@@ -190,12 +199,19 @@ def accumulate(
     count = int((y != IGNORE_INDEX).sum())
     if count == 0:
         raise DataError("every target of the batch is ignored, so there is no loss; at least one target must count")
+    if documents is None and cache.documents is not None:
+        raise DataError(
+            "accumulate: the cache has documents, perhaps those of another batch; give those of this one, "
+            "documents=..., or reset(documents=None) first"
+        )
+    cache.reset(documents=documents).starts(*y.shape)  # both check them
     borders = np.cumsum([0, *map(len, np.array_split(x, micro_batches))]).tolist()
 
     def gradient(number: int) -> float:
         first, end = borders[number : number + 2]
         model.zero_grad(cache)
-        cache.reset(step=step, first_example=first)
+        of_part = None if documents is None else documents[first:end]
+        cache.reset(step=step, first_example=first, documents=of_part)
         loss = float(model.loss(x[first:end], y[first:end], cache, count))
         model.loss_backward(1.0, cache)
         cache.clear_unwritten()

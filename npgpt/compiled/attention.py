@@ -9,11 +9,11 @@ from npgpt.compiled.dropout import Dropout
 from npgpt.compiled.linear import Linear
 from npgpt.core import Array, Cache
 from npgpt.kernels import attention, attention_backward, attention_few, softmax
-from npgpt.kernels.attention import NO_BIAS, forward_size
+from npgpt.kernels.attention import NO_BIAS, NO_STARTS, forward_size
 from npgpt.kernels.attention_backward import backward_size
 from npgpt.kernels.few_rows import FEW
 from npgpt.kernels.heads import mask_scores, multiply_heads
-from npgpt.layers.attention import check_queries_and_keys
+from npgpt.layers.attention import check_queries_and_keys, of_own_document
 from npgpt.machine.pool import pool, work_rows
 
 
@@ -176,7 +176,8 @@ class Attention(CompiledLayer, textbook.Attention):
         works = _works(on, cache, backward_size(T, C // self.n_head))
         attention_backward.backward(  # 2.
             on, rows(dmixed), rows(qkv), largest, totals, self.n_head, T, rows(dqkv),
-            *self._dropping(B, cache), self.score.bias(q, T, of_score), self.score.bias_gradient(q, of_score), works,
+            *self._dropping(B, cache), self.score.bias(q, T, of_score), self.score.bias_gradient(q, of_score),
+            _starts(B, T, cache), works,
         )  # fmt: skip
         self.score.collect_bias_gradient(q, of_score)
         dq, dk, dv = self._parts(dqkv)
@@ -204,18 +205,19 @@ class Attention(CompiledLayer, textbook.Attention):
         largest, totals = (flat(output(cache, (B, self.n_head, T), name)) for name in ("largest", "totals"))
         on, bias = pool(), self.score.bias(q, n, of_score)
         arguments = on, rows(qkv), k_rows, v_rows, self.n_head, T, n, rows(mixed), largest, totals
-        if T <= FEW and not self.dropout.drops(cache):
+        starts = _starts(B, T, cache)
+        if T <= FEW and not self.dropout.drops(cache) and not len(starts):
             attention_few.forward(*arguments, bias, _works(on, cache, attention_few.forward_size(T, C // self.n_head)))
         else:
             works = _works(on, cache, forward_size(n, C // self.n_head))
-            attention.forward(*arguments, *self._dropping(B, cache), bias, works)
+            attention.forward(*arguments, *self._dropping(B, cache), bias, starts, works)
         return mixed
 
     def _mix(self, qkv: Array, cache: Cache) -> Array:
         """Compute the same by the sub-layers."""
         q, k, v = (cache.keep(name, part) for name, part in zip("qkv", self._parts(qkv), strict=True))
         k, v = cache.with_past("k", k), cache.with_past("v", v)
-        scores = self.score.forward(q, k, cache.scope("score"))  # (B, H, T, T)
+        scores = of_own_document(self.score.forward(q, k, cache.scope("score")), cache)  # (B, H, T, T)
         weights = self.softmax.forward(scores, cache.scope("softmax"))
         dropped = self.dropout.forward(weights, cache.scope("dropout"))
         return self._put_together(self.mixing.forward(dropped, v, cache.scope("mixing")))
@@ -249,3 +251,9 @@ class Attention(CompiledLayer, textbook.Attention):
 def _works(on: Array, cache: Cache, size: int) -> Array:
     """Return work memory for each thread of a pool."""
     return cache.scratch("attention", (work_rows(on), size), np.float32)
+
+
+def _starts(B: int, T: int, cache: Cache) -> Array:
+    """Return the kernel's ``starts``."""
+    starts = cache.starts(B, T)
+    return NO_STARTS if starts is None else flat(starts)

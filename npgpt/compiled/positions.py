@@ -2,10 +2,11 @@
 import numpy as np
 
 import npgpt.layers as textbook
-from npgpt.compiled.base import CompiledLayer, check_float32, flat, gradient, output
+from npgpt.compiled.base import CompiledLayer, add, check_float32, flat, gradient, output, rows
 from npgpt.compiled.linear import add_column_sums
 from npgpt.core import Array, Cache
-from npgpt.kernels import columns
+from npgpt.kernels import columns, embedding
+from npgpt.layers.positions import in_documents
 from npgpt.machine.pool import pool
 
 
@@ -15,14 +16,17 @@ class LearnedPositions(CompiledLayer, textbook.LearnedPositions):
     def forward(self, x: Array, cache: Cache) -> Array:
         check_float32("LearnedPositions", "x", x)
         self.check(x, start=cache.n_past)
-        return _add_to_each(x, self.weight.value[cache.n_past : cache.n_past + x.shape[1]], cache)
+        return _add_to_each(x, self.weight.value[cache.n_past :], cache)
 
     def backward(self, dy: Array, cache: Cache) -> Array:
         check_float32("LearnedPositions", "dy", dy)
         self.check(dy, "dy")
         B, T, C = dy.shape
-        used = cache.grad_to_add_to(self.weight)[:T].reshape(T * C)
-        add_column_sums(flat(dy).reshape(B, T * C), used, True, cache)  # 1.
+        grad, positions = cache.grad_to_add_to(self.weight), in_documents(dy, cache)
+        if positions is None:
+            add_column_sums(flat(dy).reshape(B, T * C), grad[:T].reshape(T * C), True, cache)  # 1.
+        else:
+            embedding.scatter_add(pool(), rows(dy), flat(positions), grad, True)  # 1.
         return dy  # 2.
 
 
@@ -71,9 +75,15 @@ class NoPositions(CompiledLayer, textbook.NoPositions):
         return x
 
 
-def _add_to_each(x: Array, vectors: Array, cache: Cache) -> Array:
-    """Return x (B, T, C) + vectors (T, C). Kernels treat each example as one row of T·C numbers."""
+def _add_to_each(x: Array, table: Array, cache: Cache) -> Array:
+    """Return x (B, T, C) + the first T rows of a table, or, with documents, a row for each token.
+
+    Kernels treat each example as one row of T·C numbers.
+    """
     B, T, C = x.shape
-    y = output(cache, x.shape)
-    columns.add_to_rows(pool(), flat(x).reshape(B, T * C), flat(vectors), y.reshape(B, T * C))
-    return y
+    y, positions = output(cache, x.shape), in_documents(x, cache)
+    if positions is None:
+        columns.add_to_rows(pool(), flat(x).reshape(B, T * C), flat(table[:T]), y.reshape(B, T * C))
+        return y
+    embedding.gather(pool(), table, flat(positions), rows(y))
+    return add(x, y, y)

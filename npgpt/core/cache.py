@@ -4,6 +4,7 @@ import copy
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from types import EllipsisType
 from typing import Any, Self
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy.typing as npt
 from npgpt.core.param import Array, Param, aligned_empty
 from npgpt.core.past import KeyValues
 from npgpt.core.shapes import check_plain
-from npgpt.core.values import flag, whole
+from npgpt.core.values import flag, shown, whole
 from npgpt.errors import DataError, ShapeError
 
 
@@ -27,6 +28,8 @@ class _Pass:
     step: int
     first_example: int
     past: KeyValues | list[KeyValues] | None
+    documents: Array | None = None
+    starts: Array | None = None
     kept: list[tuple["Cache", str]] = field(default_factory=list)  # in the order of the forward pass
     scratch: dict[str, Array] = field(default_factory=dict)
     unwritten: dict[Param, None] = field(default_factory=dict)  # an ordered set
@@ -43,6 +46,9 @@ class Cache:
             index of this batch's first row in the whole batch of the step.
         past: the keys and values of earlier tokens, which the attention layers continue; only with ``record=False``.
             A list has those of each text of a batch: the texts may have different lengths, and need no padding.
+        documents: (B, T), the number of each token's document, if a row holds several documents, one after the other:
+            0, 0, 0, 1, 2, 2. A token attends to its own document only, whose first token has position 0. So each
+            document gets what it gets alone (dropout: other masks). Padding is a document of its own.
 
     An array returned by forward is valid until ``reset()``, one returned by backward until the next backward.
     """
@@ -56,6 +62,7 @@ class Cache:
         step: int = 0,
         first_example: int = 0,
         past: KeyValues | list[KeyValues] | None = None,
+        documents: Array | None = None,
     ) -> None:
         flags = {"training": training, "record": record, "trace": trace}
         numbers = {"seed": seed, "step": step, "first_example": first_example}
@@ -69,6 +76,13 @@ class Cache:
                 "Cache: past must be a KeyValues, or a list of them; it needs record=False and training=False"
             )
         self._open(_Pass(**checked, past=past), "", "")
+        self._set_documents(documents)
+
+    def _set_documents(self, documents: Array | None) -> None:
+        if documents is not None and self._shared.past is not None:
+            raise DataError("Cache: documents cannot be given with past: rows of documents are not continued")
+        self._shared.starts = None if documents is None else _starts_of(documents)
+        self._shared.documents = None if documents is None else np.array(documents)
 
     def _open(self, shared: _Pass, path: str, role: str) -> Self:
         self.path, self.role = path, role
@@ -107,6 +121,20 @@ class Cache:
         """The number of earlier tokens, which is the position of this pass's first token; of the longest text."""
         past = self._shared.past
         return max((text.length for text in past), default=0) if isinstance(past, list) else past.length if past else 0
+
+    @property
+    def documents(self) -> Array | None:
+        return self._shared.documents
+
+    def starts(self, B: int, T: int) -> Array | None:
+        """Return the place (B, T) in its row where each token's document starts; None if a row is one document."""
+        starts = self._shared.starts
+        if starts is not None and starts.shape != (B, T):
+            raise ShapeError(
+                f"Cache: documents has shape {starts.shape}, but this pass has {(B, T)} tokens (B, T); give the "
+                "number of each token's document, reset(documents=...), or reset(documents=None)"
+            )
+        return starts
 
     def with_past(self, name: str, x: Array) -> Array:
         """Return keys or values (B, H, T, D) behind those of the earlier tokens, if there are any."""
@@ -217,10 +245,19 @@ class Cache:
         for param in list(self._shared.unwritten):
             self.grad_to_add_to(param)
 
-    def reset(self, *, training: bool | None = None, step: int | None = None, first_example: int | None = None) -> Self:
+    def reset(
+        self,
+        *,
+        training: bool | None = None,
+        step: int | None = None,
+        first_example: int | None = None,
+        documents: Array | EllipsisType | None = ...,
+    ) -> Self:
         """Forget the arrays of the pass in every scope. Children, memory, and settings that are not given stay."""
         if self.path:
             raise ValueError(f"scope {self.path!r} cannot be reset alone; reset the whole cache")
+        if documents is not ...:
+            self._set_documents(documents)
         for scope in self._scopes():
             scope._values.clear()
             scope._grads.clear()
@@ -258,3 +295,24 @@ def _reuse(store: dict[str, Array], name: str, shape: tuple[int, ...], dtype: np
     if memory is None or memory.dtype != dtype or memory.size < n:
         memory = store[name] = aligned_empty(n, dtype)
     return memory[:n].reshape(shape)
+
+
+def _starts_of(documents: Array) -> Array:
+    """Return the place (B, T) in its row where each token's document starts."""
+    if not isinstance(documents, np.ndarray) or documents.dtype.kind not in "iu" or documents.ndim != 2:
+        raise ShapeError(
+            "Cache: documents must be an array (B, T) of integers, the number of each token's document, not "
+            f"{shown(documents)}"
+        )
+    check_plain("Cache", "documents", documents)
+    before, after = documents[:, :-1], documents[:, 1:]
+    if (wrong := np.argwhere(after < before)).size:
+        b, t = wrong[0].tolist()
+        raise DataError(
+            f"Cache: documents[{b}, {t + 1}] is {after[b, t]} after {before[b, t]}; the numbers in a row must not "
+            "fall, so that no document is in two pieces: 0, 0, 0, 1, 2, 2"
+        )
+    starts = np.zeros(documents.shape, np.int64)
+    starts[:, 1:] = np.where(after != before, np.arange(1, documents.shape[1]), 0)
+    found: Array = np.maximum.accumulate(starts, axis=1)
+    return found

@@ -20,6 +20,9 @@ Their gradients differ by less than |s|·2**-23 (tested), so they agree to 2e-5 
 A bias of each head and distance (ALiBi, relative biases), times √D, is added to q·k before anything else is done with
 it. All that is said above then holds for the sum.
 
+If a row holds several documents, the blocks of keys begin near the start of the first query's document. So the work is
+in proportion to the squares of the documents' lengths, not of the row's.
+
 Source    Milakov and Gimelshein 2018, arXiv:1805.02867 (online softmax); Dao et al. 2022, arXiv:2205.14135 (tiles)
 """
 
@@ -40,10 +43,13 @@ from npgpt.machine.vector import LANES, lane_numbers, load, maximum, random_lane
 
 QUERIES = 32  # two registers of lanes
 KEYS = 96  # a multiple of every tile's rows, so neither the blocks nor the bits depend on the tile
+START = 24  # a multiple of every tile's rows: blocks begin at multiples of it
 CHAIN = 12  # weights that are added one after the other; one chain of 1,000 keys would lose a digit of the total
 INFINITY = np.float32(np.inf)
+LEAST = np.finfo(np.float32).min  # a query that has seen no key yet
 BEYOND = 64  # distances past T that a block's lanes can reach; they are masked
 NO_BIAS = np.zeros((0, 0), np.float32)
+NO_STARTS = np.zeros(0, np.int64)
 
 
 def plain_forward(q: Any, k: Any, v: Any, dropped: Any, bias: Any) -> Any:
@@ -139,6 +145,25 @@ def _add_bias(work: Any, s: int, n: int, bias: Any, at: int) -> None:
 
 
 @kernel
+def _hide_documents(work: Any, s: int, key: int, n: int, starts: Any, at: int, n_queries: int) -> None:
+    """Set q·k (n keys from ``key`` on, QUERIES) to −∞ where the query's document starts behind the key.
+
+    Args
+        at: the first query's place in ``starts``.
+    """
+    seeing = 0  # the queries whose document starts at the key or before it; they are the first ones
+    for i in range(n):
+        while seeing < n_queries and starts[at + seeing] <= key + i:
+            seeing += 1
+        if seeing == n_queries:
+            return
+        for half in range(0, QUERIES, LANES):
+            here = s + i * QUERIES + half
+            sees = splat(np.float32(seeing - half))
+            store(work, here, select_less(lane_numbers(), sees, load(work, here), splat(-INFINITY)))
+
+
+@kernel
 def _softmax_block(
     work: Any, s: int, best: int, total: int, mixed: int, n: int, D: int, future: int, scale: float, first: bool
 ) -> None:
@@ -148,7 +173,7 @@ def _softmax_block(
         future: the first key's position minus the first query's. Lanes below future + i do not see key ``i``.
     """
     for half in range(0, QUERIES, LANES):
-        highest = splat(-INFINITY) if first else load(work, best + half)
+        highest = splat(LEAST) if first else load(work, best + half)
         for key in range(n):
             here = s + key * QUERIES + half
             product = load(work, here)
@@ -203,7 +228,7 @@ def keys_and_values(chunk: int, qkv: Any, k_rows: Any, H: int, T: int) -> tuple[
 @kernel
 def _forward(
     thread: int, chunk: int, qkv: Any, k_rows: Any, v_rows: Any, H: int, T: int, n_all: int, mixed: Any, largest: Any,
-    totals: Any, keys: Any, threshold: int, kept: Any, bias: Any, works: Any,
+    totals: Any, keys: Any, threshold: int, kept: Any, bias: Any, starts: Any, works: Any,
 ) -> None:  # fmt: skip
     """Compute one head of one example."""
     b, head, C = chunk // H, chunk % H, mixed.shape[1]
@@ -220,18 +245,21 @@ def _forward(
         n_queries = min(QUERIES, T - query)
         pack_lanes(qkv, of_q + query * row, row, n_queries, D, QUERIES, work, q)
         n_keys = start + query + n_queries
-        for key in range(0, n_keys, KEYS):
+        first_key = starts[b * T + query] // START * START if len(starts) else 0
+        for key in range(first_key, n_keys, KEYS):
             n = min(KEYS, n_keys - key)
             panel = k + key // TILE_ROWS * k_panel
             multiply_packed(work, panel, k_panel, q, QUERIES, D, work, s, QUERIES, n, QUERIES, False)
             if len(bias):
                 of_distance_0 = head * bias.shape[1] + (bias.shape[1] - BEYOND) // 2
                 _add_bias(work, s, n, bias, of_distance_0 + start + query - key)
-            _softmax_block(work, s, best, total, out, n, D, key - query - start, scale, key == 0)
+            if len(starts):
+                _hide_documents(work, s, key, n, starts, b * T + query, n_queries)
+            _softmax_block(work, s, best, total, out, n, D, key - query - start, scale, key == first_key)
             if kept != 1:
                 _drop_block(work, s, n, query, key, T, head, keys[b], threshold, kept)
             panel = v + key * TILE_ROWS
-            multiply_packed(work, panel, v_panel, s, QUERIES, n, work, out, QUERIES, D, QUERIES, key > 0)
+            multiply_packed(work, panel, v_panel, s, QUERIES, n, work, out, QUERIES, D, QUERIES, key > first_key)
         for half in range(0, QUERIES, LANES):
             sums = load(work, total + half)
             inverse = splat(1.0) / sums
@@ -249,15 +277,15 @@ def forward_size(T: int, D: int) -> int:
     return -(-layout(T, D)[-1] // LANES) * LANES
 
 
-@entry(POOL, ROWS, ROWS, ROWS, INT, INT, INT, ROWS_OUT, FLOATS_OUT, FLOATS_OUT, INTS, INT, FLOAT, ROWS, ROWS_OUT)
+@entry(POOL, ROWS, ROWS, ROWS, INT, INT, INT, ROWS_OUT, FLOATS_OUT, FLOATS_OUT, INTS, INT, FLOAT, ROWS, INTS, ROWS_OUT)
 def forward(
     pool: Any, qkv: Any, k_rows: Any, v_rows: Any, H: int, T: int, n_all: int, mixed: Any, largest: Any, totals: Any,
-    keys: Any, threshold: int, kept: float, bias: Any, works: Any,
+    keys: Any, threshold: int, kept: float, bias: Any, starts: Any, works: Any,
 ) -> None:  # fmt: skip
     """Compute mixed (B·T, C) from qkv (B·T, 3·C): T queries for each example, those of the last T of n_all positions.
 
-    A query's result has the same bits for every T and n_all. Blocks of keys begin at fixed positions, and keys that it
-    does not see add zeros behind all others.
+    Without documents, a query's result has the same bits for every T and n_all. Blocks of keys begin at fixed
+    positions, and keys that it does not see add zeros behind all others.
 
     Args
         k_rows, v_rows: the keys and values: qkv itself; or arrays of D columns, with n_all rows or more for each head
@@ -267,11 +295,13 @@ def forward(
         keys, threshold, kept: the arguments of dropout, as in ``dropout.py``; kept = 1 drops no weight.
         bias: (H, 2·N + BEYOND), N >= n_all, what is added to q·k: column N + n for pairs of distance n, and column
             N − n too, so that neighbouring lanes find neighbours, whether they are queries or keys; or NO_BIAS.
+        starts: (B·T,), where in its row each query's document starts, if T = n_all; or NO_STARTS.
         works: (threads, forward_size(n_all, D)).
     """
     check_work_rows(pool, works)
     n = len(qkv) // T * H
     arguments = (
-        qkv, k_rows, v_rows, H, T, n_all, mixed, largest, totals, keys, threshold, np.float32(kept), bias, works,
+        qkv, k_rows, v_rows, H, T, n_all, mixed, largest, totals, keys, threshold, np.float32(kept), bias, starts,
+        works,
     )  # fmt: skip
     launch(pool, n, *job(_forward, arguments))

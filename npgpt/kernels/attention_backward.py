@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from npgpt.kernels.attention import (
+    START,
     multiply_packed,
     pack_columns,
     pack_lanes,
@@ -55,7 +56,6 @@ from npgpt.machine.vector import (
 
 KEYS = 32  # two registers of lanes
 QUERIES = 72  # a multiple of START; with 96, weights and dw of 1,024 keys left the L2 cache: 14 % slower (Zen 4)
-START = 24  # the first query is rounded down to a multiple of this, which is a multiple of every tile's rows
 
 
 def plain_backward(dm: Any, q: Any, k: Any, v: Any, dropped: Any, bias: Any) -> Any:
@@ -128,14 +128,14 @@ def _add_bias(work: Any, s: int, n: int, bias: Any, at: int) -> None:
 
 
 @kernel
-def _add_to_dbias(work: Any, ds: int, n: int, query: int, T: int, dbias: Any, at: int) -> None:
+def _add_to_dbias(work: Any, ds: int, n: int, query: int, first_key: int, T: int, dbias: Any, at: int) -> None:
     """Add ds of n queries to the gradients of the biases, row by row; ``dbias[at]`` is that of distance 0.
 
     Pairs of one distance are a diagonal, so the next row's sums begin one number before those of this row.
     """
     for i in range(n):
         row = query + i
-        for key in range(0, min(T, (row // START + 1) * START), KEYS):  # as in ``_softmax_block``
+        for key in range(first_key, min(T, (row // START + 1) * START), KEYS):  # as in ``_softmax_block``
             for half in range(0, KEYS, LANES):
                 to = at + key + half - row
                 store(dbias, to, load(dbias, to) + load(work, ds + key * QUERIES + i * KEYS + half))
@@ -143,10 +143,10 @@ def _add_to_dbias(work: Any, ds: int, n: int, query: int, T: int, dbias: Any, at
 
 @kernel
 def _softmax_block(
-    work: Any, s: int, dw: int, n: int, query: int, T: int, largest: Any, totals: Any, of_head: int, scale: float,
-    head: int, random: int, threshold: int, kept: float,
+    work: Any, s: int, dw: int, n: int, query: int, first_key: int, T: int, largest: Any, totals: Any, of_head: int,
+    scale: float, head: int, random: int, threshold: int, kept: float, starts: Any, of_example: int,
 ) -> None:  # fmt: skip
-    """Replace the q·k of n queries by the weights after dropout, and ``dw`` by the scores' gradients.
+    """Replace the q·k of n queries and keys from ``first_key`` on by the weights after dropout, and dw by ds.
 
     Between the two passes over a row, weights to be dropped are stored with a minus sign.
     """
@@ -156,12 +156,15 @@ def _softmax_block(
         n_keys = min(T, (row // START + 1) * START)  # of all blocks with first_query(key) <= row
         best, inverse = largest[of_head + row], np.float32(1) / totals[of_head + row]
         along = splat(0.0)
-        for key in range(0, n_keys, KEYS):
+        start = starts[of_example + row] if len(starts) else 0
+        for key in range(first_key, n_keys, KEYS):
             for half in range(0, KEYS, LANES):
                 here, future = key * QUERIES + i * KEYS + half, row - key - half
                 weight = exp_or_zero((load(work, s + here) - best) * scale, LOWEST) * inverse
                 if future < LANES - 1:
                     weight = select_less(splat(np.float32(future)), lane_numbers(), splat(0.0), weight)
+                if start > key + half:
+                    weight = select_less(lane_numbers(), splat(np.float32(start - key - half)), splat(0.0), weight)
                 upstream = load(work, dw + here)
                 if kept != 1:
                     counter = (head * T + row) * T + key + half
@@ -173,7 +176,7 @@ def _softmax_block(
                     store(work, s + here, weight)
                 along = fma(weight, upstream, along)
         of_row = sum_lanes(along)
-        for key in range(0, n_keys, KEYS):
+        for key in range(first_key, n_keys, KEYS):
             for half in range(0, KEYS, LANES):
                 here = key * QUERIES + i * KEYS + half
                 weight = load(work, s + here)
@@ -186,7 +189,7 @@ def _softmax_block(
 @kernel
 def _backward(
     thread: int, chunk: int, dmixed: Any, qkv: Any, largest: Any, totals: Any, H: int, T: int, dqkv: Any, keys: Any,
-    threshold: int, kept: Any, bias: Any, dbias: Any, works: Any,
+    threshold: int, kept: Any, bias: Any, dbias: Any, starts: Any, works: Any,
 ) -> None:  # fmt: skip
     """Compute one head of one example."""
     b, head, C = chunk // H, chunk % H, dmixed.shape[1]
@@ -213,7 +216,8 @@ def _backward(
         pack_rows(dmixed, of_dm + query * C, C, n, D, work, dm_rows)
         pack_columns(qkv, of_q + query * row, row, n, D, work, q_columns)
         pack_columns(dmixed, of_dm + query * C, C, n, D, work, dm_columns)
-        for key in range(0, query + n, KEYS):
+        first_key = starts[b * T + query] // KEYS * KEYS if len(starts) else 0
+        for key in range(first_key, query + n, KEYS):
             skip = max(0, first_query(key) - query)
             down, to = skip // TILE_ROWS * by_row, key * QUERIES + skip * KEYS
             multiply_packed(
@@ -224,10 +228,13 @@ def _backward(
             )
             if len(bias):
                 _add_bias(work, s + to, n - skip, bias, head * bias.shape[1] + T + key - query - skip)
-        _softmax_block(work, s, ds, n, query, T, largest, totals, chunk * T, scale, head, keys[b], threshold, kept)
+        _softmax_block(
+            work, s, ds, n, query, first_key, T, largest, totals, chunk * T, scale, head, keys[b], threshold, kept,
+            starts, b * T,
+        )  # fmt: skip
         if len(dbias):
-            _add_to_dbias(work, ds, n, query, T, dbias, chunk * dbias.shape[1] + T)
-        for key in range(0, query + n, KEYS):
+            _add_to_dbias(work, ds, n, query, first_key, T, dbias, chunk * dbias.shape[1] + T)
+        for key in range(first_key, query + n, KEYS):
             n_keys, skip, later = min(KEYS, T - key), max(0, first_query(key) - query), query > first_query(key)
             across, of, m = skip * TILE_ROWS, key * QUERIES + skip * KEYS, n - skip
             multiply_packed(
@@ -238,7 +245,8 @@ def _backward(
             )
             pack_rows(work, ds + of, KEYS, m, n_keys, work, ds_rows)
             of_dq, panel = of_q + (query + skip) * row, n_keys * TILE_ROWS + GAP
-            multiply_packed(work, ds_rows, panel, k_rows + key * wide, wide, n_keys, dqkv, of_dq, row, m, D, key > 0)
+            more = key > first_key
+            multiply_packed(work, ds_rows, panel, k_rows + key * wide, wide, n_keys, dqkv, of_dq, row, m, D, more)
     for key in range(0, T, KEYS):
         n_keys = min(KEYS, T - key)
         write_transposed(work, dk + key * D, KEYS, D, n_keys, dqkv, of_k + key * row, row)
@@ -250,18 +258,21 @@ def backward_size(T: int, D: int) -> int:
     return -(-layout(T, D)[-1] // LANES) * LANES
 
 
-@entry(POOL, ROWS, ROWS, FLOATS, FLOATS, INT, INT, ROWS_OUT, INTS, INT, FLOAT, ROWS, ROWS_OUT, ROWS_OUT)
+@entry(POOL, ROWS, ROWS, FLOATS, FLOATS, INT, INT, ROWS_OUT, INTS, INT, FLOAT, ROWS, ROWS_OUT, INTS, ROWS_OUT)
 def backward(
     pool: Any, dmixed: Any, qkv: Any, largest: Any, totals: Any, H: int, T: int, dqkv: Any, keys: Any, threshold: int,
-    kept: float, bias: Any, dbias: Any, works: Any,
+    kept: float, bias: Any, dbias: Any, starts: Any, works: Any,
 ) -> None:  # fmt: skip
     """Compute dqkv (B·T, 3·C) from dmixed (B·T, C) and the input and outputs of ``forward``.
 
     Args
         dbias: (B·H, 2·T + BEYOND): the gradients of each example's biases, the sums of ds over diagonals, are written
             to columns T − n; other columns have no meaning. Or NO_BIAS.
+        starts: as in ``forward``.
         works: (threads, backward_size(T, D)).
     """
     check_work_rows(pool, works)
-    arguments = (dmixed, qkv, largest, totals, H, T, dqkv, keys, threshold, np.float32(kept), bias, dbias, works)
+    arguments = (
+        dmixed, qkv, largest, totals, H, T, dqkv, keys, threshold, np.float32(kept), bias, dbias, starts, works,
+    )  # fmt: skip
     launch(pool, len(qkv) // T * H, *job(_backward, arguments))

@@ -123,6 +123,7 @@ class Attention(Layer):
     Forward   (q, k, v) = x·W_qkv + b_qkv, split into three, and each into H heads of D channels;
               scores = Score(q, k), weights = Softmax(scores), dropped = Dropout(weights), mixed = Mixing(dropped, v);
               projected = (mixed, heads merged)·W_p + b_p, y = Dropout(projected)
+              If rows hold several documents (``Cache``), a score is −∞ for the keys of the earlier ones.
     Backward  given dy = ∂L/∂y: the same steps in reverse. Splitting and merging heads are each other's inverse.
       1. y = Dropout(projected)                         ⇒ dprojected = Dropout.backward(dy)
          projected = (mixed, heads merged)·W_p + b_p    ⇒ dmixed = dprojected·W_pᵀ, split into heads
@@ -178,7 +179,8 @@ class Attention(Layer):
         k = cache.keep("k", self._cut(qkv[..., n_embd : 2 * n_embd]))
         v = cache.keep("v", self._cut(qkv[..., 2 * n_embd :]))
         k, v = cache.with_past("k", k), cache.with_past("v", v)
-        scores = cache.keep("scores", self.score.forward(q, k, cache.scope("score")))  # (B, H, T, T)
+        scores = of_own_document(self.score.forward(q, k, cache.scope("score")), cache)  # (B, H, T, T)
+        scores = cache.keep("scores", scores)
         weights = cache.keep("weights", self.softmax.forward(scores, cache.scope("softmax")))
         dropped = cache.keep("dropped", self.dropout.forward(weights, cache.scope("dropout")))
         mixed = cache.keep("mixed", self.mixing.forward(dropped, v, cache.scope("mixing")))  # (B, H, T, D)
@@ -231,6 +233,14 @@ class Attention(Layer):
 def _is_exactly(layer: Layer, kind: type[Layer]) -> bool:
     """Whether a layer is of a textbook class or of its compiled twin, not of a subclass."""
     return type(layer) is kind or (layer.COMPILED and kind in type(layer).__bases__)
+
+
+def of_own_document(scores: Array, cache: Cache) -> Array:
+    """Return scores (B, H, T, n), with −∞ for keys of earlier documents in a row. Softmax gives them no gradient."""
+    starts = cache.starts(len(scores), scores.shape[2])
+    if starts is None:
+        return scores
+    return np.where(np.arange(scores.shape[3]) >= starts[:, None, :, None], scores, -np.inf)
 
 
 def visible(T: int, n_keys: int | None = None) -> Array:

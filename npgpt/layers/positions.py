@@ -18,9 +18,10 @@ class LearnedPositions(Layer):
 
     Without positions, attention does not depend on the order of the tokens that it attends to.
 
-    Forward   y_bt = x_bt + P_t
+    Forward   y_bt = x_bt + P_t; if the cache has documents, each document begins with P_0
     Backward  given dy = ∂L/∂y:
       1. P_t is added in every example of the batch    ⇒ dP_t = Σ_b dy_bt; rows beyond T are unused, their gradient is 0
+         With documents it is added to every token that has position t in its document: the sum is over these tokens.
       2. x is added with the factor 1                  ⇒ dx = dy
     Shapes    x, y, dx, dy (B, T, C); weight (context_length, C)
     Keeps     nothing
@@ -39,11 +40,15 @@ class LearnedPositions(Layer):
 
     def forward(self, x: Array, cache: Cache) -> Array:
         self.check(x, start=cache.n_past)
-        return x + self.weight.value[cache.n_past : cache.n_past + x.shape[1]]
+        return x + at_positions(self.weight.value[cache.n_past :], x, cache)
 
     def backward(self, dy: Array, cache: Cache) -> Array:
         self.check(dy, "dy")
-        self.weight.grad[: dy.shape[1]] += dy.sum(0)  # 1.
+        positions = in_documents(dy, cache)
+        if positions is None:
+            self.weight.grad[: dy.shape[1]] += dy.sum(0)  # 1.
+        else:
+            np.add.at(self.weight.grad, positions, dy)  # 1.
         return dy  # 2.
 
     def check(self, x: Array, name: str = "x", start: int = 0) -> None:
@@ -82,7 +87,7 @@ class SinusoidalPositions(Layer):
 
     def forward(self, x: Array, cache: Cache) -> Array:
         self.check(x)
-        return x + self.table(x, cache.n_past)
+        return x + at_positions(self.table(x, cache.n_past), x, cache)
 
     def backward(self, dy: Array, cache: Cache) -> Array:
         self.check(dy, "dy")
@@ -179,6 +184,18 @@ class NoPositions(Layer):
     def backward(self, dy: Array, cache: Cache) -> Array:
         check_gradient("NoPositions", "dy", dy, (...,), like=dy)
         return dy  # 1.
+
+
+def at_positions(table: Array, x: Array, cache: Cache) -> Array:
+    """Return what is added to x (B, T, C): the first T rows of a table, or, with documents, a row for each token."""
+    positions = in_documents(x, cache)
+    return table[: x.shape[1]] if positions is None else table[positions]
+
+
+def in_documents(x: Array, cache: Cache) -> Array | None:
+    """Return the position (B, T) of each token in its document; None if a row is one document."""
+    starts = cache.starts(*x.shape[:2])
+    return None if starts is None else np.arange(x.shape[1]) - starts
 
 
 def as_real(constant: Array, x: Array) -> Array:

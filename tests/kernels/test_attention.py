@@ -9,7 +9,7 @@ import pytest
 
 from npgpt.core import Cache
 from npgpt.kernels import attention, attention_backward, attention_few
-from npgpt.kernels.attention import BEYOND, NO_BIAS, forward_size
+from npgpt.kernels.attention import BEYOND, NO_BIAS, NO_STARTS, forward_size
 from npgpt.kernels.attention_backward import backward_size
 from npgpt.kernels.dropout import plain_dropout
 from npgpt.machine.pool import get_num_threads, pool, set_num_threads
@@ -44,10 +44,10 @@ def test_attention_equals_its_plain_loops(run_twice: Any, T: int, D: int, p: flo
         largest, totals = guards.empty(B * H * T), guards.empty(B * H * T)
         added, dbias = guards.copy(bias), guards.empty(B * H, width) if biased else NO_BIAS
         options = keys, threshold, kept, added
-        attention.forward(pool(), there, there, there, H, T, T, mixed, largest, totals, *options, works)
+        attention.forward(pool(), there, there, there, H, T, T, mixed, largest, totals, *options, NO_STARTS, works)
         attention_backward.backward(
             pool(), guards.copy(dmixed), there, largest, totals, H, T, dqkv, keys, threshold, kept, added, dbias,
-            backward_works,
+            NO_STARTS, backward_works,
         )  # fmt: skip
         return mixed, dqkv, dbias
 
@@ -89,7 +89,7 @@ def test_a_few_queries_get_the_bits_of_the_tile(
             attention_few.forward(*arguments, guards.copy(bias), guards.empty(3, attention_few.forward_size(T, D)))
         else:
             works = guards.empty(3, forward_size(n, D))
-            attention.forward(*arguments, np.zeros(B, np.int64), 0, 1.0, guards.copy(bias), works)
+            attention.forward(*arguments, np.zeros(B, np.int64), 0, 1.0, guards.copy(bias), NO_STARTS, works)
         return mixed, largest, totals
 
     wanted = run_twice(lambda guards: run(guards, few=False))

@@ -40,7 +40,7 @@ MUTANTS = [
     _border("gpt-third-block-is-the-first", FORTH, "x = block.forward(", "x = self.blocks[i % 2].forward(", "used the first block's weights again in the third block's forward pass", "GPT-tied"),
     # T = context_length
     _border("positions-lose-the-last", f"{POSITIONS}.backward", "+= dy.sum(0)", "+= dy.sum(0) * (np.arange(dy.shape[1]) < len(self.weight.grad) - 1)[:, None]", "omitted the gradient of the last row, which only a full context uses", "GPT-tied"),
-    _border("positions-stop-before-the-last", f"{POSITIONS}.forward", "self.weight.value[cache.n_past : cache.n_past + x.shape[1]]", "self.weight.value[np.minimum(np.arange(x.shape[1]), len(self.weight.value) - 2)]", "added the last but one vector at the last position of a full context", "GPT-tied"),
+    _border("positions-stop-before-the-last", f"{POSITIONS}.forward", "at_positions(self.weight.value[cache.n_past :], x, cache)", "self.weight.value[np.minimum(np.arange(x.shape[1]), len(self.weight.value) - 2)]", "added the last but one vector at the last position of a full context", "GPT-tied"),
     _border("relative-bias-of-a-full-context", BIAS, "np.add.at(self.weight.grad.T, distances(T, N)", "np.add.at(self.weight.grad.T, distances(T, N - (T == N))", "added the farthest distance of a full context to the one before", "GPT-relative-bias"),
     _border("positions-lose-the-last", "npgpt.compiled.positions:LearnedPositions.backward", "flat(dy).reshape(B, T * C)", "flat(dy * (np.arange(T, dtype=np.float32) < len(self.weight.value) - 1)[:, None].astype(np.float32)).reshape(B, T * C)", "omitted the gradient of the last row, which only a full context uses", "GPT-tied"),
     # V > 64
