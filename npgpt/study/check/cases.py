@@ -41,6 +41,7 @@ class Case:
         wrong: inputs of a shape that the layer must reject; None if it takes any shape.
         time_axis: the time axis of inputs and output of a causal layer; None for other layers.
         training: whether dropout is active. Its masks are the same in every pass of a case.
+        documents: the number of each token's document, if a row holds several (``Cache``).
         sizes: letter -> size.
     """
 
@@ -50,6 +51,7 @@ class Case:
     wrong: dict[str, Any] | None = None
     time_axis: int | None = None
     training: bool = False
+    documents: Array | None = None
     sizes: dict[str, int] = field(default_factory=dict)
 
     def arrays(self) -> dict[str, Array]:
@@ -59,7 +61,7 @@ class Case:
         return {name: x for name, x in self.arrays().items() if x.dtype.kind == "f"}
 
     def cache(self, **settings: Any) -> Cache:
-        return Cache(**{"training": self.training, "seed": 1, "step": 2} | settings)
+        return Cache(**{"training": self.training, "seed": 1, "step": 2, "documents": self.documents} | settings)
 
     def forward(self, cache: Cache, **changed: Any) -> Array:
         """Run the layer on the inputs; ``changed`` replaces some of them."""
@@ -124,6 +126,16 @@ def _on_tokens(
         wrong = None if any_shape else {"x": np.zeros((*axes, sizes.C + 1))}
         layer = of_order_one(make(sizes), random)
         return Case(name, layer, {"x": x}, wrong, time_axis=x.ndim - 2, **settings)
+
+    return case
+
+
+def _packed(make: Make) -> Make:
+    """Return a function that makes the same cases with documents of one or two tokens, at other places in each row."""
+
+    def case(name: str, sizes: Sizes, random: Random) -> Case:
+        documents = (np.arange(sizes.T) + np.arange(sizes.B)[:, None]) * 2 // 3
+        return dataclasses.replace(make(name, sizes, random), documents=documents)
 
     return case
 
@@ -229,6 +241,7 @@ CASES: dict[str, Make] = {
     "Linear": _on_tokens(lambda s: layers.Linear(s.C, s.C + 1), any_axes=True),
     "Embedding": _embedding,
     "LearnedPositions": _on_tokens(lambda s: layers.LearnedPositions(s.T + 1, s.C)),
+    "LearnedPositions-packed": _packed(_on_tokens(lambda s: layers.LearnedPositions(s.T + 1, s.C))),
     "SinusoidalPositions": _on_tokens(lambda s: layers.SinusoidalPositions(s.C, 0.5)),
     "ConcatenatedPositions": _on_tokens(
         lambda s: layers.ConcatenatedPositions(layers.LearnedPositions(s.T + 1, s.D), s.C, s.D)
@@ -251,6 +264,7 @@ CASES: dict[str, Make] = {
     "Mixing": _mixing,
     "Attention": _on_tokens(lambda s: layers.Attention(s.C, s.H)),
     "Attention-dropout": _on_tokens(lambda s: layers.Attention(s.C, s.H, 0.2), training=True),
+    "Attention-packed": _packed(_on_tokens(lambda s: layers.Attention(s.C, s.H, 0.2), training=True)),
     "Attention-rotary": _on_tokens(
         lambda s: layers.Attention(s.C, s.H, 0.3, score=layers.RotaryScores()), training=True
     ),
@@ -274,6 +288,7 @@ CASES: dict[str, Make] = {
     "GPT-untied": _gpt(tie_weights=False),
     "GPT-dropout": _gpt(dropout=0.2),
     "GPT-ignore": _gpt(ignored=True),
+    "GPT-packed": _packed(_gpt(n_layer=2)),
     "GPT-sinusoidal": _gpt(positions="sinusoidal"),
     "GPT-concatenated": _gpt(combine="concatenate", n_position=2),
     "GPT-relative-bias": _gpt(positions="relative-bias"),

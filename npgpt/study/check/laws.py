@@ -139,7 +139,8 @@ def batch_permutation(case: Case) -> None:
     """Permuting the examples permutes outputs and input gradients, and changes nothing else."""
     arrays = case.arrays()
     order = np.random.default_rng(3).permutation(len(next(iter(arrays.values()))))
-    cache, permuted = case.cache(training=False), case.cache(training=False)
+    documents = None if case.documents is None else case.documents[order]
+    cache, permuted = case.cache(training=False), case.cache(training=False, documents=documents)
     y = np.asarray(case.forward(cache))
     z = case.forward(permuted, **{name: x[order] for name, x in arrays.items()})
     dy = _upstream(y)

@@ -239,7 +239,9 @@ class NudgedCache(Cache):
 
     def __init__(self, case: Case) -> None:
         settings = case.cache()
-        super().__init__(training=settings.training, seed=settings.seed, step=settings.step)
+        super().__init__(
+            training=settings.training, seed=settings.seed, step=settings.step, documents=settings.documents
+        )
         self.nudges: Nudges = {}
         self.leaves: dict[str, Taped] = {}
         self.asked: list[bool] = []

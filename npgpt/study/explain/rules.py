@@ -229,9 +229,9 @@ class Operations:
 
 
 def operations_of(trace: TracedPass) -> Operations | None:
-    """Return the operations of a trace, or None if a part of it is not one of npgpt's own layers."""
+    """Return the operations of a trace, or None if it has documents, or a part that is not one of npgpt's own layers."""
     try:
-        return Operations(trace)
+        return None if trace.case.documents is not None else Operations(trace)
     except UnknownLayer:
         return None
 

@@ -53,6 +53,8 @@ MUTANTS = [
               "left rounding noise in the gradient of the keys' bias", "law", "Attention-relative-bias"),
     _compiled("attention-undropped", ATTENTION, "*self._dropping(B, cache)", "np.zeros(B, np.int64), 0, 1.0",
               "omitted dropout in the backward pass", "mask", "Attention-dropout"),
+    _compiled("attention-ignores-documents", ATTENTION, "_starts(B, T, cache)", "_starts(B, T, cache)[:0]",
+              "passed gradients to the keys of other documents", "mask", "Attention-packed"),
     _compiled("mlp-forgets-the-slope", MLP, "how=how, other=rows(hidden), second=active)", "how=0); matmul(upstream, self.down.weight.value.T, active, how=how, other=rows(hidden), second=active)",
               "skipped the activation function's derivative", "lost factor", "MLP"),
     _compiled("block-loses-the-residual", BLOCK, 'cache.note("x", add(dmiddle, dbranch,', 'cache.note("x", add(0 * dmiddle, dbranch,',

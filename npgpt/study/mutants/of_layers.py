@@ -120,6 +120,8 @@ MUTANTS = [
            "used only the first example", "one example", "LearnedPositions"),
     Mutant("positions-block-the-way", POSITIONS, "return dy", "return 0 * dy",
            "returned a zero gradient to the embedding", "zero", "LearnedPositions"),
+    Mutant("positions-do-not-restart", POSITIONS, "np.add.at(self.weight.grad, positions, dy)", "self.weight.grad[: dy.shape[1]] += dy.sum(0)",
+           "added to the position in the row instead of that in the document", "wrong operand", "LearnedPositions-packed"),
     Mutant("dropout-lets-through", DROPOUT, 'dy * cache["mask"] / (1 - self.p)', "dy / (1 - self.p)",
            "passed gradients to dropped elements", "mask", "Dropout"),
     Mutant("dropout-forgets-the-scale", DROPOUT, 'cache["mask"] / (1 - self.p)', 'cache["mask"]',
