@@ -1,5 +1,5 @@
 # T context length, B batch size
-"""From texts to batches: training text, validation text, and sliding windows over the ids."""
+"""From texts to batches: training text, validation text, sliding windows over the ids, packed rows."""
 
 import hashlib
 import platform
@@ -17,6 +17,7 @@ from npgpt.core.shapes import as_ids
 from npgpt.core.values import LARGEST, each_text, flag, real, whole
 from npgpt.core.values import text as check_text
 from npgpt.errors import DataError
+from npgpt.layers import IGNORE_INDEX
 from npgpt.rng import make_key, permutation
 from npgpt.support.files import cut_text
 from npgpt.support.text_files import read_files
@@ -182,6 +183,47 @@ def encode_texts(
         if not text.endswith(END_OF_TEXT):
             found.append(np.array([tokenizer.special_tokens[END_OF_TEXT]], np.uint32))
     return np.concatenate(found, dtype=np.int64)
+
+
+def pack_rows(
+    ids: Sequence[Sequence[int]], targets: Sequence[Sequence[int]], context_length: int
+) -> tuple[Array, Array, Array]:
+    """Put documents one behind the other into rows of T tokens. Return ids, targets and document numbers (B, T).
+
+    A document goes to the first row that has room for it, the longest first. So there is less padding than in rows of
+    one document each. ``train.accumulate(model, x, y, cache, documents=documents)`` trains on them.
+
+    Args
+        ids, targets: of each document, lists or arrays of equal length. A target is IGNORE_INDEX if it does not count.
+
+    >>> x, y, documents = pack_rows([[1, 2], [3, 4, 5], [6]], [[2, 0], [4, 5, 0], [0]], context_length=4)
+    >>> x.tolist(), documents.tolist()                      # the padding has id 0, and is a document of its own
+    ([[3, 4, 5, 6], [1, 2, 0, 0]], [[0, 0, 0, 1], [0, 0, 1, 1]])
+    """
+    T = whole("pack_rows", "context_length", context_length, 1, LARGEST, error=DataError)
+    if not all(isinstance(given, Sequence | np.ndarray) for given in (ids, targets)) or len(ids) != len(targets):
+        raise DataError("pack_rows: ids and targets must be two lists with one list for each document")
+    found = [
+        [as_ids("pack_rows", f"{name}[{i}]", given[i], error=DataError) for i in range(len(ids))]
+        for name, given in (("ids", ids), ("targets", targets))
+    ]
+    for i, (of_ids, of_targets) in enumerate(zip(*found, strict=True)):
+        if len(of_ids) != len(of_targets) or not 0 < len(of_ids) <= T:
+            raise DataError(
+                f"pack_rows: document {i} has {len(of_ids)} ids and {len(of_targets)} targets; both need the same "
+                f"number, 1 to {T} (context_length)"
+            )
+    ends, places = np.zeros(len(ids), np.int64), []  # of each row; of each document
+    for i in sorted(range(len(ids)), key=lambda i: -len(found[0][i])):
+        n = len(found[0][i])
+        row = int(np.argmax(ends + n <= T))
+        ends[row] += n
+        places.append((i, row, slice(int(ends[row]) - n, int(ends[row]))))
+    x, y, documents = (np.full((np.count_nonzero(ends), T), fill, np.int64) for fill in (0, IGNORE_INDEX, 0))
+    for i, row, place in places:
+        x[row, place], y[row, place] = found[0][i], found[1][i]
+        documents[row, place.stop :] += 1
+    return x, y, documents
 
 
 class SlidingWindows:

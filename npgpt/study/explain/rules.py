@@ -229,7 +229,7 @@ class Operations:
 
 
 def operations_of(trace: TracedPass) -> Operations | None:
-    """Return the operations of a trace, or None if it has documents, or a part that is not one of npgpt's own layers."""
+    """Return the operations of a trace; None if it has documents, or a part that is none of npgpt's own layers."""
     try:
         return None if trace.case.documents is not None else Operations(trace)
     except UnknownLayer:
