@@ -29,7 +29,30 @@ def threads() -> Iterator[None]:
 @pytest.mark.parametrize("D", [1, 5, 16, 33])
 @pytest.mark.parametrize("T", [1, 2, 31, 32, 33, 95, 96, 97, 128, 200])
 def test_attention_equals_its_plain_loops(run_twice: Any, T: int, D: int, p: float, biased: bool) -> None:
-    B, H, C = 2, 2, 2 * D
+    equals_its_plain_loops(run_twice, [T], D, p, biased)
+
+
+@pytest.mark.parametrize("biased", [False, True])
+@pytest.mark.parametrize("p", [0.0, 0.3])
+@pytest.mark.parametrize("D", [5, 16])
+@pytest.mark.parametrize(
+    "lengths", [[1, 1], [3, 4], [1] * 33, [23, 25], [33, 1, 32, 31], [96, 97], [1, 150, 40, 9], [71, 1, 73, 55]]
+)
+def test_packed_documents_equal_their_plain_loops(
+    run_twice: Any, lengths: list[int], D: int, p: float, biased: bool
+) -> None:
+    equals_its_plain_loops(run_twice, lengths, D, p, biased)
+
+
+def equals_its_plain_loops(run_twice: Any, lengths: list[int], D: int, p: float, biased: bool) -> None:
+    """Two rows with documents of these lengths, in the second row the other way round."""
+    B, H, C, T = 2, 2, 2 * D, sum(lengths)
+    ends = [np.cumsum(row) for row in (lengths, lengths[::-1])]
+    starts = np.concatenate(
+        [np.repeat(end - row, row) for end, row in zip(ends, (lengths, lengths[::-1]), strict=True)]
+    )
+    if len(lengths) == 1:
+        starts = NO_STARTS
     rng = np.random.default_rng(T)
     qkv, dmixed = (rng.standard_normal((B * T, n)).astype(np.float32) for n in (3 * C, C))
     keys, threshold, kept = np.array([5, -7]), round(p * 2**32), 1 / (1 - p)
@@ -44,10 +67,10 @@ def test_attention_equals_its_plain_loops(run_twice: Any, T: int, D: int, p: flo
         largest, totals = guards.empty(B * H * T), guards.empty(B * H * T)
         added, dbias = guards.copy(bias), guards.empty(B * H, width) if biased else NO_BIAS
         options = keys, threshold, kept, added
-        attention.forward(pool(), there, there, there, H, T, T, mixed, largest, totals, *options, NO_STARTS, works)
+        attention.forward(pool(), there, there, there, H, T, T, mixed, largest, totals, *options, starts, works)
         attention_backward.backward(
             pool(), guards.copy(dmixed), there, largest, totals, H, T, dqkv, keys, threshold, kept, added, dbias,
-            NO_STARTS, backward_works,
+            starts, backward_works,
         )  # fmt: skip
         return mixed, dqkv, dbias
 
@@ -58,14 +81,19 @@ def test_attention_equals_its_plain_loops(run_twice: Any, T: int, D: int, p: flo
         dropped = np.ones((1, H * T * T), np.float32)
         plain_dropout(dropped, keys[b : b + 1], threshold, kept, dropped)
         for h, mask in enumerate(dropped.reshape(H, T, T)):
-            right = attention.plain_forward(q[b, h], k[b, h], v[b, h], mask, of_distance[h])
-            assert np.allclose(mixed.reshape(B, T, H, D)[b, :, h], right, atol=1e-5)
-            *grads, of_biases = attention_backward.plain_backward(
-                dm[b, h], q[b, h], k[b, h], v[b, h], mask, of_distance[h].astype(float)
-            )
+            of_biases = np.zeros(T)
+            for end, start in zip(ends[b], [0, *ends[b]], strict=False):
+                one, n = slice(start, end), end - start
+                of_document, distance = [x[b, h, one] for x in (q, k, v)], of_distance[h, :n].astype(float)
+                right = attention.plain_forward(*of_document, mask[one, one], distance)
+                assert np.allclose(mixed.reshape(B, T, H, D)[b, one, h], right, atol=1e-5)
+                *grads, dbiases = attention_backward.plain_backward(
+                    dm[b, h, one], *of_document, mask[one, one], distance
+                )
+                of_biases[:n] += dbiases
+                for part, grad in enumerate(grads):
+                    assert np.allclose(dqkv.reshape(B, T, 3, H, D)[b, one, part, h], grad, atol=2e-5)
             assert not biased or np.allclose(dbias[b * H + h, T:0:-1], of_biases, atol=2e-5)
-            for part, grad in enumerate(grads):
-                assert np.allclose(dqkv.reshape(B, T, 3, H, D)[b, :, part, h], grad, atol=2e-5)
 
 
 @pytest.mark.parametrize("scale", [1.0, 30.0])
@@ -104,7 +132,7 @@ def test_lengths_near_block_sizes(name: str, T: int) -> None:
         equals_its_textbook_twin(compile_case(make_case(name, Sizes(B=2, T=T, H=2, D=D))))
 
 
-@pytest.mark.parametrize("name", ["Attention", "Attention-dropout", "Attention-relative-bias"])
+@pytest.mark.parametrize("name", ["Attention", "Attention-dropout", "Attention-packed", "Attention-relative-bias"])
 def test_any_number_of_threads_gives_the_same_bits(name: str) -> None:
     case, found = compile_case(make_case(name, Sizes(B=3, T=130, H=2, D=20))), []
     for n in (1, 2, 3):
