@@ -188,19 +188,20 @@ def encode_texts(
 def pack_rows(
     ids: Sequence[Sequence[int]], targets: Sequence[Sequence[int]], context_length: int
 ) -> tuple[Array, Array, Array]:
-    """Put documents one behind the other into rows of T tokens. Return ids, targets and document numbers (B, T).
+    """Put documents one behind the other into rows. Return ids, targets and document numbers (B, T).
 
     A document goes to the first row that has room for it, the longest first. So there is less padding than in rows of
     one document each. ``train.accumulate(model, x, y, cache, documents=documents)`` trains on them.
 
     Args
         ids, targets: of each document, lists or arrays of equal length. A target is IGNORE_INDEX if it does not count.
+        context_length: the most tokens in a row; T is the number of those in the fullest one.
 
     >>> x, y, documents = pack_rows([[1, 2], [3, 4, 5], [6]], [[2, 0], [4, 5, 0], [0]], context_length=4)
     >>> x.tolist(), documents.tolist()                      # the padding has id 0, and is a document of its own
     ([[3, 4, 5, 6], [1, 2, 0, 0]], [[0, 0, 0, 1], [0, 0, 1, 1]])
     """
-    T = whole("pack_rows", "context_length", context_length, 1, LARGEST, error=DataError)
+    most = whole("pack_rows", "context_length", context_length, 1, LARGEST, error=DataError)
     if not all(isinstance(given, Sequence | np.ndarray) for given in (ids, targets)) or len(ids) != len(targets):
         raise DataError("pack_rows: ids and targets must be two lists with one list for each document")
     found = [
@@ -208,18 +209,19 @@ def pack_rows(
         for name, given in (("ids", ids), ("targets", targets))
     ]
     for i, (of_ids, of_targets) in enumerate(zip(*found, strict=True)):
-        if len(of_ids) != len(of_targets) or not 0 < len(of_ids) <= T:
+        if len(of_ids) != len(of_targets) or not 0 < len(of_ids) <= most:
             raise DataError(
                 f"pack_rows: document {i} has {len(of_ids)} ids and {len(of_targets)} targets; both need the same "
-                f"number, 1 to {T} (context_length)"
+                f"number, 1 to {most} (context_length)"
             )
     ends, places = np.zeros(len(ids), np.int64), []  # of each row; of each document
     for i in sorted(range(len(ids)), key=lambda i: -len(found[0][i])):
         n = len(found[0][i])
-        row = int(np.argmax(ends + n <= T))
+        row = int(np.argmax(ends + n <= most))
         ends[row] += n
         places.append((i, row, slice(int(ends[row]) - n, int(ends[row]))))
-    x, y, documents = (np.full((np.count_nonzero(ends), T), fill, np.int64) for fill in (0, IGNORE_INDEX, 0))
+    shape = np.count_nonzero(ends), ends.max(initial=0)
+    x, y, documents = (np.full(shape, fill, np.int64) for fill in (0, IGNORE_INDEX, 0))
     for i, row, place in places:
         x[row, place], y[row, place] = found[0][i], found[1][i]
         documents[row, place.stop :] += 1

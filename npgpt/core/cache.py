@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from npgpt.core.param import Array, Param, aligned_empty
 from npgpt.core.past import KeyValues
-from npgpt.core.shapes import check_plain
+from npgpt.core.shapes import as_ids, check_plain
 from npgpt.core.values import flag, shown, whole
 from npgpt.errors import DataError, ShapeError
 
@@ -48,7 +48,8 @@ class Cache:
             A list has those of each text of a batch: the texts may have different lengths, and need no padding.
         documents: (B, T), the number of each token's document, if a row holds several documents, one after the other:
             0, 0, 0, 1, 2, 2. A token attends to its own document only, whose first token has position 0. So each
-            document gets what it gets alone (dropout: other masks). Padding is a document of its own.
+            document gets what it gets alone (dropout: other masks). Padding is a document of its own. A layer of a
+            user's own that mixes tokens must obey ``starts``; the scores of ``Attention`` need not, it masks them.
 
     An array returned by forward is valid until ``reset()``, one returned by backward until the next backward.
     """
@@ -81,8 +82,8 @@ class Cache:
     def _set_documents(self, documents: Array | None) -> None:
         if documents is not None and self._shared.past is not None:
             raise DataError("Cache: documents cannot be given with past: rows of documents are not continued")
-        self._shared.starts = None if documents is None else _starts_of(documents)
-        self._shared.documents = None if documents is None else np.array(documents)
+        documents = None if documents is None else _checked(documents)
+        self._shared.documents, self._shared.starts = documents, None if documents is None else _starts_of(documents)
 
     def _open(self, shared: _Pass, path: str, role: str) -> Self:
         self.path, self.role = path, role
@@ -297,14 +298,14 @@ def _reuse(store: dict[str, Array], name: str, shape: tuple[int, ...], dtype: np
     return memory[:n].reshape(shape)
 
 
-def _starts_of(documents: Array) -> Array:
-    """Return the place (B, T) in its row where each token's document starts."""
+def _checked(documents: Array) -> Array:
+    """Return a copy of the numbers of documents."""
     if not isinstance(documents, np.ndarray) or documents.dtype.kind not in "iu" or documents.ndim != 2:
         raise ShapeError(
             "Cache: documents must be an array (B, T) of integers, the number of each token's document, not "
             f"{shown(documents)}"
         )
-    check_plain("Cache", "documents", documents)
+    documents = np.array(as_ids("Cache", "documents", documents.reshape(-1))).reshape(documents.shape)
     before, after = documents[:, :-1], documents[:, 1:]
     if (wrong := np.argwhere(after < before)).size:
         b, t = wrong[0].tolist()
@@ -312,7 +313,12 @@ def _starts_of(documents: Array) -> Array:
             f"Cache: documents[{b}, {t + 1}] is {after[b, t]} after {before[b, t]}; the numbers in a row must not "
             "fall, so that no document is in two pieces: 0, 0, 0, 1, 2, 2"
         )
+    return documents
+
+
+def _starts_of(documents: Array) -> Array:
+    """Return the place (B, T) in its row where each token's document starts."""
     starts = np.zeros(documents.shape, np.int64)
-    starts[:, 1:] = np.where(after != before, np.arange(1, documents.shape[1]), 0)
+    starts[:, 1:] = np.where(documents[:, 1:] != documents[:, :-1], np.arange(1, documents.shape[1]), 0)
     found: Array = np.maximum.accumulate(starts, axis=1)
     return found

@@ -85,6 +85,7 @@ def of_layers() -> dict[str, Call]:
             seed=a.whole(0),
             step=a.whole(0),
             first_example=a.whole(0),
+            documents=a.maybe_ids(np.array([[0, 0, 1], [1, 2, 2]])),
         ),
         "core.KeyValues.advance": call(KeyValues().advance, n_tokens=a.natural(1)),
         "core.Layer.initialise": call(linear().initialise, seed=a.whole(0)),

@@ -44,6 +44,7 @@ def of_training() -> dict[str, Call]:
             y=y,
             micro_batches=a.count(1),
             step=a.natural(0),
+            documents=a.maybe_ids(np.array([[0, 0, 1, 1], [1, 2, 2, 3]])),
         ),
         "train.training_steps": call(
             lambda **given: train.training_steps(model(), config=first, **given),
@@ -61,6 +62,9 @@ def of_training() -> dict[str, Call]:
             lambda **given: train.optimizer_steps(adamw(optim.AdamW), lambda step: 0.1, [(1.0, 3)], **given),
             grad_clip=a.positive(1.0),
             after=a.natural(1),
+        ),
+        "data.pack_rows": call(
+            data.pack_rows, ids=a.fixed([[1, 2], [3]]), targets=a.fixed([[2, 3], [-100]]), context_length=a.count(4)
         ),
         "data.SlidingWindows.__init__": call(
             lambda **given: list(data.SlidingWindows(**given)),

@@ -158,7 +158,7 @@ def test_packed_rows_hold_every_document_once() -> None:
     x, y, documents = pack_rows(texts, [np.array(text) for text in texts], 7)
     assert x.tolist() == y.tolist() == [[3] * 7, [5, 5, 5, 5, 1, 1, 1], [6, 6, 6, 6, 4, 4, 2]]
     assert documents.tolist() == [[0] * 7, [0, 0, 0, 0, 1, 1, 1], [0, 0, 0, 0, 1, 1, 2]]
-    assert [array.shape for array in pack_rows([], [], 7)] == [(0, 7)] * 3
+    assert [array.shape for array in pack_rows([], [], 7)] == [(0, 0)] * 3
 
 
 @pytest.mark.parametrize(
