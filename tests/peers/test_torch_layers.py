@@ -1,10 +1,11 @@
-"""The layers beside the GPT against PyTorch's autograd, in float64: squared error, LoRA, a classifier's head."""
+"""Layers against PyTorch's autograd, in float64: squared error, LoRA, a classifier's head, attention in packed rows."""
 
 import numpy as np
 import pytest
 
+from npgpt.build import twin
 from npgpt.core import Cache
-from npgpt.layers import CrossEntropy, Linear, LoRA, MeanSquaredError
+from npgpt.layers import Attention, CrossEntropy, Linear, LoRA, MeanSquaredError
 from npgpt.study.check.cases import of_order_one
 
 pytestmark = pytest.mark.peers
@@ -56,3 +57,26 @@ def test_a_classifiers_head_on_the_last_token() -> None:
     assert float(loss) == pytest.approx(theirs.item(), rel=1e-14)
     for grad, their in ((dh, th), (head.weight.grad, tw), (head.bias.grad, tb)):
         assert np.abs(grad - their.grad.numpy()).max() < 1e-14
+
+
+@pytest.mark.parametrize("lengths", [[5, 1, 9], [40, 100, 3]])
+def test_packed_documents_are_a_block_diagonal_mask(lengths: list[int]) -> None:
+    import torch
+
+    T, C, H, rng = sum(lengths), 8, 2, np.random.default_rng(0)
+    ours, documents = of_order_one(Attention(C, H), rng), np.repeat(np.arange(len(lengths)), lengths)
+    x, dy = rng.normal(size=(2, 2, T, C))
+    weights = ours.qkv.weight, ours.qkv.bias, ours.projection.weight, ours.projection.bias
+    tx, w, b, wp, bp = (torch.tensor(a, requires_grad=True) for a in (x, *(weight.value for weight in weights)))
+    q, k, v = (tx @ w + b).reshape(2, T, 3, H, C // H).permute(2, 0, 3, 1, 4)
+    mask = torch.block_diag(*(torch.ones(n, n, dtype=torch.bool).tril() for n in lengths))
+    mixed = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    y = mixed.transpose(1, 2).reshape(2, T, C) @ wp + bp
+    y.backward(torch.tensor(dy))
+    for layer, allowed in ((ours, 1e-12), (twin(ours.astype(np.float32)), 2e-6)):
+        cache, dtype = Cache(documents=np.stack([documents] * 2)), layer.qkv.weight.value.dtype
+        assert np.abs(layer.forward(x.astype(dtype), cache) - y.detach().numpy()).max() < allowed * y.abs().max().item()
+        dx = layer.backward(dy.astype(dtype), cache)
+        grads = [dx, *(weight.grad for weight in (layer.qkv.weight, layer.projection.weight, layer.projection.bias))]
+        for grad, their in zip(grads, (tx, w, wp, bp), strict=True):
+            assert np.abs(grad - their.grad.numpy()).max() < allowed * np.abs(grad).max()
