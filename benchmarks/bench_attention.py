@@ -1,6 +1,6 @@
 """How fast is causal attention, forward and backward, beside PyTorch's scaled_dot_product_attention?
 
-    python benchmarks/bench_attention.py [--offsets] [--threads 1 2] [--rounds N] [--quick] [--json FILE]
+    python benchmarks/bench_attention.py [--offsets | --packed] [--threads 1 2] [--rounds N] [--quick] [--json FILE]
 
 Attention proper, without the projections around it: from (B, T, 3·C), in which the queries, keys and values of all
 heads lie side by side, to (B, T, C) and back. Both sides begin and end with these arrays, so that cutting them into
@@ -14,6 +14,9 @@ The share of the peak counts the products with keys that are not in the future: 
 With ``--offsets`` PyTorch is left out, and T = 64 is measured with arrays that begin so many bytes after a page begins:
 on a cache line, within one, and half a page further. Each row has processes of its own, because the system decides
 anew which memory they get. Heads that lie side by side share a cache line if the arrays begin within one.
+
+With ``--packed`` PyTorch is left out, and a training step of npgpt is measured: documents of unequal lengths in rows of
+their own, padded to the longest, against the same documents packed into rows. Tokens are those of documents.
 """
 
 import tempfile
@@ -44,6 +47,8 @@ PASSES = ("forward", "backward", "both")
 ALLOWED = 1e-5  # difference, over the largest number
 OFFSETS = (0, 4, 32, 60, 64, 2048, 2080)  # bytes
 PAGE = 4096
+DOCUMENTS, CONTEXT = 64, 256  # in a step; the tokens of a packed row
+LENGTHS = {"8 to 40": (8, 40), "8 to 256": (8, 256), "all of 64": (64, 64)}  # tokens of a document, at random
 
 
 def arrays(T: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -246,13 +251,75 @@ def bench_offsets(rounds: int, quick: bool, report: Report) -> None:
             contestant.close()
 
 
+class PackedStep(Npgpt):
+    """A training step of GPT C with padded or with packed rows."""
+
+    def prepare(self, lengths: str, packed: bool) -> dict[str, float]:
+        from npgpt.build import make_gpt, make_optimizer
+        from npgpt.config import GPTConfig
+        from npgpt.core import Cache
+        from npgpt.data import pack_rows
+
+        low, high = LENGTHS[lengths]
+        rng = np.random.default_rng(0)
+        texts = [rng.integers(0, 65, n + 1) for n in rng.integers(low, high + 1, DOCUMENTS)]
+        self.documents: Any = None
+        if packed:
+            x, y, self.documents = pack_rows([text[:-1] for text in texts], [text[1:] for text in texts], CONTEXT)
+        else:
+            alone = [pack_rows([text[:-1]], [text[1:]], CONTEXT)[:2] for text in texts]
+            x, y = np.full((2, DOCUMENTS, max(map(len, texts)) - 1), [[[0]], [[-100]]])
+            for i, (ids, targets) in enumerate(alone):
+                x[i, : ids.size], y[i, : ids.size] = ids[0], targets[0]
+        self.x, self.y, self.cache = x, y, Cache(training=True)
+        self.model = make_gpt(GPTConfig(65, CONTEXT, n_layer=6, n_head=HEADS, n_embd=HEADS * SIZE))
+        self.optimizer = make_optimizer(self.model)
+        return {"tokens": int((y >= 0).sum()), "cells": x.size, "loss": self.step()}
+
+    def step(self) -> float:
+        from npgpt.train import accumulate
+
+        loss = accumulate(self.model, self.x, self.y, self.cache, documents=self.documents)
+        self.optimizer.step(1e-4)
+        return loss
+
+    def measure(self, seconds: float) -> float:
+        return seconds_per_call(self.step, seconds)
+
+
+def bench_packed(threads: int, rounds: int, quick: bool, report: Report) -> None:
+    print(f"\n{threads} thread{'s' * (threads > 1)}; a step of {DOCUMENTS} documents, rows of at most {CONTEXT} tokens")
+    print(f"{'tokens of each':<16}{'in all':>8}{'padded':>8}{'packed':>8}{'padded ms':>11}{'packed ms':>11}   ratio")
+    contestants = [Contestant(label, "bench_attention:PackedStep", threads) for label in ("padded", "packed")]
+    report.introduce(contestants)
+    for lengths in [*LENGTHS][:1] if quick else LENGTHS:
+        made = [each.ask("prepare", lengths=lengths, packed=each.label == "packed") for each in contestants]
+        if abs(made[0]["loss"] - made[1]["loss"]) > ALLOWED or made[0]["tokens"] != made[1]["tokens"]:
+            raise SystemExit(f"the packed rows have another loss than the padded ones: {made}")
+        times = take_turns(contestants, rounds, "measure", seconds=0.5 if quick else 2.0)
+        row = {"threads": threads, "lengths": lengths, "made": made, "seconds": times}
+        row |= compare(times["packed"], times["padded"])
+        report.rows.append(row)
+        cells = "".join(f"{each['cells']:8}" for each in made)
+        ms = "".join(f"{median(times[each.label]) * 1e3:11.0f}" for each in contestants)
+        print(f"{lengths:<16}{made[0]['tokens']:8}{cells}{ms}   {shown(row)}", flush=True)
+    for contestant in contestants:
+        contestant.close()
+
+
 def main() -> None:
     options = parse(
         "How fast is causal attention, beside PyTorch's?",
         9,
         ("--offsets", {"action": "store_true", "help": "vary where arrays begin, with 1 and 2 threads"}),
+        ("--packed", {"action": "store_true", "help": "a step of padded rows against packed ones"}),
     )
     report = Report()
+    if options.packed:
+        for threads in options.threads:
+            bench_packed(threads, options.rounds, options.quick, report)
+        report.write(options.json)
+        return
     if options.offsets:
         bench_offsets(options.rounds, options.quick, report)
         report.write(options.json)
