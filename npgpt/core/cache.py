@@ -305,6 +305,7 @@ def _checked(documents: Array) -> Array:
             "Cache: documents must be an array (B, T) of integers, the number of each token's document, not "
             f"{shown(documents)}"
         )
+    check_plain("Cache", "documents", documents)
     documents = np.array(as_ids("Cache", "documents", documents.reshape(-1))).reshape(documents.shape)
     before, after = documents[:, :-1], documents[:, 1:]
     if (wrong := np.argwhere(after < before)).size:
