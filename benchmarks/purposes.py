@@ -42,7 +42,13 @@ def series(found: dict[str, Any]) -> dict[str, float]:
 
 
 def instructions(found: dict[str, Any]) -> dict[str, float]:
-    return {f"exact match, {kind}": share for kind, share in found["after"].items()}
+    rows = {f"exact match, {kind}": share for kind, share in found["after"].items()}
+    retrieved = {
+        "found": found["recall"],
+        "right with it": found["with_found"],
+        "right with another": found["with_drawn"],
+    }
+    return rows | {f"a note, {what}": share for what, share in retrieved.items()}
 
 
 def lora(found: dict[str, Any]) -> dict[str, float]:

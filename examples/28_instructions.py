@@ -3,7 +3,7 @@
 A record is a list of words. Five kinds of instructions ask for something in it: reverse, sort, count, extract a field,
 summarise. The base model has read records and instructions, but no answers. Then it is tuned on instructions with
 their answers, and the loss counts the answer and its end alone. Two kinds are held out: a field that was never asked
-for, and "last".
+for, and "last". At the end a record is not given: it is found among notes, and put before the answer.
 """
 
 # %% The tasks. B examples, T tokens
@@ -12,6 +12,7 @@ import numpy as np
 from npgpt.build import make_gpt, make_optimizer
 from npgpt.config import GPTConfig, TrainConfig
 from npgpt.core import Array, Cache
+from npgpt.embeddings import DocumentIndex, tf_idf
 from npgpt.layers import IGNORE_INDEX
 from npgpt.model import GPT
 from npgpt.optim import WarmupCosine, clip_scale
@@ -132,3 +133,36 @@ trained, unseen = (float(np.mean([after[kind] for kind in kinds])) for kinds in 
 print(f"\nKinds that it was tuned on: {trained:.0%}; kinds that it was not: {unseen:.0%}. A model of this size learns")
 print("tasks, and not to follow instructions in general: that needs many kinds, and a base model that knows the words.")
 assert max(before.values()) < 0.1 and trained > 0.8 and unseen < 0.6
+
+# %% Retrieval: the record is found among notes, by words of a question that the model never sees
+names = [f"{a} {b}" for i, a in enumerate(WORDS) for b in WORDS[i + 1 :]]
+records = [task_of("summarise", new)[1] for _ in names]
+notes = [f"The {name}: {record}" for name, record in zip(names, records, strict=True)]
+encoder = tf_idf(notes)
+index = DocumentIndex(names, notes, encoder.encode(notes))
+asked = [(i, field) for i in range(len(names)) for field in ("colour", "age")]
+queries = [f"Which {field} has the {names[i]}?" for i, field in asked]
+found = [index.search(vector, 1)[0].number for vector in encoder.encode(queries)]
+drawn = new.integers(0, len(names), len(asked)).tolist()
+
+
+def answered(places: list[int]) -> float:
+    """Return the share of right answers, if these notes stand before the answers."""
+    hits = 0
+    for (i, field), place in zip(asked, places, strict=True):
+        prompt = tokenizer.encode(PROMPT.format(task=f"extract {field}", record=records[place]))
+        said = tokenizer.decode(model.generate(prompt, 12, temperature=0.0, stop=END)).split()
+        words = records[i].split()
+        hits += said == [words[words.index(field) + 1]]
+    return hits / len(asked)
+
+
+recall = float(np.mean([place == i for (i, _), place in zip(asked, found, strict=True)]))
+with_found, with_drawn = answered(found), answered(drawn)
+print(f"\n{len(asked)} questions about {len(notes)} notes, such as {queries[0]!r}")
+print(f"  note:   {notes[found[0]]}")
+print(
+    f"The search finds the right note for {recall:.0%}. Right answers: {with_found:.0%} with the note that was found,"
+)
+print(f"{with_drawn:.0%} with a note at random, {np.mean([1 / 4, 1 / 6]):.0%} by guessing a value of the field.")
+assert recall > 0.95 and abs(with_found - recall) < 0.05 and with_drawn < 0.5
