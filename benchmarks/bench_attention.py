@@ -47,7 +47,7 @@ PASSES = ("forward", "backward", "both")
 ALLOWED = 1e-5  # difference, over the largest number
 OFFSETS = (0, 4, 32, 60, 64, 2048, 2080)  # bytes
 PAGE = 4096
-DOCUMENTS, CONTEXT = 64, 256  # in a step; the tokens of a packed row
+DOCUMENTS, CONTEXT = 32, 256  # in a step; the tokens of a packed row
 LENGTHS = {"8 to 40": (8, 40), "8 to 256": (8, 256), "all of 64": (64, 64)}  # tokens of a document, at random
 
 

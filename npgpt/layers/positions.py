@@ -64,6 +64,7 @@ class SinusoidalPositions(Layer):
     """A fixed vector for each position, added to the token's vector: sines and cosines from high to low frequency.
 
     Forward   y_bt = x_bt + σ·P_t,  P_t,2c = sin(t·ω_c),  P_t,2c+1 = cos(t·ω_c),  ω_c = 10000^(−2c/C)
+      t begins at 0 in each document, if the cache has documents.
       P_(t+n) is P_t with each pair rotated by the angle n·ω_c: the same matrix for every t. P_t exists for every t.
     Backward  given dy = ∂L/∂y:
       1. P is a constant, x is added with the factor 1   ⇒ dx = dy
