@@ -36,7 +36,8 @@ def test_attention_equals_its_plain_loops(run_twice: Any, T: int, D: int, p: flo
 @pytest.mark.parametrize("p", [0.0, 0.3])
 @pytest.mark.parametrize("D", [5, 16])
 @pytest.mark.parametrize(
-    "lengths", [[1, 1], [3, 4], [1] * 33, [23, 25], [33, 1, 32, 31], [96, 97], [1, 150, 40, 9], [71, 1, 73, 55]]
+    "lengths",
+    [[1, 1], [3, 4], [1] * 33, [23, 25], [33, 1, 32, 31], [96, 97], [1, 150, 40, 9], [71, 1, 73, 55], [63, 60]],
 )
 def test_packed_documents_equal_their_plain_loops(
     run_twice: Any, lengths: list[int], D: int, p: float, biased: bool
