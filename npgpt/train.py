@@ -20,7 +20,7 @@ from npgpt.model import GPT
 from npgpt.optim import AdamW, WarmupCosine, clip_scale, largest_norm
 
 VALIDATION_SAMPLE = 32_768  # of a long validation text, for ``evaluate`` during training
-AddUp = Callable[[GPT, Callable[[int], float], int], float]  # ``add_in_order``, or that of several machines
+AddUp = Callable[[GPT, Callable[[int], float], int, Cache], float]  # ``add_in_order``, or that of several machines
 
 
 @dataclass(frozen=True)
@@ -41,18 +41,21 @@ class Step:
     n_tokens: int
 
 
-def add_in_order(model: GPT, gradient: Callable[[int], float], n: int) -> float:
+def add_in_order(model: GPT, gradient: Callable[[int], float], n: int, cache: Cache) -> float:
     """Set the gradients to the sum of those of n micro-batches, g₀ + g₁ + ..., and return the sum of their losses.
 
     Each is computed from zero. So the sum has the same bits on several machines, which compute them at the same time.
 
     Args
         gradient: sets the gradients to those of one micro-batch, by its number, and returns its part of the loss.
+        cache: has the memory of the sums, so later steps allocate none.
     """
     loss = gradient(0)
     if n > 1:
         grads = [model.flat.grads] if model.flat else [param.grad for param in model.parameters().values()]
-        totals = [grad.copy() for grad in grads]
+        totals = [cache.scratch(f"sum {i}", grad.shape, grad.dtype) for i, grad in enumerate(grads)]
+        for total, grad in zip(totals, grads, strict=True):
+            total[...] = grad
         for number in range(1, n):
             loss += gradient(number)
             for total, grad in zip(totals, grads, strict=True):
@@ -209,18 +212,17 @@ def accumulate(
 
     def gradient(number: int) -> float:
         first, end = borders[number : number + 2]
-        model.zero_grad(cache)
         of_part = None if documents is None else documents[first:end]
         cache.reset(step=step, first_example=first, documents=of_part)
-        loss = float(model.loss(x[first:end], y[first:end], cache, count))
-        model.loss_backward(1.0, cache)
-        cache.clear_unwritten()
+        model.zero_grad(cache)
+        try:
+            loss = float(model.loss(x[first:end], y[first:end], cache, count))
+            model.loss_backward(1.0, cache)
+        finally:  # also after an interrupted pass: the next one must add to valid gradients
+            cache.clear_unwritten()
         return loss
 
-    try:
-        return add_up(model, gradient, micro_batches)
-    finally:  # also after an interrupted pass: the next one must add to valid gradients
-        cache.clear_unwritten()
+    return add_up(model, gradient, micro_batches, cache)
 
 
 def evaluate(

@@ -37,6 +37,7 @@ import numpy as np
 
 from npgpt.build import make_gpt, why_not_compiled
 from npgpt.config import RunConfig, TrainConfig
+from npgpt.core import Cache
 from npgpt.core.param import CHUNK, aligned_empty
 from npgpt.errors import ConfigError, DataError, NpgptError, quote
 from npgpt.model import GPT
@@ -175,24 +176,24 @@ class Ranks:
         starts = [min(n, chunks * rank // self.size * CHUNK) for rank in range(self.size + 1)]
         return np.diff(starts).tolist(), starts[:-1]
 
-    def add_up(self, model: GPT, gradient: Callable[[int], float], n: int) -> float:
+    def add_up(self, model: GPT, gradient: Callable[[int], float], n: int, cache: Cache) -> float:
         """Do what ``add_in_order`` does, for this rank's block of the gradients."""
         if not self.comm:
-            return add_in_order(model, gradient, n)
+            return add_in_order(model, gradient, n, cache)
         assert model.flat is not None
         grads = model.flat.grads
         sizes, starts = self.blocks(len(grads))
         size, start = sizes[self.rank], starts[self.rank]
-        total, losses = np.empty(size, grads.dtype), list[float]()
+        total, losses = cache.scratch("block", (size,), grads.dtype), list[float]()
         if self.reduce == "fast":
             numbers = range(self.rank, n, self.size)
-            mine = add_in_order(model, lambda i: gradient(numbers[i]), len(numbers)) if numbers else 0.0
+            mine = add_in_order(model, lambda i: gradient(numbers[i]), len(numbers), cache) if numbers else 0.0
             if not numbers:
                 grads[...] = 0
             self.comm.Reduce_scatter(grads, total, sizes)
             losses = self.comm.allgather(mine)
         else:
-            received = np.empty((self.size, size), grads.dtype)
+            received = cache.scratch("received", (self.size, size), grads.dtype)
             for first in range(0, n, self.size):  # 1.
                 there, number = min(self.size, n - first), first + self.rank
                 loss = gradient(number) if number < n else 0.0  # 2.

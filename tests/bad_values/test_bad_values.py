@@ -79,6 +79,8 @@ EXEMPT = {
     "evaluation.HasModel": "is a protocol",
     "optim.AdamW.checked": "is a step of AdamW.step",
     "optim.largest_norm": "is a check",
+    "optim.norm": "is a step of AdamW.grad_norm",
+    "train.add_in_order": "is a step of accumulate",
     "memory.Memory.__init__": "is a result",
     "memory.n_parameters": "takes a configuration",
     "memory.memory_needed": "takes two configurations",

@@ -87,7 +87,7 @@ MUTANTS = [
     _loop("last-micro-batch-dropped", ADD, "range(1, n)", "range(1, n - 1)", "dropped the last part"),
     _loop("added-backwards", ADD, "range(1, n)", "range(n - 1, 0, -1)", "added the parts in another order"),
     _loop("first-part-twice", ADD, "range(1, n)", "range(n)", "added the first part twice"),
-    _loop("mean-of-means", ACCUMULATE, "cache, count))\n        model.loss_backward(1.0, cache)", "cache)) / micro_batches\n        model.loss_backward(1 / micro_batches, cache)", "averaged the means of unequal parts"),
+    _loop("mean-of-means", ACCUMULATE, "cache, count))\n            model.loss_backward(1.0, cache)", "cache)) / micro_batches\n            model.loss_backward(1 / micro_batches, cache)", "averaged the means of unequal parts"),
     _loop("micro-batches-ignored", STEPS, "config.micro_batches, number", "1, number", "computed the batch in one part"),
     # dropout
     _loop("mask-of-the-first-step", STEPS, "micro_batches, number,", "micro_batches, 0,", "used the same dropout masks in every step"),
@@ -104,7 +104,7 @@ MUTANTS = [
     _loop("optimizer-without-decay", OPTIMIZER, "config.eps, config.weight_decay", "config.eps", "ignored the weight decay"),
     _loop("adamw-one-step-later", ADAMW, "(1 - self.power1)", "(1 - self.power1 * self.beta1)", "corrected the mean as one step later"),
     _loop("compiled-adamw-never-clips", "npgpt.compiled.optim:AdamW.step", "grad_scale,", "1.0,", "took the step with the unclipped gradient", "compiled training"),
-    _loop("compiled-norm-of-8192", "npgpt.compiled.optim:AdamW.grad_norm", "self.flat.grads, partial)", "self.flat.grads, partial[:1])", "computed the norm of the first 8,192 numbers", "compiled training"),
+    _loop("compiled-norm-of-8192", "npgpt.compiled.optim:AdamW.squares", "self.flat.grads, found)", "self.flat.grads, found[:1])", "computed the norm of the first 8,192 numbers", "compiled training"),
     # evaluation
     _loop("evaluates-in-training", "npgpt.train:evaluate", "Cache(record=False)", "Cache(training=True, record=False)", "evaluated with dropout", "evaluate"),
 ]
