@@ -20,7 +20,7 @@ from npgpt.cli.exit_codes import ExitCode, Terminated, exit_code_table
 from npgpt.cli.parser import Parser
 from npgpt.errors import ConfigError, NpgptError, TrainingError, did_you_mean, quote
 from npgpt.support.terminal import escape_controls
-from npgpt.support.variables import MPI_SIZES
+from npgpt.support.variables import size_of_mpiexec
 from npgpt.version import __version__
 
 
@@ -34,6 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # programs run: the threads wait for each other. NumPy reads the variable at its first import, which is below.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     code = ExitCode.WRONG
+    if _is_a_rank(arguments):  # before Python handles signals: MPI waits for all processes, and no signal would end it
+        with contextlib.suppress(ImportError, RuntimeError):
+            from mpi4py import MPI  # noqa: F401
     try:
         code = _flushed(_guarded(arguments))
     finally:
@@ -47,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _is_a_rank(arguments: Sequence[str] | None) -> bool:
     """Whether this is one of several processes that train together."""
     given = sys.argv[1:] if arguments is None else arguments
-    return list(given[:1]) == ["train"] and any(os.environ.get(name, "1") != "1" for name in MPI_SIZES)
+    return list(given[:1]) == ["train"] and size_of_mpiexec()[1] != "1"
 
 
 @contextlib.contextmanager

@@ -22,6 +22,7 @@ def ending_together() -> Iterator[None]:
     error waits for it, and all get it there.
     """
     ranks, streams = ranks_of_mpiexec(), (sys.stdout, sys.stderr)
+    ranks.settles = True
     if ranks.rank:
         sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     try:

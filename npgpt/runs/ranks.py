@@ -29,6 +29,7 @@ import os
 import pickle
 import sys
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
@@ -39,13 +40,13 @@ from npgpt.build import make_gpt, why_not_compiled
 from npgpt.config import RunConfig, TrainConfig
 from npgpt.core import Cache
 from npgpt.core.param import CHUNK, aligned_empty
-from npgpt.errors import ConfigError, DataError, NpgptError, quote
+from npgpt.errors import ConfigError, DataError, NpgptError, TrainingError, quote
 from npgpt.model import GPT
 from npgpt.optim import AdamW, norm
 from npgpt.runs.checkpoint import State, versions
 from npgpt.runs.resume import TrainingTexts
 from npgpt.runs.run import Run
-from npgpt.support.variables import MPI_SIZES
+from npgpt.support.variables import size_of_mpiexec
 from npgpt.train import add_in_order, optimizer_of
 
 Texts = Callable[[RunConfig, State], TrainingTexts]
@@ -55,15 +56,16 @@ class Ranks:
     """The processes of one run; without ``comm`` there is one, which does everything itself.
 
     Attributes
-        met: whether all ranks have met in ``together``, so that none has failed before.
+        met: whether this rank has come to the first ``together``, where all get the error of one.
         agreed: the error that all ranks have raised.
         over: whether training has ended on all ranks.
         reduce: "exact" or "fast".
+        settles: whether the command line ends all ranks after an error of one.
     """
 
     def __init__(self, comm: Any = None) -> None:
         self.comm, self.rank, self.size = comm, comm.Get_rank() if comm else 0, comm.Get_size() if comm else 1
-        self.met = self.over = False
+        self.met = self.over = self.settles = False
         self.agreed: BaseException | None = None
         self.reduce = "exact"
 
@@ -72,9 +74,7 @@ class Ranks:
         if not self.comm:
             return work()
         made, error = _tried(work) if self.rank == 0 else (None, None)
-        arrived = self.comm.Ibarrier()
-        while not arrived.Test():  # MPI's own waiting takes a whole core
-            time.sleep(0.001)
+        self._wait()
         made, error = self.comm.bcast((made, error))
         if error is not None:
             self._fail(error)
@@ -85,12 +85,31 @@ class Ranks:
         if not self.comm:
             return work()
         made, error = _tried(work)
-        errors, self.met = self.comm.allgather(error), True
+        self.met = True  # before the others come: who leaves now leaves alone
+        self._wait()
+        errors = self.comm.allgather(error)
         failed = [rank for rank in range(self.size) if errors[rank] is not None]
         if failed:
             first = errors[failed[0]]
             self._fail(of_rank(first, failed[0]) if failed[0] else first)
         return made
+
+    def _wait(self) -> None:
+        """Wait for all ranks. MPI's own waiting takes a whole core, and lets no signal through."""
+        arrived = self.comm.Ibarrier()
+        while not arrived.Test():
+            time.sleep(0.001)
+
+    def left(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        """End all processes if ``train_run`` is left with an error of this rank alone; the others would wait for it.
+
+        The command line does this itself (``settles``), after its message.
+        """
+        alone = error is not None and error is not self.agreed and not isinstance(error, TrainingError)
+        if self.comm and alone and not self.settles:
+            traceback.print_exception(error)
+            sys.stderr.flush()
+            self.comm.Abort(1)
 
     def _fail(self, error: BaseException) -> NoReturn:
         self.agreed = error
@@ -264,7 +283,7 @@ def ranks_of_mpiexec() -> Ranks:
     Raises
         ConfigError if they cannot find each other.
     """
-    told = next((os.environ[name] for name in MPI_SIZES if os.environ.get(name, "1") != "1"), "1")
+    variable, told = size_of_mpiexec()
     if told == "1":
         return Ranks()
     try:
@@ -280,7 +299,7 @@ def ranks_of_mpiexec() -> Ranks:
         raise ConfigError(
             f"mpiexec has started {told} processes, but each sees {found}: mpi4py here is made for {name} "
             f"{'.'.join(map(str, version))}, and mpiexec is that of another MPI; start with "
-            f"{beside if beside.exists() else 'the mpiexec of ' + name}"
+            f"{beside if beside.exists() else 'the mpiexec of ' + name}; without any mpiexec, unset {variable}"
         )
     ranks = Ranks(MPI.COMM_WORLD)
     _share_cores(ranks.comm.Split_type(MPI.COMM_TYPE_SHARED))

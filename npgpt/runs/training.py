@@ -75,21 +75,25 @@ def train_run(
         on_progress: called during long work with its name, and how much is done of how much.
         stop: asked after each step, and during evaluations; if it is true, a checkpoint is written, and the run is
             returned as it is.
-        ranks: ``ranks_of_mpiexec()``: the processes that train together. Only rank 0 uses the folders.
+        ranks: ``ranks_of_mpiexec()``: the processes that train together. Only rank 0 uses the folders, and returns an
+            optimizer. An error of one rank alone ends the processes of all.
     Raises
         ConfigError, DataError or TokenizerError if the texts cannot be used; RunError if the folder must not be written
         to; TrainingError if a loss is not finite or the run diverges: the best weights are kept.
     """
-    overwrite = flag("train_run", "overwrite", overwrite)
-    paths = {"out": out, "runs": runs, "resume": resume, "init": init}
-    places = {name: check_path("train_run", name, path, RunError) for name, path in paths.items() if path is not None}
-    if len(places.keys() - {"init"}) > 1 or len(places.keys() & {"resume", "init"}) > 1:
-        raise ConfigError(f"train_run: {' and '.join(places)} contradict each other; give one of them")
-    progress, ranks = on_progress or (lambda *_: None), ranks or Ranks()
-    folder: RunFolder | None = None
-    resumes, saves = "resume" in places, bool(places.keys() - {"init"})
-    ranks.check(config if resumes else config or RunConfig(), resumes)
+    ranks = ranks or Ranks()
     with contextlib.ExitStack() as stack:
+        stack.push(ranks.left)
+        overwrite = flag("train_run", "overwrite", overwrite)
+        paths = {"out": out, "runs": runs, "resume": resume, "init": init}
+        given = {name: path for name, path in paths.items() if path is not None}
+        places = {name: check_path("train_run", name, path, RunError) for name, path in given.items()}
+        if len(places.keys() - {"init"}) > 1 or len(places.keys() & {"resume", "init"}) > 1:
+            raise ConfigError(f"train_run: {' and '.join(places)} contradict each other; give one of them")
+        progress = on_progress or (lambda *_: None)
+        folder: RunFolder | None = None
+        resumes, saves = "resume" in places, bool(places.keys() - {"init"})
+        ranks.check(config if resumes else config or RunConfig(), resumes)
 
         def make() -> tuple[Run, bool]:
             nonlocal folder
@@ -118,8 +122,7 @@ def train_run(
         ranks.first(start)
         told = on_step, on_evaluation, progress, stop or (lambda: False)
         _Training(run, folder, *told, replanned, ranks, saves).go()
-        if not saves:
-            run.optimizer = ranks.whole(run.optimizer)  # for ``Run.save``
+        run.optimizer = ranks.whole(run.optimizer)
     return run
 
 

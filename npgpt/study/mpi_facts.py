@@ -3,9 +3,11 @@
 ``mpiexec --hosts a,b -n 2 python -m npgpt.study.mpi_facts`` measures between the machines a and b.
 """
 
+import contextlib
 import importlib.metadata
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -29,15 +31,25 @@ def about_mpi() -> dict[str, Any]:
     mpiexec = Path(sys.executable).with_name("mpiexec")
     command = [str(mpiexec) if mpiexec.exists() else "mpiexec", "-n", "2", sys.executable, "-m", __name__]
     variables = {name: value for name, value in os.environ.items() if name.split("_")[0] not in STARTED_BY}
+    pipes: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
     try:
-        ran = subprocess.run(command, env=variables, capture_output=True, encoding="utf-8", timeout=SECONDS)
-        found = json.loads(ran.stdout)
-    except (OSError, subprocess.TimeoutExpired, ValueError) as error:
-        return {"library": f"mpi4py {version}, but {' '.join(command[:3])} does not work: {type(error).__name__}"}
+        with subprocess.Popen(command, env=variables, encoding="utf-8", start_new_session=True, **pipes) as process:
+            try:
+                found = json.loads(process.communicate(timeout=SECONDS)[0])
+                latency, bandwidth, library = (found[name] for name in ("latency", "bandwidth", "library"))
+            finally:
+                process.kill()
+                with contextlib.suppress(OSError, AttributeError):  # Windows has no groups
+                    os.killpg(process.pid, signal.SIGKILL)  # what mpiexec has started
+    except (OSError, subprocess.TimeoutExpired, ValueError, TypeError, KeyError) as error:
+        return {
+            "library": f"mpi4py {version}, but two processes do not meet by `{' '.join(command[:3])}` "
+            f"({type(error).__name__}); is this the mpiexec of the MPI that mpi4py uses?"
+        }
     return {
-        "library": f"{found['mpi']}, by mpi4py {version}; {command[0]}",
-        "latency": f"{found['latency'] * 1e6:.1f} µs between two processes here",
-        "bandwidth": f"{found['bandwidth'] / 1e9:.2f} GB/s between two processes here",
+        "library": f"{library}, by mpi4py {version}; {command[0]}",
+        "latency": f"{latency * 1e6:.1f} µs between two processes here",
+        "bandwidth": f"{bandwidth / 1e9:.2f} GB/s between two processes here",
     }
 
 
@@ -47,7 +59,7 @@ def measure() -> dict[str, Any] | None:
 
     comm = MPI.COMM_WORLD
     if comm.Get_size() != 2:
-        return {"mpi": f"{comm.Get_size()} processes, but two measure"}
+        sys.exit(f"{comm.Get_size()} processes have met, but two measure; is this the mpiexec of another MPI?")
     small, large = np.zeros(1), np.zeros(LARGE, np.uint8)
     seconds = []
     for message, rounds in ((small, ROUNDS), (large, 20)):
@@ -64,7 +76,7 @@ def measure() -> dict[str, Any] | None:
     if comm.Get_rank():
         return None
     name, version = MPI.get_vendor()
-    return {"mpi": f"{name} {'.'.join(map(str, version))}", "latency": seconds[0], "bandwidth": LARGE / seconds[1]}
+    return {"library": f"{name} {'.'.join(map(str, version))}", "latency": seconds[0], "bandwidth": LARGE / seconds[1]}
 
 
 if __name__ == "__main__":

@@ -11,6 +11,12 @@ VARIABLES = {
 MPI_SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE")
 
 
+def size_of_mpiexec() -> tuple[str, str]:
+    """Return the variable that says how many processes mpiexec has started, and their number; ("", "1") without."""
+    told = ((name, os.environ.get(name) or "1") for name in MPI_SIZES)
+    return next(((name, size) for name, size in told if size != "1"), ("", "1"))
+
+
 def set_variables() -> dict[str, str | None]:
     """The value of each variable, or None if it is not set."""
     return {name: os.environ.get(name) for name in VARIABLES}

@@ -180,6 +180,63 @@ def test_a_rank_that_is_killed_ends_all_and_the_run_goes_on_to_the_same_bits(fol
         shutil.rmtree(folder / "run")
 
 
+# Rank 0 is late at the first meeting, as with slow imports on one machine.
+LATE = """
+import sys, time, npgpt.cli as cli
+make, cli.make_parser = cli.make_parser, lambda: (time.sleep(4), open("late", "w").close(), make())[2]
+sys.exit(cli.main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.mpi
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("to_all", [True, False])
+def test_a_signal_at_the_first_meeting_ends_all(folder: Path, number: int, to_all: bool) -> None:
+    train = ["train", *SETTINGS]
+    command = [MPIEXEC, "-n", "1", sys.executable, "-c", LATE, *train, ":", "-n", "1", sys.executable, "-m", "npgpt"]
+    process = run(folder, [*command, *train])
+    time.sleep(3)
+    os.kill(process.pid if to_all else ranks_below(process.pid)[1], number)
+    code, _, said = ended(process)
+    assert code == {signal.SIGINT: 130, signal.SIGTERM: 143}[number]
+    assert "stopped by" in said and "Traceback" not in said
+
+
+API = """
+import sys
+from npgpt.config import GPTConfig, TrainConfig, RunConfig, DataConfig
+from npgpt.runs import train_run
+from npgpt.runs.ranks import ranks_of_mpiexec
+ranks, way = ranks_of_mpiexec(), sys.argv[1]
+model = GPTConfig(vocab_size=30, context_length=8, n_layer=1, n_head=2, n_embd=16)
+train = TrainConfig(steps=4, batch_size=4, micro_batches=3, eval_every=2)
+config = RunConfig(DataConfig(tokenizer="char"), model, train)
+def step(run, step):
+    if way == "fails" and step.number == 2:
+        raise RuntimeError("of rank 0")
+made = train_run(config, ["one text and another " * 9], out="api" if way == "out" else None, ranks=ranks,
+                 on_step=None if ranks.rank else step)
+if ranks.rank == 0:
+    made.save("saved")
+else:
+    assert made.optimizer is None
+"""
+
+
+@pytest.mark.mpi
+@pytest.mark.slow
+def test_a_python_program_trains_on_several_processes(folder: Path) -> None:
+    mpiexec = [MPIEXEC, "-n", "3", sys.executable, "-c", API]
+    for way in ("none", "out"):
+        assert ended(run(folder, [*mpiexec, way]))[::2] == (0, "")
+        saved = bits(folder / "saved", 4)
+        assert way == "none" or saved == bits(folder / "api", 4)
+        shutil.rmtree(folder / "saved")
+    code, _, said = ended(run(folder, [*mpiexec, "fails"]))
+    assert code == 1 and "RuntimeError: of rank 0" in said
+
+
 def wait_for(path: Path) -> None:
     for _ in range(2400):
         if path.exists():
