@@ -78,14 +78,14 @@ def main() -> None:
         name, micro_batches, reduce, steps = options.work
         work(name, int(micro_batches), reduce, int(steps))
         return
-    report, rounds = Report(), 1 if options.quick else 5
+    report, rounds = Report(), 1 if options.quick else 3
     print(f"{'model':<10}{'M':>3}  {'':<26}{'ms a step':>10}{'MB sent by a rank':>19}")
     for name in list(MODELS)[: 1 if options.quick else None]:
         for micro_batches in (2, 16):
             times: dict[str, list[float]] = {way: [] for way in WAYS}
             for _ in range(rounds):
                 for way in WAYS:
-                    found = measured(way, name, micro_batches, 3 if options.quick else 12)
+                    found = measured(way, name, micro_batches, 3 if options.quick else 6)
                     times[way].append(found["seconds"])
             row: dict[str, Any] = {"model": name, "micro_batches": micro_batches}
             for way, seconds in times.items():
