@@ -133,8 +133,8 @@ def _same_config(options: argparse.Namespace, ranks: Ranks) -> RunConfig:
 
     config = ranks.together(make)
     ranks.same("argument", {name: value for name, value in vars(options).items() if name not in ("run", "parser")})
-    found: RunConfig = ranks.first(lambda: config)
-    return found if reads else config
+    found: RunConfig = ranks.first(lambda: config) if reads else config
+    return found
 
 
 def _config(options: argparse.Namespace) -> RunConfig:
@@ -255,8 +255,8 @@ class Screen:
         if n_ranks > 1:
             megabytes = run.model.flat.values.nbytes / 2**20  # weights, gradients, received ones; block: sum, moments
             self._print(
-                f"{n_ranks} ranks: weights, gradients and moments need {(3 + 3 / n_ranks) * megabytes:,.1f} MiB each; "
-                f"one process needs {5 * megabytes:,.1f} MiB"
+                f"{n_ranks} ranks: each needs {(3 + 3 / n_ranks) * megabytes:,.1f} MiB for weights, gradients and "
+                f"moments; one process needs {5 * megabytes:,.1f} MiB"
             )
         self._print(
             f"baselines, nats per token: unigram {run.baselines['unigram_loss']:.3f} (frequencies), "
